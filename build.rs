@@ -1,0 +1,21 @@
+//! Compiles the protobuf files with `protox`, so that no `protoc` is needed on the machine.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+
+const PROTOS: &[&str] = &["countersign/auth/v1/auth_service.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=migrations");
+
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    // Reflection serves this file; the path is the one `grpc/mod.rs` includes.
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
+    fs::write(out, descriptors.encode_to_vec())?;
+
+    // `Bytes` fields and boxed enums are not in use: the messages are small and flat.
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

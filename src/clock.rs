@@ -1,0 +1,169 @@
+//! The only place that reads a clock: everything else is handed one, so that tests move time themselves.
+
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// A moment: microseconds since the Unix epoch, the form in which the database keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment that many microseconds after the Unix epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// The moment that many seconds after the Unix epoch (JWT `NumericDate`, RFC 7519 section 2).
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000))
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole milliseconds since the Unix epoch, rounded down.
+    pub const fn millis(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// Whole seconds since the Unix epoch, rounded down.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// The same moment without its fraction of a second.
+    pub const fn floor_to_second(self) -> Self {
+        Self::from_seconds(self.seconds())
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(micros(duration)))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+}
+
+/// Where the time of day comes from.
+#[derive(Clone)]
+pub enum Clock {
+    /// The machine's clock.
+    System,
+    /// A clock that a test moves by hand.
+    Manual(ManualClock),
+}
+
+impl Clock {
+    /// The moment it is now.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place where the system clock is read"
+    )]
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::System => {
+                let since_epoch = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
+                Timestamp(micros(since_epoch))
+            }
+            Self::Manual(clock) => clock.now(),
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "Clock::System",
+            Self::Manual(_) => "Clock::Manual",
+        })
+    }
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Clone)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl ManualClock {
+    /// A clock that stands at `start`.
+    pub fn new(start: Timestamp) -> Self {
+        Self(Arc::new(AtomicI64::new(start.micros())))
+    }
+
+    /// The moment at which it stands.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Moves it forward.
+    pub fn advance(&self, duration: Duration) {
+        self.0.fetch_add(micros(duration), Ordering::SeqCst);
+    }
+
+    /// Puts it at `moment`, which may lie in the past.
+    pub fn set(&self, moment: Timestamp) {
+        self.0.store(moment.micros(), Ordering::SeqCst);
+    }
+}
+
+/// A point on the machine's monotonic clock, for deadlines and durations; never for the time of day.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where the monotonic clock is read"
+)]
+pub fn monotonic_now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_down_on_both_sides_of_the_epoch() {
+        assert_eq!(Timestamp::from_micros(1_999_999).seconds(), 1);
+        assert_eq!(Timestamp::from_micros(-1).seconds(), -1);
+        assert_eq!(
+            Timestamp::from_micros(1_999_999).floor_to_second(),
+            Timestamp::from_seconds(1)
+        );
+    }
+
+    #[test]
+    fn a_manual_clock_moves_only_by_hand() {
+        let manual = ManualClock::new(Timestamp::from_seconds(100));
+        let clock = Clock::Manual(manual.clone());
+        assert_eq!(clock.now(), Timestamp::from_seconds(100));
+        manual.advance(Duration::from_secs(5));
+        assert_eq!(clock.now().since(Timestamp::from_seconds(100)), Duration::from_secs(5));
+        assert_eq!(Timestamp::from_seconds(1).since(Timestamp::from_seconds(2)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,80 @@
+//! Typed ids, so that a session can never be mistaken for a user. All are UUIDv7 (RFC 9562).
+
+use std::{fmt, str::FromStr};
+
+use uuid::{NoContext, Uuid};
+
+use crate::clock::Timestamp;
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new id that sorts after those of earlier milliseconds.
+            pub fn generate(now: Timestamp) -> Self {
+                Self(uuid_v7(now))
+            }
+
+            /// The id with these 16 bytes.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// The 16 bytes of the id.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::try_parse(text).map(Self)
+            }
+        }
+    };
+}
+
+id_type! {
+    /// Names a user; the claim `sub`.
+    UserId
+}
+id_type! {
+    /// Names a session; the claim `sid`.
+    SessionId
+}
+id_type! {
+    /// Names an access token; the claim `jti`.
+    TokenId
+}
+
+/// A random UUIDv7 of the given moment.
+pub(crate) fn uuid_v7(now: Timestamp) -> Uuid {
+    let seconds = u64::try_from(now.seconds()).unwrap_or(0);
+    let nanos = u32::try_from(now.micros().rem_euclid(1_000_000)).unwrap_or(0) * 1_000;
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_version_7_and_sort_by_time() {
+        let early = UserId::generate(Timestamp::from_seconds(1_700_000_000));
+        let late = UserId::generate(Timestamp::from_seconds(1_700_000_001));
+        assert!(early < late);
+        assert_eq!(early.0.get_version_num(), 7);
+        assert_eq!(early.to_string().parse::<UserId>().unwrap(), early);
+    }
+}

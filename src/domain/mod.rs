@@ -1,0 +1,17 @@
+//! The plain types of the trade: no I/O, no protobuf, no SQL. What comes in through them has been checked.
+
+mod email;
+mod id;
+mod password;
+mod session;
+mod text;
+mod user;
+mod violation;
+
+pub use email::Email;
+pub use id::{SessionId, TokenId, UserId};
+pub use password::Password;
+pub use session::{RefreshDecision, RefreshRefusal, Session};
+pub use text::{DeviceLabel, DisplayName};
+pub use user::{Role, Roles, User};
+pub use violation::{FieldViolation, ViolationReason};

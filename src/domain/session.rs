@@ -1,0 +1,162 @@
+//! A session, and the rule that decides what a presented refresh token is worth.
+
+use std::time::Duration;
+
+use super::{DeviceLabel, SessionId, UserId};
+use crate::clock::Timestamp;
+
+/// One login on one device; lives until it is revoked, idles too long or grows too old.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Names the session; part of its refresh tokens and the claim `sid`.
+    pub id: SessionId,
+    /// Whose session it is.
+    pub user_id: UserId,
+    /// What the user calls it.
+    pub device_label: DeviceLabel,
+    /// The address the login came from, as text.
+    pub client_ip: String,
+    /// What the client called itself at login.
+    pub user_agent: String,
+    /// How often the refresh token has been rotated; the newest token carries this number.
+    pub generation: i32,
+    /// When the session was opened.
+    pub created_at: Timestamp,
+    /// When the refresh token was last rotated; the login counts as the first rotation.
+    pub rotated_at: Timestamp,
+    /// When the newest refresh token stops being good.
+    pub idle_expires_at: Timestamp,
+    /// When the session ends, however busy it is.
+    pub absolute_expires_at: Timestamp,
+    /// When the session was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// Why a refresh token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefreshRefusal {
+    /// The session was revoked, or its user is disabled or gone.
+    Revoked,
+    /// The session idled too long or reached its greatest age.
+    Expired,
+    /// An older token came back: it was stolen, or its thief was here first.
+    Reused,
+    /// A token of a generation that was never issued, from a restored backup say.
+    FromTheFuture,
+}
+
+/// What to do about a refresh token that the rotation itself did not accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefreshDecision {
+    /// The token is the newest of a live session: rotate it.
+    Rotate,
+    /// The token was rotated a moment ago: hand out the same successor again.
+    Repeat,
+    /// Refuse it.
+    Refuse(RefreshRefusal),
+}
+
+impl Session {
+    /// Judges a token of `generation` that is presented at `now`: the four rules of rotation.
+    ///
+    /// `user_barred` says that the user is disabled or deleted. `grace` is how long after a rotation the
+    /// token before it may still ask for the same successor; it bounds the window that RFC 9700
+    /// section 4.14.2 leaves to the implementer.
+    pub fn judge_refresh(
+        &self,
+        generation: i32,
+        now: Timestamp,
+        grace: Duration,
+        user_barred: bool,
+    ) -> RefreshDecision {
+        if self.revoked_at.is_some() || user_barred {
+            return RefreshDecision::Refuse(RefreshRefusal::Revoked);
+        }
+        if generation > self.generation {
+            return RefreshDecision::Refuse(RefreshRefusal::FromTheFuture);
+        }
+        let within_grace = now <= self.rotated_at + grace;
+        let is_previous = i64::from(generation) == i64::from(self.generation) - 1;
+        if generation < self.generation && !(is_previous && within_grace) {
+            return RefreshDecision::Refuse(RefreshRefusal::Reused);
+        }
+        if now >= self.idle_expires_at || now >= self.absolute_expires_at {
+            return RefreshDecision::Refuse(RefreshRefusal::Expired);
+        }
+        if generation == self.generation {
+            RefreshDecision::Rotate
+        } else {
+            RefreshDecision::Repeat
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    /// Rotated for the fifth time at 1000; idles out at 2000, ends at 3000.
+    fn session() -> Session {
+        Session {
+            id: SessionId::generate(at(0)),
+            user_id: UserId::generate(at(0)),
+            device_label: DeviceLabel::parse("device_label", "").unwrap(),
+            client_ip: String::new(),
+            user_agent: String::new(),
+            generation: 5,
+            created_at: at(0),
+            rotated_at: at(1000),
+            idle_expires_at: at(2000),
+            absolute_expires_at: at(3000),
+            revoked_at: None,
+        }
+    }
+
+    #[test]
+    fn the_four_rules() {
+        use RefreshDecision::{Refuse, Repeat, Rotate};
+        use RefreshRefusal::{Expired, FromTheFuture, Reused};
+        for (generation, now, expected) in [
+            (5, 1001, Rotate),
+            (5, 1999, Rotate),
+            (5, 2000, Refuse(Expired)),
+            (4, 1000, Repeat),
+            (4, 1010, Repeat),
+            (4, 1011, Refuse(Reused)),
+            (3, 1000, Refuse(Reused)),
+            (0, 1000, Refuse(Reused)),
+            (6, 1000, Refuse(FromTheFuture)),
+            (i32::MAX, 1000, Refuse(FromTheFuture)),
+        ] {
+            let decision = session().judge_refresh(generation, at(now), GRACE, false);
+            assert_eq!(decision, expected, "generation {generation} at {now}");
+        }
+    }
+
+    #[test]
+    fn a_revoked_session_and_a_barred_user_beat_every_other_rule() {
+        let revoked = Session {
+            revoked_at: Some(at(1500)),
+            ..session()
+        };
+        let refused = RefreshDecision::Refuse(RefreshRefusal::Revoked);
+        for generation in [3, 4, 5, 6] {
+            assert_eq!(revoked.judge_refresh(generation, at(1001), GRACE, false), refused);
+            assert_eq!(session().judge_refresh(generation, at(1001), GRACE, true), refused);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stepped_back_logs_nobody_out() {
+        assert_eq!(
+            session().judge_refresh(4, at(500), GRACE, false),
+            RefreshDecision::Repeat
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! Countersign: a gRPC authentication service.
+//!
+//! The floors, top to bottom; each imports only floors below it (`tests/tidy.rs` checks it):
+//! `cli` → `server` → `grpc` → `auth` → `revocation`, `tokens`, `passwords` → `store` → `domain`
+//! → `config`, `clock`, `secret`, `telemetry`.
+
+pub mod clock;
+pub mod domain;
+pub mod secret;
