@@ -163,7 +163,13 @@ mod tests {
         let clock = Clock::Manual(manual.clone());
         assert_eq!(clock.now(), Timestamp::from_seconds(100));
         manual.advance(Duration::from_secs(5));
-        assert_eq!(clock.now().since(Timestamp::from_seconds(100)), Duration::from_secs(5));
-        assert_eq!(Timestamp::from_seconds(1).since(Timestamp::from_seconds(2)), Duration::ZERO);
+        assert_eq!(
+            clock.now().since(Timestamp::from_seconds(100)),
+            Duration::from_secs(5)
+        );
+        assert_eq!(
+            Timestamp::from_seconds(1).since(Timestamp::from_seconds(2)),
+            Duration::ZERO
+        );
     }
 }

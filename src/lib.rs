@@ -1,9 +1,13 @@
 //! Countersign: a gRPC authentication service.
 //!
 //! The floors, top to bottom; each imports only floors below it (`tests/tidy.rs` checks it):
-//! `cli` → `server` → `grpc` → `auth` → `revocation`, `tokens`, `passwords` → `store` → `domain`
+//! `cli` → `server` → `grpc` → `auth` → `revocation` → `tokens` → `passwords` → `store` → `domain`
 //! → `config`, `clock`, `secret`, `telemetry`.
 
 pub mod clock;
+pub mod config;
 pub mod domain;
+pub mod revocation;
 pub mod secret;
+pub mod store;
+pub mod tokens;

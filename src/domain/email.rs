@@ -27,9 +27,8 @@ impl Email {
     /// # Errors
     /// Empty, too long, not an address, or with invisible characters in it.
     pub fn parse(field: &'static str, text: &str) -> Result<Self, FieldViolation> {
-        let refuse = |reason, description: &str| {
-            Err(FieldViolation::new(field, reason, description))
-        };
+        let refuse =
+            |reason, description: &str| Err(FieldViolation::new(field, reason, description));
         if text.is_empty() {
             return refuse(ViolationReason::Required, "must not be empty");
         }
@@ -101,7 +100,11 @@ mod tests {
 
     #[test]
     fn case_and_composition_do_not_make_another_user() {
-        let spellings = ["Zoë@Example.org", "zoe\u{308}@EXAMPLE.ORG", "zoë@example.org"];
+        let spellings = [
+            "Zoë@Example.org",
+            "zoe\u{308}@EXAMPLE.ORG",
+            "zoë@example.org",
+        ];
         let keys: Vec<_> = spellings
             .iter()
             .map(|s| Email::parse("email", s).unwrap().key().to_owned())
@@ -112,11 +115,27 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for text in [
-            "", "a", "a@", "@b.org", "a@b@c.org", "a b@c.org", "a@b..org", "a@-b.org", "a@localhost",
-            "a@[127.0.0.1]", "\"a b\"@c.org", "Ada <ada@c.org>", "a\0@c.org", "a\u{202e}@c.org",
-            "a\u{200d}@c.org", "a@c.org\n",
+            "",
+            "a",
+            "a@",
+            "@b.org",
+            "a@b@c.org",
+            "a b@c.org",
+            "a@b..org",
+            "a@-b.org",
+            "a@localhost",
+            "a@[127.0.0.1]",
+            "\"a b\"@c.org",
+            "Ada <ada@c.org>",
+            "a\0@c.org",
+            "a\u{202e}@c.org",
+            "a\u{200d}@c.org",
+            "a@c.org\n",
         ] {
-            assert!(Email::parse("email", text).is_err(), "{text:?} was accepted");
+            assert!(
+                Email::parse("email", text).is_err(),
+                "{text:?} was accepted"
+            );
         }
         assert!(Email::parse("email", &format!("{}@c.org", "x".repeat(1 << 20))).is_err());
     }

@@ -1,6 +1,6 @@
 //! Typed ids, so that a session can never be mistaken for a user. All are UUIDv7 (RFC 9562).
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use uuid::{NoContext, Uuid};
 
@@ -16,6 +16,13 @@ macro_rules! id_type {
             /// A new id that sorts after those of earlier milliseconds.
             pub fn generate(now: Timestamp) -> Self {
                 Self(uuid_v7(now))
+            }
+
+            /// When the id was made, to the millisecond.
+            pub fn created_at(&self) -> Timestamp {
+                let unix = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
+                Timestamp::from_seconds(i64::try_from(unix.0).unwrap_or(0))
+                    + Duration::from_nanos(unix.1.into())
             }
 
             /// The id with these 16 bytes.
@@ -75,6 +82,7 @@ mod tests {
         let late = UserId::generate(Timestamp::from_seconds(1_700_000_001));
         assert!(early < late);
         assert_eq!(early.0.get_version_num(), 7);
+        assert_eq!(early.created_at(), Timestamp::from_seconds(1_700_000_000));
         assert_eq!(early.to_string().parse::<UserId>().unwrap(), early);
     }
 }

@@ -3,14 +3,17 @@
 mod email;
 mod id;
 mod password;
+mod revocation;
 mod session;
 mod text;
 mod user;
 mod violation;
 
 pub use email::Email;
+pub(crate) use id::uuid_v7;
 pub use id::{SessionId, TokenId, UserId};
 pub use password::Password;
+pub use revocation::{Revocation, RevokedSubject};
 pub use session::{RefreshDecision, RefreshRefusal, Session};
 pub use text::{DeviceLabel, DisplayName};
 pub use user::{Role, Roles, User};

@@ -76,7 +76,10 @@ mod tests {
         assert_eq!(reason("a\0b"), Some(ViolationReason::ForbiddenCharacter));
         assert_eq!(reason(&"x".repeat(256)), None);
         assert_eq!(reason(&"x".repeat(257)), Some(ViolationReason::TooLong));
-        assert_eq!(reason(&"\u{fdfa}".repeat(100_000)), Some(ViolationReason::TooLong));
+        assert_eq!(
+            reason(&"\u{fdfa}".repeat(100_000)),
+            Some(ViolationReason::TooLong)
+        );
         assert_eq!(reason("🔑 🐎 \u{202e} everything but NUL is legal"), None);
     }
 

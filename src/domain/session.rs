@@ -147,8 +147,14 @@ mod tests {
         };
         let refused = RefreshDecision::Refuse(RefreshRefusal::Revoked);
         for generation in [3, 4, 5, 6] {
-            assert_eq!(revoked.judge_refresh(generation, at(1001), GRACE, false), refused);
-            assert_eq!(session().judge_refresh(generation, at(1001), GRACE, true), refused);
+            assert_eq!(
+                revoked.judge_refresh(generation, at(1001), GRACE, false),
+                refused
+            );
+            assert_eq!(
+                session().judge_refresh(generation, at(1001), GRACE, true),
+                refused
+            );
         }
     }
 

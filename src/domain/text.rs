@@ -84,7 +84,10 @@ fn parse_label(
 /// legal: families of emoji and several scripts need it.
 fn deceives(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
+        || matches!(
+            c,
+            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}'
+        )
         || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
@@ -94,7 +97,8 @@ mod tests {
 
     #[test]
     fn emoji_and_every_script_are_legal() {
-        for text in ["", "Ada Lovelace", "👩‍👩‍👧", "أمل", "भारत", "  trimmed  "] {
+        for text in ["", "Ada Lovelace", "👩‍👩‍👧", "أمل", "भारत", "  trimmed  "]
+        {
             let name = DisplayName::parse("display_name", text).unwrap();
             assert_eq!(name.as_str(), text.trim());
         }

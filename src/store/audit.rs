@@ -1,0 +1,73 @@
+//! Audit events: what happened to whom, written with the change itself.
+
+use diesel::prelude::*;
+
+use super::schema::audit_events;
+use crate::{
+    clock::Timestamp,
+    domain::{SessionId, UserId, uuid_v7},
+};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditKind {
+    /// A user was created.
+    UserRegistered,
+    /// A session ended because its user logged out.
+    LoggedOut,
+    /// A session was revoked because an old refresh token came back.
+    RefreshTokenReused,
+}
+
+impl AuditKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::UserRegistered => "user_registered",
+            Self::LoggedOut => "logged_out",
+            Self::RefreshTokenReused => "refresh_token_reused",
+        }
+    }
+}
+
+/// One entry of the audit trail. It holds ids only, no address and no name.
+#[derive(Clone, Debug)]
+pub struct AuditEvent {
+    /// What happened.
+    pub kind: AuditKind,
+    /// To whom.
+    pub user_id: Option<UserId>,
+    /// To which session.
+    pub session_id: Option<SessionId>,
+    /// Where the request came from, as text.
+    pub client_ip: String,
+    /// The request that did it.
+    pub request_id: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = audit_events)]
+pub(super) struct AuditEventRow {
+    id: String,
+    kind: &'static str,
+    user_id: Option<String>,
+    session_id: Option<String>,
+    client_ip: String,
+    request_id: String,
+    created_at: i64,
+}
+
+impl AuditEvent {
+    pub(super) fn to_row(&self) -> AuditEventRow {
+        AuditEventRow {
+            id: uuid_v7(self.at).to_string(),
+            kind: self.kind.as_str(),
+            user_id: self.user_id.map(|id| id.to_string()),
+            session_id: self.session_id.map(|id| id.to_string()),
+            client_ip: self.client_ip.clone(),
+            request_id: self.request_id.clone(),
+            created_at: self.at.micros(),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The database: the only floor that knows SQL.
+//!
+//! # How to add a table
+//! 1. Write `migrations/<date>_<name>/up.sql` and `down.sql` in the SQL that SQLite and PostgreSQL
+//!    share: `TEXT`, `BIGINT`, `INTEGER`, `BYTEA`, nullable times for flags.
+//! 2. Declare the table in `schema.rs`.
+//! 3. Give it a file here with an `impl Store`: a private `*Row` type, and functions that take and
+//!    return types of `domain/`, each body written once inside [`read!`] or [`write!`].
+
+mod audit;
+mod circuit;
+mod error;
+mod login_failures;
+mod migrate;
+mod pool;
+mod postgres;
+mod retention;
+mod revocations;
+mod schema;
+mod sessions;
+mod signing_keys;
+mod users;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use diesel::sql_types::Integer;
+use diesel_async::RunQueryDsl;
+
+pub use audit::{AuditEvent, AuditKind};
+pub use error::StoreError;
+pub use login_failures::AttemptState;
+pub use pool::DatabaseSettings;
+pub use sessions::{Login, RefreshSubject, Rotated};
+pub use signing_keys::StoredSigningKey;
+
+use circuit::Circuit;
+use pool::Pool;
+
+/// The longest an operation may take, waiting for a connection included: callers are promised an
+/// answer within two seconds.
+const OPERATION_TIMEOUT: Duration = Duration::from_millis(1_800);
+
+/// Runs a query on a connection that may read. The body is written once and compiled for both databases.
+macro_rules! read {
+    ($store:expr, |$conn:ident| $body:expr) => {
+        $crate::store::on_connection!($store, readers, |$conn| $body)
+    };
+}
+
+/// Runs a query on a connection that may write.
+macro_rules! write {
+    ($store:expr, |$conn:ident| $body:expr) => {
+        $crate::store::on_connection!($store, writer, |$conn| $body)
+    };
+}
+
+macro_rules! on_connection {
+    ($store:expr, $sqlite_pool:ident, |$conn:ident| $body:expr) => {
+        $store
+            .bounded(async {
+                match &$store.pool {
+                    $crate::store::pool::Pool::Postgres(pool) => {
+                        let $conn = &mut *pool.get().await?;
+                        $body
+                    }
+                    $crate::store::pool::Pool::Sqlite { $sqlite_pool, .. } => {
+                        let $conn = &mut *$sqlite_pool.get().await?;
+                        $body
+                    }
+                }
+            })
+            .await
+    };
+}
+
+use {on_connection, read, write};
+
+/// The repository: every query of the service. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+    settings: Arc<DatabaseSettings>,
+    circuit: Arc<Circuit>,
+}
+
+impl Store {
+    /// Builds the pools; connections are opened when first needed.
+    ///
+    /// # Errors
+    /// The URL is malformed, or the SQLite file cannot be created.
+    pub fn open(settings: DatabaseSettings) -> Result<Self, StoreError> {
+        Ok(Self {
+            pool: Pool::build(&settings)?,
+            settings: Arc::new(settings),
+            circuit: Arc::default(),
+        })
+    }
+
+    /// Brings the tables up to date. Replicas that start together take turns.
+    ///
+    /// # Errors
+    /// The database is out of reach, read-only, locked, or was migrated by a newer version.
+    pub async fn migrate(&self) -> Result<usize, StoreError> {
+        migrate::run(&self.settings).await
+    }
+
+    /// Whether the last operations found the database answering.
+    pub fn is_available(&self) -> bool {
+        self.circuit.is_closed()
+    }
+
+    /// Asks the database for a sign of life, closing or opening the circuit by the answer.
+    ///
+    /// # Errors
+    /// It gave none.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let result = self.timed(self.select_one()).await;
+        self.circuit.record(&result);
+        if matches!(result, Err(StoreError::Unavailable(_))) {
+            self.circuit.trip();
+        }
+        result
+    }
+
+    async fn select_one(&self) -> Result<(), StoreError> {
+        let one = diesel::select(diesel::dsl::sql::<Integer>("1"));
+        match &self.pool {
+            Pool::Postgres(pool) => {
+                one.get_result::<i32>(&mut *pool.get().await?).await?;
+            }
+            Pool::Sqlite { readers, .. } => {
+                one.get_result::<i32>(&mut *readers.get().await?).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses at once while the circuit is open; otherwise runs the operation and learns from it.
+    async fn bounded<T>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        if !self.circuit.is_closed() {
+            return Err(StoreError::Unavailable("circuit open".to_owned()));
+        }
+        let result = self.timed(operation).await;
+        self.circuit.record(&result);
+        result
+    }
+
+    async fn timed<T>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        tokio::time::timeout(OPERATION_TIMEOUT, operation)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())))
+    }
+}

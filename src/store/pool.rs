@@ -1,0 +1,158 @@
+//! Connections: two kinds of database, one shape of pool.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use deadpool::{
+    Runtime,
+    managed::{Manager, Timeouts},
+};
+use diesel::{ConnectionError, ConnectionResult, SqliteConnection};
+use diesel_async::{
+    AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
+    pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, PoolError, PoolableConnection,
+        RecyclingMethod, deadpool::Pool as Deadpool,
+    },
+    sync_connection_wrapper::SyncConnectionWrapper,
+};
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+use super::{StoreError, postgres};
+use crate::secret::Secret;
+
+/// How long to wait for a free connection.
+const WAIT_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// How long a new connection may take; with the wait it stays under the two seconds in which a
+/// caller is promised an answer.
+const CREATE_TIMEOUT: Duration = Duration::from_millis(900);
+/// SQLite readers beside the one writer; more would only wait for the disk.
+const MAX_SQLITE_READERS: usize = 4;
+
+/// An asynchronous connection to SQLite, on a blocking thread.
+pub(super) type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
+
+/// Which database to use, and how much of it.
+#[derive(Clone, Debug)]
+pub enum DatabaseSettings {
+    /// An embedded SQLite file.
+    Sqlite {
+        /// The file; it and its folder are created when missing.
+        path: PathBuf,
+        /// The most connections held.
+        pool_size: usize,
+    },
+    /// A PostgreSQL server.
+    Postgres {
+        /// A `postgres://` URL, with its password.
+        url: Secret<String>,
+        /// The most connections held.
+        pool_size: usize,
+    },
+}
+
+/// Pooled connections to either database.
+#[derive(Clone)]
+pub(super) enum Pool {
+    Postgres(Deadpool<AsyncPgConnection>),
+    /// SQLite lets one connection write at a time: with a pool of one for writers they queue in
+    /// order of arrival instead of polling the lock.
+    Sqlite {
+        readers: Deadpool<AsyncSqliteConnection>,
+        writer: Deadpool<AsyncSqliteConnection>,
+    },
+}
+
+impl Pool {
+    pub(super) fn build(settings: &DatabaseSettings) -> Result<Self, StoreError> {
+        match settings {
+            DatabaseSettings::Postgres { url, pool_size } => {
+                let connector = postgres::Connector::parse(url)?;
+                let setup = move || connector.clone().connect().boxed();
+                Ok(Self::Postgres(deadpool(*pool_size, setup)?))
+            }
+            DatabaseSettings::Sqlite { path, pool_size } => {
+                prepare_folder(path)?;
+                let path = path.clone();
+                let setup = move || connect_sqlite(path.clone()).boxed();
+                Ok(Self::Sqlite {
+                    readers: deadpool((*pool_size).clamp(1, MAX_SQLITE_READERS), setup.clone())?,
+                    writer: deadpool(1, setup)?,
+                })
+            }
+        }
+    }
+}
+
+fn deadpool<C>(
+    size: usize,
+    connect: impl Fn() -> BoxFuture<'static, ConnectionResult<C>> + Send + Sync + 'static,
+) -> Result<Deadpool<C>, StoreError>
+where
+    C: PoolableConnection + Send + 'static,
+    AsyncDieselConnectionManager<C>: Manager<Type = C, Error = PoolError>,
+{
+    let mut config = ManagerConfig::default();
+    config.custom_setup = Box::new(move |_| connect());
+    // A closed socket is noticed without a query; a test query before every real one would double
+    // the round trips of a refresh.
+    config.recycling_method = RecyclingMethod::Fast;
+    let manager = AsyncDieselConnectionManager::new_with_config("", config);
+    Deadpool::builder(manager)
+        .max_size(size)
+        .timeouts(Timeouts {
+            wait: Some(WAIT_TIMEOUT),
+            create: Some(CREATE_TIMEOUT),
+            recycle: Some(CREATE_TIMEOUT),
+        })
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| StoreError::Query(error.to_string()))
+}
+
+/// Opens one SQLite connection with the settings that every connection needs.
+pub(super) async fn connect_sqlite(path: PathBuf) -> ConnectionResult<AsyncSqliteConnection> {
+    let mut connection = AsyncSqliteConnection::establish(&path.to_string_lossy()).await?;
+    // The time-out comes first: switching to WAL takes a lock itself. `FULL` makes every commit
+    // survive a power cut, not only a crash of this process: an acknowledged logout must stay one.
+    connection
+        .batch_execute(
+            "PRAGMA busy_timeout = 1500;
+             PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = FULL;
+             PRAGMA foreign_keys = ON;",
+        )
+        .await
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
+}
+
+/// Creates the database's folder and file so that nobody else on the machine can read them.
+fn prepare_folder(path: &Path) -> Result<(), StoreError> {
+    let fail = |error: std::io::Error| {
+        StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
+    };
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        create_private_folder(folder).map_err(fail)?;
+    }
+    let mut options = fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(fail)?;
+    Ok(())
+}
+
+fn create_private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}

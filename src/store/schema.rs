@@ -1,0 +1,81 @@
+//! The tables as diesel sees them; the words for them are in `migrations/`.
+
+diesel::table! {
+    users (id) {
+        id -> Text,
+        email -> Text,
+        email_key -> Text,
+        display_name -> Text,
+        password_hash -> Text,
+        roles -> Text,
+        email_verified_at -> Nullable<BigInt>,
+        last_login_at -> Nullable<BigInt>,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        disabled_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    sessions (id) {
+        id -> Text,
+        user_id -> Text,
+        device_label -> Text,
+        client_ip -> Text,
+        user_agent -> Text,
+        generation -> Integer,
+        created_at -> BigInt,
+        rotated_at -> BigInt,
+        idle_expires_at -> BigInt,
+        absolute_expires_at -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    revocations (id) {
+        id -> Text,
+        kind -> Text,
+        subject -> Text,
+        not_before -> BigInt,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    signing_keys (kid) {
+        kid -> Text,
+        ordinal -> Integer,
+        algorithm -> Text,
+        sealed_private_key -> Binary,
+        sealed_by -> Integer,
+        created_at -> BigInt,
+        activates_at -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    login_failures (account) {
+        account -> Text,
+        failures -> Integer,
+        retry_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit_events (id) {
+        id -> Text,
+        kind -> Text,
+        user_id -> Nullable<Text>,
+        session_id -> Nullable<Text>,
+        client_ip -> Text,
+        request_id -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::joinable!(sessions -> users (user_id));
+diesel::allow_tables_to_appear_in_same_query!(users, sessions);

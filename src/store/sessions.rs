@@ -1,0 +1,258 @@
+//! Sessions: opened by a login, rotated by one conditional UPDATE, revoked for good.
+
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection, RunQueryDsl};
+
+use super::{
+    AuditEvent, Store, StoreError, read,
+    revocations::NewRevocationRow,
+    schema::{audit_events, login_failures, revocations, sessions, users},
+    users::parse_user_id,
+    write,
+};
+use crate::{
+    clock::Timestamp,
+    domain::{DeviceLabel, Revocation, Roles, Session, SessionId, UserId},
+};
+
+#[derive(Insertable, Queryable, Selectable)]
+#[diesel(table_name = sessions)]
+struct SessionRow {
+    id: String,
+    user_id: String,
+    device_label: String,
+    client_ip: String,
+    user_agent: String,
+    generation: i32,
+    created_at: i64,
+    rotated_at: i64,
+    idle_expires_at: i64,
+    absolute_expires_at: i64,
+    revoked_at: Option<i64>,
+}
+
+impl From<&Session> for SessionRow {
+    fn from(session: &Session) -> Self {
+        Self {
+            id: session.id.to_string(),
+            user_id: session.user_id.to_string(),
+            device_label: session.device_label.as_str().to_owned(),
+            client_ip: session.client_ip.clone(),
+            user_agent: session.user_agent.clone(),
+            generation: session.generation,
+            created_at: session.created_at.micros(),
+            rotated_at: session.rotated_at.micros(),
+            idle_expires_at: session.idle_expires_at.micros(),
+            absolute_expires_at: session.absolute_expires_at.micros(),
+            revoked_at: session.revoked_at.map(Timestamp::micros),
+        }
+    }
+}
+
+impl TryFrom<SessionRow> for Session {
+    type Error = StoreError;
+
+    fn try_from(row: SessionRow) -> Result<Self, StoreError> {
+        let id = row
+            .id
+            .parse()
+            .map_err(|_| StoreError::Corrupt(format!("session id {:?}", row.id)))?;
+        Ok(Self {
+            id,
+            user_id: parse_user_id(&row.user_id)?,
+            device_label: DeviceLabel::from_stored(row.device_label),
+            client_ip: row.client_ip,
+            user_agent: row.user_agent,
+            generation: row.generation,
+            created_at: Timestamp::from_micros(row.created_at),
+            rotated_at: Timestamp::from_micros(row.rotated_at),
+            idle_expires_at: Timestamp::from_micros(row.idle_expires_at),
+            absolute_expires_at: Timestamp::from_micros(row.absolute_expires_at),
+            revoked_at: row.revoked_at.map(Timestamp::from_micros),
+        })
+    }
+}
+
+/// What a successful login changes, all at once.
+pub struct Login<'a> {
+    /// The session to open.
+    pub session: &'a Session,
+    /// The hash that the password was checked against.
+    pub verified_hash: &'a str,
+    /// The hash to put in its place, when the stored one has gone out of date.
+    pub new_hash: Option<&'a str>,
+    /// The account whose failed attempts are forgotten (see `login_failures`).
+    pub account: &'a str,
+}
+
+/// What a rotation needs to know to issue the next pair.
+pub struct Rotated {
+    /// Whose session it is.
+    pub user_id: UserId,
+    /// The roles the user has now.
+    pub roles: Roles,
+    /// When the session ends, however busy it is.
+    pub absolute_expires_at: Timestamp,
+}
+
+/// A session with what else decides about its refresh tokens.
+pub struct RefreshSubject {
+    /// The session.
+    pub session: Session,
+    /// Whether its user is disabled.
+    pub user_barred: bool,
+    /// The roles the user has now.
+    pub roles: Roles,
+}
+
+impl Store {
+    /// Opens a session, unless the user was disabled or changed the password since it was checked.
+    ///
+    /// The first statement takes the lock on the user's row, so that a concurrent change of either is
+    /// seen or waits. Returns whether the session was opened.
+    pub async fn open_session(&self, login: Login<'_>) -> Result<bool, StoreError> {
+        let row = SessionRow::from(login.session);
+        let hash = login.new_hash.unwrap_or(login.verified_hash);
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                let user = users::table
+                    .filter(users::id.eq(&row.user_id))
+                    .filter(users::disabled_at.is_null())
+                    .filter(users::password_hash.eq(login.verified_hash));
+                let changed = diesel::update(user)
+                    .set((
+                        users::last_login_at.eq(row.created_at),
+                        users::password_hash.eq(hash),
+                    ))
+                    .execute(conn)
+                    .await?;
+                if changed == 0 {
+                    return Ok(false);
+                }
+                diesel::insert_into(sessions::table)
+                    .values(&row)
+                    .execute(conn)
+                    .await?;
+                diesel::delete(login_failures::table.find(login.account))
+                    .execute(conn)
+                    .await?;
+                Ok(true)
+            })
+            .await
+        })
+    }
+
+    /// Rotates a live session from `generation` to the next: the whole rotation is this one
+    /// conditional UPDATE. `None` when the session does not stand at `generation` or is not live.
+    pub async fn rotate_session(
+        &self,
+        id: SessionId,
+        generation: i32,
+        now: Timestamp,
+        idle_expires_at: Timestamp,
+    ) -> Result<Option<Rotated>, StoreError> {
+        let Some(next) = generation.checked_add(1) else {
+            return Ok(None);
+        };
+        let live_user = users::table
+            .filter(users::id.eq(sessions::user_id))
+            .filter(users::disabled_at.is_null());
+        let live_session = sessions::table
+            .filter(sessions::id.eq(id.to_string()))
+            .filter(sessions::generation.eq(generation))
+            .filter(sessions::revoked_at.is_null())
+            .filter(sessions::idle_expires_at.gt(now.micros()))
+            .filter(sessions::absolute_expires_at.gt(now.micros()))
+            .filter(diesel::dsl::exists(live_user));
+        let current_roles = users::table
+            .filter(users::id.eq(sessions::user_id))
+            .select(users::roles)
+            .single_value();
+        let rotated: Option<(String, i64, Option<String>)> = write!(self, |conn| {
+            Ok(diesel::update(live_session)
+                .set((
+                    sessions::generation.eq(next),
+                    sessions::rotated_at.eq(now.micros()),
+                    sessions::idle_expires_at.eq(idle_expires_at.micros()),
+                ))
+                .returning((
+                    sessions::user_id,
+                    sessions::absolute_expires_at,
+                    current_roles,
+                ))
+                .get_result(conn)
+                .await
+                .optional()?)
+        })?;
+        rotated
+            .map(|(user_id, absolute, roles)| {
+                Ok(Rotated {
+                    user_id: parse_user_id(&user_id)?,
+                    roles: Roles::from_stored(roles.as_deref().unwrap_or_default()),
+                    absolute_expires_at: Timestamp::from_micros(absolute),
+                })
+            })
+            .transpose()
+    }
+
+    /// A session and what decides about its refresh tokens; `None` when there is no such session.
+    pub async fn find_refresh_subject(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<RefreshSubject>, StoreError> {
+        let found: Option<(SessionRow, Option<i64>, String)> = read!(self, |conn| {
+            Ok(sessions::table
+                .inner_join(users::table)
+                .filter(sessions::id.eq(id.to_string()))
+                .select((SessionRow::as_select(), users::disabled_at, users::roles))
+                .first(conn)
+                .await
+                .optional()?)
+        })?;
+        found
+            .map(|(row, disabled_at, roles)| {
+                Ok(RefreshSubject {
+                    session: row.try_into()?,
+                    user_barred: disabled_at.is_some(),
+                    roles: Roles::from_stored(&roles),
+                })
+            })
+            .transpose()
+    }
+
+    /// Revokes a session for good, tells the other replicas, and records why. Returns whether it was
+    /// this call that revoked it.
+    pub async fn revoke_session(
+        &self,
+        id: SessionId,
+        revocation: &Revocation,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        let revocation = NewRevocationRow::from(revocation);
+        let event = event.to_row();
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                let live = sessions::table
+                    .filter(sessions::id.eq(id.to_string()))
+                    .filter(sessions::revoked_at.is_null());
+                let changed = diesel::update(live)
+                    .set(sessions::revoked_at.eq(revocation.created_at))
+                    .execute(conn)
+                    .await?;
+                if changed == 0 {
+                    return Ok(false);
+                }
+                diesel::insert_into(revocations::table)
+                    .values(&revocation)
+                    .execute(conn)
+                    .await?;
+                diesel::insert_into(audit_events::table)
+                    .values(&event)
+                    .execute(conn)
+                    .await?;
+                Ok(true)
+            })
+            .await
+        })
+    }
+}

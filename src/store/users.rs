@@ -1,0 +1,140 @@
+//! Users and their password hashes.
+
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection, RunQueryDsl};
+
+use super::{
+    AuditEvent, Store, StoreError, read,
+    schema::{audit_events, users},
+    write,
+};
+use crate::{
+    clock::Timestamp,
+    domain::{DisplayName, Email, Roles, User, UserId},
+};
+
+#[derive(Insertable)]
+#[diesel(table_name = users)]
+struct NewUserRow<'a> {
+    id: String,
+    email: &'a str,
+    email_key: &'a str,
+    display_name: &'a str,
+    password_hash: &'a str,
+    roles: String,
+    created_at: i64,
+    updated_at: i64,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users)]
+struct UserRow {
+    id: String,
+    email: String,
+    display_name: String,
+    roles: String,
+    email_verified_at: Option<i64>,
+    created_at: i64,
+    updated_at: i64,
+    disabled_at: Option<i64>,
+}
+
+impl TryFrom<UserRow> for User {
+    type Error = StoreError;
+
+    fn try_from(row: UserRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: parse_user_id(&row.id)?,
+            email: Email::from_stored(row.email),
+            display_name: DisplayName::from_stored(row.display_name),
+            email_verified_at: row.email_verified_at.map(Timestamp::from_micros),
+            roles: Roles::from_stored(&row.roles),
+            created_at: Timestamp::from_micros(row.created_at),
+            updated_at: Timestamp::from_micros(row.updated_at),
+            disabled_at: row.disabled_at.map(Timestamp::from_micros),
+        })
+    }
+}
+
+pub(super) fn parse_user_id(text: &str) -> Result<UserId, StoreError> {
+    text.parse()
+        .map_err(|_| StoreError::Corrupt(format!("user id {text:?}")))
+}
+
+impl Store {
+    /// Creates a user and records that.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the e-mail address is taken.
+    pub async fn insert_user(
+        &self,
+        user: &User,
+        password_hash: &str,
+        event: &AuditEvent,
+    ) -> Result<(), StoreError> {
+        let event = event.to_row();
+        let row = NewUserRow {
+            id: user.id.to_string(),
+            email: user.email.as_str(),
+            email_key: user.email.key(),
+            display_name: user.display_name.as_str(),
+            password_hash,
+            roles: user.roles.to_stored(),
+            created_at: user.created_at.micros(),
+            updated_at: user.updated_at.micros(),
+        };
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                diesel::insert_into(users::table)
+                    .values(&row)
+                    .execute(conn)
+                    .await?;
+                diesel::insert_into(audit_events::table)
+                    .values(&event)
+                    .execute(conn)
+                    .await?;
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    /// The user with that e-mail address, and the stored password hash.
+    pub async fn find_credentials(
+        &self,
+        email: &Email,
+    ) -> Result<Option<(User, String)>, StoreError> {
+        let found: Option<(UserRow, String)> = read!(self, |conn| {
+            Ok(users::table
+                .filter(users::email_key.eq(email.key()))
+                .select((UserRow::as_select(), users::password_hash))
+                .first(conn)
+                .await
+                .optional()?)
+        })?;
+        found
+            .map(|(row, hash)| Ok((User::try_from(row)?, hash)))
+            .transpose()
+    }
+
+    /// Replaces the roles of the user with that e-mail address; `None` when there is no such user.
+    pub async fn set_roles(
+        &self,
+        email: &Email,
+        roles: &Roles,
+        now: Timestamp,
+    ) -> Result<Option<()>, StoreError> {
+        let changed = write!(self, |conn| {
+            Ok(
+                diesel::update(users::table.filter(users::email_key.eq(email.key())))
+                    .set((
+                        users::roles.eq(roles.to_stored()),
+                        users::updated_at.eq(now.micros()),
+                    ))
+                    .execute(conn)
+                    .await?,
+            )
+        })?;
+        Ok((changed > 0).then_some(()))
+    }
+}

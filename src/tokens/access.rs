@@ -1,0 +1,236 @@
+//! The access token: a JWT with the profile of RFC 9068, signed and verified as RFC 8725 advises.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+
+use super::Keyring;
+use crate::{
+    clock::Timestamp,
+    domain::{Roles, SessionId, TokenId, UserId},
+    secret::Secret,
+};
+
+/// RFC 9068 section 2.1; keeps an ID token or any other JWT from passing as an access token.
+const TYPE: &str = "at+jwt";
+
+/// Ours have some 600 bytes. Anything longer is refused before it costs anything.
+const MAX_LENGTH: usize = 8 * 1024;
+
+/// What all access tokens of this service have in common.
+#[derive(Clone, Debug)]
+pub struct AccessProfile {
+    /// Claim `iss`.
+    pub issuer: String,
+    /// Claim `aud`: whom the tokens are meant for.
+    pub audiences: Vec<String>,
+    /// Claim `client_id` (RFC 9068 section 2.2).
+    pub client_id: String,
+    /// How long a token is good.
+    pub ttl: Duration,
+    /// How long past `exp` it is still accepted, for verifiers whose clocks differ.
+    pub leeway: Duration,
+}
+
+/// Whom a token speaks for.
+pub struct Subject<'a> {
+    /// Claim `sub`.
+    pub user_id: UserId,
+    /// Claim `sid`.
+    pub session_id: SessionId,
+    /// Claim `roles`.
+    pub roles: &'a Roles,
+}
+
+/// A fresh token.
+pub struct IssuedAccessToken {
+    /// The compact serialisation.
+    pub token: Secret<String>,
+    /// Claim `exp`.
+    pub expires_at: Timestamp,
+}
+
+/// What a verified token says. Ids are kept as the text in which every answer needs them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessClaims {
+    /// Claim `sub`.
+    pub user_id: UserId,
+    /// Claim `sid`.
+    pub session_id: SessionId,
+    /// Claim `jti`.
+    pub token_id: TokenId,
+    /// Claim `roles`.
+    pub roles: Vec<String>,
+    /// Claim `aud`.
+    pub audiences: Vec<String>,
+    /// Claim `iat`.
+    pub issued_at: Timestamp,
+    /// Claim `exp`.
+    pub expires_at: Timestamp,
+    /// Header `kid`: the key that signed it.
+    pub kid: String,
+}
+
+/// Why an access token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessTokenError {
+    /// It is not an access token that this service issued.
+    #[error("not an access token of ours")]
+    Invalid,
+    /// It was good once.
+    #[error("access token expired")]
+    Expired,
+}
+
+#[derive(Serialize)]
+struct HeaderOut<'a> {
+    alg: &'a str,
+    typ: &'a str,
+    kid: &'a str,
+}
+
+/// The header members that count. `jku`, `x5u`, `x5c` and `jwk` are ignored: a token cannot say where
+/// its key is to be found. `crit` names members that must be understood, and we understand none.
+#[derive(Deserialize)]
+struct HeaderIn<'a> {
+    #[serde(borrow)]
+    alg: &'a str,
+    #[serde(borrow)]
+    typ: &'a str,
+    #[serde(borrow)]
+    kid: &'a str,
+    crit: Option<IgnoredAny>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: Audiences,
+    exp: i64,
+    iat: i64,
+    jti: String,
+    sid: String,
+    roles: Vec<String>,
+    client_id: String,
+}
+
+/// RFC 7519 section 4.1.3 allows one audience to stand without its array.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    Many(Vec<String>),
+    One(String),
+}
+
+impl AccessProfile {
+    /// Signs a new token for `subject`. `None` when signing fails, which a loaded key does not.
+    pub fn issue(
+        &self,
+        keyring: &Keyring,
+        subject: &Subject<'_>,
+        now: Timestamp,
+    ) -> Option<IssuedAccessToken> {
+        let key = keyring.signer(now)?;
+        let expires_at = now.floor_to_second() + self.ttl;
+        let header = HeaderOut {
+            alg: key.algorithm_name(),
+            typ: TYPE,
+            kid: key.kid(),
+        };
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            sub: subject.user_id.to_string(),
+            aud: Audiences::Many(self.audiences.clone()),
+            exp: expires_at.seconds(),
+            iat: now.seconds(),
+            jti: TokenId::generate(now).to_string(),
+            sid: subject.session_id.to_string(),
+            roles: subject.roles.names().map(str::to_owned).collect(),
+            client_id: self.client_id.clone(),
+        };
+        let mut token = String::with_capacity(768);
+        URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&header).ok()?, &mut token);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&claims).ok()?, &mut token);
+        let signature = key.sign(token.as_bytes()).ok()?;
+        token.push('.');
+        token.push_str(&signature);
+        Some(IssuedAccessToken {
+            token: Secret::new(token),
+            expires_at,
+        })
+    }
+
+    /// Checks everything about a token that can never change: its form, its signature, its issuer and
+    /// that it is meant for an audience of ours. Expiry comes separately, for it depends on the time.
+    ///
+    /// # Errors
+    /// [`AccessTokenError::Invalid`], whatever the cause: the sender learns nothing from it.
+    pub fn verify(&self, keyring: &Keyring, token: &str) -> Result<AccessClaims, AccessTokenError> {
+        self.verified(keyring, token)
+            .ok_or(AccessTokenError::Invalid)
+    }
+
+    /// Checks that the token has not expired.
+    ///
+    /// # Errors
+    /// [`AccessTokenError::Expired`].
+    pub fn check_expiry(
+        &self,
+        claims: &AccessClaims,
+        now: Timestamp,
+    ) -> Result<(), AccessTokenError> {
+        if now < claims.expires_at + self.leeway {
+            Ok(())
+        } else {
+            Err(AccessTokenError::Expired)
+        }
+    }
+
+    fn verified(&self, keyring: &Keyring, token: &str) -> Option<AccessClaims> {
+        if token.len() > MAX_LENGTH {
+            return None;
+        }
+        let (message, signature) = token.rsplit_once('.')?;
+        let (header, payload) = message.split_once('.')?;
+        let header = URL_SAFE_NO_PAD.decode(header).ok()?;
+        let header: HeaderIn<'_> = serde_json::from_slice(&header).ok()?;
+        if header.typ != TYPE || header.crit.is_some() {
+            return None;
+        }
+        let key = keyring.find(header.kid)?;
+        if !key.accepts_algorithm(header.alg) || !key.verifies(message.as_bytes(), signature) {
+            return None;
+        }
+        let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+        let claims: Claims = serde_json::from_slice(&payload).ok()?;
+        self.checked(claims, header.kid)
+    }
+
+    fn checked(&self, claims: Claims, kid: &str) -> Option<AccessClaims> {
+        let audiences = match claims.aud {
+            Audiences::Many(audiences) => audiences,
+            Audiences::One(audience) => vec![audience],
+        };
+        let for_us = audiences.iter().any(|aud| self.audiences.contains(aud));
+        if claims.iss != self.issuer || !for_us {
+            return None;
+        }
+        Some(AccessClaims {
+            user_id: claims.sub.parse().ok()?,
+            session_id: claims.sid.parse().ok()?,
+            token_id: claims.jti.parse().ok()?,
+            roles: claims.roles,
+            audiences,
+            issued_at: Timestamp::from_seconds(claims.iat),
+            expires_at: Timestamp::from_seconds(claims.exp),
+            kid: kid.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "access_tests.rs"]
+mod tests;

@@ -1,0 +1,103 @@
+//! The keys that everything else is derived from, and what is derived from them.
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM, LessSafeKey, UnboundKey},
+    hkdf::{HKDF_SHA256, KeyType, Salt},
+    hmac,
+};
+use zeroize::Zeroizing;
+
+use crate::{config::MasterKey, secret::Secret};
+
+/// What is derived from one master key by HKDF-SHA-256 (RFC 5869), each under its own label, so that
+/// learning one tells nothing about another.
+pub struct KeySet {
+    /// The version that tokens, hashes and sealed keys name.
+    pub version: u8,
+    /// Authenticates refresh tokens.
+    pub(super) refresh: hmac::Key,
+    /// Seals signing keys at rest.
+    pub(super) sealing: LessSafeKey,
+    /// Argon2's secret input.
+    pub pepper: Secret<[u8; 32]>,
+}
+
+/// Every master key this server knows; the first derives and seals, all verify and open.
+pub struct DerivedKeys {
+    sets: Vec<KeySet>,
+}
+
+impl DerivedKeys {
+    /// Derives the working keys.
+    ///
+    /// # Panics
+    /// When `keys` is empty: configuration refuses that.
+    pub fn derive(keys: &[MasterKey]) -> Self {
+        assert!(!keys.is_empty(), "configuration ensures one master key");
+        Self {
+            sets: keys.iter().map(KeySet::derive).collect(),
+        }
+    }
+
+    /// The set that new tokens, hashes and sealed keys use.
+    pub fn active(&self) -> &KeySet {
+        &self.sets[0]
+    }
+
+    /// The set of that version.
+    pub fn of_version(&self, version: u8) -> Option<&KeySet> {
+        self.sets.iter().find(|set| set.version == version)
+    }
+
+    /// All sets, the active one first.
+    pub fn all(&self) -> impl Iterator<Item = &KeySet> {
+        self.sets.iter()
+    }
+}
+
+impl KeySet {
+    fn derive(master: &MasterKey) -> Self {
+        let expand = |label: &str| expand(master.key.expose(), label);
+        let sealing = UnboundKey::new(&AES_256_GCM, expand("signing-key sealing").as_ref())
+            .expect("the key has the length AES-256 needs");
+        Self {
+            version: master.version,
+            refresh: hmac::Key::new(hmac::HMAC_SHA256, expand("refresh-token mac").as_ref()),
+            sealing: LessSafeKey::new(sealing),
+            pepper: Secret::new(*expand("password pepper")),
+        }
+    }
+}
+
+struct Bytes32;
+
+impl KeyType for Bytes32 {
+    fn len(&self) -> usize {
+        32
+    }
+}
+
+/// HKDF with no salt: the master key is uniformly random already (RFC 5869 section 3.1).
+fn expand(master: &[u8; 32], label: &str) -> Zeroizing<[u8; 32]> {
+    let info = [b"countersign v1 ".as_slice(), label.as_bytes()];
+    let mut derived = Zeroizing::new([0; 32]);
+    Salt::new(HKDF_SHA256, &[])
+        .extract(master)
+        .expand(&info, Bytes32)
+        .and_then(|okm| okm.fill(derived.as_mut()))
+        .expect("32 bytes are within HKDF's bounds");
+    derived
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_masters_separate_keys() {
+        let one = expand(&[1; 32], "refresh-token mac");
+        assert_ne!(*one, *expand(&[1; 32], "password pepper"));
+        assert_ne!(*one, *expand(&[2; 32], "refresh-token mac"));
+        assert_eq!(*one, *expand(&[1; 32], "refresh-token mac"));
+    }
+}
