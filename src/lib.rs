@@ -4,10 +4,16 @@
 //! `cli` → `server` → `grpc` → `auth` → `revocation` → `tokens` → `passwords` → `store` → `domain`
 //! → `config`, `clock`, `secret`, `telemetry`.
 
+pub mod auth;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod grpc;
+pub mod passwords;
 pub mod revocation;
 pub mod secret;
+pub mod server;
 pub mod store;
+pub mod telemetry;
 pub mod tokens;

@@ -51,8 +51,8 @@ pub struct AuditEvent {
 pub(super) struct AuditEventRow {
     id: String,
     kind: &'static str,
-    user_id: Option<String>,
-    session_id: Option<String>,
+    pub(super) user_id: Option<String>,
+    pub(super) session_id: Option<String>,
     client_ip: String,
     request_id: String,
     created_at: i64,

@@ -16,8 +16,8 @@ pub struct AttemptState {
 }
 
 impl Store {
-    /// How the account stands; all zero when nothing is held against it.
-    pub async fn attempt_state(&self, account: &str) -> Result<AttemptState, StoreError> {
+    /// How the account stands; `None` when nothing is held against it.
+    pub async fn attempt_state(&self, account: &str) -> Result<Option<AttemptState>, StoreError> {
         let found: Option<(i32, i64)> = read!(self, |conn| {
             Ok(login_failures::table
                 .find(account)
@@ -26,19 +26,17 @@ impl Store {
                 .await
                 .optional()?)
         })?;
-        Ok(
-            found.map_or_else(AttemptState::default, |(failures, retry_at)| AttemptState {
-                failures,
-                retry_at: Timestamp::from_micros(retry_at),
-            }),
-        )
+        Ok(found.map(|(failures, retry_at)| AttemptState {
+            failures,
+            retry_at: Timestamp::from_micros(retry_at),
+        }))
     }
 
     /// Moves the account from `seen` to `next`, unless another attempt was first. Returns whether it did.
     pub async fn count_attempt(
         &self,
         account: &str,
-        seen: AttemptState,
+        seen: Option<AttemptState>,
         next: AttemptState,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
@@ -47,21 +45,22 @@ impl Store {
             login_failures::retry_at.eq(next.retry_at.micros()),
             login_failures::updated_at.eq(now.micros()),
         );
-        let changed = if seen.failures == 0 {
-            write!(self, |conn| {
+        let changed = match seen {
+            None => write!(self, |conn| {
                 Ok(diesel::insert_into(login_failures::table)
                     .values((login_failures::account.eq(account), values))
                     .on_conflict_do_nothing()
                     .execute(conn)
                     .await?)
-            })?
-        } else {
-            let unchanged = login_failures::table
-                .find(account)
-                .filter(login_failures::failures.eq(seen.failures));
-            write!(self, |conn| {
-                Ok(diesel::update(unchanged).set(values).execute(conn).await?)
-            })?
+            })?,
+            Some(seen) => {
+                let unchanged = login_failures::table
+                    .find(account)
+                    .filter(login_failures::failures.eq(seen.failures));
+                write!(self, |conn| {
+                    Ok(diesel::update(unchanged).set(values).execute(conn).await?)
+                })?
+            }
         };
         Ok(changed > 0)
     }

@@ -9,11 +9,8 @@ use diesel::{
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{
-    StoreError,
-    pool::{DatabaseSettings, connect_sqlite},
-    postgres::Connector,
-};
+use super::{StoreError, pool::connect_sqlite, postgres::Connector};
+use crate::config::DatabaseUrl;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -21,13 +18,13 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 const ADVISORY_LOCK: &str = "SELECT pg_advisory_lock(4851233071)";
 
 /// Applies what is missing and says how many migrations that were.
-pub(super) async fn run(settings: &DatabaseSettings) -> Result<usize, StoreError> {
-    match settings {
-        DatabaseSettings::Sqlite { path, .. } => {
+pub(super) async fn run(url: &DatabaseUrl) -> Result<usize, StoreError> {
+    match url {
+        DatabaseUrl::Sqlite(path) => {
             let connection = connect_sqlite(path.clone()).await.map_err(unreachable)?;
             apply(AsyncMigrationHarness::new(connection))
         }
-        DatabaseSettings::Postgres { url, .. } => {
+        DatabaseUrl::Postgres(url) => {
             let mut connection = Connector::parse(url)?
                 .connect()
                 .await

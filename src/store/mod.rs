@@ -29,12 +29,13 @@ use diesel_async::RunQueryDsl;
 pub use audit::{AuditEvent, AuditKind};
 pub use error::StoreError;
 pub use login_failures::AttemptState;
-pub use pool::DatabaseSettings;
 pub use sessions::{Login, RefreshSubject, Rotated};
 pub use signing_keys::StoredSigningKey;
 
 use circuit::Circuit;
 use pool::Pool;
+
+use crate::config::{DatabaseSettings, DatabaseUrl};
 
 /// The longest an operation may take, waiting for a connection included: callers are promised an
 /// answer within two seconds.
@@ -79,7 +80,7 @@ use {on_connection, read, write};
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
-    settings: Arc<DatabaseSettings>,
+    url: DatabaseUrl,
     circuit: Arc<Circuit>,
 }
 
@@ -88,10 +89,10 @@ impl Store {
     ///
     /// # Errors
     /// The URL is malformed, or the SQLite file cannot be created.
-    pub fn open(settings: DatabaseSettings) -> Result<Self, StoreError> {
+    pub fn open(settings: &DatabaseSettings) -> Result<Self, StoreError> {
         Ok(Self {
-            pool: Pool::build(&settings)?,
-            settings: Arc::new(settings),
+            pool: Pool::build(settings)?,
+            url: settings.url.clone(),
             circuit: Arc::default(),
         })
     }
@@ -101,7 +102,7 @@ impl Store {
     /// # Errors
     /// The database is out of reach, read-only, locked, or was migrated by a newer version.
     pub async fn migrate(&self) -> Result<usize, StoreError> {
-        migrate::run(&self.settings).await
+        migrate::run(&self.url).await
     }
 
     /// Whether the last operations found the database answering.

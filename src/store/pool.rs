@@ -22,7 +22,7 @@ use diesel_async::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{StoreError, postgres};
-use crate::secret::Secret;
+use crate::config::{DatabaseSettings, DatabaseUrl};
 
 /// How long to wait for a free connection.
 const WAIT_TIMEOUT: Duration = Duration::from_millis(1_000);
@@ -34,25 +34,6 @@ const MAX_SQLITE_READERS: usize = 4;
 
 /// An asynchronous connection to SQLite, on a blocking thread.
 pub(super) type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
-
-/// Which database to use, and how much of it.
-#[derive(Clone, Debug)]
-pub enum DatabaseSettings {
-    /// An embedded SQLite file.
-    Sqlite {
-        /// The file; it and its folder are created when missing.
-        path: PathBuf,
-        /// The most connections held.
-        pool_size: usize,
-    },
-    /// A PostgreSQL server.
-    Postgres {
-        /// A `postgres://` URL, with its password.
-        url: Secret<String>,
-        /// The most connections held.
-        pool_size: usize,
-    },
-}
 
 /// Pooled connections to either database.
 #[derive(Clone)]
@@ -68,18 +49,19 @@ pub(super) enum Pool {
 
 impl Pool {
     pub(super) fn build(settings: &DatabaseSettings) -> Result<Self, StoreError> {
-        match settings {
-            DatabaseSettings::Postgres { url, pool_size } => {
+        let size = settings.pool_size.get();
+        match &settings.url {
+            DatabaseUrl::Postgres(url) => {
                 let connector = postgres::Connector::parse(url)?;
                 let setup = move || connector.clone().connect().boxed();
-                Ok(Self::Postgres(deadpool(*pool_size, setup)?))
+                Ok(Self::Postgres(deadpool(size, setup)?))
             }
-            DatabaseSettings::Sqlite { path, pool_size } => {
+            DatabaseUrl::Sqlite(path) => {
                 prepare_folder(path)?;
                 let path = path.clone();
                 let setup = move || connect_sqlite(path.clone()).boxed();
                 Ok(Self::Sqlite {
-                    readers: deadpool((*pool_size).clamp(1, MAX_SQLITE_READERS), setup.clone())?,
+                    readers: deadpool(size.min(MAX_SQLITE_READERS), setup.clone())?,
                     writer: deadpool(1, setup)?,
                 })
             }

@@ -229,19 +229,23 @@ impl Store {
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
         let revocation = NewRevocationRow::from(revocation);
-        let event = event.to_row();
+        let mut event = event.to_row();
+        event.session_id = Some(id.to_string());
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let live = sessions::table
                     .filter(sessions::id.eq(id.to_string()))
                     .filter(sessions::revoked_at.is_null());
-                let changed = diesel::update(live)
+                let user_id: Option<String> = diesel::update(live)
                     .set(sessions::revoked_at.eq(revocation.created_at))
-                    .execute(conn)
-                    .await?;
-                if changed == 0 {
+                    .returning(sessions::user_id)
+                    .get_result(conn)
+                    .await
+                    .optional()?;
+                if user_id.is_none() {
                     return Ok(false);
                 }
+                event.user_id = user_id;
                 diesel::insert_into(revocations::table)
                     .values(&revocation)
                     .execute(conn)

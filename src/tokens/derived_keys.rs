@@ -32,11 +32,10 @@ impl DerivedKeys {
     ///
     /// # Panics
     /// When `keys` is empty: configuration refuses that.
-    pub fn derive(keys: &[MasterKey]) -> Self {
-        assert!(!keys.is_empty(), "configuration ensures one master key");
-        Self {
-            sets: keys.iter().map(KeySet::derive).collect(),
-        }
+    pub fn derive<'a>(keys: impl IntoIterator<Item = &'a MasterKey>) -> Self {
+        let sets: Vec<_> = keys.into_iter().map(KeySet::derive).collect();
+        assert!(!sets.is_empty(), "configuration ensures one master key");
+        Self { sets }
     }
 
     /// The set that new tokens, hashes and sealed keys use.

@@ -1,0 +1,172 @@
+//! A walk round a running server: `cargo run` in one terminal, `cargo run --example tour` in another.
+//!
+//! It registers, logs in, validates, loses a refresh response and asks again, plays the thief with an
+//! old token, and logs out, and fails loudly if an answer is not what the contract promises.
+
+use std::error::Error;
+
+use countersign::grpc::pb::{
+    LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair, ValidateTokenRequest,
+    auth_service_client::AuthServiceClient,
+};
+use tonic::{Status, transport::Channel};
+use tonic_types::StatusExt;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const PASSWORD: &str = "a mill that weaves algebra";
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let address = std::env::args().nth(1);
+    let address = address.unwrap_or_else(|| "http://127.0.0.1:50051".to_owned());
+    println!("Countersign at {address}\n");
+    let mut tour = Tour {
+        client: AuthServiceClient::connect(address).await?,
+        email: format!("ada-{}@example.org", std::process::id()),
+    };
+
+    tour.register().await?;
+    let first = tour.login().await?;
+    tour.validate(&first).await?;
+    let second = tour.lose_a_response(&first).await?;
+    let stolen = first;
+    let third = tour
+        .refresh("5. Refresh again with the newest token", &second)
+        .await?;
+    tour.play_the_thief(&stolen, &third).await?;
+    let last = tour.login().await?;
+    tour.logout(&last).await?;
+    println!("\nThat was the tour.");
+    Ok(())
+}
+
+struct Tour {
+    client: AuthServiceClient<Channel>,
+    email: String,
+}
+
+impl Tour {
+    async fn register(&mut self) -> Outcome<()> {
+        println!("1. Register {}", self.email);
+        let request = RegisterRequest {
+            email: self.email.clone(),
+            password: PASSWORD.to_owned(),
+            display_name: "Ada Lovelace".to_owned(),
+        };
+        let user = self.client.register(request).await?.into_inner().user;
+        println!("   user {}", user.ok_or("no user")?.user_id);
+        let weak = RegisterRequest {
+            email: self.email.clone(),
+            password: "passwordpassword".to_owned(),
+            display_name: String::new(),
+        };
+        let status = expect_failure(self.client.register(weak).await, "WEAK_PASSWORD")?;
+        println!("   a weak password is refused: {}", status.message());
+        Ok(())
+    }
+
+    async fn login(&mut self) -> Outcome<TokenPair> {
+        println!("\n2. Log in");
+        let request = LoginRequest {
+            email: self.email.clone(),
+            password: PASSWORD.to_owned(),
+            device_label: "the tour".to_owned(),
+        };
+        let tokens = self.client.login(request).await?.into_inner().tokens;
+        let tokens = tokens.ok_or("no tokens")?;
+        println!("   session {}", tokens.session_id);
+        println!("   access token  {}", shortened(&tokens.access_token));
+        println!("   refresh token {}", shortened(&tokens.refresh_token));
+        Ok(tokens)
+    }
+
+    async fn validate(&mut self, tokens: &TokenPair) -> Outcome<()> {
+        println!("\n3. Validate the access token, as a microservice does on every request");
+        let claims = self
+            .client
+            .validate_token(validation(&tokens.access_token))
+            .await?;
+        println!("   good: user {}", claims.into_inner().user_id);
+        let garbage = self.client.validate_token(validation("garbage")).await;
+        expect_failure(garbage, "TOKEN_INVALID")?;
+        println!("   garbage is refused: TOKEN_INVALID");
+        Ok(())
+    }
+
+    async fn lose_a_response(&mut self, tokens: &TokenPair) -> Outcome<TokenPair> {
+        let lost = self
+            .refresh("4. Refresh, lose the response, ask again", tokens)
+            .await?;
+        let again = self.refresh("   the same token once more", tokens).await?;
+        if again.refresh_token != lost.refresh_token {
+            return Err("a retry must get the same successor".into());
+        }
+        println!("   the same successor came back: nobody is logged out");
+        Ok(again)
+    }
+
+    async fn refresh(&mut self, title: &str, tokens: &TokenPair) -> Outcome<TokenPair> {
+        println!("\n{title}");
+        let request = RefreshRequest {
+            refresh_token: tokens.refresh_token.clone(),
+        };
+        let next = self.client.refresh(request).await?.into_inner().tokens;
+        let next = next.ok_or("no tokens")?;
+        println!("   refresh token {}", shortened(&next.refresh_token));
+        Ok(next)
+    }
+
+    async fn play_the_thief(&mut self, stolen: &TokenPair, newest: &TokenPair) -> Outcome<()> {
+        println!("\n6. A thief presents the first refresh token, two rotations old");
+        let request = RefreshRequest {
+            refresh_token: stolen.refresh_token.clone(),
+        };
+        expect_failure(self.client.refresh(request).await, "REFRESH_TOKEN_REUSED")?;
+        println!("   REFRESH_TOKEN_REUSED: the session is revoked");
+        let verdict = self
+            .client
+            .validate_token(validation(&newest.access_token))
+            .await;
+        expect_failure(verdict, "TOKEN_REVOKED")?;
+        println!("   its newest access token is dead as well: TOKEN_REVOKED");
+        Ok(())
+    }
+
+    async fn logout(&mut self, tokens: &TokenPair) -> Outcome<()> {
+        println!("\n7. Log out");
+        let request = LogoutRequest {
+            refresh_token: tokens.refresh_token.clone(),
+        };
+        self.client.logout(request).await?;
+        let verdict = self
+            .client
+            .validate_token(validation(&tokens.access_token))
+            .await;
+        expect_failure(verdict, "TOKEN_REVOKED")?;
+        println!("   the access token died with the session: TOKEN_REVOKED");
+        Ok(())
+    }
+}
+
+fn validation(access_token: &str) -> ValidateTokenRequest {
+    ValidateTokenRequest {
+        access_token: access_token.to_owned(),
+        ..ValidateTokenRequest::default()
+    }
+}
+
+/// The failure that must have come, with the reason that a program decides by.
+fn expect_failure<T>(outcome: Result<T, Status>, reason: &str) -> Outcome<Status> {
+    let Err(status) = outcome else {
+        return Err(format!("expected {reason}, but the call succeeded").into());
+    };
+    match status.get_details_error_info() {
+        Some(info) if info.reason == reason => Ok(status),
+        _ => Err(format!("expected {reason}, got {status}").into()),
+    }
+}
+
+fn shortened(token: &str) -> String {
+    format!("{}… ({} characters)", &token[..20], token.len())
+}

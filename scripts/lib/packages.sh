@@ -1,0 +1,21 @@
+# shellcheck shell=bash
+# To be sourced. Installs Debian packages where that is possible.
+
+# Is this a machine on which packages may be installed: Debian or a relative of it, as root?
+can_apt_install() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null
+}
+
+# apt_install PACKAGE...: quiet unless it fails.
+apt_install() {
+  echo "Installing $* ..." >&2
+  local log
+  log=$(mktemp)
+  if ! { apt-get update && DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null; then
+    cat "$log" >&2
+    rm -f "$log"
+    return 1
+  fi
+  rm -f "$log"
+}

@@ -1,0 +1,102 @@
+//! Why a use case fails: rich inside, mapped to one constant sentence per reason at the edge.
+
+use std::time::Duration;
+
+use crate::{
+    domain::FieldViolation, passwords::PasswordError, store::StoreError, tokens::RefreshTokenError,
+};
+
+/// Why a use case failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// Fields of the request break their rules.
+    #[error("invalid fields")]
+    InvalidFields(Vec<FieldViolation>),
+    /// The new password breaks the policy.
+    #[error("weak password")]
+    WeakPassword(FieldViolation),
+    /// The e-mail address belongs to a user already.
+    #[error("e-mail taken")]
+    EmailTaken,
+    /// Unknown e-mail, wrong password or disabled account.
+    #[error("invalid credentials")]
+    InvalidCredentials,
+    /// Too many failed attempts on this account.
+    #[error("account throttled")]
+    AccountThrottled {
+        /// When the next attempt is let through.
+        retry_after: Duration,
+    },
+    /// The hashing queue is full, or the caller's deadline cannot be met.
+    #[error("overloaded")]
+    Overloaded {
+        /// When a place is likely to be free.
+        retry_after: Duration,
+    },
+    /// No access token was presented.
+    #[error("access token missing")]
+    TokenMissing,
+    /// Not an access token of ours, or not meant for the audience asked for.
+    #[error("access token invalid")]
+    TokenInvalid,
+    /// The access token is past its time.
+    #[error("access token expired")]
+    TokenExpired,
+    /// The access token's session or user was revoked.
+    #[error("access token revoked")]
+    TokenRevoked,
+    /// The access token lacks a required role.
+    #[error("insufficient role")]
+    InsufficientRole,
+    /// Not a refresh token of ours, or of a generation never issued.
+    #[error("refresh token invalid")]
+    RefreshTokenInvalid,
+    /// The session idled too long or reached its greatest age.
+    #[error("refresh token expired")]
+    RefreshTokenExpired,
+    /// An old refresh token came back; its session has been revoked.
+    #[error("refresh token reused")]
+    RefreshTokenReused,
+    /// The session was revoked, or its user is disabled or gone.
+    #[error("session revoked")]
+    SessionRevoked,
+    /// The database is gone, too slow or too busy.
+    #[error("database unavailable: {0}")]
+    DatabaseUnavailable(String),
+    /// Revocations are not known freshly enough, and policy says to refuse then.
+    #[error("revocation state stale")]
+    RevocationStateStale,
+    /// Anything else: a fault of ours.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl From<StoreError> for AuthError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::PoolExhausted => {
+                Self::DatabaseUnavailable(error.to_string())
+            }
+            StoreError::Conflict
+            | StoreError::Corrupt(_)
+            | StoreError::NewerSchema(_)
+            | StoreError::Query(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<PasswordError> for AuthError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            PasswordError::Weak(violation) => Self::WeakPassword(violation),
+            PasswordError::Internal(cause) => Self::Internal(cause.to_string()),
+        }
+    }
+}
+
+impl From<RefreshTokenError> for AuthError {
+    fn from(_: RefreshTokenError) -> Self {
+        Self::RefreshTokenInvalid
+    }
+}

@@ -1,0 +1,22 @@
+//! Logging out: the session ends, and its access tokens die with it.
+
+use super::{Auth, AuthError, RequestContext};
+use crate::store::AuditKind;
+
+impl Auth {
+    /// Ends the session that a refresh token belongs to. Doing so twice succeeds twice.
+    ///
+    /// # Errors
+    /// [`AuthError::RefreshTokenInvalid`], [`AuthError::DatabaseUnavailable`].
+    pub async fn logout(
+        &self,
+        refresh_token: &str,
+        context: &RequestContext,
+    ) -> Result<(), AuthError> {
+        let token = self.parts.derived_keys.parse_refresh_token(refresh_token)?;
+        let now = self.parts.clock.now();
+        self.revoke_session(token.session_id, AuditKind::LoggedOut, context, now)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! The use cases: what the service does, in the words of the trade. No protobuf, no SQL.
+
+mod error;
+mod issue;
+mod login;
+mod logout;
+mod refresh;
+mod register;
+mod throttle;
+mod validate;
+
+use std::{sync::Arc, time::Duration, time::Instant};
+
+pub use error::AuthError;
+pub use issue::TokenPair;
+pub use login::{LoggedIn, LoginCommand};
+pub use register::RegisterCommand;
+pub use validate::{ValidateQuery, Validated};
+
+use crate::{
+    clock::{Clock, Timestamp},
+    domain::{Revocation, RevokedSubject, SessionId},
+    passwords::Passwords,
+    revocation::RevocationIndex,
+    store::{AuditEvent, AuditKind, Store},
+    tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
+};
+
+/// Live revocations are remembered this much longer than the last token they concern, for replicas
+/// whose clocks run behind.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// The rules that an operator can set.
+#[derive(Clone, Debug)]
+pub struct AuthSettings {
+    /// How long a refresh token is good when it is not used.
+    pub refresh_token_ttl: Duration,
+    /// How long a session lasts, however busy it is.
+    pub session_max_lifetime: Duration,
+    /// How long after a rotation the token before it may ask for the same successor.
+    pub refresh_grace: Duration,
+    /// How many failed logins an account has before it is slowed down; 0 turns that off.
+    pub account_failure_limit: u32,
+    /// How old the knowledge of revocations may grow.
+    pub max_staleness: Duration,
+    /// Whether validation is refused once it is older.
+    pub reject_when_stale: bool,
+}
+
+/// Who asks, and until when an answer is of use.
+#[derive(Clone, Debug, Default)]
+pub struct RequestContext {
+    /// Names the request in logs and audit events.
+    pub request_id: String,
+    /// The client's address, as text.
+    pub client_ip: String,
+    /// What the client calls itself.
+    pub user_agent: String,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+}
+
+/// Everything the use cases need. Cheap to clone.
+#[derive(Clone)]
+pub struct Auth {
+    parts: Arc<AuthParts>,
+}
+
+/// What [`Auth`] is made of.
+pub struct AuthParts {
+    /// The database.
+    pub store: Store,
+    /// Hashing, on its own threads.
+    pub passwords: Passwords,
+    /// The keys of refresh tokens.
+    pub derived_keys: DerivedKeys,
+    /// The keys of access tokens.
+    pub keyring: Keyring,
+    /// What all access tokens have in common.
+    pub profile: AccessProfile,
+    /// Access tokens verified lately.
+    pub verified: VerifiedTokens,
+    /// What is revoked.
+    pub revocations: Arc<RevocationIndex>,
+    /// The time.
+    pub clock: Clock,
+    /// The operator's rules.
+    pub settings: AuthSettings,
+}
+
+impl Auth {
+    /// Puts the parts together.
+    pub fn new(parts: AuthParts) -> Self {
+        Self {
+            parts: Arc::new(parts),
+        }
+    }
+
+    /// Revokes a session in the database and on this replica.
+    ///
+    /// It runs in a task of its own: a caller that goes away between the commit and the note in the
+    /// index must not leave this replica believing in the session.
+    async fn revoke_session(
+        &self,
+        session_id: SessionId,
+        kind: AuditKind,
+        context: &RequestContext,
+        now: Timestamp,
+    ) -> Result<bool, AuthError> {
+        let parts = Arc::clone(&self.parts);
+        let event = context.audit_event(kind, now);
+        let revocation = Revocation {
+            subject: RevokedSubject::Session(session_id),
+            not_before: now,
+            created_at: now,
+            expires_at: now + parts.profile.ttl + parts.profile.leeway + CLOCK_SKEW,
+        };
+        let work = async move {
+            let revoked = parts
+                .store
+                .revoke_session(session_id, &revocation, &event)
+                .await?;
+            // Also when another call was first: its replica may not be this one.
+            parts.revocations.insert(&revocation);
+            Ok(revoked)
+        };
+        tokio::spawn(work)
+            .await
+            .unwrap_or_else(|panic| Err(AuthError::Internal(panic.to_string())))
+    }
+}
+
+impl RequestContext {
+    fn audit_event(&self, kind: AuditKind, now: Timestamp) -> AuditEvent {
+        AuditEvent {
+            kind,
+            user_id: None,
+            session_id: None,
+            client_ip: self.client_ip.clone(),
+            request_id: self.request_id.clone(),
+            at: now,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Validating an access token: the call that internal services make on every request.
+//!
+//! It is not `async`: it uses what is in memory, never the database, and holds no lock for longer than a
+//! look-up.
+
+use std::sync::Arc;
+
+use super::{Auth, AuthError};
+use crate::{
+    clock::Timestamp,
+    tokens::{AccessClaims, AccessTokenError, VerifiedTokens},
+};
+
+/// What is asked about an access token.
+#[derive(Clone, Copy, Debug)]
+pub struct ValidateQuery<'a> {
+    /// The token; empty when there is none.
+    pub access_token: &'a str,
+    /// The audience it must be meant for; empty for any that this service issues for.
+    pub audience: &'a str,
+    /// The roles it must hold, all of them.
+    pub required_roles: &'a [String],
+}
+
+/// A good token.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    /// What it says.
+    pub claims: Arc<AccessClaims>,
+    /// Up to when every revocation is known here.
+    pub revocation_as_of: Timestamp,
+}
+
+impl Auth {
+    /// Tells whether an access token is good.
+    ///
+    /// # Errors
+    /// [`AuthError::TokenMissing`], [`AuthError::TokenInvalid`], [`AuthError::TokenExpired`],
+    /// [`AuthError::TokenRevoked`], [`AuthError::InsufficientRole`],
+    /// [`AuthError::RevocationStateStale`].
+    pub fn validate(&self, query: ValidateQuery<'_>) -> Result<Validated, AuthError> {
+        let parts = &self.parts;
+        if query.access_token.is_empty() {
+            return Err(AuthError::TokenMissing);
+        }
+        let now = parts.clock.now();
+        let claims = self.verified_claims(query.access_token, now)?;
+        if parts.revocations.is_revoked(&claims) {
+            return Err(AuthError::TokenRevoked);
+        }
+        let revocation_as_of = parts.revocations.as_of();
+        let staleness = now.since(revocation_as_of);
+        if parts.settings.reject_when_stale && staleness > parts.settings.max_staleness {
+            return Err(AuthError::RevocationStateStale);
+        }
+        check_audience_and_roles(&claims, &query)?;
+        Ok(Validated {
+            claims,
+            revocation_as_of,
+        })
+    }
+
+    /// The issuer that tokens name.
+    pub fn issuer(&self) -> &str {
+        &self.parts.profile.issuer
+    }
+
+    fn verified_claims(&self, token: &str, now: Timestamp) -> Result<Arc<AccessClaims>, AuthError> {
+        let parts = &self.parts;
+        let digest = VerifiedTokens::digest(token);
+        let claims = match parts.verified.get(&digest) {
+            Some(claims) => claims,
+            None => {
+                let claims = Arc::new(parts.profile.verify(&parts.keyring, token)?);
+                // An expired token gets no place in the cache, which is for tokens that come again.
+                parts.profile.check_expiry(&claims, now)?;
+                parts.verified.insert(digest, Arc::clone(&claims));
+                return Ok(claims);
+            }
+        };
+        parts.profile.check_expiry(&claims, now)?;
+        Ok(claims)
+    }
+}
+
+impl From<AccessTokenError> for AuthError {
+    fn from(error: AccessTokenError) -> Self {
+        match error {
+            AccessTokenError::Invalid => Self::TokenInvalid,
+            AccessTokenError::Expired => Self::TokenExpired,
+        }
+    }
+}
+
+fn check_audience_and_roles(
+    claims: &AccessClaims,
+    query: &ValidateQuery<'_>,
+) -> Result<(), AuthError> {
+    let audience = query.audience;
+    if !audience.is_empty() && !claims.audiences.iter().any(|aud| aud == audience) {
+        return Err(AuthError::TokenInvalid);
+    }
+    if query
+        .required_roles
+        .iter()
+        .all(|role| claims.roles.contains(role))
+    {
+        Ok(())
+    } else {
+        Err(AuthError::InsufficientRole)
+    }
+}

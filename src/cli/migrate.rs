@@ -1,0 +1,15 @@
+//! `countersign migrate`: the same migrations that the server runs at start, for those who want them apart.
+
+use super::{Outcome, block_on};
+use crate::{
+    config::Config,
+    store::{Store, StoreError},
+};
+
+pub(super) fn run(config: &Config) -> Outcome {
+    block_on(async {
+        let applied = Store::open(&config.database)?.migrate().await?;
+        println!("countersign: {applied} migrations applied");
+        Ok::<_, StoreError>(())
+    })
+}

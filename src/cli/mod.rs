@@ -1,0 +1,113 @@
+//! The command line: one file per subcommand, all on the same configuration.
+
+mod config_check;
+mod migrate;
+mod serve;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+use crate::config::Config;
+
+/// A gRPC authentication service.
+///
+/// Configured by COUNTERSIGN_* environment variables alone; see .env.example.
+#[derive(Parser)]
+#[command(name = "countersign", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve gRPC until told to stop (the default)
+    Serve,
+    /// Bring the database's tables up to date and exit
+    Migrate,
+    /// Look at the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Report every problem of the configuration and exit
+    Check,
+}
+
+/// What a subcommand came to.
+enum Outcome {
+    Done,
+    Failed,
+    BadUsage,
+    BadConfiguration,
+}
+
+impl From<Outcome> for ExitCode {
+    /// 64 and 78 are EX_USAGE and EX_CONFIG of `sysexits.h`.
+    fn from(outcome: Outcome) -> Self {
+        Self::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::Failed => 1,
+            Outcome::BadUsage => 64,
+            Outcome::BadConfiguration => 78,
+        })
+    }
+}
+
+/// Runs the command that `arguments` name, the program's own name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error).into(),
+    };
+    let config = match Config::from_env() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return Outcome::BadConfiguration.into();
+        }
+    };
+    let outcome = match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(config),
+        Command::Migrate => migrate::run(&config),
+        Command::Config {
+            command: ConfigCommand::Check,
+        } => config_check::run(&config),
+    };
+    outcome.into()
+}
+
+fn usage(error: &clap::Error) -> Outcome {
+    // Nothing can be done when the terminal is gone.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Outcome::Done,
+        _ => Outcome::BadUsage,
+    }
+}
+
+/// Starts a runtime for a command, reporting a failure in one line.
+fn block_on<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) -> Outcome {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("countersign: no runtime: {error}");
+            return Outcome::Failed;
+        }
+    };
+    match runtime.block_on(work) {
+        Ok(()) => Outcome::Done,
+        Err(error) => {
+            eprintln!("countersign: {error}");
+            Outcome::Failed
+        }
+    }
+}

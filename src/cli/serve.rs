@@ -1,0 +1,62 @@
+//! `countersign serve`: builds the server, says what it bound, serves until a signal.
+
+use std::net::SocketAddr;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Outcome, block_on};
+use crate::{
+    clock::Clock,
+    config::{Config, Profile},
+    server::Server,
+    telemetry::Telemetry,
+};
+
+pub(super) fn run(config: Config) -> Outcome {
+    block_on(async {
+        let telemetry = Telemetry::init(&config.telemetry).map_err(|error| error.to_string())?;
+        let served = serve(config).await;
+        // Also after a failure: the spans that tell of it are worth most.
+        telemetry.shutdown().await;
+        served
+    })
+}
+
+async fn serve(config: Config) -> Result<(), String> {
+    // Registered before anything slow, so that a signal during the start is not lost.
+    let stop = stop_signal().map_err(|error| error.to_string())?;
+    let profile = config.profile;
+    let reflection = config.reflection;
+    let database = config.database.url.describe();
+    let server = Server::build(config, Clock::System)
+        .await
+        .map_err(|error| error.to_string())?;
+    let address = server.grpc_addr();
+    println!("countersign listening grpc={address} database={database} profile={profile}");
+    if profile == Profile::Development && reflection {
+        println!("{}", first_call(address));
+    }
+    server.run(stop).await.map_err(|error| error.to_string())
+}
+
+fn first_call(address: SocketAddr) -> String {
+    let body = r#"{"email":"ada@example.org","password":"a mill that weaves algebra"}"#;
+    let method = "countersign.auth.v1.AuthService/Register";
+    format!(
+        "\nTry it:\n  \
+         grpcurl -plaintext -d '{body}' {address} {method}\n  \
+         buf curl --http2-prior-knowledge --protocol grpc -d '{body}' http://{address}/{method}\n"
+    )
+}
+
+/// Completes on SIGTERM, which Kubernetes sends, and on SIGINT, which Ctrl-C sends.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        }
+    })
+}

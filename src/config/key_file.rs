@@ -1,0 +1,230 @@
+//! The key file that development keeps beside its database: made once, readable by its owner only.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::rand;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use thiserror::Error;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::master_keys::{MasterKey, MasterKeys};
+
+/// Why the key file is of no use.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    /// The file system said no.
+    #[error("the key file {} cannot be {action}: {error}", path.display())]
+    Io {
+        /// The key file.
+        path: PathBuf,
+        /// What was tried, as a participle.
+        action: &'static str,
+        /// What the system answered.
+        #[source]
+        error: io::Error,
+    },
+    /// Others on this machine may read it.
+    #[error("the key file {} is open to other users (mode {mode:04o}): chmod 600 it, or replace the keys if they may have been read", path.display())]
+    Exposed {
+        /// The key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It does not hold master keys.
+    #[error("the key file {} holds no usable keys: {wrong}", path.display())]
+    Malformed {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong, without any of its content.
+        wrong: String,
+    },
+}
+
+/// The keys in the file at `path`, which is created with one new key when it is missing.
+pub(super) fn load_or_create(path: &Path) -> Result<MasterKeys, KeyFileError> {
+    let failed = |action| {
+        move |error| KeyFileError::Io {
+            path: path.to_owned(),
+            action,
+            error,
+        }
+    };
+    if let Some(keys) = load(path)? {
+        return Ok(keys);
+    }
+    create(path).map_err(failed("created"))?;
+    // Read it back: another process may have been faster, and then its keys hold.
+    load(path)?.ok_or_else(|| failed("read")(io::ErrorKind::NotFound.into()))
+}
+
+fn load(path: &Path) -> Result<Option<MasterKeys>, KeyFileError> {
+    let failed = |error| KeyFileError::Io {
+        path: path.to_owned(),
+        action: "read",
+        error,
+    };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Exposed {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(failed)?;
+    MasterKeys::parse(&text)
+        .map(Some)
+        .map_err(|refusal| KeyFileError::Malformed {
+            path: path.to_owned(),
+            wrong: refusal.wrong,
+        })
+}
+
+/// Makes the file appear under its name only when it is complete and on disk. A hard link, unlike a
+/// rename, never replaces the file of a process that was faster.
+fn create(path: &Path) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
+
+    let draft = directory.join(format!(".master.key.{}", Uuid::now_v7()));
+    let linked = write_new_key(&draft).and_then(|()| match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    let removed = fs::remove_file(&draft);
+    linked.and(removed)?;
+    File::open(directory)?.sync_all()
+}
+
+fn write_new_key(path: &Path) -> io::Result<()> {
+    let mut key = Zeroizing::new([0; MasterKey::LENGTH]);
+    rand::fill(key.as_mut_slice()).map_err(|_| io::Error::other("no random bytes to be had"))?;
+    let encoded = Zeroizing::new(BASE64_STANDARD.encode(key.as_slice()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    for part in [b"v1:", encoded.as_bytes(), b"\n"] {
+        file.write_all(part)?;
+    }
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, sync::Barrier, thread};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    fn bytes(keys: &MasterKeys) -> [u8; 32] {
+        *keys.active().key.expose()
+    }
+
+    #[test]
+    fn the_file_is_created_once_and_closed_to_others() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("data/deep/master.key");
+        let created = load_or_create(&path).unwrap();
+        let loaded = load_or_create(&path).unwrap();
+        assert_eq!(bytes(&created), bytes(&loaded));
+        assert_ne!(bytes(&created), [0; 32]);
+        assert_eq!(created.active().version, 1);
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "a draft was left"
+        );
+    }
+
+    #[test]
+    fn those_who_race_agree_on_one_key() {
+        const RACERS: usize = 16;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("data/master.key");
+        let start = Barrier::new(RACERS);
+        let keys: Vec<_> = thread::scope(|scope| {
+            let race = || {
+                start.wait();
+                bytes(&load_or_create(&path).unwrap())
+            };
+            let racers: Vec<_> = (0..RACERS).map(|_| scope.spawn(race)).collect();
+            racers
+                .into_iter()
+                .map(|racer| racer.join().unwrap())
+                .collect()
+        });
+        assert!(keys.iter().all(|key| key == &keys[0]));
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "a draft was left"
+        );
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("master.key");
+        load_or_create(&path).unwrap();
+        for open in [0o640, 0o604, 0o620, 0o666] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
+            let message = load_or_create(&path).unwrap_err().to_string();
+            assert!(
+                message.contains(&format!("{open:04o}")) && message.contains("chmod 600"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_spoilt_or_impossible_file_is_named_and_never_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("master.key");
+        fs::write(&path, "v1:c2hvcnQ=").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let message = load_or_create(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("master.key") && !message.contains("c2hv"),
+            "{message}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "v1:c2hvcnQ=");
+
+        let below_a_file = path.join("master.key");
+        assert!(matches!(
+            load_or_create(&below_a_file),
+            Err(KeyFileError::Io { .. })
+        ));
+
+        let dangling = home.path().join("dangling");
+        symlink(home.path().join("nowhere"), &dangling).unwrap();
+        assert!(matches!(
+            load_or_create(&dangling),
+            Err(KeyFileError::Io { .. })
+        ));
+    }
+}

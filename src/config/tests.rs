@@ -1,0 +1,366 @@
+//! The configuration as an operator meets it: defaults, all problems at once, production's refusals.
+
+use std::{fs, time::Duration};
+
+use super::*;
+
+const KEY: &str = "v1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// What production needs at least.
+const PRODUCTION: &[(&str, &str)] = &[
+    ("COUNTERSIGN_PROFILE", "production"),
+    ("COUNTERSIGN_TLS", "terminated"),
+    ("COUNTERSIGN_ISSUER", "https://auth.example.org"),
+    ("COUNTERSIGN_MASTER_KEYS", KEY),
+];
+
+fn config(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::from_vars(
+        vars.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    )
+}
+
+/// Production with `changed` on top.
+fn production(changed: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    config(&[PRODUCTION, changed].concat())
+}
+
+/// The variables that are complained of.
+fn sources(vars: &[(&str, &str)]) -> Vec<String> {
+    match config(vars) {
+        Ok(_) => Vec::new(),
+        Err(error) => error
+            .problems()
+            .iter()
+            .map(|problem| problem.source().to_owned())
+            .collect(),
+    }
+}
+
+#[test]
+fn with_nothing_set_the_contract_s_defaults_hold() {
+    let config = config(&[]).unwrap();
+    assert_eq!(config.profile, Profile::Development);
+    assert_eq!(config.grpc_addr.to_string(), "127.0.0.1:50051");
+    assert_eq!(
+        config.database.url.describe(),
+        "sqlite://data/countersign.db"
+    );
+    assert_eq!(config.database.pool_size.get(), 16);
+    assert!(
+        matches!(config.master_keys, MasterKeySource::KeyFile(p) if p.ends_with("data/master.key"))
+    );
+    assert_eq!(config.tokens.issuer, "http://localhost:50051");
+    assert_eq!(config.tokens.audiences, ["countersign"]);
+    assert_eq!(config.tokens.access_ttl, Duration::from_secs(15 * 60));
+    assert_eq!(
+        config.tokens.refresh_ttl,
+        Duration::from_secs(7 * 24 * 3600)
+    );
+    assert_eq!(
+        config.tokens.session_max_lifetime,
+        Duration::from_secs(30 * 24 * 3600)
+    );
+    assert_eq!(config.tokens.refresh_grace, Duration::from_secs(10));
+    assert_eq!(config.tokens.leeway, Duration::ZERO);
+    let argon2 = Argon2Settings {
+        memory_kib: 19_456,
+        iterations: 2,
+        parallelism: 1,
+    };
+    assert_eq!(config.passwords.argon2, argon2);
+    assert_eq!(config.passwords.queue.get(), 64);
+    assert_eq!(config.passwords.min_length, 15);
+    let rate = config.limits.credential.unwrap();
+    assert_eq!((rate.per_second.get(), rate.burst.get()), (5, 20));
+    assert_eq!(config.limits.token, None);
+    assert_eq!(config.limits.account_failure_limit.get(), 10);
+    assert!(config.limits.trusted_proxies.is_empty());
+    assert_eq!(config.revocation.stale_policy, StalePolicy::Serve);
+    assert!(config.reflection);
+    assert_eq!(config.telemetry.otlp_endpoint, None);
+}
+
+#[test]
+fn an_empty_value_is_an_unset_one() {
+    let empty: Vec<_> = Config::VARIABLES
+        .iter()
+        .map(|variable| (variable.name, " "))
+        .collect();
+    assert_eq!(
+        format!("{:?}", config(&empty).unwrap()),
+        format!("{:?}", config(&[]).unwrap())
+    );
+}
+
+#[test]
+fn a_default_text_given_changes_nothing() {
+    let texts: Vec<_> = Config::VARIABLES
+        .iter()
+        .filter_map(|variable| match variable.default {
+            DefaultValue::Text(text) => Some((variable.name, text)),
+            DefaultValue::Rule(_) => None,
+        })
+        .collect();
+    assert_eq!(
+        format!("{:?}", config(&texts).unwrap()),
+        format!("{:?}", config(&[]).unwrap())
+    );
+}
+
+#[test]
+fn every_variable_is_read_and_complains_under_its_own_name() {
+    for variable in Config::VARIABLES {
+        assert_eq!(sources(&[(variable.name, "\u{7}")]), [variable.name]);
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once_one_a_line() {
+    let mut vars: Vec<_> = Config::VARIABLES
+        .iter()
+        .map(|variable| (variable.name, "\u{7}\n"))
+        .collect();
+    vars.push(("COUNTERSIGN_ISUER", "http://a"));
+    let error = config(&vars).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(text.lines().count(), error.problems().len());
+    for (name, _) in &vars {
+        let named = text
+            .lines()
+            .filter(|line| line.starts_with(&format!("{name}: ")))
+            .count();
+        assert!(named > 0, "{name} is missing in:\n{text}");
+    }
+    assert!(
+        text.lines().all(|line| line.contains("; allowed: ")),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_unknown_variable_is_a_problem_with_a_hint() {
+    let error = config(&[("COUNTERSIGN_ISUER", "http://a")])
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        "COUNTERSIGN_ISUER: there is no such variable; allowed: perhaps COUNTERSIGN_ISSUER was meant"
+    );
+    assert_eq!(
+        sources(&[("countersign_log", "debug")]),
+        ["countersign_log"]
+    );
+    assert!(sources(&[("OTEL_TRACES_SAMPLER", "always_on"), ("HOME", "/")]).is_empty());
+    assert!(
+        sources(&[
+            ("COUNTERSIGN_SERVICE_HOST", "10.0.0.1"),
+            ("COUNTERSIGN_PORT", "tcp://x")
+        ])
+        .is_empty()
+    );
+}
+
+#[test]
+fn secrets_are_never_repeated() {
+    for vars in [
+        [
+            ("COUNTERSIGN_MASTER_KEYS", "v1:hunter2"),
+            ("COUNTERSIGN_DATABASE_URL", "postgres://a:hunter2@b c/d"),
+        ],
+        [
+            ("COUNTERSIGN_MASTER_KEYS", "hunter2"),
+            ("COUNTERSIGN_DATABASE_URL", "hunter2://a"),
+        ],
+    ] {
+        let error = config(&vars).unwrap_err();
+        assert_eq!(error.problems().len(), 2);
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+    let config = config(&[
+        ("COUNTERSIGN_MASTER_KEYS", KEY),
+        ("COUNTERSIGN_DATABASE_URL", "postgres://ada:hunter2@db/auth"),
+    ]);
+    let shown = format!("{:?}", config.unwrap());
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("AAEC"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn values_must_fit_together() {
+    for (vars, source) in [
+        (
+            [
+                ("COUNTERSIGN_REFRESH_GRACE", "10s"),
+                ("COUNTERSIGN_ACCESS_TOKEN_TTL", "10s"),
+            ],
+            "COUNTERSIGN_REFRESH_GRACE",
+        ),
+        (
+            [
+                ("COUNTERSIGN_ACCESS_TOKEN_TTL", "8d"),
+                ("COUNTERSIGN_REFRESH_GRACE", "1s"),
+            ],
+            "COUNTERSIGN_ACCESS_TOKEN_TTL",
+        ),
+        (
+            [
+                ("COUNTERSIGN_REFRESH_TOKEN_TTL", "31d"),
+                ("COUNTERSIGN_LOG", ""),
+            ],
+            "COUNTERSIGN_REFRESH_TOKEN_TTL",
+        ),
+        (
+            [
+                ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "9s"),
+                ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "9s"),
+            ],
+            "COUNTERSIGN_REVOCATION_POLL_INTERVAL",
+        ),
+        (
+            [
+                ("COUNTERSIGN_CREDENTIAL_RATE_BURST", "0"),
+                ("COUNTERSIGN_LOG", ""),
+            ],
+            "COUNTERSIGN_CREDENTIAL_RATE_BURST",
+        ),
+        (
+            [
+                ("COUNTERSIGN_TOKEN_RATE_PER_SECOND", "9"),
+                ("COUNTERSIGN_TOKEN_RATE_BURST", "0"),
+            ],
+            "COUNTERSIGN_TOKEN_RATE_BURST",
+        ),
+        (
+            [
+                ("COUNTERSIGN_ARGON2_MEMORY_KIB", "15"),
+                ("COUNTERSIGN_ARGON2_PARALLELISM", "2"),
+            ],
+            "COUNTERSIGN_ARGON2_MEMORY_KIB",
+        ),
+    ] {
+        assert_eq!(sources(&vars), [source], "{vars:?}");
+    }
+}
+
+#[test]
+fn bounds_hold() {
+    for (name, value) in [
+        ("COUNTERSIGN_DATABASE_POOL_SIZE", "0"),
+        ("COUNTERSIGN_HASHING_WORKERS", "0"),
+        ("COUNTERSIGN_HASHING_QUEUE", "0"),
+        ("COUNTERSIGN_PASSWORD_MIN_LENGTH", "7"),
+        ("COUNTERSIGN_PASSWORD_MIN_LENGTH", "257"),
+        ("COUNTERSIGN_ACCESS_TOKEN_TTL", "0s"),
+        ("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "0"),
+        ("COUNTERSIGN_TLS", "on"),
+        ("COUNTERSIGN_DATABASE_URL", "sqlite://:memory:"),
+        ("COUNTERSIGN_OTEL", "x"),
+    ] {
+        assert_eq!(sources(&[(name, value)]), [name], "{value}");
+    }
+}
+
+#[test]
+fn rates_of_zero_are_off_and_a_missing_burst_is_a_second_s_worth() {
+    let off = config(&[
+        ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "0"),
+        ("COUNTERSIGN_CREDENTIAL_RATE_BURST", "0"),
+    ]);
+    assert_eq!(off.unwrap().limits.credential, None);
+    let on = config(&[("COUNTERSIGN_TOKEN_RATE_PER_SECOND", "50")]).unwrap();
+    assert_eq!(on.limits.token.map(|rate| rate.burst.get()), Some(50));
+}
+
+#[test]
+fn the_endpoint_for_traces_wins() {
+    let both = config(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4317"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b:4317"),
+    ]);
+    assert_eq!(
+        both.unwrap().telemetry.otlp_endpoint.as_deref(),
+        Some("http://b:4317")
+    );
+}
+
+#[test]
+fn master_keys_come_from_the_list_or_from_the_file_but_not_both() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("keys");
+    fs::write(&path, format!("{}\n{KEY}\n", KEY.replace("v1", "v2"))).unwrap();
+    let path = path.to_str().unwrap();
+
+    let keys = config(&[("COUNTERSIGN_MASTER_KEYS_FILE", path)])
+        .unwrap()
+        .master_keys
+        .load()
+        .unwrap();
+    assert_eq!(
+        keys.iter().map(|key| key.version).collect::<Vec<_>>(),
+        [2, 1]
+    );
+
+    let both = [
+        ("COUNTERSIGN_MASTER_KEYS_FILE", path),
+        ("COUNTERSIGN_MASTER_KEYS", KEY),
+    ];
+    assert_eq!(sources(&both), ["COUNTERSIGN_MASTER_KEYS_FILE"]);
+    assert_eq!(
+        sources(&[("COUNTERSIGN_MASTER_KEYS_FILE", "/nonexistent")]),
+        ["COUNTERSIGN_MASTER_KEYS_FILE"]
+    );
+}
+
+#[test]
+fn profile_test_writes_nothing_where_it_was_not_sent() {
+    let test = ("COUNTERSIGN_PROFILE", "test");
+    assert_eq!(sources(&[test]), ["COUNTERSIGN_DATABASE_URL"]);
+    let sqlite = config(&[test, ("COUNTERSIGN_DATABASE_URL", "sqlite:///tmp/x/y.db")]).unwrap();
+    assert!(
+        matches!(sqlite.master_keys, MasterKeySource::KeyFile(p) if p.ends_with("x/master.key"))
+    );
+    let postgres = ("COUNTERSIGN_DATABASE_URL", "postgres://a@b/c");
+    assert_eq!(sources(&[test, postgres]), ["COUNTERSIGN_MASTER_KEYS"]);
+    assert!(config(&[test, postgres, ("COUNTERSIGN_MASTER_KEYS", KEY)]).is_ok());
+}
+
+#[test]
+fn production_starts_with_what_it_needs() {
+    let config = production(&[]).unwrap();
+    assert!(!config.reflection, "reflection is off unless asked for");
+    assert!(matches!(config.master_keys, MasterKeySource::Given(_)));
+    assert!(
+        production(&[("COUNTERSIGN_REFLECTION", "on")])
+            .unwrap()
+            .reflection
+    );
+    assert!(production(&[("COUNTERSIGN_ACCESS_TOKEN_TTL", "30m")]).is_ok());
+}
+
+#[test]
+fn production_refuses_what_is_unsafe() {
+    for (name, value) in [
+        ("COUNTERSIGN_MASTER_KEYS", ""),
+        ("COUNTERSIGN_TLS", "off"),
+        ("COUNTERSIGN_TLS", ""),
+        ("COUNTERSIGN_ISSUER", "http://auth.example.org"),
+        ("COUNTERSIGN_ISSUER", ""),
+        ("COUNTERSIGN_ACCESS_TOKEN_TTL", "31m"),
+        ("COUNTERSIGN_ARGON2_MEMORY_KIB", "19455"),
+    ] {
+        let error = production(&[(name, value)]).unwrap_err();
+        assert_eq!(error.problems().len(), 1, "{error}");
+        assert_eq!(error.problems()[0].source(), name, "{error}");
+    }
+    let nothing_but_the_profile = [("COUNTERSIGN_PROFILE", "production")];
+    let expected = [
+        "COUNTERSIGN_MASTER_KEYS",
+        "COUNTERSIGN_TLS",
+        "COUNTERSIGN_ISSUER",
+    ];
+    assert_eq!(sources(&nothing_but_the_profile), expected);
+}

@@ -1,0 +1,174 @@
+//! `AuthService` on the wire: reads a request, calls the use case, writes the answer.
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    convert::{self, Violations},
+    error_status,
+    layers::{ClientAddress, Deadline, RequestId},
+    pb::{self, auth_service_server},
+};
+use crate::{
+    auth::{Auth, AuthError, LoginCommand, RegisterCommand, RequestContext, ValidateQuery},
+    domain::{DeviceLabel, DisplayName, Email, Password},
+};
+
+/// Serves `countersign.auth.v1.AuthService`.
+pub struct AuthApi {
+    auth: Auth,
+}
+
+impl AuthApi {
+    /// Serves the use cases of `auth`.
+    pub const fn new(auth: Auth) -> Self {
+        Self { auth }
+    }
+}
+
+#[tonic::async_trait]
+impl auth_service_server::AuthService for AuthApi {
+    async fn register(
+        &self,
+        request: Request<pb::RegisterRequest>,
+    ) -> Result<Response<pb::RegisterResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let command = register_command(request.into_inner())?;
+            let user = self.auth.register(command, &edge.context()).await?;
+            Ok(pb::RegisterResponse {
+                user: Some(convert::user(&user)),
+            })
+        };
+        edge.respond(answer.await)
+    }
+
+    async fn login(
+        &self,
+        request: Request<pb::LoginRequest>,
+    ) -> Result<Response<pb::LoginResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let command = login_command(request.into_inner())?;
+            let logged_in = self.auth.login(command, &edge.context()).await?;
+            Ok(pb::LoginResponse {
+                tokens: Some(convert::token_pair(&logged_in.tokens)),
+                user: Some(convert::user(&logged_in.user)),
+            })
+        };
+        edge.respond(answer.await)
+    }
+
+    async fn refresh(
+        &self,
+        request: Request<pb::RefreshRequest>,
+    ) -> Result<Response<pb::RefreshResponse>, Status> {
+        let edge = Edge::of(&request);
+        let token = request.into_inner().refresh_token;
+        let pair = self.auth.refresh(&token, &edge.context()).await;
+        edge.respond(pair.map(|pair| pb::RefreshResponse {
+            tokens: Some(convert::token_pair(&pair)),
+        }))
+    }
+
+    async fn validate_token(
+        &self,
+        request: Request<pb::ValidateTokenRequest>,
+    ) -> Result<Response<pb::ValidateTokenResponse>, Status> {
+        let (metadata, extensions, message) = request.into_parts();
+        let access_token = if message.access_token.is_empty() {
+            convert::bearer(&metadata)
+        } else {
+            &message.access_token
+        };
+        let query = ValidateQuery {
+            access_token,
+            audience: &message.audience,
+            required_roles: &message.required_roles,
+        };
+        match self.auth.validate(query) {
+            Ok(validated) => Ok(Response::new(convert::validated(
+                &validated,
+                self.auth.issuer(),
+            ))),
+            Err(error) => Err(error_status(error, &RequestId::of(&extensions))),
+        }
+    }
+
+    async fn logout(
+        &self,
+        request: Request<pb::LogoutRequest>,
+    ) -> Result<Response<pb::LogoutResponse>, Status> {
+        let edge = Edge::of(&request);
+        let token = request.into_inner().refresh_token;
+        let done = self.auth.logout(&token, &edge.context()).await;
+        edge.respond(done.map(|()| pb::LogoutResponse {}))
+    }
+}
+
+fn register_command(request: pb::RegisterRequest) -> Result<RegisterCommand, AuthError> {
+    let mut violations = Violations::default();
+    let email = violations.take(Email::parse("email", &request.email));
+    let password = violations.take(Password::parse("password", &request.password));
+    let display_name = violations.take(DisplayName::parse("display_name", &request.display_name));
+    match (email, password, display_name) {
+        (Some(email), Some(password), Some(display_name)) => Ok(RegisterCommand {
+            email,
+            password,
+            display_name,
+        }),
+        _ => Err(violations.into()),
+    }
+}
+
+fn login_command(request: pb::LoginRequest) -> Result<LoginCommand, AuthError> {
+    let mut violations = Violations::default();
+    let email = violations.take(Email::parse("email", &request.email));
+    let password = violations.take(Password::parse("password", &request.password));
+    let device_label = violations.take(DeviceLabel::parse("device_label", &request.device_label));
+    match (email, password, device_label) {
+        (Some(email), Some(password), Some(device_label)) => Ok(LoginCommand {
+            email,
+            password,
+            device_label,
+        }),
+        _ => Err(violations.into()),
+    }
+}
+
+/// What the layers learnt about a request, kept while its message is taken out of it.
+struct Edge {
+    request_id: RequestId,
+    client_ip: Option<ClientAddress>,
+    deadline: Option<Deadline>,
+    user_agent: String,
+}
+
+impl Edge {
+    fn of<T>(request: &Request<T>) -> Self {
+        let extensions = request.extensions();
+        Self {
+            request_id: RequestId::of(extensions),
+            client_ip: ClientAddress::of(extensions),
+            deadline: Deadline::of(extensions),
+            user_agent: convert::user_agent(request.metadata()),
+        }
+    }
+
+    fn context(&self) -> RequestContext {
+        RequestContext {
+            request_id: self.request_id.as_str().to_owned(),
+            client_ip: self
+                .client_ip
+                .map(|address| address.ip().to_string())
+                .unwrap_or_default(),
+            user_agent: self.user_agent.clone(),
+            deadline: self.deadline.map(Deadline::instant),
+        }
+    }
+
+    fn respond<T>(&self, answer: Result<T, AuthError>) -> Result<Response<T>, Status> {
+        answer
+            .map(Response::new)
+            .map_err(|error| error_status(error, &self.request_id))
+    }
+}

@@ -1,0 +1,125 @@
+//! Between the domain's types and protobuf's. Nothing is decided here.
+
+use prost_types::Timestamp as PbTimestamp;
+use tonic::metadata::MetadataMap;
+
+use super::pb;
+use crate::{
+    auth::{AuthError, TokenPair, Validated},
+    clock::Timestamp,
+    domain::{FieldViolation, User},
+};
+
+/// The longest `user-agent` that is kept.
+const MAX_USER_AGENT: usize = 256;
+
+/// Collects what is wrong with a request, so that the caller learns of all of it at once.
+#[derive(Default)]
+pub(super) struct Violations(Vec<FieldViolation>);
+
+impl Violations {
+    pub(super) fn take<T>(&mut self, parsed: Result<T, FieldViolation>) -> Option<T> {
+        parsed.map_err(|violation| self.0.push(violation)).ok()
+    }
+}
+
+impl From<Violations> for AuthError {
+    fn from(violations: Violations) -> Self {
+        Self::InvalidFields(violations.0)
+    }
+}
+
+pub(super) fn user(user: &User) -> pb::User {
+    pb::User {
+        user_id: user.id.to_string(),
+        email: user.email.as_str().to_owned(),
+        display_name: user.display_name.as_str().to_owned(),
+        email_verified: user.email_verified_at.is_some(),
+        roles: user.roles.names().map(str::to_owned).collect(),
+        create_time: Some(timestamp(user.created_at)),
+        update_time: Some(timestamp(user.updated_at)),
+        disabled: user.disabled_at.is_some(),
+    }
+}
+
+pub(super) fn token_pair(pair: &TokenPair) -> pb::TokenPair {
+    pb::TokenPair {
+        access_token: pair.access_token.expose().clone(),
+        refresh_token: pair.refresh_token.expose().clone(),
+        token_type: "Bearer".to_owned(),
+        access_expire_time: Some(timestamp(pair.access_expires_at)),
+        refresh_expire_time: Some(timestamp(pair.refresh_expires_at)),
+        session_id: pair.session_id.to_string(),
+    }
+}
+
+pub(super) fn validated(validated: &Validated, issuer: &str) -> pb::ValidateTokenResponse {
+    let claims = &validated.claims;
+    pb::ValidateTokenResponse {
+        user_id: claims.user_id.to_string(),
+        session_id: claims.session_id.to_string(),
+        token_id: claims.token_id.to_string(),
+        roles: claims.roles.clone(),
+        audiences: claims.audiences.clone(),
+        issue_time: Some(timestamp(claims.issued_at)),
+        expire_time: Some(timestamp(claims.expires_at)),
+        issuer: issuer.to_owned(),
+        revocation_as_of: Some(timestamp(validated.revocation_as_of)),
+    }
+}
+
+pub(super) fn timestamp(moment: Timestamp) -> PbTimestamp {
+    let micros = moment.micros().rem_euclid(1_000_000);
+    PbTimestamp {
+        seconds: moment.seconds(),
+        nanos: i32::try_from(micros * 1_000).expect("less than a second"),
+    }
+}
+
+/// The bearer of the `authorization` metadata (RFC 6750 section 2.1); empty when there is none. The
+/// scheme's name has no case (RFC 9110 section 11.1).
+pub(super) fn bearer(metadata: &MetadataMap) -> &str {
+    let header = metadata.get("authorization");
+    let text = header.and_then(|value| value.to_str().ok());
+    match text.and_then(|text| text.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
+        _ => "",
+    }
+}
+
+/// What the client calls itself, as far as it is fit to be shown again.
+pub(super) fn user_agent(metadata: &MetadataMap) -> String {
+    let header = metadata.get("user-agent");
+    let text = header.and_then(|value| value.to_str().ok());
+    text.unwrap_or_default()
+        .chars()
+        .take(MAX_USER_AGENT)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(authorization: &'static str) -> MetadataMap {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("authorization", authorization.parse().unwrap());
+        metadata
+    }
+
+    #[test]
+    fn only_a_bearer_is_a_bearer() {
+        assert_eq!(bearer(&metadata("Bearer abc")), "abc");
+        assert_eq!(bearer(&metadata("bearer  abc")), "abc");
+        for other in ["Basic abc", "Bearer", "Bearerabc", "", "abc"] {
+            assert_eq!(bearer(&metadata(other)), "", "{other}");
+        }
+        assert_eq!(bearer(&MetadataMap::new()), "");
+    }
+
+    #[test]
+    fn times_before_the_epoch_keep_their_fraction_positive() {
+        let moment = timestamp(Timestamp::from_micros(-1));
+        assert_eq!((moment.seconds, moment.nanos), (-1, 999_999_000));
+    }
+}

@@ -1,0 +1,152 @@
+//! Every method this server answers, and how the layers treat it. A new RPC gets a line here.
+
+/// How the layers treat one method.
+#[derive(Debug)]
+pub(super) struct Method {
+    path: &'static str,
+    /// The rate limiter that counts its calls.
+    pub(super) limit: Option<Limit>,
+    /// Whether its span is worth recording at INFO.
+    pub(super) span: Loudness,
+    /// Whether its access line is worth writing at INFO when the call succeeds.
+    pub(super) success: Loudness,
+    /// The same when the call fails.
+    pub(super) failure: Loudness,
+}
+
+/// The rate limiter that counts a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// Calls in which something secret can be guessed.
+    Credential,
+    /// Calls that present a token nobody can guess.
+    Token,
+}
+
+/// The level at which something is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loudness {
+    /// DEBUG: off unless somebody looks for it.
+    Debug,
+    /// INFO: on unless somebody turns it off.
+    Info,
+}
+
+/// The methods, the most called one first: the search is linear.
+const METHODS: &[Method] = &[
+    Method {
+        limit: Some(Limit::Token),
+        span: Loudness::Debug,
+        success: Loudness::Debug,
+        ..Method::plain("/countersign.auth.v1.AuthService/ValidateToken")
+    },
+    token("/countersign.auth.v1.AuthService/Refresh"),
+    token("/countersign.auth.v1.AuthService/Logout"),
+    credential("/countersign.auth.v1.AuthService/Login"),
+    credential("/countersign.auth.v1.AuthService/Register"),
+    probe("/grpc.health.v1.Health/Check"),
+    probe("/grpc.health.v1.Health/Watch"),
+    reflection("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+    reflection("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
+];
+
+/// Stands for every path that is not ours: what such a path says goes into no log.
+static UNKNOWN: Method = Method::plain("/unknown");
+
+/// The method with that path.
+pub(super) fn find(path: &str) -> &'static Method {
+    METHODS
+        .iter()
+        .find(|method| method.path == path)
+        .unwrap_or(&UNKNOWN)
+}
+
+impl Method {
+    /// `package.Service/Method`, or `unknown`.
+    pub(super) fn full_name(&self) -> &'static str {
+        &self.path[1..]
+    }
+
+    /// `package.Service` and `Method`.
+    pub(super) fn names(&self) -> (&'static str, &'static str) {
+        let name = self.full_name();
+        name.split_once('/').unwrap_or((name, name))
+    }
+
+    const fn plain(path: &'static str) -> Self {
+        Self {
+            path,
+            limit: None,
+            span: Loudness::Info,
+            success: Loudness::Info,
+            failure: Loudness::Info,
+        }
+    }
+}
+
+const fn credential(path: &'static str) -> Method {
+    Method {
+        limit: Some(Limit::Credential),
+        ..Method::plain(path)
+    }
+}
+
+const fn token(path: &'static str) -> Method {
+    Method {
+        limit: Some(Limit::Token),
+        ..Method::plain(path)
+    }
+}
+
+const fn probe(path: &'static str) -> Method {
+    Method {
+        span: Loudness::Debug,
+        success: Loudness::Debug,
+        failure: Loudness::Debug,
+        ..Method::plain(path)
+    }
+}
+
+const fn reflection(path: &'static str) -> Method {
+    Method {
+        span: Loudness::Debug,
+        ..Method::plain(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_protos_is_listed_once() {
+        let files = prost_types::FileDescriptorSet::decode(crate::grpc::DESCRIPTORS).unwrap();
+        let mut seen = 0;
+        for file in &files.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    let count = METHODS.iter().filter(|known| known.path == path).count();
+                    assert_eq!(count, 1, "{path} must stand in METHODS once");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen >= 5);
+    }
+
+    #[test]
+    fn a_strange_path_is_unknown_and_leaves_no_trace() {
+        for path in [
+            "",
+            "/",
+            "/countersign.auth.v1.AuthService/login",
+            "/a@b.example/x",
+        ] {
+            assert_eq!(find(path).full_name(), "unknown");
+            assert_eq!(find(path).names(), ("unknown", "unknown"));
+        }
+    }
+}

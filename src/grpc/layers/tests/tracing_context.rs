@@ -1,0 +1,101 @@
+//! The caller's W3C trace goes on in the server span.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use opentelemetry::trace::{SpanKind, TracerProvider as _};
+use opentelemetry_sdk::{
+    error::OTelSdkResult,
+    propagation::TraceContextPropagator,
+    trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
+};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _};
+
+use super::{bad_token, with, world::World};
+use crate::grpc::pb;
+
+#[derive(Clone, Debug, Default)]
+struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+impl SpanProcessor for Kept {
+    fn on_start(&self, _: &mut Span, _: &opentelemetry::Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        self.0.lock().unwrap().push(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+impl Kept {
+    async fn wait_for(&self, count: usize) -> Vec<SpanData> {
+        for _ in 0..200 {
+            if self.0.lock().unwrap().len() >= count {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let spans = self.0.lock().unwrap().clone();
+        assert_eq!(spans.len(), count);
+        spans
+    }
+}
+
+fn attribute(span: &SpanData, key: &str) -> String {
+    let found = span.attributes.iter().find(|kv| kv.key.as_str() == key);
+    found.map(|kv| kv.value.to_string()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn the_callers_trace_goes_on_in_the_server_span() {
+    let kept = Kept::default();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(kept.clone())
+        .build();
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    let subscriber = tracing_subscriber::registry()
+        .with(EnvFilter::new("countersign::request=debug"))
+        .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("test")));
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let world = World::start().await;
+    let mut auth = world.auth();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = with(pb::LoginRequest::default(), "traceparent", parent);
+    auth.login(request).await.unwrap();
+    let request = with(bad_token(), "traceparent", "garbage");
+    auth.validate_token(request).await.unwrap_err();
+
+    let spans = kept.wait_for(2).await;
+    let login = &spans[0];
+    assert_eq!(login.span_kind, SpanKind::Server);
+    assert_eq!(login.name, "countersign.auth.v1.AuthService/Login");
+    assert_eq!(
+        login.span_context.trace_id().to_string(),
+        "0af7651916cd43dd8448eb211c80319c"
+    );
+    assert_eq!(login.parent_span_id.to_string(), "b7ad6b7169203331");
+    assert_eq!(attribute(login, "rpc.system"), "grpc");
+    assert_eq!(
+        attribute(login, "rpc.service"),
+        "countersign.auth.v1.AuthService"
+    );
+    assert_eq!(attribute(login, "rpc.method"), "Login");
+    assert_eq!(attribute(login, "rpc.grpc.status_code"), "0");
+    assert_eq!(attribute(login, "request_id").len(), 36);
+
+    let validate = &spans[1];
+    assert_eq!(attribute(validate, "rpc.grpc.status_code"), "16");
+    assert_eq!(
+        validate.parent_span_id,
+        opentelemetry::trace::SpanId::INVALID
+    );
+}

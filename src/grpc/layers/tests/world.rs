@@ -1,0 +1,207 @@
+//! A real server on a port of its own, with the layers around a service that does as it is told,
+//! and a subscriber that keeps what was logged.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Server, server::TcpConnectInfo},
+};
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+use crate::{
+    clock::Clock,
+    grpc::{
+        Detail, Reason,
+        health::HealthState,
+        layers::{ClientAddress, Quota, RateLimitLayer, RequestId, Settings, stack},
+        pb::{
+            self,
+            auth_service_client::AuthServiceClient,
+            auth_service_server::{AuthService, AuthServiceServer},
+        },
+        status,
+    },
+};
+
+/// Answers at once, or never (`Register` with the name "stuck"), or with a failure
+/// (`ValidateToken` with the token "bad"); `Login` tells the client address it was shown.
+struct Obedient;
+
+#[tonic::async_trait]
+impl AuthService for Obedient {
+    async fn register(
+        &self,
+        request: Request<pb::RegisterRequest>,
+    ) -> Result<Response<pb::RegisterResponse>, Status> {
+        if request.get_ref().display_name == "stuck" {
+            std::future::pending::<()>().await;
+        }
+        tracing::info!("inside");
+        Ok(Response::new(pb::RegisterResponse::default()))
+    }
+
+    async fn login(
+        &self,
+        request: Request<pb::LoginRequest>,
+    ) -> Result<Response<pb::LoginResponse>, Status> {
+        assert!(request.extensions().get::<TcpConnectInfo>().is_some());
+        let client = ClientAddress::of(request.extensions()).unwrap();
+        let user = pb::User {
+            email: client.ip().to_string(),
+            ..pb::User::default()
+        };
+        Ok(Response::new(pb::LoginResponse {
+            user: Some(user),
+            ..pb::LoginResponse::default()
+        }))
+    }
+
+    async fn refresh(
+        &self,
+        _: Request<pb::RefreshRequest>,
+    ) -> Result<Response<pb::RefreshResponse>, Status> {
+        Ok(Response::new(pb::RefreshResponse::default()))
+    }
+
+    async fn validate_token(
+        &self,
+        request: Request<pb::ValidateTokenRequest>,
+    ) -> Result<Response<pb::ValidateTokenResponse>, Status> {
+        if request.get_ref().access_token == "bad" {
+            let request_id = RequestId::of(request.extensions());
+            return Err(status(Reason::TokenInvalid, &request_id, Detail::None));
+        }
+        Ok(Response::new(pb::ValidateTokenResponse::default()))
+    }
+
+    async fn logout(
+        &self,
+        _: Request<pb::LogoutRequest>,
+    ) -> Result<Response<pb::LogoutResponse>, Status> {
+        Ok(Response::new(pb::LogoutResponse::default()))
+    }
+}
+
+/// A running server.
+pub(super) struct World {
+    pub(super) address: SocketAddr,
+    pub(super) channel: Channel,
+    /// Dropping it ends the health watches.
+    pub(super) _health: HealthState,
+}
+
+impl World {
+    /// A server with no limits that trusts no proxy.
+    pub(super) async fn start() -> Self {
+        Self::with(Quota::OFF, &[]).await
+    }
+
+    pub(super) async fn with(credential: Quota, trusted: &[&str]) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (health, health_server) = HealthState::new();
+        let settings = Settings {
+            clock: Clock::System,
+            trusted_proxies: trusted.iter().map(|net| net.parse().unwrap()).collect(),
+            rate_limits: RateLimitLayer::new(credential, Quota::OFF),
+        };
+        let server = Server::builder()
+            .layer(stack(settings))
+            .add_service(AuthServiceServer::new(Obedient))
+            .add_service(health_server)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+        let channel = Channel::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        Self {
+            address,
+            channel,
+            _health: health,
+        }
+    }
+
+    pub(super) fn auth(&self) -> AuthServiceClient<Channel> {
+        AuthServiceClient::new(self.channel.clone())
+    }
+}
+
+/// Everything this thread logs while it lives, as JSON. The tests' runtimes have one thread.
+pub(super) struct Log {
+    lines: Lines,
+    _guard: DefaultGuard,
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Log {
+    pub(super) fn at(filter: &str) -> Self {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_env_filter(EnvFilter::new(filter))
+            .with_writer(lines.clone())
+            .finish();
+        Self {
+            lines,
+            _guard: tracing::subscriber::set_default(subscriber),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The lines with that target so far.
+    pub(super) fn of(&self, target: &str) -> Vec<Value> {
+        self.text()
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter(|line| line["target"] == target)
+            .collect()
+    }
+
+    /// Waits for `count` access lines: the last one is written when the server lets go of the call,
+    /// a moment after the client has its answer.
+    pub(super) async fn access(&self, count: usize) -> Vec<Value> {
+        for _ in 0..200 {
+            if self.of("countersign::access").len() >= count {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let lines = self.of("countersign::access");
+        assert_eq!(lines.len(), count, "{}", self.text());
+        lines
+    }
+}

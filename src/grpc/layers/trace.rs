@@ -1,0 +1,193 @@
+//! One server span and one access line per call.
+//!
+//! Neither costs anything when nobody listens: the span of a hot method is at DEBUG, and no field
+//! is formatted before a subscriber has asked for it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use opentelemetry::propagation::Extractor;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+use tracing::{Span, field::Empty};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use super::{
+    RequestId,
+    access::{self, Call},
+    methods::{self, Loudness, Method},
+};
+
+/// Wraps each call in a span and writes one line when it ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TraceLayer;
+
+impl<S> Layer<S> for TraceLayer {
+    type Service = TraceService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TraceService { inner }
+    }
+}
+
+/// The service of [`TraceLayer`].
+#[derive(Clone, Debug)]
+pub struct TraceService<S> {
+    inner: S,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for TraceService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body,
+{
+    type Response = Response<TraceBody<ResBody>>;
+    type Error = S::Error;
+    type Future = TraceFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let method = methods::find(request.uri().path());
+        let mut call = Call::begin(method, request.extensions());
+        call.span = span(method, call.request_id(), request.headers());
+        let inner = call.span.in_scope(|| self.inner.call(request));
+        TraceFuture {
+            inner,
+            call: Some(call),
+        }
+    }
+}
+
+/// The server span of a call, continuing the caller's trace; disabled when nobody records it.
+fn span(method: &'static Method, request_id: &RequestId, headers: &HeaderMap) -> Span {
+    macro_rules! span {
+        ($level:ident) => {
+            tracing::span!(
+                target: "countersign::request",
+                tracing::Level::$level,
+                "request",
+                otel.name = method.full_name(),
+                otel.kind = "server",
+                otel.status_code = Empty,
+                rpc.system = "grpc",
+                rpc.service = method.names().0,
+                rpc.method = method.names().1,
+                rpc.grpc.status_code = Empty,
+                request_id = request_id.as_str(),
+            )
+        };
+    }
+    let span = match method.span {
+        Loudness::Debug => span!(DEBUG),
+        Loudness::Info => span!(INFO),
+    };
+    if !span.is_disabled() && headers.contains_key("traceparent") {
+        let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
+            propagator.extract(&Headers(headers))
+        });
+        // It fails only when spans are not exported; then there is no trace to continue.
+        let _ = span.set_parent(parent);
+    }
+    span
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}
+
+pin_project! {
+    /// The future of [`TraceService`].
+    pub struct TraceFuture<F> {
+        #[pin]
+        inner: F,
+        call: Option<Call>,
+    }
+}
+
+impl<F, E, ResBody> Future for TraceFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    ResBody: Body,
+{
+    type Output = Result<Response<TraceBody<ResBody>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(in_span(this.call.as_ref(), || this.inner.poll(cx)))?;
+        let mut call = this.call.take();
+        // A failure known at once is told in the headers; everything else ends with the trailers.
+        let ended = access::code(response.headers()).is_some() || response.body().is_end_stream();
+        if ended && let Some(call) = call.take() {
+            call.finish(response.headers());
+        }
+        Poll::Ready(Ok(response.map(|inner| TraceBody { inner, call })))
+    }
+}
+
+pin_project! {
+    /// A response body that knows when its call ends.
+    pub struct TraceBody<B> {
+        #[pin]
+        inner: B,
+        call: Option<Call>,
+    }
+}
+
+impl<B: Body> Body for TraceBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let frame = ready!(in_span(this.call.as_ref(), || this.inner.poll_frame(cx)));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref()
+                    && let Some(call) = this.call.take()
+                {
+                    call.finish(trailers);
+                }
+            }
+            // A body without trailers: its call has no status.
+            Some(Err(_)) | None => {
+                if let Some(call) = this.call.take() {
+                    call.finish(&HeaderMap::new());
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+fn in_span<T>(call: Option<&Call>, work: impl FnOnce() -> T) -> T {
+    match call {
+        Some(call) => call.span.in_scope(work),
+        None => work(),
+    }
+}

@@ -1,0 +1,29 @@
+//! The edge: the only floor that knows protobuf, tonic and HTTP. A request passes `layers`, is
+//! turned into domain types, and every failure leaves through `status`.
+
+mod auth_service;
+mod convert;
+pub mod health;
+pub mod layers;
+mod reason;
+mod status;
+
+pub use auth_service::AuthApi;
+pub use reason::Reason;
+pub use status::{DOMAIN, Detail, error_status, status};
+
+/// The generated messages, clients and servers of `countersign.auth.v1`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::nursery,
+    clippy::pedantic,
+    reason = "generated code; the comments are in the .proto files"
+)]
+pub mod pb {
+    tonic::include_proto!("countersign.auth.v1");
+}
+
+/// The compiled descriptors of everything under `proto/`, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

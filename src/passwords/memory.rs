@@ -1,0 +1,82 @@
+//! One worker's block of memory for Argon2: allocated when first needed, kept while busy, given back when idle.
+
+use argon2::Block;
+use zeroize::Zeroize;
+
+use super::error::HashingFault;
+
+/// The memory that one worker fills, job after job.
+///
+/// Reuse saves the page faults of a fresh allocation, which are a good part of a hash's cost.
+///
+/// It is **not wiped between jobs**: that would cost a tenth of every hash, the next job overwrites
+/// it anyway, and whoever can read this process's memory finds passwords in clear on their way in.
+/// It *is* wiped before it goes back to the allocator: the worker idles then, so it costs
+/// nobody anything, and no later owner of those pages finds Argon2 state in them.
+#[derive(Default)]
+pub(super) struct Memory {
+    blocks: Vec<Block>,
+}
+
+impl Memory {
+    /// At least `count` blocks of 1 KiB, of any content.
+    ///
+    /// # Errors
+    /// The machine has not that much: an error, where a plain `Vec` would abort the process.
+    pub fn at_least(&mut self, count: usize) -> Result<&mut [Block], HashingFault> {
+        if self.blocks.len() < count {
+            // Not grown in place: that would copy the old content and hold both for a moment.
+            self.release();
+            self.blocks
+                .try_reserve_exact(count)
+                .map_err(|_| HashingFault::OutOfMemory(count))?;
+            self.blocks.resize(count, Block::new());
+        }
+        Ok(&mut self.blocks[..count])
+    }
+
+    /// Whether there is anything to give back.
+    pub fn is_held(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
+    /// Gives everything back when it is more than `count` blocks: one stored hash of unusual cost
+    /// must not keep the worker fat.
+    pub fn release_beyond(&mut self, count: usize) {
+        if self.blocks.len() > count {
+            self.release();
+        }
+    }
+
+    /// Wipes everything and gives it back.
+    pub fn release(&mut self) {
+        self.blocks.iter_mut().for_each(Zeroize::zeroize);
+        self.blocks = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_is_reused_and_is_given_back() {
+        let mut memory = Memory::default();
+        assert!(!memory.is_held());
+        assert_eq!(memory.at_least(8).unwrap().len(), 8);
+        let address = memory.blocks.as_ptr();
+        assert_eq!(memory.at_least(4).unwrap().len(), 4);
+        assert_eq!(memory.blocks.as_ptr(), address);
+        memory.release_beyond(8);
+        assert!(memory.is_held());
+        memory.release_beyond(7);
+        assert!(!memory.is_held());
+        assert_eq!(memory.blocks.capacity(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_an_error() {
+        let fault = Memory::default().at_least(usize::MAX / 1024).unwrap_err();
+        assert!(matches!(fault, HashingFault::OutOfMemory(_)));
+    }
+}

@@ -1,0 +1,207 @@
+//! What a new password must fulfil (NIST SP 800-63B-4 section 3.1.1.2): long and hard to guess, no more.
+
+use unicode_normalization::UnicodeNormalization;
+use zxcvbn::{Score, zxcvbn};
+
+use crate::domain::{FieldViolation, Password, ViolationReason};
+
+/// Words that an attacker who knows the service tries first (section 3.1.1.2: "context-specific words,
+/// such as the name of the service").
+const OUR_OWN_NAMES: [&str; 1] = ["countersign"];
+
+/// The least score accepted: 3, "safely unguessable: moderate protection from offline slow-hash
+/// scenario", at least 10⁸ guesses.
+const LEAST_SCORE: Score = Score::Three;
+
+/// zxcvbn looks at this many characters and ignores the rest.
+const ZXCVBN_WINDOW: usize = 100;
+
+/// Parts of names shorter than this are left out: forbidding "li" would forbid half of all words.
+const SHORTEST_NAME: usize = 3;
+
+/// The rules for new passwords. There are none about composition: they make passwords worse.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Policy {
+    /// The fewest code points a password may have.
+    pub min_length: usize,
+}
+
+impl Policy {
+    /// Checks the length, which is cheap enough to do at once.
+    pub fn check_length(
+        self,
+        field: &'static str,
+        password: &Password,
+    ) -> Result<(), FieldViolation> {
+        if password.expose().chars().count() >= self.min_length {
+            return Ok(());
+        }
+        Err(FieldViolation::new(
+            field,
+            ViolationReason::TooShort,
+            format!("must have at least {} code points", self.min_length),
+        ))
+    }
+
+    /// Checks how hard the password is to guess for someone who knows what `personal` tells: the
+    /// e-mail address, the name. Takes milliseconds, so it belongs on a worker.
+    ///
+    /// zxcvbn copies the password while it looks at it, and those copies are freed without being wiped.
+    pub fn check_guessability(
+        field: &'static str,
+        password: &Password,
+        personal: &[String],
+    ) -> Result<(), FieldViolation> {
+        let names = names(personal);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        // A text is at least as hard to guess as any part of it.
+        let characters: Vec<char> = password.expose().chars().collect();
+        let strong = characters.chunks(ZXCVBN_WINDOW).any(|part| {
+            let part: String = part.iter().collect();
+            zxcvbn(&part, &names).score() >= LEAST_SCORE
+        });
+        if strong {
+            return Ok(());
+        }
+        Err(FieldViolation::new(
+            field,
+            ViolationReason::TooGuessable,
+            "is too easy to guess: avoid names, common words and phrases, dates, repetition and \
+             keyboard patterns; several unrelated words make a good password",
+        ))
+    }
+}
+
+/// Everything in `personal` that could turn up in a password: each text whole, the two sides of an
+/// address, and each word. Normalised as passwords are.
+fn names(personal: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = OUR_OWN_NAMES.map(str::to_owned).to_vec();
+    for text in personal {
+        let text: String = text.nfkc().collect();
+        let sides = text.split('@');
+        let words = text.split(|c: char| !c.is_alphanumeric());
+        names.extend(
+            std::iter::once(text.as_str())
+                .chain(sides)
+                .chain(words)
+                .filter(|name| name.chars().count() >= SHORTEST_NAME)
+                .map(str::to_owned),
+        );
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: Policy = Policy { min_length: 15 };
+
+    fn password(text: &str) -> Password {
+        Password::parse("password", text).unwrap()
+    }
+
+    fn guessable(text: &str, personal: &[&str]) -> bool {
+        let personal: Vec<String> = personal.iter().map(ToString::to_string).collect();
+        match Policy::check_guessability("new_password", &password(text), &personal) {
+            Ok(()) => false,
+            Err(violation) => {
+                assert_eq!(violation.field, "new_password");
+                assert_eq!(violation.reason, ViolationReason::TooGuessable);
+                assert!(!violation.description.contains(text));
+                true
+            }
+        }
+    }
+
+    #[test]
+    fn length_counts_code_points() {
+        let check = |text| POLICY.check_length("password", &password(text));
+        assert_eq!(
+            check("14 code points").unwrap_err().reason,
+            ViolationReason::TooShort
+        );
+        assert_eq!(check("15 code points!"), Ok(()));
+        assert_eq!(check("ééééééééééééééé"), Ok(()));
+        assert!(check("éééééééééééééé").is_err());
+    }
+
+    #[test]
+    fn what_everyone_tries_is_refused() {
+        for text in [
+            "passwordpassword",
+            "aaaaaaaaaaaaaaaaaaaa",
+            "abcdefghijklmnopqrstuvwxyz",
+            "qwertyuiopasdfghjkl",
+            "1234567890123456789",
+            "countersigncountersign",
+        ] {
+            assert!(guessable(text, &[]), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_guesses_is_accepted() {
+        for text in [
+            "correct horse battery staple",
+            "xK7#mQ2$vL9!pR4&",
+            "тайный пароль для входа",
+            "🐎🔋📎🦜🧭🪁🎻🧊🥝🗿🛶🪴🧲🕯🪶",
+        ] {
+            assert!(
+                !guessable(text, &["ada@example.org", "Ada Lovelace"]),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_you_are_is_no_secret() {
+        let personal = [
+            "zbygniew.trzcinski@przykladowo.example",
+            "Wilhelmyna Quakkenbusz",
+        ];
+        for text in [
+            "zbygniew.trzcinski@przykladowo.example",
+            "zbygniew.trzcinski1",
+            "TrzcinskiZbygniew",
+            "wilhelmynaquakkenbusz",
+            "Przykladowo2024",
+        ] {
+            assert!(!guessable(text, &[]), "{text} alone");
+            assert!(guessable(text, &personal), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_as_passwords_are_written() {
+        // Passwords are composed (NFKC) whatever was typed, so names must be, too.
+        assert!(!guessable("Ame\u{301}liexyzquu1", &[]));
+        assert!(guessable("Ame\u{301}liexyzquu1", &["Ame\u{301}liexyzquu"]));
+    }
+
+    #[test]
+    fn the_end_of_a_long_password_counts() {
+        let repeated = "a".repeat(100);
+        assert!(guessable(&repeated.repeat(2), &[]));
+        assert!(!guessable(
+            &format!("{repeated}correct horse battery staple"),
+            &[]
+        ));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[^\0]{1,60}", name in "\\PC{0,20}@?\\PC{0,20}") {
+            if let Ok(password) = Password::parse("password", &text) {
+                let _ = Policy::check_guessability("password", &password, &[name]);
+            }
+        }
+    }
+}

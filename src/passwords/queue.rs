@@ -1,0 +1,454 @@
+//! The line before the workers: bounded, aware of deadlines, and left by whoever stops waiting.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::clock::monotonic_now;
+
+/// The shortest and the longest time after which a refused caller is asked to come back. The lower
+/// bound keeps refused callers from spinning, the upper one keeps a single slow spell from sending
+/// them away for good.
+const RETRY_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// One part in this many of the average job time is replaced by each new job.
+const AVERAGING: u32 = 8;
+
+/// Jobs that wait for a worker, first come, first served.
+///
+/// It is generic so that its rules can be tested without hashing anything. The lock guards a few
+/// moves of pointers: no job runs, is dropped or panics under it.
+pub(super) struct Queue<J> {
+    workers: usize,
+    capacity: usize,
+    state: Mutex<State<J>>,
+    arrival: Condvar,
+}
+
+struct State<J> {
+    /// Ids ascend from front to back.
+    waiting: VecDeque<Waiting<J>>,
+    next_id: u64,
+    /// Places held for jobs that have not come yet.
+    reserved: usize,
+    running: usize,
+    finished: u64,
+    /// Exponentially weighted average of what a job takes; zero before the first one.
+    average: Duration,
+    closed: bool,
+}
+
+struct Waiting<J> {
+    id: u64,
+    /// Begun at this moment or later, the job would end after its caller's deadline.
+    start_by: Option<Instant>,
+    job: J,
+}
+
+/// The job was not let in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// When the jobs that wait now will have been done.
+    pub retry_after: Duration,
+}
+
+/// What a worker gets.
+pub(super) enum Next<J> {
+    /// A job to run; [`Queue::finish`] must follow.
+    Run(J),
+    /// A job that came to the front too late: tell its caller, do not run it.
+    Late(J, Refused),
+    /// Nothing came within the worker's patience.
+    Nothing,
+    /// Nothing will come any more.
+    Closed,
+}
+
+/// How busy the workers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashingLoad {
+    /// Jobs that wait for a worker.
+    pub waiting: usize,
+    /// Jobs being worked on.
+    pub running: usize,
+    /// Jobs done since the start, good and bad; those dropped unrun are not among them.
+    pub finished: u64,
+    /// What a job takes a worker, averaged over roughly the last eight; zero before the first.
+    pub average: Duration,
+}
+
+impl<J> Queue<J> {
+    /// A line for at most `capacity` jobs, beyond those that `workers` workers are busy with.
+    pub fn new(workers: usize, capacity: usize) -> Self {
+        Self {
+            workers,
+            capacity,
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                next_id: 0,
+                reserved: 0,
+                running: 0,
+                finished: 0,
+                average: Duration::ZERO,
+                closed: false,
+            }),
+            arrival: Condvar::new(),
+        }
+    }
+
+    /// Keeps a place for a job that is worth nothing after `deadline`: who is going to be refused
+    /// learns of it before having done anything else.
+    ///
+    /// # Errors
+    /// The line is full, or so long that `deadline` would be missed.
+    pub fn reserve(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<Place<J>, Refused> {
+        let mut state = self.lock();
+        let ahead = state.running + state.waiting.len() + state.reserved;
+        if ahead >= self.workers.saturating_add(self.capacity) {
+            return Err(self.refusal(&state));
+        }
+        // A job that meets an idle worker is let in whatever the average says: after one slow
+        // spell, only jobs that run can teach the average better.
+        let (wait, start_by) = if ahead < self.workers {
+            (Duration::ZERO, deadline)
+        } else {
+            let latest = |by: Instant| by.checked_sub(state.average).unwrap_or(now);
+            (self.drain_time(&state), deadline.map(latest))
+        };
+        if start_by.is_some_and(|by| now + wait >= by) {
+            return Err(self.refusal(&state));
+        }
+        state.reserved += 1;
+        Ok(Place {
+            queue: Arc::clone(self),
+            start_by,
+        })
+    }
+
+    fn line_up(self: &Arc<Self>, job: J, start_by: Option<Instant>) -> Ticket<J> {
+        let mut state = self.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        state.waiting.push_back(Waiting { id, start_by, job });
+        drop(state);
+        self.arrival.notify_one();
+        let queue = Arc::clone(self);
+        Ticket { queue, id }
+    }
+
+    /// Waits for a job, for ever or as long as `patience` lasts.
+    pub fn take(&self, patience: Option<Duration>) -> Next<J> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return Next::Closed;
+            }
+            if let Some(Waiting { start_by, job, .. }) = state.waiting.pop_front() {
+                if start_by.is_some_and(|by| monotonic_now() >= by) {
+                    return Next::Late(job, self.refusal(&state));
+                }
+                state.running += 1;
+                return Next::Run(job);
+            }
+            state = match patience {
+                None => self
+                    .arrival
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(patience) => {
+                    let (state, timeout) = self
+                        .arrival
+                        .wait_timeout(state, patience)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    if timeout.timed_out() && state.waiting.is_empty() && !state.closed {
+                        return Next::Nothing;
+                    }
+                    state
+                }
+            };
+        }
+    }
+
+    /// Says that a job from [`Next::Run`] is over, and how long it took.
+    pub fn finish(&self, took: Duration) {
+        let mut state = self.lock();
+        state.running -= 1;
+        state.finished += 1;
+        state.average = if state.average.is_zero() {
+            took
+        } else {
+            (state
+                .average
+                .saturating_mul(AVERAGING - 1)
+                .saturating_add(took))
+                / AVERAGING
+        };
+    }
+
+    /// Sends the workers home, as soon as each has done the job in its hands.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let abandoned = mem::take(&mut state.waiting);
+        drop(state);
+        self.arrival.notify_all();
+        drop(abandoned);
+    }
+
+    /// How busy the workers are just now.
+    pub fn load(&self) -> HashingLoad {
+        let state = self.lock();
+        HashingLoad {
+            waiting: state.waiting.len(),
+            running: state.running,
+            finished: state.finished,
+            average: state.average,
+        }
+    }
+
+    fn withdraw(&self, id: u64) {
+        let mut state = self.lock();
+        let place = state
+            .waiting
+            .binary_search_by_key(&id, |waiting| waiting.id);
+        let withdrawn = place.ok().and_then(|place| state.waiting.remove(place));
+        drop(state);
+        drop(withdrawn);
+    }
+
+    fn refusal(&self, state: &State<J>) -> Refused {
+        let (least, most) = RETRY_BOUNDS;
+        let retry_after = self.drain_time(state).clamp(least, most);
+        Refused { retry_after }
+    }
+
+    /// How long it takes until one more job would find a worker, when all are busy.
+    fn drain_time(&self, state: &State<J>) -> Duration {
+        let rounds = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let ahead = state.waiting.len().saturating_add(state.reserved);
+        let jobs = rounds(ahead.saturating_add(1));
+        state.average.saturating_mul(jobs) / rounds(self.workers).max(1)
+    }
+
+    /// A panic under the lock cannot leave the state half-changed, so a poisoned lock is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State<J>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the line that waits for its job. Dropping it gives the place up.
+pub(super) struct Place<J> {
+    queue: Arc<Queue<J>>,
+    start_by: Option<Instant>,
+}
+
+impl<J> Place<J> {
+    /// Lines the job up in this place, which is kept while the ticket lives.
+    pub fn fill(self, job: J) -> Ticket<J> {
+        // The place is given back as `self` is dropped, after the job has taken it.
+        self.queue.line_up(job, self.start_by)
+    }
+}
+
+impl<J> Drop for Place<J> {
+    fn drop(&mut self) {
+        self.queue.lock().reserved -= 1;
+    }
+}
+
+/// A caller's job in the line. Dropping it gives the place up at once: a job still waiting is
+/// dropped unrun, one already running is let run.
+pub(super) struct Ticket<J> {
+    queue: Arc<Queue<J>>,
+    id: u64,
+}
+
+impl<J> Drop for Ticket<J> {
+    fn drop(&mut self) {
+        self.queue.withdraw(self.id);
+    }
+}
+
+#[cfg(test)]
+impl<J> Queue<J> {
+    /// Reserves a place and fills it at once.
+    pub fn push(
+        self: &Arc<Self>,
+        job: J,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<Ticket<J>, Refused> {
+        Ok(self.reserve(deadline, now)?.fill(job))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: Duration = Duration::from_millis(200);
+
+    /// A queue whose workers are all busy and whose jobs have been taking [`JOB`] each.
+    fn busy(workers: usize, capacity: usize) -> Arc<Queue<&'static str>> {
+        let queue = Arc::new(Queue::new(workers, capacity));
+        for round in 0..2 {
+            let tickets: Vec<_> = (0..workers)
+                .map(|_| queue.push("busy", None, monotonic_now()).unwrap())
+                .collect();
+            for _ in &tickets {
+                assert_eq!(run(&queue), "busy");
+            }
+            if round == 0 {
+                (0..workers).for_each(|_| queue.finish(JOB));
+            }
+        }
+        assert_eq!(queue.load().average, JOB);
+        queue
+    }
+
+    fn run<J>(queue: &Queue<J>) -> J {
+        match queue.take(Some(Duration::ZERO)) {
+            Next::Run(job) => job,
+            Next::Late(..) => panic!("late"),
+            Next::Nothing => panic!("nothing"),
+            Next::Closed => panic!("closed"),
+        }
+    }
+
+    fn refusal<J>(pushed: Result<Ticket<J>, Refused>) -> Refused {
+        pushed.err().expect("was let in")
+    }
+
+    #[test]
+    fn a_full_line_refuses_and_says_when_it_will_have_drained() {
+        let queue = busy(2, 2);
+        let now = monotonic_now();
+        let _first = queue.push("first", None, now).unwrap();
+        let _second = queue.push("second", None, now).unwrap();
+        let retry_after = JOB * 3 / 2;
+        assert_eq!(
+            refusal(queue.push("third", None, now)),
+            Refused { retry_after }
+        );
+        queue.finish(JOB);
+        assert_eq!(run(&queue), "first");
+        assert!(queue.push("third", None, now).is_ok());
+    }
+
+    #[test]
+    fn without_room_to_wait_only_idle_workers_take_jobs() {
+        let queue = Arc::new(Queue::new(1, 0));
+        let now = monotonic_now();
+        let _ticket = queue.push("a", None, now).unwrap();
+        let (least, _) = RETRY_BOUNDS;
+        assert_eq!(refusal(queue.push("b", None, now)).retry_after, least);
+    }
+
+    #[test]
+    fn a_dropped_ticket_frees_its_place_at_once_and_its_job_never_runs() {
+        let queue = busy(1, 2);
+        let now = monotonic_now();
+        let gone = queue.push("gone", None, now).unwrap();
+        let _stays = queue.push("stays", None, now).unwrap();
+        assert!(queue.push("no room", None, now).is_err());
+        drop(gone);
+        assert_eq!(queue.load().waiting, 1);
+        let _late = queue.push("late", None, now).unwrap();
+        assert_eq!(run(&queue), "stays");
+        assert_eq!(run(&queue), "late");
+        assert!(matches!(queue.take(Some(Duration::ZERO)), Next::Nothing));
+    }
+
+    #[test]
+    fn a_ticket_dropped_late_takes_nobody_elses_place() {
+        let queue = busy(1, 4);
+        let done = queue.push("done", None, monotonic_now()).unwrap();
+        assert_eq!(run(&queue), "done");
+        let _next = queue.push("next", None, monotonic_now()).unwrap();
+        drop(done);
+        assert_eq!(run(&queue), "next");
+    }
+
+    #[test]
+    fn a_deadline_that_the_line_cannot_meet_is_refused_at_once() {
+        let queue = busy(1, 8);
+        let now = monotonic_now();
+        // One job runs, so ours would begin after one job time and end after two.
+        let push = |within: Duration| queue.push("job", Some(now + within), now);
+        assert!(push(JOB * 2 - Duration::from_millis(1)).is_err());
+        let _ticket = push(JOB * 2 + Duration::from_millis(1)).unwrap();
+        assert!(push(JOB * 2 + Duration::from_millis(1)).is_err());
+        assert!(push(JOB * 3 + Duration::from_millis(1)).is_ok());
+    }
+
+    #[test]
+    fn an_idle_worker_is_tried_whatever_the_average_says() {
+        let queue = busy(1, 8);
+        queue.finish(JOB);
+        let now = monotonic_now();
+        assert!(queue.push("past", Some(now), now).is_err());
+        let _ticket = queue.push("tight", Some(now + JOB / 4), now).unwrap();
+        assert_eq!(run(&queue), "tight");
+    }
+
+    #[test]
+    fn a_job_whose_deadline_passed_in_the_line_is_not_run() {
+        let queue = busy(1, 8);
+        let now = monotonic_now();
+        let when_pushed = now.checked_sub(JOB * 10).unwrap();
+        let _ticket = queue.push("late", Some(now), when_pushed).unwrap();
+        match queue.take(None) {
+            Next::Late("late", Refused { retry_after }) => assert_eq!(retry_after, JOB),
+            _ => panic!("was not late"),
+        }
+        assert_eq!(queue.load().running, 1);
+    }
+
+    #[test]
+    fn a_reserved_place_counts_until_it_is_filled_or_given_up() {
+        let queue = busy(1, 1);
+        let now = monotonic_now();
+        let place = queue.reserve(None, now).ok().unwrap();
+        assert!(queue.reserve(None, now).is_err());
+        drop(place);
+        let place = queue.reserve(None, now).ok().unwrap();
+        let _ticket = place.fill("job");
+        assert!(queue.reserve(None, now).is_err());
+        assert_eq!(run(&queue), "job");
+        queue.finish(JOB);
+        queue.finish(JOB);
+        assert!(queue.reserve(None, now).is_ok());
+    }
+
+    #[test]
+    fn a_closed_line_drops_what_waits() {
+        let queue = busy(1, 8);
+        let _ticket = queue.push("never", None, monotonic_now()).unwrap();
+        queue.close();
+        assert!(matches!(queue.take(None), Next::Closed));
+        assert_eq!(queue.load().waiting, 0);
+    }
+
+    #[test]
+    fn the_average_follows_and_the_advice_stays_within_bounds() {
+        let queue = busy(1, 0);
+        queue.finish(JOB * 9);
+        assert_eq!(queue.load().average, JOB * 2);
+        let _ticket = queue.push("slow", None, monotonic_now()).unwrap();
+        assert_eq!(run(&queue), "slow");
+        queue.finish(Duration::MAX);
+        let _ticket = queue.push("again", None, monotonic_now()).unwrap();
+        let (_, most) = RETRY_BOUNDS;
+        assert_eq!(
+            refusal(queue.push("x", None, monotonic_now())).retry_after,
+            most
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! What goes on beside the requests.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{clock::Clock, grpc::health::HealthState, store::Store};
+
+/// How often the database is asked for a sign of life.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// How often rows that have outlived their use are deleted.
+const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Keeps the circuit breaker and the health service in step with the database; in the end it says
+/// NOT_SERVING for every service and, by dropping `health`, ends every watch.
+pub(super) async fn watch_database(store: Store, health: HealthState, stop: CancellationToken) {
+    let mut was_available = true;
+    while next_tick(PING_INTERVAL, &stop).await {
+        let answer = store.ping().await;
+        let is_available = store.is_available();
+        match answer {
+            Err(error) if was_available && !is_available => {
+                tracing::error!(%error, "database lost: validation goes on, all else is refused");
+            }
+            Ok(()) if !was_available => tracing::info!("database is back"),
+            _ => {}
+        }
+        was_available = is_available;
+        health.publish(true, is_available);
+    }
+    health.publish(false, false);
+}
+
+/// Deletes what has outlived its use. Every replica does: deleting twice does no harm.
+pub(super) async fn purge(store: Store, clock: Clock, stop: CancellationToken) {
+    while next_tick(PURGE_INTERVAL, &stop).await {
+        match store.purge(clock.now()).await {
+            Ok(rows) => tracing::debug!(rows, "purged"),
+            Err(error) => tracing::warn!(%error, "old rows could not be purged"),
+        }
+    }
+}
+
+/// Waits; `false` when it is time to stop.
+async fn next_tick(period: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(period) => true,
+    }
+}

@@ -1,0 +1,223 @@
+//! The wiring: builds every part from the configuration, stacks the layers, serves, drains.
+
+mod background;
+mod error;
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::{Server as TonicServer, server::TcpIncoming};
+
+pub use error::StartError;
+
+use crate::{
+    auth::{Auth, AuthParts, AuthSettings},
+    clock::Clock,
+    config::{Config, Rate, StalePolicy},
+    grpc::{
+        AuthApi, DESCRIPTORS,
+        health::HealthState,
+        layers::{self, Quota, RateLimitLayer},
+        pb::auth_service_server::AuthServiceServer,
+    },
+    passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
+    revocation::{RevocationIndex, RevocationSync},
+    store::Store,
+    tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
+};
+
+/// A server that has everything it needs and holds its port, but does not answer yet.
+pub struct Server {
+    config: Config,
+    clock: Clock,
+    listener: TcpListener,
+    address: SocketAddr,
+    store: Store,
+    auth: Auth,
+    revocations: RevocationSync,
+}
+
+impl Server {
+    /// Opens and migrates the database, loads keys and revocations, binds the port.
+    ///
+    /// # Errors
+    /// The first thing that fails, in one line for the operator.
+    pub async fn build(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let store = Store::open(&config.database)?;
+        store.migrate().await?;
+
+        let derived_keys = DerivedKeys::derive(config.master_keys.load()?.iter());
+        let keyring = Keyring::load(&store, &derived_keys, clock.now()).await?;
+        let index = Arc::new(RevocationIndex::default());
+        let revocations = RevocationSync::new(
+            store.clone(),
+            Arc::clone(&index),
+            clock.clone(),
+            config.revocation.poll_interval,
+        );
+        revocations.catch_up().await?;
+
+        let auth = Auth::new(AuthParts {
+            store: store.clone(),
+            passwords: Passwords::start(password_settings(&config), peppers(&derived_keys))?,
+            derived_keys,
+            keyring,
+            profile: access_profile(&config),
+            verified: VerifiedTokens::new(),
+            revocations: index,
+            clock: clock.clone(),
+            settings: auth_settings(&config),
+        });
+        let bind_error = |source| StartError::Bind {
+            address: config.grpc_addr,
+            source,
+        };
+        let listener = TcpListener::bind(config.grpc_addr)
+            .await
+            .map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+        Ok(Self {
+            config,
+            clock,
+            listener,
+            address,
+            store,
+            auth,
+            revocations,
+        })
+    }
+
+    /// The address that was really bound.
+    pub const fn grpc_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` completes; then says NOT_SERVING, lets running calls finish within the
+    /// drain time-out, and returns.
+    ///
+    /// # Errors
+    /// The transport fails.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let Self {
+            config,
+            clock,
+            listener,
+            store,
+            auth,
+            revocations,
+            ..
+        } = self;
+        let rate_limits =
+            RateLimitLayer::new(quota(config.limits.credential), quota(config.limits.token));
+        let (health, health_service) = HealthState::new();
+        health.publish(true, store.is_available());
+        let router = TonicServer::builder()
+            .layer(layers::stack(layers::Settings {
+                clock: clock.clone(),
+                trusted_proxies: config.limits.trusted_proxies.clone(),
+                rate_limits: rate_limits.clone(),
+            }))
+            .add_service(health_service)
+            .add_service(AuthServiceServer::new(AuthApi::new(auth)));
+        let router = if config.reflection {
+            router
+                .add_service(reflection().build_v1()?)
+                .add_service(reflection().build_v1alpha()?)
+        } else {
+            router
+        };
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let draining = CancellationToken::new();
+        let mut serving = std::pin::pin!(
+            router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned())
+        );
+
+        let stopping = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let watchdog = background::watch_database(store.clone(), health, stopping.clone());
+        let watchdog = tasks.spawn(watchdog);
+        tasks.spawn(background::purge(store, clock, stopping.clone()));
+        tasks.spawn(revocations.run(stopping.clone()));
+        let sweeper_stop = stopping.clone().cancelled_owned();
+        tasks.spawn(async move { rate_limits.sweep_until(sweeper_stop).await });
+
+        let failed = tokio::select! {
+            ended = &mut serving => Some(ended),
+            () = stop => None,
+        };
+        // NOT_SERVING comes first, so that balancers turn away before connections close; the watchdog
+        // says it as it ends, and with it every health watch, which would otherwise hold the drain up.
+        stopping.cancel();
+        let _ = watchdog.await;
+        draining.cancel();
+        if let Some(ended) = failed {
+            ended?;
+        } else if let Ok(ended) = tokio::time::timeout(config.drain_timeout, serving).await {
+            ended?;
+        } else {
+            tracing::warn!("the drain time-out passed: calls still running are cut off");
+        }
+        tasks.close();
+        tasks.wait().await;
+        Ok(())
+    }
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+fn quota(rate: Option<Rate>) -> Quota {
+    rate.map_or(Quota::OFF, |rate| Quota {
+        per_second: rate.per_second.get(),
+        burst: rate.burst.get(),
+    })
+}
+
+fn password_settings(config: &Config) -> PasswordSettings {
+    let argon2 = config.passwords.argon2;
+    PasswordSettings {
+        cost: Argon2Cost {
+            memory_kib: argon2.memory_kib,
+            iterations: argon2.iterations,
+            parallelism: argon2.parallelism,
+        },
+        workers: config.passwords.workers.get(),
+        queue: config.passwords.queue.get(),
+        min_length: config.passwords.min_length,
+    }
+}
+
+fn peppers(keys: &DerivedKeys) -> Vec<Pepper> {
+    keys.all()
+        .map(|set| Pepper {
+            version: set.version,
+            key: set.pepper.clone(),
+        })
+        .collect()
+}
+
+fn access_profile(config: &Config) -> AccessProfile {
+    let tokens = &config.tokens;
+    AccessProfile {
+        issuer: tokens.issuer.clone(),
+        audiences: tokens.audiences.clone(),
+        client_id: tokens.client_id.clone(),
+        ttl: tokens.access_ttl,
+        leeway: tokens.leeway,
+    }
+}
+
+fn auth_settings(config: &Config) -> AuthSettings {
+    AuthSettings {
+        refresh_token_ttl: config.tokens.refresh_ttl,
+        session_max_lifetime: config.tokens.session_max_lifetime,
+        refresh_grace: config.tokens.refresh_grace,
+        account_failure_limit: config.limits.account_failure_limit.get(),
+        max_staleness: config.revocation.max_staleness,
+        reject_when_stale: config.revocation.stale_policy == StalePolicy::Reject,
+    }
+}

@@ -1,0 +1,85 @@
+//! Deadlines and callers that go away: neither costs a hash.
+
+use std::time::Duration;
+
+use countersign::grpc::pb::LoginRequest;
+use futures_util::future::join_all;
+use tonic::{Code, Request};
+
+use crate::support::{PASSWORD, TestDatabase, TestServer, failure, on_both_databases};
+
+/// One worker and hashes that take long enough to queue up.
+const SLOW: [(&str, &str); 6] = [
+    ("COUNTERSIGN_HASHING_WORKERS", "1"),
+    ("COUNTERSIGN_HASHING_QUEUE", "2"),
+    ("COUNTERSIGN_ARGON2_MEMORY_KIB", "19456"),
+    ("COUNTERSIGN_ARGON2_ITERATIONS", "8"),
+    ("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "1000"),
+    ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "0"),
+];
+
+fn login() -> LoginRequest {
+    LoginRequest {
+        email: "ada@example.org".to_owned(),
+        password: PASSWORD.to_owned(),
+        device_label: String::new(),
+    }
+}
+
+on_both_databases! {
+    async fn what_does_not_fit_the_queue_is_refused_with_a_time_to_retry(database: TestDatabase) {
+        let server = TestServer::start_with(&database, &SLOW).await;
+        server.register("ada@example.org").await.unwrap();
+        let outcomes = join_all((0..20).map(|_| server.login("ada@example.org"))).await;
+        let (served, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+        assert!(!served.is_empty() && !refused.is_empty());
+        for outcome in refused {
+            let failure = failure(&outcome.unwrap_err());
+            assert_eq!((failure.code, failure.reason.as_str()), (Code::Unavailable, "OVERLOADED"));
+            let delay = failure.details.retry_info().unwrap().retry_delay.unwrap();
+            assert!(delay > Duration::ZERO);
+        }
+        server.login("ada@example.org").await.unwrap();
+    }
+
+    async fn a_deadline_that_cannot_be_met_is_refused_at_once(database: TestDatabase) {
+        let server = TestServer::start_with(&database, &SLOW).await;
+        server.register("ada@example.org").await.unwrap();
+        // A millisecond is less than any of these hashes takes.
+        let mut request = Request::new(login());
+        request.set_timeout(Duration::from_millis(1));
+        let status = server.auth().login(request).await.unwrap_err();
+        let honest = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled];
+        assert!(honest.contains(&status.code()), "{status:?}");
+        server.login("ada@example.org").await.unwrap();
+    }
+
+    async fn callers_that_go_away_free_their_places(database: TestDatabase) {
+        let server = TestServer::start_with(&database, &SLOW).await;
+        server.register("ada@example.org").await.unwrap();
+        for _ in 0..5 {
+            let mut abandoned: Vec<_> = (0..3)
+                .map(|_| {
+                    let mut client = server.auth();
+                    tokio::spawn(async move { client.login(login()).await.map(drop) })
+                })
+                .collect();
+            tokio::task::yield_now().await;
+            for call in &mut abandoned {
+                call.abort();
+            }
+            join_all(abandoned).await;
+        }
+        // Every place was given back: the next caller is served within the time of a few hashes, which
+        // a queue still full of abandoned logins would not allow.
+        let served = async {
+            loop {
+                match server.login("ada@example.org").await {
+                    Ok(_) => return,
+                    Err(status) => assert_eq!(failure(&status).reason, "OVERLOADED"),
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), served).await.expect("places are free again");
+    }
+}

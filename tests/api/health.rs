@@ -1,0 +1,98 @@
+//! Health: it says what is true, by name.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
+};
+
+use crate::support::{TestDatabase, TestServer, on_both_databases, reason};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const AUTH: &str = "countersign.auth.v1.AuthService";
+
+fn named(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest {
+        service: service.to_owned(),
+    }
+}
+
+async fn next(stream: &mut tonic::Streaming<HealthCheckResponse>) -> Option<ServingStatus> {
+    let message = timeout(PATIENCE, stream.next())
+        .await
+        .expect("a status in time")?;
+    Some(message.unwrap().status())
+}
+
+on_both_databases! {
+    async fn every_known_name_is_serving_and_an_unknown_one_is_not_found(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let mut health = HealthClient::new(server.channel.clone());
+        for name in ["", AUTH, "countersign.auth.v1.VerifierService"] {
+            let status = health.check(named(name)).await.unwrap().into_inner().status();
+            assert_eq!(status, ServingStatus::Serving, "{name}");
+        }
+        let unknown = health.check(named("nonsense")).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound);
+        let mut watch = health.watch(named("nonsense")).await.unwrap().into_inner();
+        assert_eq!(next(&mut watch).await, Some(ServingStatus::ServiceUnknown));
+        // The stream stays open: nothing more comes, and it has not ended.
+        assert!(timeout(Duration::from_millis(50), watch.next()).await.is_err());
+    }
+
+    async fn shutdown_is_announced_before_connections_close(database: TestDatabase) {
+        let mut server = TestServer::start(&database).await;
+        let mut health = HealthClient::new(server.channel.clone());
+        let mut watch = health.watch(named("")).await.unwrap().into_inner();
+        assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));
+        server.begin_stop();
+        assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing));
+        assert_eq!(next(&mut watch).await, None);
+        timeout(PATIENCE, server.stop()).await.expect("an open watch does not hold the drain up");
+    }
+}
+
+/// A server whose database loses its tables is broken, not gone; one whose database cannot be reached
+/// tells so by name, goes on validating, and heals by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_takes_out_only_what_needs_the_database() {
+    let database = TestDatabase::create(crate::support::Kind::Postgres).await;
+    let proxy = crate::support::proxy::Proxy::before(&database.url).await;
+    let server =
+        TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_URL", &proxy.url)]).await;
+    let tokens = server.signed_in("ada@example.org").await;
+    let mut health = HealthClient::new(server.channel.clone());
+    let mut watch = health.watch(named(AUTH)).await.unwrap().into_inner();
+    assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));
+
+    proxy.cut();
+    assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing));
+    let overall = health.check(named("")).await.unwrap().into_inner().status();
+    assert_eq!(
+        overall,
+        ServingStatus::Serving,
+        "probes must not take validation out"
+    );
+    server.validate(&tokens.access_token).await.unwrap();
+    assert_eq!(
+        reason(server.login("ada@example.org").await),
+        "DATABASE_UNAVAILABLE"
+    );
+    assert_eq!(
+        reason(server.refresh(&tokens.refresh_token).await),
+        "DATABASE_UNAVAILABLE"
+    );
+    assert_eq!(
+        reason(server.logout(&tokens.refresh_token).await),
+        "DATABASE_UNAVAILABLE"
+    );
+
+    proxy.mend();
+    assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));
+    server.login("ada@example.org").await.unwrap();
+    server.refresh(&tokens.refresh_token).await.unwrap();
+}

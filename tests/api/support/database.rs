@@ -1,0 +1,135 @@
+//! A database for one test, gone when the test is.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+use tempfile::TempDir;
+use tokio_postgres::{Config, NoTls};
+use uuid::{NoContext, Timestamp, Uuid};
+
+/// Which kind of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// A fresh, empty database. Clones share it.
+#[derive(Clone)]
+pub struct TestDatabase {
+    pub kind: Kind,
+    pub url: String,
+    /// Holds the SQLite file, and whatever else the test wants to keep.
+    pub folder: Arc<TempDir>,
+    _cleanup: Arc<Cleanup>,
+}
+
+/// Drops the PostgreSQL database of the test.
+struct Cleanup(Option<(Config, String)>);
+
+impl TestDatabase {
+    pub async fn create(kind: Kind) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let (url, cleanup) = match kind {
+            Kind::Sqlite => {
+                let path = folder.path().join("countersign.db");
+                (format!("sqlite://{}", path.display()), Cleanup(None))
+            }
+            Kind::Postgres => create_postgres().await,
+        };
+        Self {
+            kind,
+            url,
+            folder,
+            _cleanup: Arc::new(cleanup),
+        }
+    }
+
+    /// The SQLite file.
+    pub fn sqlite_path(&self) -> PathBuf {
+        self.folder.path().join("countersign.db")
+    }
+
+    /// Runs a statement behind the server's back.
+    pub async fn execute(&self, sql: &str) {
+        match self.kind {
+            Kind::Sqlite => {
+                let mut connection = open_sqlite(&self.sqlite_path());
+                connection.batch_execute(sql).unwrap();
+            }
+            Kind::Postgres => {
+                let client = connect(&self.url.parse().unwrap()).await;
+                client.batch_execute(sql).await.unwrap();
+            }
+        }
+    }
+}
+
+fn open_sqlite(path: &Path) -> SqliteConnection {
+    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    connection
+        .batch_execute("PRAGMA busy_timeout = 5000")
+        .unwrap();
+    connection
+}
+
+/// Locks a SQLite file against every other connection, until the result is dropped.
+pub fn lock_sqlite(path: &Path) -> SqliteConnection {
+    let mut connection = open_sqlite(path);
+    connection
+        .batch_execute("PRAGMA journal_mode = WAL; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE x (y)")
+        .unwrap();
+    connection
+}
+
+async fn create_postgres() -> (String, Cleanup) {
+    let base = env::var("TEST_DATABASE_URL").expect(
+        "TEST_DATABASE_URL must name a PostgreSQL server on which databases can be created: run scripts/test",
+    );
+    let config: Config = base.parse().expect("TEST_DATABASE_URL is a URL");
+    let name = format!("t_{}", Uuid::new_v7(Timestamp::now(NoContext)).simple());
+    let client = connect(&config).await;
+    client
+        .batch_execute(&format!("CREATE DATABASE {name}"))
+        .await
+        .unwrap();
+    let (server, _) = base.rsplit_once('/').expect("a URL with a database name");
+    let query = base.split_once('?').map(|(_, query)| format!("?{query}"));
+    let url = format!("{server}/{name}{}", query.unwrap_or_default());
+    (url, Cleanup(Some((config, name))))
+}
+
+async fn connect(config: &Config) -> tokio_postgres::Client {
+    let (client, connection) = config.connect(NoTls).await.expect("PostgreSQL answers");
+    tokio::spawn(connection);
+    client
+}
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        let Some((config, name)) = self.0.take() else {
+            return;
+        };
+        // A runtime of its own: the test's may be shutting down. A failure leaves a database behind on
+        // a server that is thrown away anyway.
+        let drop_database = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                if let Ok((client, connection)) = config.connect(NoTls).await {
+                    tokio::spawn(connection);
+                    let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                    let _ = client.batch_execute(&sql).await;
+                }
+            });
+        };
+        let _ = thread::spawn(drop_database).join();
+    }
+}

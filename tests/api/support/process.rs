@@ -1,0 +1,106 @@
+//! The real binary as a process of its own, for what only a process can show: crashes and exit codes.
+
+use std::{
+    net::SocketAddr,
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use countersign::grpc::pb::auth_service_client::AuthServiceClient;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+use tonic::transport::Channel;
+
+use super::{
+    TestDatabase,
+    server::{connect, test_variables},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running server process; killed when dropped.
+pub struct TestProcess {
+    pub child: Child,
+    pub channel: Channel,
+}
+
+impl TestProcess {
+    /// Starts the binary and waits until it has said where it listens.
+    pub async fn start(database: &TestDatabase) -> Self {
+        Self::start_with(database, &[]).await
+    }
+
+    /// The same with other settings.
+    pub async fn start_with(database: &TestDatabase, variables: &[(&str, &str)]) -> Self {
+        let mut child = command(database, variables).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let mut lines = BufReader::new(stdout).lines();
+        let line = timeout(PATIENCE, lines.next_line())
+            .await
+            .expect("the server starts in time")
+            .unwrap()
+            .expect("the server says where it listens");
+        let address: SocketAddr = line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("grpc="))
+            .unwrap_or_else(|| panic!("no address in {line:?}"))
+            .parse()
+            .unwrap();
+        // Keeps reading, so that the server never blocks on a full pipe.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self {
+            child,
+            channel: connect(address).await,
+        }
+    }
+
+    pub fn auth(&self) -> AuthServiceClient<Channel> {
+        AuthServiceClient::new(self.channel.clone())
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Sends a signal and waits for the exit code.
+    pub async fn end(mut self, signal: rustix::process::Signal) -> Option<i32> {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        let status = timeout(PATIENCE, self.child.wait()).await;
+        status.expect("the server ends in time").unwrap().code()
+    }
+}
+
+/// Runs the binary to its end.
+pub async fn run(
+    database: &TestDatabase,
+    variables: &[(&str, &str)],
+    arguments: &[&str],
+) -> Output {
+    let child = command(database, variables)
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .output();
+    timeout(PATIENCE, child)
+        .await
+        .expect("the command ends in time")
+        .unwrap()
+}
+
+fn command(database: &TestDatabase, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command
+        .env_clear()
+        .envs(test_variables(database, variables))
+        .current_dir(database.folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true);
+    command
+}

@@ -1,0 +1,126 @@
+//! The real server in this process, on a free port, with a clock that the test moves.
+
+use std::net::SocketAddr;
+
+use countersign::{
+    clock::{Clock, ManualClock, Timestamp},
+    config::Config,
+    grpc::pb::auth_service_client::AuthServiceClient,
+    server::{Server, StartError},
+};
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::transport::Channel;
+
+use super::TestDatabase;
+
+/// When the clock of every test starts: 2026-11-24T00:00:00Z.
+pub const START: Timestamp = Timestamp::from_seconds(1_795_478_400);
+
+/// A master key for tests.
+pub const MASTER_KEYS: &str = "v1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// A running server.
+pub struct TestServer {
+    pub address: SocketAddr,
+    pub clock: ManualClock,
+    pub database: TestDatabase,
+    pub channel: Channel,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<Result<(), StartError>>,
+}
+
+impl TestServer {
+    /// A server with the settings of all tests: cheap hashes, no rate limit.
+    pub async fn start(database: &TestDatabase) -> Self {
+        Self::start_with(database, &[]).await
+    }
+
+    /// A server with other settings; each pair is a variable and its value.
+    pub async fn start_with(database: &TestDatabase, variables: &[(&str, &str)]) -> Self {
+        let clock = ManualClock::new(START);
+        Self::try_start(database, variables, clock).await.unwrap()
+    }
+
+    /// A server that shares the clock, and by the database everything else, with `self`.
+    pub async fn replica(&self, variables: &[(&str, &str)]) -> Self {
+        Self::try_start(&self.database, variables, self.clock.clone())
+            .await
+            .unwrap()
+    }
+
+    /// A server, if it starts.
+    pub async fn try_start(
+        database: &TestDatabase,
+        variables: &[(&str, &str)],
+        clock: ManualClock,
+    ) -> Result<Self, StartError> {
+        let config = Config::from_vars(test_variables(database, variables)).unwrap();
+        let server = Server::build(config, Clock::Manual(clock.clone())).await?;
+        let address = server.grpc_addr();
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        Ok(Self {
+            address,
+            clock,
+            database: database.clone(),
+            channel: connect(address).await,
+            stop: Some(stop),
+            running,
+        })
+    }
+
+    /// The generated client on the server's shared connection.
+    pub fn auth(&self) -> AuthServiceClient<Channel> {
+        AuthServiceClient::new(self.channel.clone())
+    }
+
+    /// Tells the server to stop, without waiting.
+    pub fn begin_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Stops the server and waits until it has drained.
+    pub async fn stop(mut self) {
+        self.begin_stop();
+        // An open connection is not a running call; it does not hold the server up.
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+/// A connection of its own.
+pub async fn connect(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
+}
+
+/// The variables of a test, later ones winning.
+pub fn test_variables(
+    database: &TestDatabase,
+    variables: &[(&str, &str)],
+) -> Vec<(String, String)> {
+    let common = [
+        ("COUNTERSIGN_PROFILE", "test"),
+        ("COUNTERSIGN_GRPC_ADDR", "127.0.0.1:0"),
+        ("COUNTERSIGN_DATABASE_URL", database.url.as_str()),
+        ("COUNTERSIGN_DATABASE_POOL_SIZE", "8"),
+        ("COUNTERSIGN_MASTER_KEYS", MASTER_KEYS),
+        ("COUNTERSIGN_ARGON2_MEMORY_KIB", "64"),
+        ("COUNTERSIGN_ARGON2_ITERATIONS", "1"),
+        ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "0"),
+    ];
+    let mut merged: std::collections::BTreeMap<String, String> = common
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    for (name, value) in variables {
+        merged.insert((*name).to_owned(), (*value).to_owned());
+    }
+    merged.into_iter().collect()
+}
