@@ -1,5 +1,10 @@
 //! Compiles the protobuf files with `protox`, so that no `protoc` is needed on the machine.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to build scripts by the environment"
+)]
+
 use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;

@@ -2,7 +2,7 @@
 //!
 //! The floors, top to bottom; each imports only floors below it (`tests/tidy.rs` checks it):
 //! `cli` → `server` → `grpc` → `auth` → `revocation` → `tokens` → `passwords` → `store` → `domain`
-//! → `config`, `clock`, `secret`, `telemetry`.
+//! → `telemetry` → `config` → `clock`, `secret`.
 
 pub mod auth;
 pub mod cli;

@@ -68,17 +68,14 @@ impl Auth {
     fn verified_claims(&self, token: &str, now: Timestamp) -> Result<Arc<AccessClaims>, AuthError> {
         let parts = &self.parts;
         let digest = VerifiedTokens::digest(token);
-        let claims = match parts.verified.get(&digest) {
-            Some(claims) => claims,
-            None => {
-                let claims = Arc::new(parts.profile.verify(&parts.keyring, token)?);
-                // An expired token gets no place in the cache, which is for tokens that come again.
-                parts.profile.check_expiry(&claims, now)?;
-                parts.verified.insert(digest, Arc::clone(&claims));
-                return Ok(claims);
-            }
-        };
+        if let Some(claims) = parts.verified.get(&digest) {
+            parts.profile.check_expiry(&claims, now)?;
+            return Ok(claims);
+        }
+        let claims = Arc::new(parts.profile.verify(&parts.keyring, token)?);
+        // An expired token gets no place in the cache, which is for tokens that come again.
         parts.profile.check_expiry(&claims, now)?;
+        parts.verified.insert(digest, Arc::clone(&claims));
         Ok(claims)
     }
 }

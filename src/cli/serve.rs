@@ -9,12 +9,12 @@ use crate::{
     clock::Clock,
     config::{Config, Profile},
     server::Server,
-    telemetry::Telemetry,
+    telemetry,
 };
 
 pub(super) fn run(config: Config) -> Outcome {
     block_on(async {
-        let telemetry = Telemetry::init(&config.telemetry).map_err(|error| error.to_string())?;
+        let telemetry = telemetry::init(&config.telemetry).map_err(|error| error.to_string())?;
         let served = serve(config).await;
         // Also after a failure: the spans that tell of it are worth most.
         telemetry.shutdown().await;

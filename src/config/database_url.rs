@@ -142,7 +142,7 @@ mod tests {
         ] {
             let parsed = DatabaseUrl::parse(url).unwrap();
             assert_eq!(parsed.describe(), url);
-            assert!(matches!(parsed, DatabaseUrl::Sqlite(p) if p == PathBuf::from(path)));
+            assert!(matches!(parsed, DatabaseUrl::Sqlite(p) if p.as_os_str() == path));
         }
         for url in [
             "sqlite://",

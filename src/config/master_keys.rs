@@ -42,14 +42,9 @@ impl MasterKeys {
         &self.0[0]
     }
 
-    /// The key of that version, if it is still among them.
-    pub fn find(&self, version: u8) -> Option<&MasterKey> {
-        self.0.iter().find(|key| key.version == version)
-    }
-
-    /// All of them, the active one first.
-    pub fn iter(&self) -> impl Iterator<Item = &MasterKey> {
-        self.0.iter()
+    /// All of them, the active one first; never empty.
+    pub fn as_slice(&self) -> &[MasterKey] {
+        &self.0
     }
 
     /// Reads `v1:BASE64` parts (standard or URL-safe, padded or not), separated by commas or line
@@ -169,7 +164,7 @@ fn parse_file(path: &Path) -> Result<MasterKeys, Refusal> {
         .map(Zeroizing::new)
         .map_err(|error| {
             Refusal::new(
-                format!("{path:?} cannot be read ({error})"),
+                format!("{} cannot be read ({error})", path.display()),
                 "the path of a readable text file",
             )
         })?;
@@ -195,12 +190,9 @@ mod tests {
         ] {
             let keys = MasterKeys::parse(&text).unwrap();
             assert_eq!(keys.active().version, 2);
-            assert_eq!(
-                keys.iter().map(|key| key.version).collect::<Vec<_>>(),
-                [2, 1]
-            );
-            assert_eq!(keys.find(1).unwrap().key.expose(), &[0xff; 32]);
-            assert!(keys.find(3).is_none());
+            assert_eq!(keys.as_slice().len(), 2);
+            assert_eq!(keys.as_slice()[1].version, 1);
+            assert_eq!(keys.as_slice()[1].key.expose(), &[0xff; 32]);
         }
     }
 

@@ -12,6 +12,10 @@ use super::{
 pub(super) type Texts = BTreeMap<String, String>;
 
 /// What the process was given, completed by `.env` in the working directory.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where the environment is read"
+)]
 pub(super) fn from_env(problems: &mut Problems) -> Texts {
     from_process_and_file(env::vars_os(), Path::new(".env"), problems)
 }
@@ -104,7 +108,10 @@ fn is_declared(name: &str) -> bool {
 pub(super) fn into_inputs(texts: Texts, problems: &mut Problems) -> Inputs {
     let (declared, others): (Texts, Texts) =
         texts.into_iter().partition(|(name, _)| is_declared(name));
-    for name in others.into_keys().filter(|name| is_ours(name)) {
+    let typos = others
+        .into_iter()
+        .filter(|(name, text)| is_ours(name) && !text.trim().is_empty());
+    for (name, _) in typos {
         let allowed = match variables::nearest(&name) {
             Some(nearest) => format!("perhaps {nearest} was meant"),
             None => "the variables that .env.example lists".to_owned(),

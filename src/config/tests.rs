@@ -152,6 +152,10 @@ fn an_unknown_variable_is_a_problem_with_a_hint() {
         sources(&[("countersign_log", "debug")]),
         ["countersign_log"]
     );
+    assert!(
+        sources(&[("COUNTERSIGN_HTTP_ADDR", "")]).is_empty(),
+        "empty is unset"
+    );
     assert!(sources(&[("OTEL_TRACES_SAMPLER", "always_on"), ("HOME", "/")]).is_empty());
     assert!(
         sources(&[
@@ -300,7 +304,10 @@ fn master_keys_come_from_the_list_or_from_the_file_but_not_both() {
         .load()
         .unwrap();
     assert_eq!(
-        keys.iter().map(|key| key.version).collect::<Vec<_>>(),
+        keys.as_slice()
+            .iter()
+            .map(|key| key.version)
+            .collect::<Vec<_>>(),
         [2, 1]
     );
 

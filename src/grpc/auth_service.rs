@@ -33,7 +33,7 @@ impl auth_service_server::AuthService for AuthApi {
     ) -> Result<Response<pb::RegisterResponse>, Status> {
         let edge = Edge::of(&request);
         let answer = async {
-            let command = register_command(request.into_inner())?;
+            let command = register_command(request.get_ref())?;
             let user = self.auth.register(command, &edge.context()).await?;
             Ok(pb::RegisterResponse {
                 user: Some(convert::user(&user)),
@@ -48,7 +48,7 @@ impl auth_service_server::AuthService for AuthApi {
     ) -> Result<Response<pb::LoginResponse>, Status> {
         let edge = Edge::of(&request);
         let answer = async {
-            let command = login_command(request.into_inner())?;
+            let command = login_command(request.get_ref())?;
             let logged_in = self.auth.login(command, &edge.context()).await?;
             Ok(pb::LoginResponse {
                 tokens: Some(convert::token_pair(&logged_in.tokens)),
@@ -105,7 +105,7 @@ impl auth_service_server::AuthService for AuthApi {
     }
 }
 
-fn register_command(request: pb::RegisterRequest) -> Result<RegisterCommand, AuthError> {
+fn register_command(request: &pb::RegisterRequest) -> Result<RegisterCommand, AuthError> {
     let mut violations = Violations::default();
     let email = violations.take(Email::parse("email", &request.email));
     let password = violations.take(Password::parse("password", &request.password));
@@ -120,7 +120,7 @@ fn register_command(request: pb::RegisterRequest) -> Result<RegisterCommand, Aut
     }
 }
 
-fn login_command(request: pb::LoginRequest) -> Result<LoginCommand, AuthError> {
+fn login_command(request: &pb::LoginRequest) -> Result<LoginCommand, AuthError> {
     let mut violations = Violations::default();
     let email = violations.take(Email::parse("email", &request.email));
     let password = violations.take(Password::parse("password", &request.password));

@@ -47,7 +47,7 @@ impl Server {
         let store = Store::open(&config.database)?;
         store.migrate().await?;
 
-        let derived_keys = DerivedKeys::derive(config.master_keys.load()?.iter());
+        let derived_keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
         let keyring = Keyring::load(&store, &derived_keys, clock.now()).await?;
         let index = Arc::new(RevocationIndex::default());
         let revocations = RevocationSync::new(

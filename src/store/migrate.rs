@@ -21,14 +21,16 @@ const ADVISORY_LOCK: &str = "SELECT pg_advisory_lock(4851233071)";
 pub(super) async fn run(url: &DatabaseUrl) -> Result<usize, StoreError> {
     match url {
         DatabaseUrl::Sqlite(path) => {
-            let connection = connect_sqlite(path.clone()).await.map_err(unreachable)?;
+            let connection = connect_sqlite(path.clone())
+                .await
+                .map_err(|error| unreachable(&error))?;
             apply(AsyncMigrationHarness::new(connection))
         }
         DatabaseUrl::Postgres(url) => {
             let mut connection = Connector::parse(url)?
                 .connect()
                 .await
-                .map_err(unreachable)?;
+                .map_err(|error| unreachable(&error))?;
             // Waiting for another replica and building an index may take longer than a statement
             // usually may. The lock goes with the connection, however this function ends.
             for statement in ["SET statement_timeout = 0", ADVISORY_LOCK] {
@@ -41,7 +43,7 @@ pub(super) async fn run(url: &DatabaseUrl) -> Result<usize, StoreError> {
     }
 }
 
-fn unreachable(error: diesel::ConnectionError) -> StoreError {
+fn unreachable(error: &diesel::ConnectionError) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 

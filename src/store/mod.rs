@@ -5,7 +5,7 @@
 //!    share: `TEXT`, `BIGINT`, `INTEGER`, `BYTEA`, nullable times for flags.
 //! 2. Declare the table in `schema.rs`.
 //! 3. Give it a file here with an `impl Store`: a private `*Row` type, and functions that take and
-//!    return types of `domain/`, each body written once inside [`read!`] or [`write!`].
+//!    return types of `domain/`, each body written once inside `read!` or `write!`.
 
 mod audit;
 mod circuit;

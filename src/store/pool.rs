@@ -25,7 +25,7 @@ use super::{StoreError, postgres};
 use crate::config::{DatabaseSettings, DatabaseUrl};
 
 /// How long to wait for a free connection.
-const WAIT_TIMEOUT: Duration = Duration::from_millis(1_000);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a new connection may take; with the wait it stays under the two seconds in which a
 /// caller is promised an answer.
 const CREATE_TIMEOUT: Duration = Duration::from_millis(900);

@@ -89,7 +89,7 @@ impl SigningKey {
     /// Whether a token of this key may call its algorithm so: the key decides, never the token
     /// (RFC 8725 section 3.1).
     pub(super) fn accepts_algorithm(&self, name: &str) -> bool {
-        matches!(name, "EdDSA" | "Ed25519")
+        name == self.algorithm_name() || name == "Ed25519"
     }
 
     /// Signs `header.payload`; the signature comes back in base64url.

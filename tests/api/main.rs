@@ -1,6 +1,12 @@
 //! The service as its callers see it: the real server on a free port, the generated client over TCP,
 //! every test on both databases.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that panics says where; it reads its database from the environment"
+)]
+
 mod support;
 
 mod bad_input;

@@ -1,0 +1,202 @@
+//! What is logged, what is traced, and that a mute collector holds nothing up.
+
+use std::{
+    future,
+    io::Read as _,
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use opentelemetry_sdk::{
+    error::OTelSdkResult,
+    trace::{SpanData, SpanExporter},
+};
+use serde_json::Value;
+
+use super::*;
+use crate::clock::monotonic_now;
+
+fn settings(log: &str) -> TelemetrySettings {
+    TelemetrySettings {
+        log: log.to_owned(),
+        format: LogFormat::Json,
+        otlp_endpoint: None,
+        service_name: "countersign".to_owned(),
+    }
+}
+
+/// Receives log lines.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Receives spans, by name.
+#[derive(Clone, Debug, Default)]
+struct Spans(Arc<Mutex<Vec<String>>>);
+
+impl SpanExporter for Spans {
+    fn export(&self, batch: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
+        let names = batch.into_iter().map(|span| span.name.into_owned());
+        self.0.lock().unwrap().extend(names);
+        future::ready(Ok(()))
+    }
+}
+
+/// What `work` logs under `settings`, and the spans it leaves when traced.
+fn observe(
+    settings: &TelemetrySettings,
+    traced: bool,
+    work: impl FnOnce(),
+) -> (String, Vec<String>) {
+    let (sink, spans) = (Sink::default(), Spans::default());
+    let provider = SdkTracerProvider::builder()
+        .with_simple_exporter(spans.clone())
+        .build();
+    let tracer = traced.then(|| traces::tracer(&provider));
+    let writer = sink.clone();
+    let subscriber = subscriber(settings, tracer, move || writer.clone()).unwrap();
+    tracing::subscriber::with_default(subscriber, work);
+    provider.shutdown().unwrap();
+    let lines = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+    let spans = spans.0.lock().unwrap().clone();
+    (lines, spans)
+}
+
+#[test]
+fn json_lines_are_flat_and_the_innermost_field_counts() {
+    let (lines, _) = observe(&settings("info"), false, || {
+        let request = tracing::info_span!(
+            "request",
+            request_id = "r-1",
+            method = "Login",
+            late = tracing::field::Empty
+        );
+        let _request = request.enter();
+        let _inner = tracing::info_span!("inner", method = "inner", level = "mine").entered();
+        request.record("late", 7);
+        let error = io::Error::other("gone");
+        tracing::warn!(target: "countersign::x", n = 3_u64, ok = true, cause = %error, "it \"broke\"\nbadly");
+    });
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert!(lines.starts_with("{\"timestamp\":\"2"), "{lines}");
+    let mut line: Value = serde_json::from_str(&lines).unwrap();
+    assert!(line["timestamp"].take().as_str().unwrap().ends_with('Z'));
+    let expected = serde_json::json!({
+        "timestamp": null, "level": "WARN", "target": "countersign::x", "message": "it \"broke\"\nbadly",
+        "request_id": "r-1", "method": "inner", "late": 7, "n": 3, "ok": true, "cause": "gone",
+    });
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn pretty_lines_are_single_lines() {
+    let settings = TelemetrySettings {
+        format: LogFormat::Pretty,
+        ..settings("info")
+    };
+    let (lines, _) = observe(&settings, false, || tracing::info!(n = 1, "hello"));
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert!(lines.contains("hello") && lines.contains("INFO"), "{lines}");
+}
+
+#[test]
+fn other_crates_say_nothing_below_info_whatever_is_asked_for() {
+    let (lines, _) = observe(&settings("trace,tokio_postgres=trace"), false, || {
+        tracing::debug!(target: "tokio_postgres::query", "with parameters hunter2");
+        tracing::trace!(target: "h2::hpack", "hunter2");
+        tracing::info!(target: "tokio_postgres::connection", "a notice");
+        tracing::trace!(target: "countersign::auth", "a step");
+    });
+    assert!(!lines.contains("hunter2"), "{lines}");
+    assert!(
+        lines.contains("a notice") && lines.contains("a step"),
+        "{lines}"
+    );
+}
+
+#[test]
+fn server_spans_are_traced_however_quiet_the_logs_are() {
+    let (lines, spans) = observe(&settings("off"), true, || {
+        tracing::debug_span!(target: "countersign::request", "request", otel.name = "ValidateToken").in_scope(|| {
+            tracing::info!(target: "countersign::access", "one line");
+        });
+        tracing::info_span!(target: "countersign::auth", "auth").in_scope(|| ());
+        tracing::debug_span!(target: "countersign::auth", "detail").in_scope(|| ());
+        tracing::info_span!(target: "h2", "frame").in_scope(|| ());
+    });
+    assert_eq!(lines, "");
+    assert_eq!(spans, ["ValidateToken", "auth"]);
+}
+
+#[test]
+fn a_span_that_nobody_wants_does_not_exist() {
+    let (_, spans) = observe(&settings("info"), false, || {
+        let quiet = tracing::debug_span!(target: "countersign::request", "request");
+        assert!(quiet.is_disabled());
+        let logged = tracing::info_span!(target: "countersign::request", "request");
+        assert!(!logged.is_disabled());
+    });
+    assert!(spans.is_empty());
+}
+
+#[test]
+fn exporting_without_a_runtime_is_an_error_and_no_panic() {
+    let exporting = TelemetrySettings {
+        otlp_endpoint: Some("http://127.0.0.1:1".to_owned()),
+        ..settings("info")
+    };
+    assert!(matches!(init(&exporting), Err(TelemetryError::NoRuntime)));
+}
+
+#[tokio::test]
+async fn a_second_set_up_is_refused_without_panic() {
+    let first = init(&settings("off"));
+    let second = init(&settings("off"));
+    assert!(matches!(second, Err(TelemetryError::AlreadySetUp)));
+    if let Ok(first) = first {
+        first.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn spans_reach_the_collector_and_a_mute_one_holds_nothing_up() {
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let exporting = TelemetrySettings {
+        otlp_endpoint: Some(format!("http://{}", collector.local_addr().unwrap())),
+        ..settings("info")
+    };
+    let provider = traces::provider(&exporting).unwrap().unwrap();
+    let tracer = Some(traces::tracer(&provider));
+    let subscriber = subscriber(&exporting, tracer, io::sink).unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info_span!(target: "countersign::request", "request").in_scope(|| ());
+    });
+
+    let started = monotonic_now();
+    let flushing = tokio::spawn(traces::flush(provider, Duration::from_millis(500)));
+    // It says what HTTP/2 begins with, and is never answered.
+    let preface = tokio::task::spawn_blocking(move || {
+        let (mut connection, _) = collector.accept().unwrap();
+        let mut preface = [0; 14];
+        connection.read_exact(&mut preface).unwrap();
+        (connection, preface)
+    });
+    let (_open, preface) = preface.await.unwrap();
+    assert_eq!(&preface, b"PRI * HTTP/2.0");
+    flushing.await.unwrap();
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
+}

@@ -1,0 +1,82 @@
+//! Traces: which spans are exported, where to, and how the last ones are not lost.
+
+use std::time::Duration;
+
+use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{SdkTracer, SdkTracerProvider},
+};
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
+
+use super::TelemetryError;
+use crate::config::TelemetrySettings;
+
+/// How long an exit waits for a collector.
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Collects spans and sends them in batches, when a collector is configured.
+pub(super) fn provider(
+    settings: &TelemetrySettings,
+) -> Result<Option<SdkTracerProvider>, TelemetryError> {
+    let Some(endpoint) = &settings.otlp_endpoint else {
+        return Ok(None);
+    };
+    tokio::runtime::Handle::try_current().map_err(|_| TelemetryError::NoRuntime)?;
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()?;
+    let resource = Resource::builder()
+        .with_service_name(settings.service_name.clone())
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
+    let provider = SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_batch_exporter(exporter);
+    Ok(Some(provider.build()))
+}
+
+/// The tracer under whose name our spans are exported.
+pub(super) fn tracer(provider: &SdkTracerProvider) -> SdkTracer {
+    provider.tracer("countersign")
+}
+
+/// Turns spans into traces. Only our own: whatever the exporter's HTTP/2 stack does would
+/// otherwise be traced, exported, and traced again. The server span of every call is among them,
+/// also where the logs find it too quiet; the access line, which says the same, is not.
+pub(super) fn layer<S>(tracer: SdkTracer) -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let ours = Targets::new()
+        .with_target("countersign", LevelFilter::INFO)
+        .with_target("countersign::request", LevelFilter::DEBUG)
+        .with_target("countersign::access", LevelFilter::OFF);
+    tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(ours)
+}
+
+/// Makes `traceparent` and `tracestate` (W3C Trace Context) the form in which contexts travel.
+pub(super) fn continue_w3c_contexts() {
+    global::set_text_map_propagator(TraceContextPropagator::new());
+}
+
+/// Sends what is left, for at most `timeout`. On a thread of its own, for the exporter needs the
+/// runtime while this waits.
+pub(super) async fn flush(provider: SdkTracerProvider, timeout: Duration) {
+    let flushed =
+        tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(timeout)).await;
+    match flushed {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the last traces may be lost"),
+        Err(error) => tracing::warn!(%error, "the last traces may be lost"),
+    }
+}

@@ -1,0 +1,305 @@
+//! Keeps the invariants of the architecture: what may be used where, and what must match what.
+//!
+//! The rules read the sources as text, comments and literals blanked, so they are quick and their
+//! messages name a file and a line. To change a rule, change the constants beside it.
+
+mod tidy_support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign::config::{Config, DefaultValue, Variable};
+use tidy_support::{Source, documents, read, sources};
+
+/// The floors, top to bottom. A floor may use those below it and no other.
+const FLOORS: &[&str] = &[
+    "main",
+    "cli",
+    "server",
+    "grpc",
+    "http",
+    "auth",
+    "mail",
+    "revocation",
+    "tokens",
+    "passwords",
+    "store",
+    "domain",
+    "telemetry",
+    "config",
+    "clock",
+    "secret",
+];
+
+/// All that `domain` may use, though there is more below it.
+const BELOW_DOMAIN: &[&str] = &["clock", "secret"];
+
+/// Names that may be used only on certain floors.
+const RESERVED: &[(&[&str], &[&str])] = &[
+    (
+        &[
+            "tonic",
+            "tonic_health",
+            "tonic_prost",
+            "tonic_reflection",
+            "tonic_types",
+            "prost",
+            "prost_types",
+            "pb",
+        ],
+        &["grpc", "server"],
+    ),
+    (&["diesel", "diesel_async", "diesel_migrations"], &["store"]),
+    (&["std::env", "env::", "dotenvy", "envy"], &["config"]),
+    (&["SystemTime::now", "Instant::now", "Utc::now"], &["clock"]),
+];
+
+/// Types that keep a secret, besides every type with a `Secret` inside.
+const SECRETS: &[&str] = &[
+    "Secret",
+    "Password",
+    "PasswordHash",
+    "MasterKey",
+    "MasterKeys",
+    "DerivedKeys",
+    "SigningKey",
+    "RefreshToken",
+    "Email",
+];
+
+const MAX_LINES: usize = 400;
+
+#[test]
+fn what_belongs_to_one_floor_stays_there() {
+    let mut broken = Vec::new();
+    for source in sources(&["src"]) {
+        for (names, floors) in RESERVED
+            .iter()
+            .filter(|(_, floors)| !floors.contains(&source.floor()))
+        {
+            for name in *names {
+                let allowed = floors.join(" and ");
+                broken.extend(
+                    source
+                        .lines_with(name)
+                        .map(|place| format!("{place}: `{name}` belongs to {allowed}")),
+                );
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn a_floor_uses_only_floors_below_it() {
+    let height = |floor: &str| FLOORS.iter().position(|name| *name == floor);
+    let mut broken = Vec::new();
+    for source in sources(&["src"])
+        .iter()
+        .filter(|source| source.floor() != "lib")
+    {
+        let floor = source.floor();
+        let Some(own) = height(floor) else {
+            broken.push(format!(
+                "{}: `{floor}` is not in FLOORS: put it where it belongs",
+                source.path
+            ));
+            continue;
+        };
+        for (place, used) in source.crate_paths() {
+            let allowed = used == floor
+                || height(&used).is_some_and(|used| used > own)
+                    && (floor != "domain" || BELOW_DOMAIN.contains(&used.as_str()));
+            if !allowed {
+                broken.push(format!("{place}: `{floor}` may not use `crate::{used}`"));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn every_file_says_why_it_exists_and_is_short() {
+    let mut broken = Vec::new();
+    for source in sources(&["src", "tests", "benches", "examples", "build.rs"]) {
+        if !source.text.starts_with("//!") {
+            broken.push(format!(
+                "{}: the first line should be `//! Why this file exists.`",
+                source.path
+            ));
+        }
+        let lines = source.text.lines().count();
+        if source.path.starts_with("src/") && lines > MAX_LINES {
+            broken.push(format!(
+                "{}: {lines} lines; split it by meaning ({MAX_LINES} at most)",
+                source.path
+            ));
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn no_secret_can_be_printed_or_serialised() {
+    let sources = sources(&["src"]);
+    let mut secrets: BTreeSet<String> = SECRETS.iter().map(ToString::to_string).collect();
+    let mut broken = Vec::new();
+    for item in sources.iter().flat_map(Source::types) {
+        if item.body.contains("Secret<") {
+            secrets.insert(item.name.clone());
+        }
+        if secrets.contains(&item.name) && item.attributes.contains("Serialize") {
+            broken.push(format!(
+                "{}: `{}` keeps a secret and derives Serialize",
+                item.place, item.name
+            ));
+        }
+    }
+    for source in &sources {
+        for (name, forbidden) in secrets
+            .iter()
+            .flat_map(|name| [(name, "Display"), (name, "Serialize")])
+        {
+            let implementation = format!("{forbidden} for {name}");
+            let places = source.lines_with(&implementation);
+            broken.extend(places.map(|place| format!("{place}: a secret must not be {forbidden}")));
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn env_example_lists_every_variable_with_its_default() {
+    let text = read(".env.example");
+    let mut listed = Vec::new();
+    let mut above = "";
+    for line in text.lines() {
+        let assignment = line
+            .strip_prefix("# ")
+            .and_then(|line| line.split_once('='));
+        if let Some((name, value)) = assignment.filter(|(name, _)| is_name(name)) {
+            assert!(
+                above.starts_with("# "),
+                "{name} in .env.example needs a comment on the line above it"
+            );
+            listed.push((name, value));
+        }
+        above = line;
+    }
+    let expected: Vec<_> = Config::VARIABLES
+        .iter()
+        .map(|variable| (variable.name, default_text(variable)))
+        .collect();
+    assert_eq!(
+        listed, expected,
+        ".env.example (left) and Config::VARIABLES (right) differ"
+    );
+}
+
+#[test]
+fn env_example_uncommented_is_the_default_configuration() {
+    let text: String = read(".env.example")
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|line| is_assignment(line))
+                .unwrap_or(line)
+                .to_owned()
+                + "\n"
+        })
+        .collect();
+    let vars: Vec<(String, String)> = dotenvy::from_read_iter(text.as_bytes())
+        .collect::<Result<_, _>>()
+        .expect(".env.example is well-formed");
+    assert_eq!(vars.len(), Config::VARIABLES.len());
+    let configured = Config::from_vars(vars).expect("the defaults are accepted");
+    let default = Config::from_vars([]).expect("nothing need be set");
+    assert_eq!(format!("{configured:?}"), format!("{default:?}"));
+}
+
+#[test]
+fn the_readme_s_configuration_table_matches() {
+    let readme = read("README.md");
+    let documented: BTreeMap<String, String> = readme
+        .lines()
+        .filter(|line| line.starts_with("| `COUNTERSIGN_"))
+        .map(|line| {
+            let mut cells = line
+                .split('|')
+                .skip(1)
+                .map(|cell| cell.replace('`', "").trim().to_owned());
+            (
+                cells.next().unwrap_or_default(),
+                cells.next().unwrap_or_default(),
+            )
+        })
+        .collect();
+    let ours = || {
+        Config::VARIABLES
+            .iter()
+            .filter(|variable| variable.name.starts_with("COUNTERSIGN_"))
+    };
+    let expected: BTreeMap<String, String> = ours()
+        .map(|variable| {
+            let (DefaultValue::Text(default) | DefaultValue::Rule(default)) = variable.default;
+            (variable.name.to_owned(), default.to_owned())
+        })
+        .collect();
+    let rows: Vec<String> = ours().map(readme_row).collect();
+    assert!(
+        documented == expected,
+        "README.md's table should be (the last column is yours):\n{}",
+        rows.join("\n")
+    );
+}
+
+#[test]
+fn every_rpc_is_documented_and_called_in_a_test() {
+    let documentation: String = documents().concat();
+    let tests: String = sources(&["tests"])
+        .into_iter()
+        .filter(|source| !source.path.starts_with("tests/tidy"))
+        .map(|source| source.code)
+        .collect();
+    let mut missing = Vec::new();
+    for rpc in tidy_support::rpcs() {
+        if !tidy_support::mentions(&documentation, &rpc) {
+            missing.push(format!(
+                "{rpc} is mentioned neither in README.md nor in docs/"
+            ));
+        }
+        let call = format!(".{}(", tidy_support::snake_case(&rpc));
+        if !tests.contains(&call) {
+            missing.push(format!("{rpc} is not called in tests/ (`{call}`)"));
+        }
+    }
+    assert_none(&missing);
+}
+
+fn assert_none(broken: &[String]) {
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+fn default_text(variable: &Variable) -> &'static str {
+    match variable.default {
+        DefaultValue::Text(text) => text,
+        DefaultValue::Rule(_) => "",
+    }
+}
+
+fn readme_row(variable: &Variable) -> String {
+    let default = match variable.default {
+        DefaultValue::Text(text) => format!("`{text}`"),
+        DefaultValue::Rule(rule) => rule.to_owned(),
+    };
+    format!("| `{}` | {default} | {} |", variable.name, variable.meaning)
+}
+
+fn is_assignment(line: &str) -> bool {
+    line.split_once('=').is_some_and(|(name, _)| is_name(name))
+}
+
+/// Whether it could be the name of a variable.
+fn is_name(text: &str) -> bool {
+    let belongs = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    !text.is_empty() && text.bytes().all(belongs)
+}
