@@ -4,7 +4,7 @@ mod config_check;
 mod migrate;
 mod serve;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
@@ -59,9 +59,9 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// Runs the command that `arguments` name, the program's own name first.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error).into(),
     };

@@ -15,6 +15,7 @@ use crate::{
 pub(super) fn run(config: Config) -> Outcome {
     block_on(async {
         let telemetry = telemetry::init(&config.telemetry).map_err(|error| error.to_string())?;
+        telemetry::hide_panic_messages();
         let served = serve(config).await;
         // Also after a failure: the spans that tell of it are worth most.
         telemetry.shutdown().await;

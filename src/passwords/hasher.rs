@@ -1,6 +1,7 @@
 //! The worker threads: they give way to everything else, own their memory, and outlive any job.
 
 use std::{
+    hint::black_box,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -18,12 +19,15 @@ use crate::clock::monotonic_now;
 /// quiet morning, short enough that an idle server is a small one.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// How long after that the allocator is reminded to pass the memory on to the system; see [`remind`].
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// By how much a worker is nicer than the threads that serve requests.
 ///
-/// The most there is. Weights fall by a quarter with each step, so a worker at 19 gets about 1.5 %
-/// of a core that a request wants, and all of one that nobody wants: validating tokens does not feel
-/// a storm of logins, and without other load hashing loses nothing. `SCHED_IDLE` would go further,
-/// but starves logins outright on a busy machine, and is not to be had without unsafe code.
+/// The most there is. Weights fall by a fifth with each step, so a worker at 19 gets about 1.5 % of a
+/// core that requests want, and all of one that nobody wants: a storm of logins hardly delays other
+/// requests, and without other load hashing loses nothing. `SCHED_IDLE` was measured to be no
+/// better; it would starve logins on a busy machine, and rustix does not offer it.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 19;
 
@@ -61,19 +65,38 @@ pub(super) fn spawn<J: Job>(
 
 fn work<J: Job>(queue: &Queue<J>) {
     let mut memory = Memory::default();
+    let mut patience = None;
     loop {
-        match queue.take(memory.is_held().then_some(IDLE)) {
+        match queue.take(patience) {
             Next::Run(job) => {
                 let started = monotonic_now();
                 // A job that panics drops its end of the reply channel, which is how its caller
                 // learns of it. Memory has no invariant that a panic could break: any content will do.
                 let _ = catch_unwind(AssertUnwindSafe(|| job.run(&mut memory)));
                 queue.finish(monotonic_now() - started);
+                patience = Some(IDLE);
             }
             Next::Late(job, refused) => job.refuse(refused),
-            Next::Nothing => memory.release(),
+            Next::Nothing if memory.is_held() => {
+                memory.release();
+                patience = Some(SETTLE);
+            }
+            Next::Nothing => {
+                remind();
+                patience = None;
+            }
             Next::Closed => return,
         }
+    }
+}
+
+/// Ends a thread that has allocated something: that is when mimalloc looks for memory freed more than
+/// a second ago to pass on to the system, and in a process that idles nothing else makes it look.
+/// Other allocators need no reminder and take no harm.
+fn remind() {
+    let thread = thread::Builder::new().spawn(|| drop(black_box(Box::new([1_u8; 1024]))));
+    if let Ok(thread) = thread {
+        let _ = thread.join();
     }
 }
 

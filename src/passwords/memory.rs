@@ -9,7 +9,7 @@ use super::error::HashingFault;
 ///
 /// Reuse saves the page faults of a fresh allocation, which are a good part of a hash's cost.
 ///
-/// It is **not wiped between jobs**: that would cost a tenth of every hash, the next job overwrites
+/// It is **not wiped between jobs**: that would write all of it once more for every hash, the next job overwrites
 /// it anyway, and whoever can read this process's memory finds passwords in clear on their way in.
 /// It *is* wiped before it goes back to the allocator: the worker idles then, so it costs
 /// nobody anything, and no later owner of those pages finds Argon2 state in them.

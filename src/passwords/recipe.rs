@@ -16,14 +16,14 @@ use crate::domain::Password;
 
 /// The most memory a stored hash may ask for, in KiB: 256 MiB.
 ///
-/// Above every recommendation for logins that we know of, yet little enough that a poisoned row
-/// cannot bring the machine down: RFC 9106 section 4 recommends 64 MiB where 2 GiB is too much,
-/// the OWASP Password Storage Cheat Sheet 7 to 46 MiB, libsodium's "moderate" is 256 MiB. A
-/// configured cost above it raises the bound to itself.
+/// Little enough that a poisoned row cannot bring the machine down, and above what is usual for logins:
+/// 7 to 46 MiB in the OWASP Password Storage Cheat Sheet, 64 MiB in the second recommendation of
+/// RFC 9106 section 4, 256 MiB in libsodium's "moderate". The first recommendation of RFC 9106, 2 GiB,
+/// is beyond it. A configured cost above it raises the bound to itself.
 pub const MAX_STORED_MEMORY_KIB: u32 = 256 * 1024;
 
 /// The most work a stored hash may ask for, in KiB written (memory times passes): 1 GiB, which
-/// takes a worker about a second. A configured cost above it raises the bound to itself.
+/// takes a worker about half a second. A configured cost above it raises the bound to itself.
 pub const MAX_STORED_WORK_KIB: u64 = 1024 * 1024;
 
 /// Bytes of salt (RFC 9106 section 3.1 recommends 16).

@@ -67,6 +67,16 @@ pub fn init(settings: &TelemetrySettings) -> Result<Telemetry, TelemetryError> {
     Ok(Telemetry { traces: provider })
 }
 
+/// From now on a panic is logged with its place alone: its message may quote what it panicked over,
+/// a password for one.
+pub fn hide_panic_messages() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(thread = thread.name(), place, "panicked");
+    }));
+}
+
 impl Telemetry {
     /// Sends what has not been sent yet, for a few seconds at most. A collector that does not
     /// answer costs the last traces and a warning, never the exit.

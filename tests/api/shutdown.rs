@@ -15,7 +15,7 @@ on_both_databases! {
     }
 
     async fn a_call_under_way_is_finished_before_the_server_ends(database: TestDatabase) {
-        let slow = [("COUNTERSIGN_ARGON2_MEMORY_KIB", "65536"), ("COUNTERSIGN_ARGON2_ITERATIONS", "8")];
+        let slow = [("COUNTERSIGN_ARGON2_MEMORY_KIB", "65536"), ("COUNTERSIGN_ARGON2_ITERATIONS", "6")];
         let server = TestProcess::start_with(&database, &slow).await;
         let (mut client, mut health) = (server.auth(), HealthClient::new(server.channel.clone()));
         let call = client.register(RegisterRequest {

@@ -1,0 +1,174 @@
+//! The rules of the line, tried out with jobs that are words.
+
+use super::*;
+
+impl<J> Queue<J> {
+    /// Reserves a place and fills it at once.
+    pub fn push(
+        self: &Arc<Self>,
+        job: J,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<Ticket<J>, Refused> {
+        Ok(self.reserve(deadline, now)?.fill(job))
+    }
+}
+
+const JOB: Duration = Duration::from_millis(200);
+
+/// A queue whose workers are all busy and whose jobs have been taking [`JOB`] each.
+fn busy(workers: usize, capacity: usize) -> Arc<Queue<&'static str>> {
+    let queue = Arc::new(Queue::new(workers, capacity));
+    for round in 0..2 {
+        let tickets: Vec<_> = (0..workers)
+            .map(|_| queue.push("busy", None, monotonic_now()).unwrap())
+            .collect();
+        for _ in &tickets {
+            assert_eq!(run(&queue), "busy");
+        }
+        if round == 0 {
+            (0..workers).for_each(|_| queue.finish(JOB));
+        }
+    }
+    assert_eq!(queue.load().average, JOB);
+    queue
+}
+
+fn run<J>(queue: &Queue<J>) -> J {
+    match queue.take(Some(Duration::ZERO)) {
+        Next::Run(job) => job,
+        Next::Late(..) => panic!("late"),
+        Next::Nothing => panic!("nothing"),
+        Next::Closed => panic!("closed"),
+    }
+}
+
+fn refusal<J>(pushed: Result<Ticket<J>, Refused>) -> Refused {
+    pushed.err().expect("was let in")
+}
+
+#[test]
+fn a_full_line_refuses_and_says_when_it_will_have_drained() {
+    let queue = busy(2, 2);
+    let now = monotonic_now();
+    let _first = queue.push("first", None, now).unwrap();
+    let _second = queue.push("second", None, now).unwrap();
+    let retry_after = JOB * 3 / 2;
+    assert_eq!(
+        refusal(queue.push("third", None, now)),
+        Refused { retry_after }
+    );
+    queue.finish(JOB);
+    assert_eq!(run(&queue), "first");
+    assert!(queue.push("third", None, now).is_ok());
+}
+
+#[test]
+fn without_room_to_wait_only_idle_workers_take_jobs() {
+    let queue = Arc::new(Queue::new(1, 0));
+    let now = monotonic_now();
+    let _ticket = queue.push("a", None, now).unwrap();
+    let (least, _) = RETRY_BOUNDS;
+    assert_eq!(refusal(queue.push("b", None, now)).retry_after, least);
+}
+
+#[test]
+fn a_dropped_ticket_frees_its_place_at_once_and_its_job_never_runs() {
+    let queue = busy(1, 2);
+    let now = monotonic_now();
+    let gone = queue.push("gone", None, now).unwrap();
+    let _stays = queue.push("stays", None, now).unwrap();
+    assert!(queue.push("no room", None, now).is_err());
+    drop(gone);
+    assert_eq!(queue.load().waiting, 1);
+    let _late = queue.push("late", None, now).unwrap();
+    assert_eq!(run(&queue), "stays");
+    assert_eq!(run(&queue), "late");
+    assert!(matches!(queue.take(Some(Duration::ZERO)), Next::Nothing));
+}
+
+#[test]
+fn a_ticket_dropped_late_takes_nobody_elses_place() {
+    let queue = busy(1, 4);
+    let done = queue.push("done", None, monotonic_now()).unwrap();
+    assert_eq!(run(&queue), "done");
+    let _next = queue.push("next", None, monotonic_now()).unwrap();
+    drop(done);
+    assert_eq!(run(&queue), "next");
+}
+
+#[test]
+fn a_deadline_that_the_line_cannot_meet_is_refused_at_once() {
+    let queue = busy(1, 8);
+    let now = monotonic_now();
+    // One job runs, so ours would begin after one job time and end after two.
+    let push = |within: Duration| queue.push("job", Some(now + within), now);
+    assert!(push(JOB * 2).is_err());
+    let _ticket = push(JOB * 2 + Duration::from_millis(1)).unwrap();
+    assert!(push(JOB * 2 + Duration::from_millis(1)).is_err());
+    assert!(push(JOB * 3 + Duration::from_millis(1)).is_ok());
+}
+
+#[test]
+fn an_idle_worker_is_tried_whatever_the_average_says() {
+    let queue = busy(1, 8);
+    queue.finish(JOB);
+    let now = monotonic_now();
+    assert!(queue.push("past", Some(now), now).is_err());
+    let _ticket = queue.push("tight", Some(now + JOB / 4), now).unwrap();
+    assert_eq!(run(&queue), "tight");
+}
+
+#[test]
+fn a_job_whose_deadline_passed_in_the_line_is_not_run() {
+    let queue = busy(1, 8);
+    let now = monotonic_now();
+    let when_pushed = now.checked_sub(JOB * 10).unwrap();
+    let _ticket = queue.push("late", Some(now), when_pushed).unwrap();
+    match queue.take(None) {
+        Next::Late("late", Refused { retry_after }) => assert_eq!(retry_after, JOB),
+        _ => panic!("was not late"),
+    }
+    assert_eq!(queue.load().running, 1);
+}
+
+#[test]
+fn a_reserved_place_counts_until_it_is_filled_or_given_up() {
+    let queue = busy(1, 1);
+    let now = monotonic_now();
+    let place = queue.reserve(None, now).ok().unwrap();
+    assert!(queue.reserve(None, now).is_err());
+    drop(place);
+    let place = queue.reserve(None, now).ok().unwrap();
+    let _ticket = place.fill("job");
+    assert!(queue.reserve(None, now).is_err());
+    assert_eq!(run(&queue), "job");
+    queue.finish(JOB);
+    queue.finish(JOB);
+    assert!(queue.reserve(None, now).is_ok());
+}
+
+#[test]
+fn a_closed_line_drops_what_waits() {
+    let queue = busy(1, 8);
+    let _ticket = queue.push("never", None, monotonic_now()).unwrap();
+    queue.close();
+    assert!(matches!(queue.take(None), Next::Closed));
+    assert_eq!(queue.load().waiting, 0);
+}
+
+#[test]
+fn the_average_follows_and_the_advice_stays_within_bounds() {
+    let queue = busy(1, 0);
+    queue.finish(JOB * 9);
+    assert_eq!(queue.load().average, JOB * 2);
+    let _ticket = queue.push("slow", None, monotonic_now()).unwrap();
+    assert_eq!(run(&queue), "slow");
+    queue.finish(Duration::MAX);
+    let _ticket = queue.push("again", None, monotonic_now()).unwrap();
+    let (_, most) = RETRY_BOUNDS;
+    assert_eq!(
+        refusal(queue.push("x", None, monotonic_now())).retry_after,
+        most
+    );
+}
