@@ -27,7 +27,7 @@ async fn main() -> Outcome<()> {
     };
 
     tour.register().await?;
-    let first = tour.login().await?;
+    let first = tour.login("2. Log in").await?;
     tour.validate(&first).await?;
     let second = tour.lose_a_response(&first).await?;
     let stolen = first;
@@ -35,7 +35,7 @@ async fn main() -> Outcome<()> {
         .refresh("5. Refresh again with the newest token", &second)
         .await?;
     tour.play_the_thief(&stolen, &third).await?;
-    let last = tour.login().await?;
+    let last = tour.login("7. Log in again").await?;
     tour.logout(&last).await?;
     println!("\nThat was the tour.");
     Ok(())
@@ -66,8 +66,8 @@ impl Tour {
         Ok(())
     }
 
-    async fn login(&mut self) -> Outcome<TokenPair> {
-        println!("\n2. Log in");
+    async fn login(&mut self, title: &str) -> Outcome<TokenPair> {
+        println!("\n{title}");
         let request = LoginRequest {
             email: self.email.clone(),
             password: PASSWORD.to_owned(),
@@ -98,7 +98,7 @@ impl Tour {
         let lost = self
             .refresh("4. Refresh, lose the response, ask again", tokens)
             .await?;
-        let again = self.refresh("   the same token once more", tokens).await?;
+        let again = self.refresh("   The same token once more:", tokens).await?;
         if again.refresh_token != lost.refresh_token {
             return Err("a retry must get the same successor".into());
         }
@@ -134,7 +134,7 @@ impl Tour {
     }
 
     async fn logout(&mut self, tokens: &TokenPair) -> Outcome<()> {
-        println!("\n7. Log out");
+        println!("\n8. Log out");
         let request = LogoutRequest {
             refresh_token: tokens.refresh_token.clone(),
         };
@@ -168,5 +168,9 @@ fn expect_failure<T>(outcome: Result<T, Status>, reason: &str) -> Outcome<Status
 }
 
 fn shortened(token: &str) -> String {
-    format!("{}… ({} characters)", &token[..20], token.len())
+    format!(
+        "…{} ({} characters)",
+        &token[token.len() - 20..],
+        token.len()
+    )
 }

@@ -67,7 +67,7 @@ CREATE TABLE signing_keys (
 );
 
 CREATE TABLE login_failures (
-    -- SHA-256 of the e-mail's key: also addresses that nobody registered are counted, none is stored.
+    -- A MAC of the e-mail's key: also addresses that nobody registered are counted, none is stored.
     account TEXT NOT NULL PRIMARY KEY,
     failures INTEGER NOT NULL,
     -- Before this moment no further attempt is let through.

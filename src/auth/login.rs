@@ -3,7 +3,6 @@
 use super::{
     Auth, AuthError, RequestContext,
     issue::{Grant, TokenPair},
-    throttle::account_key,
 };
 use crate::{
     clock::Timestamp,
@@ -46,7 +45,7 @@ impl Auth {
         let parts = &self.parts;
         // First of all, so that a login storm is turned away before it costs the database anything.
         let place = parts.passwords.reserve(context.deadline)?;
-        let account = account_key(&command.email);
+        let account = parts.derived_keys.account_name(&command.email);
         let found = parts.store.find_credentials(&command.email).await?;
         let now = parts.clock.now();
         let attempt = self.count_attempt(&account, now).await?;

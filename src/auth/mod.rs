@@ -9,7 +9,11 @@ mod register;
 mod throttle;
 mod validate;
 
-use std::{sync::Arc, time::Duration, time::Instant};
+use std::{
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use error::AuthError;
 pub use issue::TokenPair;
@@ -30,6 +34,10 @@ use crate::{
 /// whose clocks run behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
+/// The longest life of an access token that production allows. A revocation is remembered at least so
+/// long: the token it kills may have been issued before an operator shortened the life of new ones.
+const LONGEST_ACCESS_TOKEN: Duration = Duration::from_secs(30 * 60);
+
 /// The rules that an operator can set.
 #[derive(Clone, Debug)]
 pub struct AuthSettings {
@@ -39,8 +47,8 @@ pub struct AuthSettings {
     pub session_max_lifetime: Duration,
     /// How long after a rotation the token before it may ask for the same successor.
     pub refresh_grace: Duration,
-    /// How many failed logins an account has before it is slowed down; 0 turns that off.
-    pub account_failure_limit: u32,
+    /// How many failed logins an account has before it is slowed down.
+    pub account_failure_limit: NonZeroU32,
     /// How old the knowledge of revocations may grow.
     pub max_staleness: Duration,
     /// Whether validation is refused once it is older.
@@ -113,7 +121,7 @@ impl Auth {
             subject: RevokedSubject::Session(session_id),
             not_before: now,
             created_at: now,
-            expires_at: now + parts.profile.ttl + parts.profile.leeway + CLOCK_SKEW,
+            expires_at: now + parts.longest_token_life() + CLOCK_SKEW,
         };
         let work = async move {
             let revoked = parts
@@ -127,6 +135,12 @@ impl Auth {
         tokio::spawn(work)
             .await
             .unwrap_or_else(|panic| Err(AuthError::Internal(panic.to_string())))
+    }
+}
+
+impl AuthParts {
+    fn longest_token_life(&self) -> Duration {
+        self.profile.ttl.max(LONGEST_ACCESS_TOKEN) + self.profile.leeway
     }
 }
 

@@ -32,6 +32,8 @@ impl Auth {
             command.email.as_str().to_owned(),
             command.display_name.as_str().to_owned(),
         ];
+        // A hash that cannot be stored would be wasted on a machine that is in trouble already.
+        parts.store.check_available()?;
         let place = parts.passwords.reserve(context.deadline)?;
         let hash = place
             .hash_new("password", command.password, personal)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Auth, AuthError};
 use crate::{
     clock::Timestamp,
-    tokens::{AccessClaims, AccessTokenError, VerifiedTokens},
+    tokens::{AccessClaims, AccessProfile, AccessTokenError, VerifiedTokens},
 };
 
 /// What is asked about an access token.
@@ -67,6 +67,10 @@ impl Auth {
 
     fn verified_claims(&self, token: &str, now: Timestamp) -> Result<Arc<AccessClaims>, AuthError> {
         let parts = &self.parts;
+        // Before the digest: hashing megabytes of garbage is work that an attacker chooses.
+        if token.len() > AccessProfile::MAX_TOKEN_LENGTH {
+            return Err(AuthError::TokenInvalid);
+        }
         let digest = VerifiedTokens::digest(token);
         if let Some(claims) = parts.verified.get(&digest) {
             parts.profile.check_expiry(&claims, now)?;

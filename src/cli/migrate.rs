@@ -1,6 +1,6 @@
 //! `countersign migrate`: the same migrations that the server runs at start, for those who want them apart.
 
-use super::{Outcome, block_on};
+use super::{Outcome, block_on, say};
 use crate::{
     config::Config,
     store::{Store, StoreError},
@@ -9,7 +9,7 @@ use crate::{
 pub(super) fn run(config: &Config) -> Outcome {
     block_on(async {
         let applied = Store::open(&config.database)?.migrate().await?;
-        println!("countersign: {applied} migrations applied");
+        say(format_args!("countersign: {applied} migrations applied"));
         Ok::<_, StoreError>(())
     })
 }

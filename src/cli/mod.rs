@@ -4,7 +4,7 @@ mod config_check;
 mod migrate;
 mod serve;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
@@ -80,6 +80,11 @@ pub fn run() -> ExitCode {
         } => config_check::run(&config),
     };
     outcome.into()
+}
+
+/// Prints a line on standard output; whoever closed it does not want to hear.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn usage(error: &clap::Error) -> Outcome {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Outcome, block_on};
+use super::{Outcome, block_on, say};
 use crate::{
     clock::Clock,
     config::{Config, Profile},
@@ -33,9 +33,11 @@ async fn serve(config: Config) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     let address = server.grpc_addr();
-    println!("countersign listening grpc={address} database={database} profile={profile}");
+    say(format_args!(
+        "countersign listening grpc={address} database={database} profile={profile}"
+    ));
     if profile == Profile::Development && reflection {
-        println!("{}", first_call(address));
+        say(format_args!("{}", first_call(address)));
     }
     server.run(stop).await.map_err(|error| error.to_string())
 }

@@ -60,8 +60,8 @@ impl Session {
     /// Judges a token of `generation` that is presented at `now`: the four rules of rotation.
     ///
     /// `user_barred` says that the user is disabled or deleted. `grace` is how long after a rotation the
-    /// token before it may still ask for the same successor; it bounds the window that RFC 9700
-    /// section 4.14.2 leaves to the implementer.
+    /// token before it may still ask for the same successor: a deliberate, bounded deviation from
+    /// RFC 9700 section 4.14.2, which would take every second use for theft.
     pub fn judge_refresh(
         &self,
         generation: i32,

@@ -216,7 +216,7 @@ fn auth_settings(config: &Config) -> AuthSettings {
         refresh_token_ttl: config.tokens.refresh_ttl,
         session_max_lifetime: config.tokens.session_max_lifetime,
         refresh_grace: config.tokens.refresh_grace,
-        account_failure_limit: config.limits.account_failure_limit.get(),
+        account_failure_limit: config.limits.account_failure_limit,
         max_staleness: config.revocation.max_staleness,
         reject_when_stale: config.revocation.stale_policy == StalePolicy::Reject,
     }

@@ -29,7 +29,7 @@ impl AuditKind {
     }
 }
 
-/// One entry of the audit trail. It holds ids only, no address and no name.
+/// One entry of the audit trail: ids and where the request came from, no e-mail address and no name.
 #[derive(Clone, Debug)]
 pub struct AuditEvent {
     /// What happened.

@@ -110,6 +110,18 @@ impl Store {
         self.circuit.is_closed()
     }
 
+    /// The same as a result, for callers that have expensive work to do before they write.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] while the circuit is open.
+    pub fn check_available(&self) -> Result<(), StoreError> {
+        if self.is_available() {
+            Ok(())
+        } else {
+            Err(StoreError::Unavailable("circuit open".to_owned()))
+        }
+    }
+
     /// Asks the database for a sign of life, closing or opening the circuit by the answer.
     ///
     /// # Errors
@@ -141,9 +153,7 @@ impl Store {
         &self,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        if !self.circuit.is_closed() {
-            return Err(StoreError::Unavailable("circuit open".to_owned()));
-        }
+        self.check_available()?;
         let result = self.timed(operation).await;
         self.circuit.record(&result);
         result

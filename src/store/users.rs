@@ -116,25 +116,4 @@ impl Store {
             .map(|(row, hash)| Ok((User::try_from(row)?, hash)))
             .transpose()
     }
-
-    /// Replaces the roles of the user with that e-mail address; `None` when there is no such user.
-    pub async fn set_roles(
-        &self,
-        email: &Email,
-        roles: &Roles,
-        now: Timestamp,
-    ) -> Result<Option<()>, StoreError> {
-        let changed = write!(self, |conn| {
-            Ok(
-                diesel::update(users::table.filter(users::email_key.eq(email.key())))
-                    .set((
-                        users::roles.eq(roles.to_stored()),
-                        users::updated_at.eq(now.micros()),
-                    ))
-                    .execute(conn)
-                    .await?,
-            )
-        })?;
-        Ok((changed > 0).then_some(()))
-    }
 }

@@ -15,9 +15,6 @@ use crate::{
 /// RFC 9068 section 2.1; keeps an ID token or any other JWT from passing as an access token.
 const TYPE: &str = "at+jwt";
 
-/// Ours have some 600 bytes. Anything longer is refused before it costs anything.
-const MAX_LENGTH: usize = 8 * 1024;
-
 /// What all access tokens of this service have in common.
 #[derive(Clone, Debug)]
 pub struct AccessProfile {
@@ -125,6 +122,9 @@ enum Audiences {
 }
 
 impl AccessProfile {
+    /// In bytes. Ours have some 600; anything longer than this is refused before it costs anything.
+    pub const MAX_TOKEN_LENGTH: usize = 8 * 1024;
+
     /// Signs a new token for `subject`. `None` when signing fails, which a loaded key does not.
     pub fn issue(
         &self,
@@ -190,7 +190,7 @@ impl AccessProfile {
     }
 
     fn verified(&self, keyring: &Keyring, token: &str) -> Option<AccessClaims> {
-        if token.len() > MAX_LENGTH {
+        if token.len() > Self::MAX_TOKEN_LENGTH {
             return None;
         }
         let (message, signature) = token.rsplit_once('.')?;

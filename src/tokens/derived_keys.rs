@@ -5,9 +5,10 @@ use aws_lc_rs::{
     hkdf::{HKDF_SHA256, KeyType, Salt},
     hmac,
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use crate::{config::MasterKey, secret::Secret};
+use crate::{config::MasterKey, domain::Email, secret::Secret};
 
 /// What is derived from one master key by HKDF-SHA-256 (RFC 5869), each under its own label, so that
 /// learning one tells nothing about another.
@@ -18,6 +19,8 @@ pub struct KeySet {
     pub(super) refresh: hmac::Key,
     /// Seals signing keys at rest.
     pub(super) sealing: LessSafeKey,
+    /// Names accounts whose logins failed.
+    account: hmac::Key,
     /// Argon2's secret input.
     pub pepper: Secret<[u8; 32]>,
 }
@@ -48,6 +51,13 @@ impl DerivedKeys {
         self.sets.iter().find(|set| set.version == version)
     }
 
+    /// The name under which failed logins of an account are counted. A MAC: addresses that nobody
+    /// registered are counted too, so that the answer does not tell them apart, and a leaked database
+    /// does not say which they were.
+    pub fn account_name(&self, email: &Email) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.active().account, email.key().as_bytes()))
+    }
+
     /// All sets, the active one first.
     pub fn all(&self) -> impl Iterator<Item = &KeySet> {
         self.sets.iter()
@@ -63,6 +73,7 @@ impl KeySet {
             version: master.version,
             refresh: hmac::Key::new(hmac::HMAC_SHA256, expand("refresh-token mac").as_ref()),
             sealing: LessSafeKey::new(sealing),
+            account: hmac::Key::new(hmac::HMAC_SHA256, expand("login-failure account").as_ref()),
             pepper: Secret::new(*expand("password pepper")),
         }
     }
@@ -91,6 +102,24 @@ fn expand(master: &[u8; 32], label: &str) -> Zeroizing<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_account_has_one_name_whatever_the_case_and_no_master_key_shares_it() {
+        let keys = |byte| {
+            DerivedKeys::derive(&[MasterKey {
+                version: 1,
+                key: Secret::new([byte; 32]),
+            }])
+        };
+        let name = |byte, text| {
+            let email = Email::parse("email", text).unwrap();
+            keys(byte).account_name(&email)
+        };
+        let ada = name(1, "ada@example.org");
+        assert_eq!(ada, name(1, "Ada@Example.ORG"));
+        assert_ne!(ada, name(1, "bob@example.org"));
+        assert_ne!(ada, name(2, "ada@example.org"));
+    }
 
     #[test]
     fn labels_and_masters_separate_keys() {
