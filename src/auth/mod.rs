@@ -81,9 +81,9 @@ pub struct AuthParts {
     /// Hashing, on its own threads.
     pub passwords: Passwords,
     /// The keys of refresh tokens.
-    pub derived_keys: DerivedKeys,
+    pub derived_keys: Arc<DerivedKeys>,
     /// The keys of access tokens.
-    pub keyring: Keyring,
+    pub keyring: Arc<Keyring>,
     /// What all access tokens have in common.
     pub profile: AccessProfile,
     /// Access tokens verified lately.

@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     Argon2Settings, Config, ConfigError, DatabaseSettings, DatabaseUrl, LimitSettings, LogFormat,
-    MasterKeySource, PasswordSettings, Profile, Rate, RevocationSettings, StalePolicy,
-    TelemetrySettings, Tls, TokenSettings,
+    MasterKeySource, PasswordSettings, Profile, Rate, RevocationSettings, SigningAlgorithm,
+    SigningSettings, StalePolicy, TelemetrySettings, Tls, TokenSettings,
     parse::{
         Refusal, choice, claim_name, collector, duration, issuer, list, log_filter, network,
         number, socket_addr, switch,
@@ -44,6 +44,10 @@ fn read(inputs: &Inputs, problems: &mut Problems) -> Config {
     Config {
         profile,
         grpc_addr: problems.read(&inputs.grpc_addr, socket_addr),
+        http_addr: match inputs.http_addr.blank {
+            true => None,
+            false => Some(problems.read(&inputs.http_addr, socket_addr)),
+        },
         tls: problems.read(&inputs.tls, tls),
         reflection: problems
             .read_if_given(&inputs.reflection, switch)
@@ -55,6 +59,7 @@ fn read(inputs: &Inputs, problems: &mut Problems) -> Config {
         master_keys: MasterKeySource::read(profile, &database.url, inputs, problems),
         database,
         tokens: tokens(inputs, problems),
+        signing: signing(inputs, problems),
         passwords: passwords(inputs, problems),
         limits: limits(inputs, problems),
         revocation: revocation(inputs, problems),
@@ -86,6 +91,28 @@ fn tokens(inputs: &Inputs, problems: &mut Problems) -> TokenSettings {
             .read(&inputs.session_max_lifetime, duration(SECOND..=LONGEST)),
         refresh_grace: problems.read(&inputs.refresh_grace, duration(Duration::ZERO..=MINUTE)),
         leeway: problems.read(&inputs.token_leeway, duration(Duration::ZERO..=5 * MINUTE)),
+    }
+}
+
+fn signing(inputs: &Inputs, problems: &mut Problems) -> SigningSettings {
+    let algorithms = &[
+        ("EdDSA", SigningAlgorithm::EdDsa),
+        ("ES256", SigningAlgorithm::Es256),
+        ("RS256", SigningAlgorithm::Rs256With2048Bits),
+    ];
+    let sizes = &[
+        ("2048", SigningAlgorithm::Rs256With2048Bits),
+        ("3072", SigningAlgorithm::Rs256With3072Bits),
+    ];
+    let rsa = problems.read(&inputs.rsa_key_bits, choice(sizes));
+    let algorithm = match problems.read(&inputs.signing_algorithm, choice(algorithms)) {
+        SigningAlgorithm::Rs256With2048Bits => rsa,
+        other => other,
+    };
+    SigningSettings {
+        algorithm,
+        rotation: problems.read(&inputs.signing_key_rotation, duration(MINUTE..=LONGEST)),
+        jwks_max_age: problems.read(&inputs.jwks_max_age, duration(SECOND..=DAY)),
     }
 }
 
@@ -207,6 +234,12 @@ fn check(config: &Config, inputs: &Inputs, problems: &mut Problems) {
         tokens.refresh_grace < tokens.access_ttl,
         "it is not shorter than the life of an access token",
         "less than COUNTERSIGN_ACCESS_TOKEN_TTL",
+    );
+    problems.demand(
+        &[&inputs.jwks_max_age, &inputs.signing_key_rotation],
+        config.signing.jwks_max_age < config.signing.rotation / 2,
+        "a new key could not be published long enough before it signs",
+        "less than half of COUNTERSIGN_SIGNING_KEY_ROTATION",
     );
     problems.demand(
         &[&inputs.access_token_ttl, &inputs.refresh_token_ttl],

@@ -35,6 +35,8 @@ pub struct Config {
     pub profile: Profile,
     /// Where gRPC is served; port 0 takes a free one.
     pub grpc_addr: SocketAddr,
+    /// Where JWKS, metadata and metrics are served over HTTP; `None`: nowhere.
+    pub http_addr: Option<SocketAddr>,
     /// Who encrypts the connection.
     pub tls: Tls,
     /// Whether gRPC reflection is served.
@@ -47,6 +49,8 @@ pub struct Config {
     pub master_keys: MasterKeySource,
     /// What is in the tokens, and how long they and their sessions live.
     pub tokens: TokenSettings,
+    /// What signs them, and for how long.
+    pub signing: SigningSettings,
     /// What a password must be, and what hashing one costs.
     pub passwords: PasswordSettings,
     /// How many calls a client may make.
@@ -85,6 +89,30 @@ pub struct TokenSettings {
     pub refresh_grace: Duration,
     /// How long past its expiry an access token is accepted.
     pub leeway: Duration,
+}
+
+/// What signs access tokens, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct SigningSettings {
+    /// What new keys sign with; older keys keep their own algorithm.
+    pub algorithm: SigningAlgorithm,
+    /// How long a key signs before its successor does.
+    pub rotation: Duration,
+    /// How long verifiers may keep the JWKS.
+    pub jwks_max_age: Duration,
+}
+
+/// The algorithm and size of a signing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SigningAlgorithm {
+    /// Ed25519 (RFC 8037).
+    EdDsa,
+    /// ECDSA on P-256 with SHA-256 (RFC 7518 section 3.4).
+    Es256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 section 3.3), modulus of 2048 bits.
+    Rs256With2048Bits,
+    /// The same with 3072 bits.
+    Rs256With3072Bits,
 }
 
 /// What a password must be, and what hashing one costs.

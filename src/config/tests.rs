@@ -153,7 +153,7 @@ fn an_unknown_variable_is_a_problem_with_a_hint() {
         ["countersign_log"]
     );
     assert!(
-        sources(&[("COUNTERSIGN_HTTP_ADDR", "")]).is_empty(),
+        sources(&[("COUNTERSIGN_LOG", "")]).is_empty(),
         "empty is unset"
     );
     assert!(sources(&[("OTEL_TRACES_SAMPLER", "always_on"), ("HOME", "/")]).is_empty());
@@ -370,4 +370,36 @@ fn production_refuses_what_is_unsafe() {
         "COUNTERSIGN_ISSUER",
     ];
     assert_eq!(sources(&nothing_but_the_profile), expected);
+}
+
+#[test]
+fn an_http_address_set_to_nothing_turns_the_http_server_off() {
+    assert!(
+        config(&[("COUNTERSIGN_HTTP_ADDR", " ")])
+            .unwrap()
+            .http_addr
+            .is_none()
+    );
+    let default = config(&[]).unwrap().http_addr;
+    assert_eq!(default, Some("127.0.0.1:8080".parse().unwrap()));
+}
+
+#[test]
+fn the_size_of_rsa_keys_belongs_to_rs256_alone() {
+    let algorithm = |name, bits| {
+        let vars = [
+            ("COUNTERSIGN_SIGNING_ALGORITHM", name),
+            ("COUNTERSIGN_RSA_KEY_BITS", bits),
+        ];
+        config(&vars).unwrap().signing.algorithm
+    };
+    assert_eq!(
+        algorithm("RS256", "2048"),
+        SigningAlgorithm::Rs256With2048Bits
+    );
+    assert_eq!(
+        algorithm("RS256", "3072"),
+        SigningAlgorithm::Rs256With3072Bits
+    );
+    assert_eq!(algorithm("ES256", "3072"), SigningAlgorithm::Es256);
 }

@@ -33,6 +33,9 @@ pub enum DefaultValue {
 pub(super) struct Input {
     pub variable: &'static Variable,
     pub text: Option<String>,
+    /// It is set, but to nothing. Where that has a meaning of its own, it is read; elsewhere it counts
+    /// as unset.
+    pub blank: bool,
 }
 
 /// Builds from one list: `VARIABLES`; `RawConfig`, which `envy` fills; and `Inputs`, which pairs the two.
@@ -54,14 +57,25 @@ macro_rules! variables {
         impl From<RawConfig> for Inputs {
             fn from(raw: RawConfig) -> Self {
                 Self { $(
-                    $field: Input {
-                        variable: &Variable { name: $name, default: $default, meaning: $meaning },
-                        text: raw.$field.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
-                    },
+                    $field: Input::new(
+                        &Variable { name: $name, default: $default, meaning: $meaning },
+                        raw.$field,
+                    ),
                 )* }
             }
         }
     };
+}
+
+impl Input {
+    fn new(variable: &'static Variable, raw: Option<String>) -> Self {
+        let text = raw.map(|text| text.trim().to_owned());
+        Self {
+            variable,
+            blank: text.as_deref() == Some(""),
+            text: text.filter(|text| !text.is_empty()),
+        }
+    }
 }
 
 variables! {
@@ -69,6 +83,8 @@ variables! {
         "Which rules hold: development, test or production (which refuses unsafe settings).";
     grpc_addr: "COUNTERSIGN_GRPC_ADDR", Text("127.0.0.1:50051"),
         "Address and port on which gRPC is served; port 0 takes a free one.";
+    http_addr: "COUNTERSIGN_HTTP_ADDR", Text("127.0.0.1:8080"),
+        "Address and port of the HTTP server (JWKS, metadata, metrics); set to nothing, it is off.";
     database_url: "COUNTERSIGN_DATABASE_URL", Text("sqlite://data/countersign.db"),
         "sqlite://PATH or postgres://USER:PASSWORD@HOST/NAME; profile test has no default.";
     database_pool_size: "COUNTERSIGN_DATABASE_POOL_SIZE", Text("16"),
@@ -83,6 +99,14 @@ variables! {
         "The aud claim of every access token, comma-separated.";
     client_id: "COUNTERSIGN_CLIENT_ID", Text("countersign"),
         "The client_id claim of every access token (RFC 9068).";
+    signing_algorithm: "COUNTERSIGN_SIGNING_ALGORITHM", Text("EdDSA"),
+        "What new signing keys sign with: EdDSA (Ed25519), ES256 or RS256.";
+    rsa_key_bits: "COUNTERSIGN_RSA_KEY_BITS", Text("2048"),
+        "Size of new RS256 keys: 2048 or 3072.";
+    signing_key_rotation: "COUNTERSIGN_SIGNING_KEY_ROTATION", Text("30d"),
+        "How long a signing key signs before its successor does.";
+    jwks_max_age: "COUNTERSIGN_JWKS_MAX_AGE", Text("5m"),
+        "How long verifiers may keep the JWKS; a new key is published at least so long before it signs.";
     access_token_ttl: "COUNTERSIGN_ACCESS_TOKEN_TTL", Text("15m"),
         "How long an access token is valid; at most 30m in production.";
     refresh_token_ttl: "COUNTERSIGN_REFRESH_TOKEN_TTL", Text("7d"),
@@ -210,7 +234,6 @@ mod tests {
             Some("COUNTERSIGN_CREDENTIAL_RATE_BURST")
         );
         assert_eq!(nearest("COUNTERSIGN_SOMETHING_ELSE_ENTIRELY"), None);
-        assert_eq!(nearest("COUNTERSIGN_HTTP_ADDR"), None);
         assert_eq!(nearest("COUNTERSIGN_"), None);
     }
 

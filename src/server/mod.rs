@@ -47,8 +47,8 @@ impl Server {
         let store = Store::open(&config.database)?;
         store.migrate().await?;
 
-        let derived_keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
-        let keyring = Keyring::load(&store, &derived_keys, clock.now()).await?;
+        let derived_keys = Arc::new(DerivedKeys::derive(config.master_keys.load()?.as_slice()));
+        let keyring = Arc::new(Keyring::load(&store, &derived_keys, clock.now()).await?);
         let index = Arc::new(RevocationIndex::default());
         let revocations = RevocationSync::new(
             store.clone(),

@@ -108,6 +108,7 @@ pub fn test_variables(
     let common = [
         ("COUNTERSIGN_PROFILE", "test"),
         ("COUNTERSIGN_GRPC_ADDR", "127.0.0.1:0"),
+        ("COUNTERSIGN_HTTP_ADDR", "127.0.0.1:0"),
         ("COUNTERSIGN_DATABASE_URL", database.url.as_str()),
         ("COUNTERSIGN_DATABASE_POOL_SIZE", "8"),
         ("COUNTERSIGN_MASTER_KEYS", MASTER_KEYS),
