@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
 use super::Keyring;
 use crate::{
@@ -97,7 +97,9 @@ struct HeaderIn<'a> {
     typ: &'a str,
     #[serde(borrow)]
     kid: &'a str,
-    crit: Option<IgnoredAny>,
+    /// Whether it is there at all; an `Option` would take `null` for its absence.
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -196,8 +198,8 @@ impl AccessProfile {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, payload) = message.split_once('.')?;
         let header = URL_SAFE_NO_PAD.decode(header).ok()?;
-        let header: HeaderIn<'_> = serde_json::from_slice(&header).ok()?;
-        if header.typ != TYPE || header.crit.is_some() {
+        let header: HeaderIn<'_> = object(&header)?;
+        if header.typ != TYPE || header.crit {
             return None;
         }
         let key = keyring.find(header.kid)?;
@@ -205,7 +207,7 @@ impl AccessProfile {
             return None;
         }
         let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
-        let claims: Claims = serde_json::from_slice(&payload).ok()?;
+        let claims: Claims = object(&payload)?;
         self.checked(claims, header.kid)
     }
 
@@ -229,6 +231,18 @@ impl AccessProfile {
             kid: kid.to_owned(),
         })
     }
+}
+
+/// Reads a JSON object. serde alone would take an array of the members' values for one, too.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod deadlines;
 mod durability;
 mod edge;
 mod health;
+mod jwt_attacks;
 mod login;
 mod logout;
 mod refresh;

@@ -4,13 +4,13 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
     sync::Notify,
 };
 
@@ -25,6 +25,7 @@ pub struct Proxy {
 struct State {
     is_cut: AtomicBool,
     cut: Notify,
+    bytes_to_database: AtomicUsize,
 }
 
 impl Proxy {
@@ -55,6 +56,11 @@ impl Proxy {
     pub fn mend(&self) {
         self.state.is_cut.store(false, Ordering::SeqCst);
     }
+
+    /// How much has gone from clients to the database so far.
+    pub fn bytes_to_database(&self) -> usize {
+        self.state.bytes_to_database.load(Ordering::SeqCst)
+    }
 }
 
 fn through(url: &str, target: &str, address: SocketAddr) -> String {
@@ -63,20 +69,40 @@ fn through(url: &str, target: &str, address: SocketAddr) -> String {
 }
 
 async fn accept(listener: TcpListener, target: String, state: Arc<State>) {
-    while let Ok((mut client, _)) = listener.accept().await {
+    while let Ok((client, _)) = listener.accept().await {
         let (target, state) = (target.clone(), Arc::clone(&state));
         tokio::spawn(async move {
             let cut = state.cut.notified();
             if state.is_cut.load(Ordering::SeqCst) {
                 return;
             }
-            let Ok(mut server) = TcpStream::connect(target).await else {
+            let Ok(server) = TcpStream::connect(target).await else {
                 return;
             };
+            let (from_client, mut to_client) = client.into_split();
+            let (mut from_server, to_server) = server.into_split();
+            let both = async {
+                let answers = async {
+                    let _ = copy(&mut from_server, &mut to_client).await;
+                    let _ = to_client.shutdown().await;
+                };
+                tokio::join!(count(from_client, to_server, &state), answers)
+            };
             tokio::select! {
-                _ = copy_bidirectional(&mut client, &mut server) => {}
+                _ = both => {}
                 () = cut => {}
             }
         });
+    }
+}
+
+/// Copies what a client says until it has no more to say.
+async fn count(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State) {
+    let mut buffer = [0; 8192];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        state.bytes_to_database.fetch_add(length, Ordering::SeqCst);
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
     }
 }
