@@ -18,6 +18,7 @@ mod health;
 mod jwt_attacks;
 mod login;
 mod logout;
+mod logs;
 mod refresh;
 mod register;
 mod replicas;
