@@ -24,7 +24,13 @@ async fn a_million_distinct_garbage_tokens_leave_memory_and_good_tokens_alone() 
 /// The server is a process of its own here, so that its memory can be told from the test's.
 async fn flood(tokens: usize) {
     let database = TestDatabase::create(Kind::Sqlite).await;
-    let server = TestProcess::start_with(&database, &[("COUNTERSIGN_LOG", "error")]).await;
+    let settings = [
+        // A line for each refusal would measure the terminal.
+        ("COUNTERSIGN_LOG", "error"),
+        // The good token has to outlive a million bad ones.
+        ("COUNTERSIGN_ACCESS_TOKEN_TTL", "12h"),
+    ];
+    let server = TestProcess::start_with(&database, &settings).await;
     let good = good_token(&server).await;
     // Buffers, threads and allocator pools have their size before the first measurement.
     drown(&server, &good, 0..1_000).await;
