@@ -85,8 +85,8 @@ pub(super) struct Snapshot {
     pub(super) keys: Vec<Option<Arc<SigningKey>>>,
     verifies_until: Vec<Option<Timestamp>>,
     by_kid: HashMap<String, usize>,
-    /// When the reading began by which every key was known and open.
-    complete_at: Instant,
+    /// When the last reading began after which every key was known and open.
+    complete_at: Option<Instant>,
 }
 
 impl Keyring {
@@ -97,7 +97,7 @@ impl Keyring {
             keys: Vec::new(),
             verifies_until: Vec::new(),
             by_kid: HashMap::new(),
-            complete_at: monotonic_now(),
+            complete_at: None,
         };
         Self {
             policy,
@@ -239,7 +239,7 @@ impl Keyring {
             verifies_until: (0..live.len()).map(until).collect(),
             by_kid: named.map(|(index, row)| (row.kid.clone(), index)).collect(),
             complete_at: if fault.is_none() {
-                began
+                Some(began)
             } else {
                 before.complete_at
             },
@@ -277,7 +277,10 @@ impl Keyring {
     }
 
     fn age(&self) -> Duration {
-        monotonic_now().saturating_duration_since(self.snapshot().complete_at)
+        let complete_at = self.snapshot().complete_at;
+        complete_at.map_or(Duration::MAX, |then| {
+            monotonic_now().saturating_duration_since(then)
+        })
     }
 }
 
@@ -354,7 +357,7 @@ impl Keyring {
             verifies_until: vec![None; keys.len()],
             keys: keys.into_iter().map(Some).collect(),
             times,
-            complete_at: monotonic_now(),
+            complete_at: Some(monotonic_now()),
         };
         ring.replace(&ring.snapshot(), after, Timestamp::default());
         ring
