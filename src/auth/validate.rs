@@ -37,7 +37,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError::TokenMissing`], [`AuthError::TokenInvalid`], [`AuthError::TokenExpired`],
     /// [`AuthError::TokenRevoked`], [`AuthError::InsufficientRole`],
-    /// [`AuthError::RevocationStateStale`].
+    /// [`AuthError::RevocationStateStale`]; [`AuthError::DatabaseUnavailable`] for a token of an unknown
+    /// key while the database has not told of new keys for too long.
     pub fn validate(&self, query: ValidateQuery<'_>) -> Result<Validated, AuthError> {
         let parts = &self.parts;
         if query.access_token.is_empty() {
@@ -72,14 +73,16 @@ impl Auth {
             return Err(AuthError::TokenInvalid);
         }
         let digest = VerifiedTokens::digest(token);
-        if let Some(claims) = parts.verified.get(&digest) {
+        // Before anything is verified: see `VerifiedTokens::insert`.
+        let epoch = parts.keyring.epoch();
+        if let Some(claims) = parts.verified.get(&digest, epoch) {
             parts.profile.check_expiry(&claims, now)?;
             return Ok(claims);
         }
-        let claims = Arc::new(parts.profile.verify(&parts.keyring, token)?);
+        let claims = Arc::new(parts.profile.verify(&parts.keyring, token, now)?);
         // An expired token gets no place in the cache, which is for tokens that come again.
         parts.profile.check_expiry(&claims, now)?;
-        parts.verified.insert(digest, Arc::clone(&claims));
+        parts.verified.insert(digest, Arc::clone(&claims), epoch);
         Ok(claims)
     }
 }
@@ -89,6 +92,7 @@ impl From<AccessTokenError> for AuthError {
         match error {
             AccessTokenError::Invalid => Self::TokenInvalid,
             AccessTokenError::Expired => Self::TokenExpired,
+            AccessTokenError::KeyUnknown => Self::DatabaseUnavailable(error.to_string()),
         }
     }
 }
