@@ -2,13 +2,16 @@
 //! turned into domain types, and every failure leaves through `status`.
 
 mod auth_service;
+mod bearer;
 mod convert;
+mod edge;
 pub mod health;
 pub mod layers;
 mod reason;
 mod status;
 
 pub use auth_service::AuthApi;
+pub use bearer::Guarded;
 pub use reason::Reason;
 pub use status::{DOMAIN, Detail, error_status, status};
 
