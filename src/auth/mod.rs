@@ -23,7 +23,7 @@ pub use validate::{ValidateQuery, Validated};
 
 use crate::{
     clock::{Clock, Timestamp},
-    domain::{Revocation, RevokedSubject, SessionId},
+    domain::{PositionedRevocation, Revocation, RevokedSubject, SessionId},
     passwords::Passwords,
     revocation::RevocationIndex,
     store::{AuditEvent, AuditKind, Store},
@@ -117,20 +117,24 @@ impl Auth {
     ) -> Result<bool, AuthError> {
         let parts = Arc::clone(&self.parts);
         let event = context.audit_event(kind, now);
-        let revocation = Revocation {
-            subject: RevokedSubject::Session(session_id),
-            not_before: now,
-            created_at: now,
-            expires_at: now + parts.longest_token_life() + CLOCK_SKEW,
-        };
         let work = async move {
-            let revoked = parts
+            let remember = parts.longest_token_life() + CLOCK_SKEW;
+            let written = parts
                 .store
-                .revoke_session(session_id, &revocation, &event)
+                .revoke_session(session_id, now, remember, &event)
                 .await?;
             // Also when another call was first: its replica may not be this one.
-            parts.revocations.insert(&revocation);
-            Ok(revoked)
+            let revocation = written.unwrap_or(PositionedRevocation {
+                position: 0,
+                revocation: Revocation {
+                    subject: RevokedSubject::Session(session_id),
+                    not_before: now,
+                    created_at: now,
+                    expires_at: now + remember,
+                },
+            });
+            parts.revocations.learn(&[revocation]);
+            Ok(written.is_some())
         };
         tokio::spawn(work)
             .await

@@ -1,7 +1,9 @@
 //! Which access tokens are dead before their time, known without asking the database.
 
+mod checkpoints;
 mod index;
+mod listener;
 mod sync;
 
-pub use index::RevocationIndex;
-pub use sync::RevocationSync;
+pub use index::{Change, LastRead, RevocationIndex};
+pub use sync::{RevocationSync, SyncParts};

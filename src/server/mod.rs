@@ -22,7 +22,7 @@ use crate::{
         pb::auth_service_server::AuthServiceServer,
     },
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
-    revocation::{RevocationIndex, RevocationSync},
+    revocation::{RevocationIndex, RevocationSync, SyncParts},
     store::Store,
     tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
 };
@@ -50,12 +50,14 @@ impl Server {
         let derived_keys = Arc::new(DerivedKeys::derive(config.master_keys.load()?.as_slice()));
         let keyring = Arc::new(Keyring::load(&store, &derived_keys, clock.now()).await?);
         let index = Arc::new(RevocationIndex::default());
-        let revocations = RevocationSync::new(
-            store.clone(),
-            Arc::clone(&index),
-            clock.clone(),
-            config.revocation.poll_interval,
-        );
+        let revocations = RevocationSync::new(SyncParts {
+            store: store.clone(),
+            index: Arc::clone(&index),
+            keyring: Arc::clone(&keyring),
+            derived_keys: Arc::clone(&derived_keys),
+            clock: clock.clone(),
+            poll_interval: config.revocation.poll_interval,
+        });
         revocations.catch_up().await?;
 
         let auth = Auth::new(AuthParts {

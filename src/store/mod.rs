@@ -8,6 +8,7 @@
 //!    return types of `domain/`, each body written once inside `read!` or `write!`.
 
 mod audit;
+mod changes;
 mod circuit;
 mod error;
 mod login_failures;
@@ -27,8 +28,10 @@ use diesel::sql_types::Integer;
 use diesel_async::RunQueryDsl;
 
 pub use audit::{AuditEvent, AuditKind};
+pub use changes::ChangeListener;
 pub use error::StoreError;
 pub use login_failures::AttemptState;
+pub use revocations::{RevocationCursor, RevocationPage};
 pub use sessions::{Login, RefreshSubject, Rotated};
 pub use signing_keys::StoredSigningKey;
 
@@ -103,6 +106,11 @@ impl Store {
     /// The database is out of reach, read-only, locked, or was migrated by a newer version.
     pub async fn migrate(&self) -> Result<usize, StoreError> {
         migrate::run(&self.url).await
+    }
+
+    /// Whether this is a file of this machine and not a server that replicas share.
+    pub const fn is_local(&self) -> bool {
+        matches!(self.url, DatabaseUrl::Sqlite(_))
     }
 
     /// Whether the last operations found the database answering.

@@ -19,6 +19,10 @@ use crate::secret::Secret;
 /// No statement of ours is slow: what takes longer is stuck, and its caller is owed an answer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// A transaction whose program went away lets go of its locks after this long, and can no longer commit a
+/// revocation that readers have stopped waiting for (see `revocation::checkpoints`).
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Knows how to open one connection.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -42,8 +46,9 @@ impl Connector {
         // Set as a start-up option: it costs no round trip of its own.
         let options = config.get_options().unwrap_or_default();
         let options = format!(
-            "{options} -c statement_timeout={}",
-            STATEMENT_TIMEOUT.as_millis()
+            "{options} -c statement_timeout={} -c idle_in_transaction_session_timeout={}",
+            STATEMENT_TIMEOUT.as_millis(),
+            IDLE_IN_TRANSACTION_TIMEOUT.as_millis()
         );
         config.options(options.trim());
         let tls = match config.get_ssl_mode() {
@@ -51,6 +56,12 @@ impl Connector {
             _ => Some(MakeRustlsConnect::new(tls_config(verify)?)),
         };
         Ok(Self { config, tls })
+    }
+
+    /// The same under another name in the server's list of connections.
+    pub(super) fn named(mut self, application: &str) -> Self {
+        self.config.application_name(application);
+        self
     }
 
     /// Opens a connection.

@@ -40,6 +40,7 @@ diesel::table! {
         not_before -> BigInt,
         created_at -> BigInt,
         expires_at -> BigInt,
+        position -> BigInt,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Signing keys, sealed: the database alone cannot sign anything.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection, RunQueryDsl};
 
-use super::{Store, StoreError, read, schema::signing_keys, write};
+use super::{Store, StoreError, changes::Announce as _, read, schema::signing_keys, write};
 use crate::clock::Timestamp;
 
 /// A signing key as it lies in the database.
@@ -83,13 +83,19 @@ impl Store {
             activates_at: key.activates_at.micros(),
             revoked_at: key.revoked_at.map(Timestamp::micros),
         };
-        let inserted = write!(self, |conn| {
-            Ok(diesel::insert_into(signing_keys::table)
-                .values(&row)
-                .on_conflict_do_nothing()
-                .execute(conn)
-                .await?)
-        })?;
-        Ok(inserted > 0)
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                let inserted = diesel::insert_into(signing_keys::table)
+                    .values(&row)
+                    .on_conflict_do_nothing()
+                    .execute(conn)
+                    .await?;
+                if inserted > 0 {
+                    conn.announce_change().await?;
+                }
+                Ok(inserted > 0)
+            })
+            .await
+        })
     }
 }

@@ -84,6 +84,37 @@ impl Keyring {
         })
     }
 
+    /// Reads the keys again, opening those that were not known. Returns whether the set changed.
+    ///
+    /// # Errors
+    /// As of [`Keyring::load`]; the keys known before stay.
+    pub async fn reload(
+        &self,
+        store: &Store,
+        derived_keys: &DerivedKeys,
+        _now: Timestamp,
+    ) -> Result<bool, KeyringError> {
+        let stored = store.signing_keys().await?;
+        let known = self.snapshot();
+        let in_order = stored
+            .iter()
+            .map(|key| match known.by_kid.get(&key.kid) {
+                Some(opened) => Ok(Arc::clone(opened)),
+                None => open(key, derived_keys).map(Arc::new),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let names = |keys: &[Arc<SigningKey>]| -> Vec<String> {
+            keys.iter().map(|key| key.kid().to_owned()).collect()
+        };
+        // A table without keys is a table in trouble, and no reason to stop signing.
+        if in_order.is_empty() || names(&in_order) == names(&known.in_order) {
+            return Ok(false);
+        }
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        *keys = Arc::new(Keys::new(in_order));
+        Ok(true)
+    }
+
     /// The key that signs at `now`: the newest one that has become active.
     pub fn signer(&self, now: Timestamp) -> Option<Arc<SigningKey>> {
         let keys = self.snapshot();
