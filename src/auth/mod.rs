@@ -8,6 +8,7 @@ mod refresh;
 mod register;
 mod throttle;
 mod validate;
+mod watch;
 
 use std::{
     num::NonZeroU32,
@@ -23,9 +24,9 @@ pub use validate::{ValidateQuery, Validated};
 
 use crate::{
     clock::{Clock, Timestamp},
-    domain::{PositionedRevocation, Revocation, RevokedSubject, SessionId},
+    domain::{PositionedRevocation, Revocation, RevokedSubject, SessionId, UserId},
     passwords::Passwords,
-    revocation::RevocationIndex,
+    revocation::{Feed, RevocationIndex},
     store::{AuditEvent, AuditKind, Store},
     tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
 };
@@ -64,6 +65,8 @@ pub struct RequestContext {
     pub client_ip: String,
     /// What the client calls itself.
     pub user_agent: String,
+    /// The user who asks, where the call needs a bearer.
+    pub actor: Option<UserId>,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
 }
@@ -90,6 +93,8 @@ pub struct AuthParts {
     pub verified: VerifiedTokens,
     /// What is revoked.
     pub revocations: Arc<RevocationIndex>,
+    /// What watchers are told.
+    pub feed: Feed,
     /// The time.
     pub clock: Clock,
     /// The operator's rules.
@@ -152,6 +157,7 @@ impl RequestContext {
     fn audit_event(&self, kind: AuditKind, now: Timestamp) -> AuditEvent {
         AuditEvent {
             kind,
+            actor_id: self.actor,
             user_id: None,
             session_id: None,
             client_ip: self.client_ip.clone(),

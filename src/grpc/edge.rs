@@ -3,10 +3,14 @@
 use tonic::{Request, Response, Status};
 
 use super::{
+    bearer::Caller,
     convert, error_status,
     layers::{ClientAddress, Deadline, RequestId},
 };
-use crate::auth::{AuthError, RequestContext};
+use crate::{
+    auth::{AuthError, RequestContext},
+    domain::UserId,
+};
 
 /// What the layers learnt about a request, kept while its message is taken out of it.
 pub(super) struct Edge {
@@ -14,6 +18,8 @@ pub(super) struct Edge {
     client_ip: Option<ClientAddress>,
     deadline: Option<Deadline>,
     user_agent: String,
+    /// The user whose bearer the call needed.
+    actor: Option<UserId>,
 }
 
 impl Edge {
@@ -24,6 +30,7 @@ impl Edge {
             client_ip: ClientAddress::of(extensions),
             deadline: Deadline::of(extensions),
             user_agent: convert::user_agent(request.metadata()),
+            actor: Caller::of(extensions).map(|caller| caller.claims.user_id),
         }
     }
 
@@ -35,6 +42,7 @@ impl Edge {
                 .map(|address| address.ip().to_string())
                 .unwrap_or_default(),
             user_agent: self.user_agent.clone(),
+            actor: self.actor,
             deadline: self.deadline.map(Deadline::instant),
         }
     }

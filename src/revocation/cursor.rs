@@ -29,6 +29,14 @@ impl Cursor {
         self.0
     }
 
+    /// The same for the index, where a revocation may have no position yet.
+    pub(super) const fn floor(self) -> i64 {
+        match self.0 {
+            0 => i64::MIN,
+            position => position,
+        }
+    }
+
     /// Reads a cursor that some replica has given out; empty text is [`Cursor::START`].
     pub fn parse(field: &'static str, text: &str) -> Result<Self, FieldViolation> {
         if text.is_empty() {

@@ -130,7 +130,8 @@ pub(super) struct Joined {
 pub struct FeedHub {
     feed: Feed,
     changes: broadcast::Receiver<Change>,
-    keys_told: Arc<JwksDocument>,
+    /// The entity tag of the keys told last.
+    keys_told: String,
     _closing: DropGuard,
 }
 
@@ -140,7 +141,7 @@ impl Feed {
         let closing = CancellationToken::new();
         let changes = index.subscribe();
         let told = Heartbeat::of(&index, &clock);
-        let keys_told = keyring.jwks(clock.now());
+        let keys_told = keyring.jwks(clock.now()).etag;
         let feed = Self {
             inner: Arc::new(Inner {
                 index,
@@ -176,7 +177,7 @@ impl Feed {
             stale => stale.insert(self.take_snapshot().await?),
         };
         Some(Joined {
-            keys: inner.keyring.jwks(inner.clock.now()),
+            keys: Arc::new(inner.keyring.jwks(inner.clock.now())),
             snapshot: Arc::clone(&current.snapshot),
             since: current.since.clone(),
             told: self.told(),
@@ -225,7 +226,7 @@ impl Feed {
     async fn live_since(&self, since: Cursor) -> Option<Vec<PositionedRevocation>> {
         let index = Arc::clone(&self.inner.index);
         let copy = tokio::task::spawn_blocking(move || {
-            let mut revocations = index.live_since(since.position());
+            let mut revocations = index.live_since(since.floor());
             revocations.sort_unstable_by_key(place);
             revocations
         });
@@ -346,9 +347,9 @@ impl FeedHub {
     async fn tell_keys(&mut self) {
         let inner = &self.feed.inner;
         let keys = inner.keyring.jwks(inner.clock.now());
-        if keys.etag != self.keys_told.etag {
-            self.keys_told = Arc::clone(&keys);
-            self.feed.tell(FeedEvent::Keys(keys)).await;
+        if keys.etag != self.keys_told {
+            self.keys_told.clone_from(&keys.etag);
+            self.feed.tell(FeedEvent::Keys(Arc::new(keys))).await;
         }
     }
 }

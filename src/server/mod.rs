@@ -16,13 +16,16 @@ use crate::{
     clock::Clock,
     config::{Config, Rate, StalePolicy},
     grpc::{
-        AuthApi, DESCRIPTORS,
+        AdminApi, AuthApi, DESCRIPTORS, Guarded, VerifierApi,
         health::HealthState,
         layers::{self, Quota, RateLimitLayer},
-        pb::auth_service_server::AuthServiceServer,
+        pb::{
+            admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer,
+            verifier_service_server::VerifierServiceServer,
+        },
     },
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
-    revocation::{RevocationIndex, RevocationSync, SyncParts},
+    revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::Store,
     tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
 };
@@ -36,6 +39,7 @@ pub struct Server {
     store: Store,
     auth: Auth,
     revocations: RevocationSync,
+    feed_hub: FeedHub,
 }
 
 impl Server {
@@ -59,6 +63,7 @@ impl Server {
             poll_interval: config.revocation.poll_interval,
         });
         revocations.catch_up().await?;
+        let (feed, feed_hub) = Feed::new(Arc::clone(&index), Arc::clone(&keyring), clock.clone());
 
         let auth = Auth::new(AuthParts {
             store: store.clone(),
@@ -68,6 +73,7 @@ impl Server {
             profile: access_profile(&config),
             verified: VerifiedTokens::new(),
             revocations: index,
+            feed,
             clock: clock.clone(),
             settings: auth_settings(&config),
         });
@@ -87,6 +93,7 @@ impl Server {
             store,
             auth,
             revocations,
+            feed_hub,
         })
     }
 
@@ -108,6 +115,7 @@ impl Server {
             store,
             auth,
             revocations,
+            feed_hub,
             ..
         } = self;
         let rate_limits =
@@ -121,7 +129,15 @@ impl Server {
                 rate_limits: rate_limits.clone(),
             }))
             .add_service(health_service)
-            .add_service(AuthServiceServer::new(AuthApi::new(auth)));
+            .add_service(AuthServiceServer::new(AuthApi::new(auth.clone())))
+            .add_service(Guarded::new(
+                VerifierServiceServer::new(VerifierApi::new(auth.clone())),
+                auth.clone(),
+            ))
+            .add_service(Guarded::new(
+                AdminServiceServer::new(AdminApi::new(auth.clone())),
+                auth,
+            ));
         let router = if config.reflection {
             router
                 .add_service(reflection().build_v1()?)
@@ -141,6 +157,7 @@ impl Server {
         let watchdog = tasks.spawn(watchdog);
         tasks.spawn(background::purge(store, clock, stopping.clone()));
         tasks.spawn(revocations.run(stopping.clone()));
+        tasks.spawn(feed_hub.run(stopping.clone()));
         let sweeper_stop = stopping.clone().cancelled_owned();
         tasks.spawn(async move { rate_limits.sweep_until(sweeper_stop).await });
 

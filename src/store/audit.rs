@@ -34,6 +34,8 @@ impl AuditKind {
 pub struct AuditEvent {
     /// What happened.
     pub kind: AuditKind,
+    /// Which user did it to another, or to all; `None` when users did it to themselves or an operator did.
+    pub actor_id: Option<UserId>,
     /// To whom.
     pub user_id: Option<UserId>,
     /// To which session.
@@ -51,6 +53,7 @@ pub struct AuditEvent {
 pub(super) struct AuditEventRow {
     id: String,
     kind: &'static str,
+    actor_id: Option<String>,
     pub(super) user_id: Option<String>,
     pub(super) session_id: Option<String>,
     client_ip: String,
@@ -63,6 +66,7 @@ impl AuditEvent {
         AuditEventRow {
             id: uuid_v7(self.at).to_string(),
             kind: self.kind.as_str(),
+            actor_id: self.actor_id.map(|id| id.to_string()),
             user_id: self.user_id.map(|id| id.to_string()),
             session_id: self.session_id.map(|id| id.to_string()),
             client_ip: self.client_ip.clone(),

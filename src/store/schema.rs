@@ -70,6 +70,7 @@ diesel::table! {
     audit_events (id) {
         id -> Text,
         kind -> Text,
+        actor_id -> Nullable<Text>,
         user_id -> Nullable<Text>,
         session_id -> Nullable<Text>,
         client_ip -> Text,
