@@ -36,8 +36,9 @@ impl admin_service_server::AdminService for AdminApi {
     ) -> Result<Response<pb::RotateSigningKeyResponse>, Status> {
         let edge = Edge::of(&request);
         let emergency = request.get_ref().emergency;
-        let key = self.auth.rotate_signing_key(emergency, &edge.context());
-        edge.respond(key.await.map(|key| pb::RotateSigningKeyResponse {
+        let context = edge.context();
+        let key = self.auth.rotate_signing_key(emergency, &context).await;
+        edge.respond(key.map(|key| pb::RotateSigningKeyResponse {
             signing_key: Some(signing_key(key)),
         }))
     }
@@ -95,9 +96,10 @@ impl admin_service_server::AdminService for AdminApi {
         let edge = Edge::of(&request);
         let answer = async {
             let (id, roles) = roles_of(request.get_ref())?;
-            let user = self.auth.users().set_roles(id, roles, &edge.context());
+            let users = self.auth.users();
+            let user = users.set_roles(id, roles, &edge.context()).await?;
             Ok(pb::SetUserRolesResponse {
-                user: Some(convert::user(&user.await?)),
+                user: Some(convert::user(&user)),
             })
         };
         edge.respond(answer.await)

@@ -188,7 +188,7 @@ impl RevocationSync {
         let parts = &self.parts;
         let keys = parts
             .keyring
-            .reload(&parts.store, &parts.derived_keys, parts.clock.now())
+            .keep_up(&parts.store, &parts.derived_keys, parts.clock.now())
             .await;
         if let Ok(true) = keys {
             parts.index.announce_keys_changed();

@@ -12,7 +12,7 @@ use tonic::transport::{Server as TonicServer, server::TcpIncoming};
 pub use error::StartError;
 
 use crate::{
-    auth::{Auth, AuthParts, AuthSettings},
+    auth::{Auth, AuthParts, AuthSettings, CLOCK_SKEW},
     clock::Clock,
     config::{Config, Rate, StalePolicy},
     grpc::{
@@ -27,7 +27,7 @@ use crate::{
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::Store,
-    tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
+    tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
 };
 
 /// A server that has everything it needs and holds its port, but does not answer yet.
@@ -52,7 +52,9 @@ impl Server {
         store.migrate().await?;
 
         let derived_keys = Arc::new(DerivedKeys::derive(config.master_keys.load()?.as_slice()));
-        let keyring = Arc::new(Keyring::load(&store, &derived_keys, clock.now()).await?);
+        let policy = signing_policy(&config);
+        let keyring = Keyring::load(&store, &derived_keys, policy, clock.now()).await?;
+        let keyring = Arc::new(keyring);
         let index = Arc::new(RevocationIndex::default());
         let revocations = RevocationSync::new(SyncParts {
             store: store.clone(),
@@ -100,6 +102,11 @@ impl Server {
     /// The address that was really bound.
     pub const fn grpc_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The use cases behind the port.
+    pub const fn auth(&self) -> &Auth {
+        &self.auth
     }
 
     /// Serves until `stop` completes; then says NOT_SERVING, lets running calls finish within the
@@ -227,6 +234,17 @@ fn access_profile(config: &Config) -> AccessProfile {
         client_id: tokens.client_id.clone(),
         ttl: tokens.access_ttl,
         leeway: tokens.leeway,
+    }
+}
+
+/// The rules by which signing keys live.
+pub fn signing_policy(config: &Config) -> SigningPolicy {
+    SigningPolicy {
+        algorithm: config.signing.algorithm,
+        rotation: config.signing.rotation,
+        jwks_max_age: config.signing.jwks_max_age,
+        poll_interval: config.revocation.poll_interval,
+        token_life: access_profile(config).longest_life() + CLOCK_SKEW,
     }
 }
 
