@@ -353,3 +353,7 @@ impl FeedHub {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

@@ -23,11 +23,19 @@ use crate::clock::monotonic_now;
 /// How many events wait for the listener.
 const QUEUE: usize = 4;
 
-/// How long the listener may take for one event.
-const EVENT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a listener may take.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// For one event.
+    pub(super) event: Duration,
+    /// For the whole snapshot. It bounds for how long a snapshot is kept.
+    pub(super) snapshot: Duration,
+}
 
-/// How long the listener may take for the whole snapshot. It bounds for how long a snapshot is kept.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Patience = Patience {
+    event: Duration::from_secs(5),
+    snapshot: Duration::from_secs(30),
+};
 
 /// A little less than the second that is promised.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(900);
@@ -62,18 +70,33 @@ impl Feed {
         E: Send + 'static,
         W: Fn() -> Result<(), E> + Send + Sync + 'static,
     {
+        self.watch_with(cursor, PATIENCE, welcome)
+    }
+
+    pub(super) fn watch_with<E, W>(
+        &self,
+        cursor: Cursor,
+        patience: Patience,
+        welcome: W,
+    ) -> Hearing<E>
+    where
+        E: Send + 'static,
+        W: Fn() -> Result<(), E> + Send + Sync + 'static,
+    {
         // One place is kept for the farewell: it must not wait for a listener who does not listen.
         let (queue, hearing) = mpsc::channel(QUEUE + 1);
         let farewell = queue.clone().try_reserve_owned();
         let watcher = Watcher {
             feed: self.clone(),
             cursor,
+            patience,
             number: self.next_number(),
             welcome,
             queue,
         };
         tokio::spawn(async move {
             let end = tokio::select! {
+                biased;
                 () = watcher.feed.closing().cancelled() => None,
                 end = watcher.pass_on() => end,
             };
@@ -88,6 +111,7 @@ impl Feed {
 struct Watcher<E, W> {
     feed: Feed,
     cursor: Cursor,
+    patience: Patience,
     number: u64,
     welcome: W,
     queue: mpsc::Sender<Result<FeedEvent, WatchEnd<E>>>,
@@ -96,7 +120,7 @@ struct Watcher<E, W> {
 impl<E, W: Fn() -> Result<(), E>> Watcher<E, W> {
     async fn pass_on(&self) -> End<E> {
         let joined = self.feed.join().await?;
-        let events = match timeout(SNAPSHOT_PATIENCE, self.begin(joined)).await {
+        let events = match timeout(self.patience.snapshot, self.begin(joined)).await {
             Ok(Ok(events)) => events,
             Ok(Err(end)) => return end,
             Err(_) => return Some(WatchEnd::TooSlow),
@@ -163,7 +187,7 @@ impl<E, W: Fn() -> Result<(), E>> Watcher<E, W> {
 
     async fn send(&self, event: FeedEvent) -> Result<(), End<E>> {
         (self.welcome)().map_err(|error| Some(WatchEnd::Unwelcome(error)))?;
-        let sent = self.queue.send_timeout(Ok(event), EVENT_PATIENCE).await;
+        let sent = self.queue.send_timeout(Ok(event), self.patience.event).await;
         sent.map_err(|error| match error {
             SendTimeoutError::Timeout(_) => Some(WatchEnd::TooSlow),
             SendTimeoutError::Closed(_) => None,
