@@ -7,6 +7,7 @@ mod logout;
 mod refresh;
 mod register;
 mod throttle;
+mod users;
 mod validate;
 
 use std::{
@@ -19,6 +20,7 @@ pub use error::AuthError;
 pub use issue::TokenPair;
 pub use login::{LoggedIn, LoginCommand};
 pub use register::RegisterCommand;
+pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
 
 use crate::{
@@ -136,16 +138,18 @@ impl Auth {
             parts.revocations.learn(&[revocation]);
             Ok(written.is_some())
         };
-        tokio::spawn(work)
-            .await
-            .unwrap_or_else(|panic| Err(AuthError::Internal(panic.to_string())))
+        users::in_its_own_task(work).await
     }
 }
 
 impl AuthParts {
     fn longest_token_life(&self) -> Duration {
-        self.profile.ttl.max(LONGEST_ACCESS_TOKEN) + self.profile.leeway
+        longest_token_life(self.profile.ttl, self.profile.leeway)
     }
+}
+
+fn longest_token_life(access_ttl: Duration, leeway: Duration) -> Duration {
+    access_ttl.max(LONGEST_ACCESS_TOKEN) + leeway
 }
 
 impl RequestContext {

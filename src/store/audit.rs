@@ -17,6 +17,14 @@ pub enum AuditKind {
     LoggedOut,
     /// A session was revoked because an old refresh token came back.
     RefreshTokenReused,
+    /// A user was barred.
+    UserDisabled,
+    /// A user was let in again.
+    UserEnabled,
+    /// All sessions of a user were ended.
+    UserSessionsRevoked,
+    /// A user was given other roles.
+    UserRolesChanged,
 }
 
 impl AuditKind {
@@ -25,6 +33,10 @@ impl AuditKind {
             Self::UserRegistered => "user_registered",
             Self::LoggedOut => "logged_out",
             Self::RefreshTokenReused => "refresh_token_reused",
+            Self::UserDisabled => "user_disabled",
+            Self::UserEnabled => "user_enabled",
+            Self::UserSessionsRevoked => "user_sessions_revoked",
+            Self::UserRolesChanged => "user_roles_changed",
         }
     }
 }
