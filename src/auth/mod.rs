@@ -8,6 +8,7 @@ mod logout;
 mod refresh;
 mod register;
 mod throttle;
+mod users;
 mod validate;
 mod watch;
 
@@ -21,6 +22,7 @@ pub use error::AuthError;
 pub use issue::TokenPair;
 pub use login::{LoggedIn, LoginCommand};
 pub use register::RegisterCommand;
+pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
 
 use crate::{
@@ -138,9 +140,7 @@ impl Auth {
             parts.revocations.learn(&[revocation]);
             Ok(written.is_some())
         };
-        tokio::spawn(work)
-            .await
-            .unwrap_or_else(|panic| Err(AuthError::Internal(panic.to_string())))
+        users::in_its_own_task(work).await
     }
 }
 

@@ -24,7 +24,10 @@ impl Auth {
         let cursor = Cursor::parse("cursor", cursor)
             .map_err(|violation: FieldViolation| AuthError::InvalidFields(vec![violation]))?;
         let auth = self.clone();
-        Ok(self.parts.feed.watch(cursor, move || auth.still_good(&claims)))
+        Ok(self
+            .parts
+            .feed
+            .watch(cursor, move || auth.still_good(&claims)))
     }
 
     /// Judges the claims of a token again that was found good before.

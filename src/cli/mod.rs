@@ -3,6 +3,7 @@
 mod config_check;
 mod migrate;
 mod serve;
+mod users;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -30,6 +31,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Give and take roles, bar users and let them in again
+    Users {
+        #[command(subcommand)]
+        command: users::UsersCommand,
     },
 }
 
@@ -78,6 +84,7 @@ pub fn run() -> ExitCode {
         Command::Config {
             command: ConfigCommand::Check,
         } => config_check::run(&config),
+        Command::Users { command } => users::run(&config, command),
     };
     outcome.into()
 }

@@ -58,7 +58,10 @@ impl verifier_service_server::VerifierService for VerifierApi {
         let caller = Caller::of(request.extensions());
         let hearing = caller
             .ok_or(AuthError::TokenMissing)
-            .and_then(|caller| self.auth.watch(&request.get_ref().cursor, caller.claims.clone()))
+            .and_then(|caller| {
+                self.auth
+                    .watch(&request.get_ref().cursor, caller.claims.clone())
+            })
             .map_err(|error| error_status(error, &request_id))?;
         let max_age = self.auth.jwks_max_age();
         let stream = ReceiverStream::new(hearing).map(move |heard| match heard {
@@ -100,7 +103,10 @@ fn revocation(positioned: &PositionedRevocation) -> pb::Revocation {
         }
         RevokedSubject::User(id) => {
             let not_before = convert::timestamp(revocation.not_before);
-            (pb::revocation::Subject::UserId(id.to_string()), Some(not_before))
+            (
+                pb::revocation::Subject::UserId(id.to_string()),
+                Some(not_before),
+            )
         }
     };
     pb::Revocation {

@@ -77,7 +77,14 @@ mod tests {
     #[test]
     fn only_what_was_given_out_is_a_cursor() {
         assert_eq!(Cursor::parse("cursor", ""), Ok(Cursor::START));
-        for other in ["x", "AQ", "AQAAAAAAAAAB=", "AgAAAAAAAAAB", "Af__________", "AQAAAAAAAAABAA"] {
+        for other in [
+            "x",
+            "AQ",
+            "AQAAAAAAAAAB=",
+            "AgAAAAAAAAAB",
+            "Af__________",
+            "AQAAAAAAAAABAA",
+        ] {
             let violation = Cursor::parse("cursor", other).unwrap_err();
             assert_eq!(violation.field, "cursor");
             assert_eq!(violation.reason, ViolationReason::Malformed);

@@ -137,7 +137,11 @@ pub struct FeedHub {
 
 impl Feed {
     /// The feed of what this index and this keyring know, and the hub, which somebody has to run.
-    pub fn new(index: Arc<RevocationIndex>, keyring: Arc<Keyring>, clock: Clock) -> (Self, FeedHub) {
+    pub fn new(
+        index: Arc<RevocationIndex>,
+        keyring: Arc<Keyring>,
+        clock: Clock,
+    ) -> (Self, FeedHub) {
         let closing = CancellationToken::new();
         let changes = index.subscribe();
         let told = Heartbeat::of(&index, &clock);
@@ -187,7 +191,11 @@ impl Feed {
 
     /// What is covered by all that has been told.
     pub(super) fn told(&self) -> Heartbeat {
-        *self.inner.told.read().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .inner
+            .told
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a watcher that asks for `cursor` really has to begin: at the very start, when the cursor
@@ -266,7 +274,9 @@ impl Snapshot {
     /// The part number `index` of what a watcher at `cursor` may not know; `None` behind the last.
     pub(super) fn part(&self, cursor: Cursor, index: usize) -> Option<Batch> {
         let known = |revocation: &PositionedRevocation| place(revocation) < cursor.position();
-        let skipped = self.0.partition_point(|batch| batch.last().is_some_and(known));
+        let skipped = self
+            .0
+            .partition_point(|batch| batch.last().is_some_and(known));
         let batch = self.0.get(skipped + index)?;
         match batch.partition_point(known) {
             0 => Some(Arc::clone(batch)),
@@ -314,7 +324,11 @@ impl FeedHub {
         // A key also leaves the set by the mere passing of time.
         self.tell_keys().await;
         *inner.told.write().unwrap_or_else(PoisonError::into_inner) = note;
-        inner.shared.lock().await.take_if(|current| current.is_stale());
+        inner
+            .shared
+            .lock()
+            .await
+            .take_if(|current| current.is_stale());
     }
 
     /// Tells `first` and all that waits behind it.

@@ -58,7 +58,9 @@ fn session(position: u64) -> PositionedRevocation {
 }
 
 async fn next(hearing: &mut Hearing<()>) -> Option<Result<FeedEvent, WatchEnd<()>>> {
-    tokio::time::timeout(WAIT, hearing.recv()).await.expect("something is told in time")
+    tokio::time::timeout(WAIT, hearing.recv())
+        .await
+        .expect("something is told in time")
 }
 
 /// The positions told up to the mark; the keys came before them.
@@ -86,7 +88,11 @@ async fn a_snapshot_comes_in_parts_and_a_cursor_leaves_out_what_is_known() {
         let rest = snapshot(&mut world.watch(Cursor::at(first))).await;
         assert_eq!(rest, (first..=1_000).collect::<Vec<_>>());
     }
-    assert!(snapshot(&mut world.watch(Cursor::at(1_001))).await.is_empty());
+    assert!(
+        snapshot(&mut world.watch(Cursor::at(1_001)))
+            .await
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -151,7 +157,9 @@ async fn more_changes_than_the_channel_holds_are_all_told() {
     let mut hearing = world.watch(Cursor::START);
     snapshot(&mut hearing).await;
     // In one go: the hub cannot read in between.
-    world.index.learn(&(1..=20_000).map(session).collect::<Vec<_>>());
+    world
+        .index
+        .learn(&(1..=20_000).map(session).collect::<Vec<_>>());
     let mut positions = std::collections::BTreeSet::new();
     while positions.len() < 20_000 {
         if let FeedEvent::Revocations(batch) = next(&mut hearing).await.unwrap().unwrap() {

@@ -187,7 +187,10 @@ impl<E, W: Fn() -> Result<(), E>> Watcher<E, W> {
 
     async fn send(&self, event: FeedEvent) -> Result<(), End<E>> {
         (self.welcome)().map_err(|error| Some(WatchEnd::Unwelcome(error)))?;
-        let sent = self.queue.send_timeout(Ok(event), self.patience.event).await;
+        let sent = self
+            .queue
+            .send_timeout(Ok(event), self.patience.event)
+            .await;
         sent.map_err(|error| match error {
             SendTimeoutError::Timeout(_) => Some(WatchEnd::TooSlow),
             SendTimeoutError::Closed(_) => None,

@@ -21,6 +21,14 @@ pub enum AuditKind {
     SigningKeyRotated,
     /// Every signing key was revoked and replaced.
     SigningKeysRevoked,
+    /// A user was barred.
+    UserDisabled,
+    /// A user was let in again.
+    UserEnabled,
+    /// All sessions of a user were ended.
+    UserSessionsRevoked,
+    /// A user was given other roles.
+    UserRolesChanged,
 }
 
 impl AuditKind {
@@ -31,6 +39,10 @@ impl AuditKind {
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::SigningKeyRotated => "signing_key_rotated",
             Self::SigningKeysRevoked => "signing_keys_revoked",
+            Self::UserDisabled => "user_disabled",
+            Self::UserEnabled => "user_enabled",
+            Self::UserSessionsRevoked => "user_sessions_revoked",
+            Self::UserRolesChanged => "user_roles_changed",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -82,6 +82,21 @@ impl Connector {
                 AsyncPgConnection::try_from_client_and_connection(client, connection).await
             }
         }
+    }
+}
+
+/// Takes a failure on a connection that no longer answers for what it is: a database that went away. Its
+/// farewell may be in any language, so the words alone do not tell.
+pub(super) async fn judge<T>(
+    result: Result<T, StoreError>,
+    connection: &mut AsyncPgConnection,
+) -> Result<T, StoreError> {
+    match result {
+        Err(StoreError::Query(message)) => match connection.batch_execute("SELECT 1").await {
+            Ok(()) => Err(StoreError::Query(message)),
+            Err(_) => Err(StoreError::Unavailable(message)),
+        },
+        result => result,
     }
 }
 
