@@ -9,6 +9,7 @@
 
 mod support;
 
+mod admin;
 mod bad_input;
 mod concurrency;
 mod deadlines;
@@ -23,3 +24,4 @@ mod replicas;
 mod shutdown;
 mod startup;
 mod validate;
+mod verifier;

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod database;
+pub mod operator;
 pub mod process;
 pub mod proxy;
 pub mod server;

@@ -12,7 +12,11 @@ use countersign::grpc::pb::{
     verifier_service_client::VerifierServiceClient, watch_revocations_response::Event,
 };
 use tokio::time::timeout;
-use tonic::{Request, Status, Streaming, transport::Channel};
+use tonic::{
+    Request, Status, Streaming,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
 
 use super::TestServer;
 
@@ -59,6 +63,7 @@ impl TestServer {
 /// A watcher, and all it has heard.
 pub struct Watcher {
     pub stream: Streaming<WatchRevocationsResponse>,
+    request_id: MetadataValue<Ascii>,
     pub sessions: BTreeSet<String>,
     /// Each user's newest `not_before_time`, in seconds.
     pub users: BTreeMap<String, i64>,
@@ -77,8 +82,10 @@ impl Watcher {
             cursor: cursor.to_owned(),
         };
         let response = client.watch_revocations(bearing(access_token, request));
+        let response = response.await?;
         Ok(Self {
-            stream: response.await?.into_inner(),
+            request_id: response.metadata().get("x-request-id").unwrap().clone(),
+            stream: response.into_inner(),
             sessions: BTreeSet::new(),
             users: BTreeMap::new(),
             jwks: None,
@@ -90,7 +97,15 @@ impl Watcher {
     /// Takes the next message; `false` when the stream has ended.
     pub async fn hear(&mut self) -> Result<bool, Status> {
         let message = timeout(PATIENCE, self.stream.message()).await;
-        let Some(message) = message.expect("something is heard in time")? else {
+        let message = message
+            .expect("something is heard in time")
+            .map_err(|mut status| {
+                // The id was in the headers, which have been read long ago.
+                let metadata = status.metadata_mut();
+                metadata.insert("x-request-id", self.request_id.clone());
+                status
+            })?;
+        let Some(message) = message else {
             return Ok(false);
         };
         match message.event.expect("every message has an event") {
