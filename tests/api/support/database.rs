@@ -93,6 +93,23 @@ impl TestDatabase {
     }
 }
 
+impl TestDatabase {
+    /// The only database of a PostgreSQL server that the test runs itself.
+    pub fn of_cluster(url: String) -> Self {
+        Self {
+            kind: Kind::Postgres,
+            url,
+            folder: Arc::new(tempfile::tempdir().unwrap()),
+            _cleanup: Arc::new(Cleanup(None)),
+        }
+    }
+
+    /// A connection to a PostgreSQL database, behind the server's back.
+    pub async fn client(&self) -> tokio_postgres::Client {
+        connect(&self.url.parse().unwrap()).await
+    }
+}
+
 fn open_sqlite(path: &Path) -> SqliteConnection {
     let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
     connection
