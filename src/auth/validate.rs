@@ -46,18 +46,21 @@ impl Auth {
         }
         let now = parts.clock.now();
         let claims = self.verified_claims(query.access_token, now)?;
+        // What is known is dated before it is asked and aged afterwards: whether a read comes in between or
+        // this process is suspended there, an old answer never passes for a fresh one.
+        let last_read = parts.revocations.last_read();
         if parts.revocations.is_revoked(&claims) {
             return Err(AuthError::TokenRevoked);
         }
-        let revocation_as_of = parts.revocations.as_of();
-        let staleness = now.since(revocation_as_of);
+        let monotonic = parts.clock.monotonic();
+        let staleness = last_read.staleness(monotonic);
         if parts.settings.reject_when_stale && staleness > parts.settings.max_staleness {
             return Err(AuthError::RevocationStateStale);
         }
         check_audience_and_roles(&claims, &query)?;
         Ok(Validated {
             claims,
-            revocation_as_of,
+            revocation_as_of: last_read.as_of(now, monotonic),
         })
     }
 

@@ -4,6 +4,7 @@ mod config_check;
 mod keys;
 mod migrate;
 mod serve;
+mod users;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -36,6 +37,11 @@ enum Command {
     Keys {
         #[command(subcommand)]
         command: keys::KeysCommand,
+    },
+    /// Give and take roles, bar users and let them in again
+    Users {
+        #[command(subcommand)]
+        command: users::UsersCommand,
     },
 }
 
@@ -85,6 +91,7 @@ pub fn run() -> ExitCode {
             command: ConfigCommand::Check,
         } => config_check::run(&config),
         Command::Keys { command } => keys::run(&config, &command),
+        Command::Users { command } => users::run(&config, command),
     };
     outcome.into()
 }

@@ -1,5 +1,6 @@
 //! Between the domain's types and protobuf's. Nothing is decided here.
 
+use http::{HeaderMap, header::AUTHORIZATION};
 use prost_types::Timestamp as PbTimestamp;
 use tonic::metadata::MetadataMap;
 
@@ -7,7 +8,7 @@ use super::pb;
 use crate::{
     auth::{AuthError, TokenPair, Validated},
     clock::Timestamp,
-    domain::{FieldViolation, User},
+    domain::{FieldViolation, User, UserId, ViolationReason},
 };
 
 /// The longest `user-agent` that is kept.
@@ -76,10 +77,25 @@ pub(super) fn timestamp(moment: Timestamp) -> PbTimestamp {
     }
 }
 
+/// Reads a user's id.
+pub(super) fn user_id(field: &'static str, text: &str) -> Result<UserId, FieldViolation> {
+    let (reason, rule) = match text {
+        "" => (ViolationReason::Required, "must be given"),
+        _ => (ViolationReason::Malformed, "must be a user's id"),
+    };
+    text.parse()
+        .map_err(|_| FieldViolation::new(field, reason, rule))
+}
+
 /// The bearer of the `authorization` metadata (RFC 6750 section 2.1); empty when there is none. The
 /// scheme's name has no case (RFC 9110 section 11.1).
 pub(super) fn bearer(metadata: &MetadataMap) -> &str {
-    let header = metadata.get("authorization");
+    bearer_of(metadata.as_ref())
+}
+
+/// The same, where the request is still HTTP.
+pub(super) fn bearer_of(headers: &HeaderMap) -> &str {
+    let header = headers.get(AUTHORIZATION);
     let text = header.and_then(|value| value.to_str().ok());
     match text.and_then(|text| text.split_once(' ')) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),

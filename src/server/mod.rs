@@ -16,13 +16,16 @@ use crate::{
     clock::Clock,
     config::{Config, Rate, StalePolicy},
     grpc::{
-        AuthApi, DESCRIPTORS,
+        AdminApi, AuthApi, DESCRIPTORS, Guarded, VerifierApi,
         health::HealthState,
         layers::{self, Quota, RateLimitLayer},
-        pb::auth_service_server::AuthServiceServer,
+        pb::{
+            admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer,
+            verifier_service_server::VerifierServiceServer,
+        },
     },
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
-    revocation::{RevocationIndex, RevocationSync},
+    revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::Store,
     tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
 };
@@ -36,6 +39,7 @@ pub struct Server {
     store: Store,
     auth: Auth,
     revocations: RevocationSync,
+    feed_hub: FeedHub,
 }
 
 impl Server {
@@ -52,15 +56,16 @@ impl Server {
         let keyring = Keyring::load(&store, &derived_keys, policy, clock.now()).await?;
         let keyring = Arc::new(keyring);
         let index = Arc::new(RevocationIndex::default());
-        let revocations = RevocationSync::new(
-            store.clone(),
-            Arc::clone(&index),
-            Arc::clone(&keyring),
-            Arc::clone(&derived_keys),
-            clock.clone(),
-            config.revocation.poll_interval,
-        );
+        let revocations = RevocationSync::new(SyncParts {
+            store: store.clone(),
+            index: Arc::clone(&index),
+            keyring: Arc::clone(&keyring),
+            derived_keys: Arc::clone(&derived_keys),
+            clock: clock.clone(),
+            poll_interval: config.revocation.poll_interval,
+        });
         revocations.catch_up().await?;
+        let (feed, feed_hub) = Feed::new(Arc::clone(&index), Arc::clone(&keyring), clock.clone());
 
         let auth = Auth::new(AuthParts {
             store: store.clone(),
@@ -70,6 +75,7 @@ impl Server {
             profile: access_profile(&config),
             verified: VerifiedTokens::new(),
             revocations: index,
+            feed,
             clock: clock.clone(),
             settings: auth_settings(&config),
         });
@@ -89,6 +95,7 @@ impl Server {
             store,
             auth,
             revocations,
+            feed_hub,
         })
     }
 
@@ -115,6 +122,7 @@ impl Server {
             store,
             auth,
             revocations,
+            feed_hub,
             ..
         } = self;
         let rate_limits =
@@ -128,7 +136,15 @@ impl Server {
                 rate_limits: rate_limits.clone(),
             }))
             .add_service(health_service)
-            .add_service(AuthServiceServer::new(AuthApi::new(auth)));
+            .add_service(AuthServiceServer::new(AuthApi::new(auth.clone())))
+            .add_service(Guarded::new(
+                VerifierServiceServer::new(VerifierApi::new(auth.clone())),
+                auth.clone(),
+            ))
+            .add_service(Guarded::new(
+                AdminServiceServer::new(AdminApi::new(auth.clone())),
+                auth,
+            ));
         let router = if config.reflection {
             router
                 .add_service(reflection().build_v1()?)
@@ -148,6 +164,7 @@ impl Server {
         let watchdog = tasks.spawn(watchdog);
         tasks.spawn(background::purge(store, clock, stopping.clone()));
         tasks.spawn(revocations.run(stopping.clone()));
+        tasks.spawn(feed_hub.run(stopping.clone()));
         let sweeper_stop = stopping.clone().cancelled_owned();
         tasks.spawn(async move { rate_limits.sweep_until(sweeper_stop).await });
 

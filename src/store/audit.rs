@@ -21,6 +21,14 @@ pub enum AuditKind {
     SigningKeyRotated,
     /// Every signing key was revoked and replaced.
     SigningKeysRevoked,
+    /// A user was barred.
+    UserDisabled,
+    /// A user was let in again.
+    UserEnabled,
+    /// All sessions of a user were ended.
+    UserSessionsRevoked,
+    /// A user was given other roles.
+    UserRolesChanged,
 }
 
 impl AuditKind {
@@ -31,6 +39,10 @@ impl AuditKind {
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::SigningKeyRotated => "signing_key_rotated",
             Self::SigningKeysRevoked => "signing_keys_revoked",
+            Self::UserDisabled => "user_disabled",
+            Self::UserEnabled => "user_enabled",
+            Self::UserSessionsRevoked => "user_sessions_revoked",
+            Self::UserRolesChanged => "user_roles_changed",
         }
     }
 }
@@ -40,6 +52,8 @@ impl AuditKind {
 pub struct AuditEvent {
     /// What happened.
     pub kind: AuditKind,
+    /// Which user did it to another, or to all; `None` when users did it to themselves or an operator did.
+    pub actor_id: Option<UserId>,
     /// To whom.
     pub user_id: Option<UserId>,
     /// To which session.
@@ -57,6 +71,7 @@ pub struct AuditEvent {
 pub(super) struct AuditEventRow {
     id: String,
     kind: &'static str,
+    actor_id: Option<String>,
     pub(super) user_id: Option<String>,
     pub(super) session_id: Option<String>,
     client_ip: String,
@@ -69,6 +84,7 @@ impl AuditEvent {
         AuditEventRow {
             id: uuid_v7(self.at).to_string(),
             kind: self.kind.as_str(),
+            actor_id: self.actor_id.map(|id| id.to_string()),
             user_id: self.user_id.map(|id| id.to_string()),
             session_id: self.session_id.map(|id| id.to_string()),
             client_ip: self.client_ip.clone(),

@@ -40,6 +40,7 @@ diesel::table! {
         not_before -> BigInt,
         created_at -> BigInt,
         expires_at -> BigInt,
+        position -> BigInt,
     }
 }
 
@@ -69,6 +70,7 @@ diesel::table! {
     audit_events (id) {
         id -> Text,
         kind -> Text,
+        actor_id -> Nullable<Text>,
         user_id -> Nullable<Text>,
         session_id -> Nullable<Text>,
         client_ip -> Text,

@@ -5,7 +5,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError,
-    changes::Announce,
+    changes::Announce as _,
     read,
     schema::{audit_events, signing_keys},
     write,
@@ -153,7 +153,7 @@ impl Store {
                         .execute(conn)
                         .await?;
                 }
-                conn.announce().await?;
+                conn.announce_change().await?;
                 Ok(true)
             })
             .await

@@ -104,6 +104,19 @@ impl Store {
         })
     }
 
+    /// The user with that id.
+    pub async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        let found: Option<UserRow> = read!(self, |conn| {
+            Ok(users::table
+                .find(id.to_string())
+                .select(UserRow::as_select())
+                .first(conn)
+                .await
+                .optional()?)
+        })?;
+        found.map(User::try_from).transpose()
+    }
+
     /// The user with that e-mail address, and the stored password hash.
     pub async fn find_credentials(
         &self,

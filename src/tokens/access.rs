@@ -137,7 +137,12 @@ impl AccessProfile {
 
     /// The longest that a token issued until now may still be accepted.
     pub fn longest_life(&self) -> Duration {
-        self.ttl.max(LONGEST_LIFE) + self.leeway
+        Self::longest_life_with(self.ttl, self.leeway)
+    }
+
+    /// The same, where there are no tokens to issue.
+    pub fn longest_life_with(ttl: Duration, leeway: Duration) -> Duration {
+        ttl.max(LONGEST_LIFE) + leeway
     }
 
     /// Signs a new token for `subject`. `None` when signing fails, which a loaded key does not.

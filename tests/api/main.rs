@@ -9,6 +9,7 @@
 
 mod support;
 
+mod admin;
 mod bad_input;
 mod concurrency;
 mod deadlines;
@@ -19,9 +20,15 @@ mod jwt_attacks;
 mod login;
 mod logout;
 mod logs;
+mod outage;
 mod refresh;
 mod register;
 mod replicas;
+mod revocation;
 mod shutdown;
 mod startup;
+mod suspended;
+mod sync;
+mod users;
 mod validate;
+mod verifier;

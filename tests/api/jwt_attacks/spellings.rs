@@ -13,8 +13,16 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_bit_of_a_signature_counts() {
-    let server = TestServer::start(&TestDatabase::create(Kind::Sqlite).await).await;
-    let forge = Forge::of(&server).await;
+    for algorithm in ["EdDSA", "ES256", "RS256"] {
+        let database = TestDatabase::create(Kind::Sqlite).await;
+        let setting = [("COUNTERSIGN_SIGNING_ALGORITHM", algorithm)];
+        let server = TestServer::start_with(&database, &setting).await;
+        assert_every_bit_counts(&server).await;
+    }
+}
+
+async fn assert_every_bit_counts(server: &TestServer) {
+    let forge = Forge::of(server).await;
     let [header, payload, signature] = forge.parts();
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let flipped = (0..signature.len() * 8).map(|bit| {
@@ -29,9 +37,9 @@ async fn every_bit_of_a_signature_counts() {
     let attacks: Vec<Attack> = flipped.collect();
     assert!(attacks.len() >= 512);
     // Before the good token is in the cache, and after it.
-    assert_all_refused(&server, &attacks[..64]).await;
+    assert_all_refused(server, &attacks[..64]).await;
     server.validate(&forge.good).await.unwrap();
-    assert_all_refused(&server, &attacks).await;
+    assert_all_refused(server, &attacks).await;
     server.validate(&forge.good).await.unwrap();
 }
 

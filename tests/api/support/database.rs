@@ -7,7 +7,9 @@ use std::{
     thread,
 };
 
-use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+use diesel::{
+    Connection as _, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _,
+};
 use tempfile::TempDir;
 use tokio_postgres::{Config, NoTls};
 use uuid::{NoContext, Timestamp, Uuid};
@@ -67,6 +69,44 @@ impl TestDatabase {
                 client.batch_execute(sql).await.unwrap();
             }
         }
+    }
+
+    /// The number that a `SELECT count(*) …` finds.
+    pub async fn count(&self, sql: &str) -> i64 {
+        match self.kind {
+            Kind::Sqlite => {
+                #[derive(diesel::QueryableByName)]
+                struct Count {
+                    #[diesel(sql_type = diesel::sql_types::BigInt)]
+                    count: i64,
+                }
+                let sql = sql.replacen("count(*)", "count(*) AS count", 1);
+                let mut connection = open_sqlite(&self.sqlite_path());
+                let found: Count = diesel::sql_query(sql).get_result(&mut connection).unwrap();
+                found.count
+            }
+            Kind::Postgres => {
+                let client = connect(&self.url.parse().unwrap()).await;
+                client.query_one(sql, &[]).await.unwrap().get(0)
+            }
+        }
+    }
+}
+
+impl TestDatabase {
+    /// The only database of a PostgreSQL server that the test runs itself.
+    pub fn of_cluster(url: String) -> Self {
+        Self {
+            kind: Kind::Postgres,
+            url,
+            folder: Arc::new(tempfile::tempdir().unwrap()),
+            _cleanup: Arc::new(Cleanup(None)),
+        }
+    }
+
+    /// A connection to a PostgreSQL database, behind the server's back.
+    pub async fn client(&self) -> tokio_postgres::Client {
+        connect(&self.url.parse().unwrap()).await
     }
 }
 

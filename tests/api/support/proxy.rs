@@ -1,18 +1,25 @@
-//! A TCP proxy before the database that can be cut and mended: "the database is down", on demand.
+//! A TCP proxy before the database that can be cut and mended, or made to swallow what is sent: "the
+//! database is down", on demand.
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
-    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::Notify,
 };
+
+/// The name under which a server listens for changes.
+pub const LISTENER: &[u8] = b"countersign-listener";
 
 /// Forwards connections to a database while it is whole.
 pub struct Proxy {
@@ -25,7 +32,26 @@ pub struct Proxy {
 struct State {
     is_cut: AtomicBool,
     cut: Notify,
-    bytes_to_database: AtomicUsize,
+    /// Which connections are silenced.
+    silence: Mutex<Option<Silence>>,
+    swallowed: AtomicUsize,
+    carried: AtomicUsize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// Those that listen for changes.
+    OfListeners,
+    /// All.
+    OfAll,
+}
+
+/// What is known of one connection, for both directions.
+#[derive(Default)]
+struct Traits {
+    listens: AtomicBool,
+    /// Bytes were swallowed: it can never be right again.
+    is_lost: AtomicBool,
 }
 
 impl Proxy {
@@ -52,14 +78,30 @@ impl Proxy {
         self.state.cut.notify_waiters();
     }
 
-    /// Forwards again.
-    pub fn mend(&self) {
-        self.state.is_cut.store(false, Ordering::SeqCst);
+    /// Swallows what the connections that listen for changes send and get, and keeps them open.
+    pub fn silence_listeners(&self) {
+        *self.state.silence.lock().unwrap() = Some(Silence::OfListeners);
     }
 
-    /// How much has gone from clients to the database so far.
-    pub fn bytes_to_database(&self) -> usize {
-        self.state.bytes_to_database.load(Ordering::SeqCst)
+    /// Swallows everything, and keeps the connections open: a cable was pulled.
+    pub fn silence_all(&self) {
+        *self.state.silence.lock().unwrap() = Some(Silence::OfAll);
+    }
+
+    /// How many bytes were swallowed so far.
+    pub fn swallowed(&self) -> usize {
+        self.state.swallowed.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes were forwarded so far, both ways.
+    pub fn carried(&self) -> usize {
+        self.state.carried.load(Ordering::SeqCst)
+    }
+
+    /// Forwards again. What was swallowed stays lost, and so do the connections it was lost on.
+    pub fn mend(&self) {
+        self.state.is_cut.store(false, Ordering::SeqCst);
+        *self.state.silence.lock().unwrap() = None;
     }
 }
 
@@ -79,29 +121,41 @@ async fn accept(listener: TcpListener, target: String, state: Arc<State>) {
             let Ok(server) = TcpStream::connect(target).await else {
                 return;
             };
-            let (from_client, mut to_client) = client.into_split();
-            let (mut from_server, to_server) = server.into_split();
-            let both = async {
-                let answers = async {
-                    let _ = copy(&mut from_server, &mut to_client).await;
-                    let _ = to_client.shutdown().await;
-                };
-                tokio::join!(count(from_client, to_server, &state), answers)
-            };
+            for stream in [&client, &server] {
+                stream.set_nodelay(true).unwrap();
+            }
+            let traits = Traits::default();
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
             tokio::select! {
-                _ = both => {}
+                () = forward(from_client, to_server, &state, &traits) => {}
+                () = forward(from_server, to_client, &state, &traits) => {}
                 () = cut => {}
             }
         });
     }
 }
 
-/// Copies what a client says until it has no more to say.
-async fn count(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State) {
-    let mut buffer = [0; 8192];
+/// Returns when one side has closed the connection.
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State, traits: &Traits) {
+    let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        state.bytes_to_database.fetch_add(length, Ordering::SeqCst);
-        if to.write_all(&buffer[..length]).await.is_err() {
+        let chunk = &buffer[..length];
+        if chunk.windows(LISTENER.len()).any(|part| part == LISTENER) {
+            traits.listens.store(true, Ordering::SeqCst);
+        }
+        let is_silenced = match *state.silence.lock().unwrap() {
+            None => false,
+            Some(Silence::OfAll) => true,
+            Some(Silence::OfListeners) => traits.listens.load(Ordering::SeqCst),
+        };
+        if is_silenced {
+            traits.is_lost.store(true, Ordering::SeqCst);
+            state.swallowed.fetch_add(length, Ordering::SeqCst);
+        }
+        let is_lost = traits.is_lost.load(Ordering::SeqCst);
+        state.carried.fetch_add(length, Ordering::SeqCst);
+        if !is_lost && to.write_all(chunk).await.is_err() {
             return;
         }
     }
