@@ -13,7 +13,7 @@ use countersign::{
     config::{Config, MasterKey},
     secret::Secret,
     store::{Store, StoredSigningKey},
-    tokens::{AccessProfile, DerivedKeys, Keyring},
+    tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy},
 };
 
 /// The moment at which everything happens.
@@ -107,7 +107,14 @@ async fn load(keys: &DerivedKeys, pair: &Ed25519KeyPair) -> Keyring {
         .insert_signing_key(&planted)
         .await
         .expect("the key is planted");
-    Keyring::load(&store, keys, NOW)
+    let policy = SigningPolicy {
+        algorithm: config.signing.algorithm,
+        rotation: config.signing.rotation,
+        jwks_max_age: config.signing.jwks_max_age,
+        poll_interval: config.revocation.poll_interval,
+        token_life: config.tokens.access_ttl,
+    };
+    Keyring::load(&store, keys, policy, NOW)
         .await
         .expect("the keyring loads")
 }
