@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, all on the same configuration.
 
 mod config_check;
+mod keys;
 mod migrate;
 mod serve;
 mod users;
@@ -36,6 +37,11 @@ enum Command {
     Users {
         #[command(subcommand)]
         command: users::UsersCommand,
+    },
+    /// Look at the signing keys and change them
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
     },
 }
 
@@ -85,6 +91,7 @@ pub fn run() -> ExitCode {
             command: ConfigCommand::Check,
         } => config_check::run(&config),
         Command::Users { command } => users::run(&config, command),
+        Command::Keys { command } => keys::run(&config, &command),
     };
     outcome.into()
 }
