@@ -69,6 +69,7 @@ async fn rotate(
     let (keyring, _) = Keyring::open(store, &keys, signing_policy(config), now).await?;
     let event = AuditEvent {
         kind: AuditKind::SigningKeyRotated,
+        actor_id: None,
         user_id: None,
         session_id: None,
         client_ip: String::new(),

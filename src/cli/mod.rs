@@ -33,15 +33,15 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Look at the signing keys and change them
-    Keys {
-        #[command(subcommand)]
-        command: keys::KeysCommand,
-    },
     /// Give and take roles, bar users and let them in again
     Users {
         #[command(subcommand)]
         command: users::UsersCommand,
+    },
+    /// Look at the signing keys and change them
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
     },
 }
 
@@ -90,8 +90,8 @@ pub fn run() -> ExitCode {
         Command::Config {
             command: ConfigCommand::Check,
         } => config_check::run(&config),
-        Command::Keys { command } => keys::run(&config, &command),
         Command::Users { command } => users::run(&config, command),
+        Command::Keys { command } => keys::run(&config, &command),
     };
     outcome.into()
 }

@@ -20,11 +20,6 @@ struct World {
     stop: CancellationToken,
 }
 
-/// A listener that is welcome for ever.
-fn always() -> Result<(), ()> {
-    Ok(())
-}
-
 impl World {
     /// A feed of `count` revocations, at the positions from 1 on.
     fn with(count: u64) -> Self {
@@ -39,7 +34,7 @@ impl World {
     }
 
     fn watch(&self, cursor: Cursor) -> Hearing<()> {
-        self.feed.watch(cursor, always)
+        self.feed.watch(cursor, || Ok(()))
     }
 }
 
@@ -175,7 +170,7 @@ async fn who_does_not_listen_is_cut_off_and_keeps_no_snapshot_alive() {
         event: Duration::from_millis(20),
         snapshot: WAIT,
     };
-    let mut hearing = world.feed.watch_with(Cursor::START, patience, always);
+    let mut hearing = world.feed.watch_with(Cursor::START, patience, || Ok(()));
     while world.feed.watchers() > 0 || hearing.len() < 5 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -198,7 +193,7 @@ async fn who_takes_too_long_for_the_snapshot_is_cut_off() {
         event: WAIT,
         snapshot: Duration::from_millis(50),
     };
-    let mut hearing = world.feed.watch_with(Cursor::START, patience, always);
+    let mut hearing = world.feed.watch_with(Cursor::START, patience, || Ok(()));
     let mut last = None;
     while let Some(event) = next(&mut hearing).await {
         last = Some(event);

@@ -91,14 +91,14 @@ impl RevocationIndex {
     /// Takes note of revocations, and passes on those that were not known.
     pub fn learn(&self, revocations: &[PositionedRevocation]) {
         let mut entries = self.write();
-        let news: Vec<_> = revocations
-            .iter()
-            .filter(|revocation| entries.insert(revocation))
-            .map(|revocation| Change::Revoked(*revocation))
-            .collect();
-        drop(entries);
-        // Subscribers first subscribe and then take a snapshot, so they miss nothing in between.
-        news.into_iter().for_each(|change| self.announce(change));
+        for revocation in revocations {
+            if entries.insert(revocation) {
+                // While the lock is held: a reader of the table that finds it known, and notes that all
+                // is known, must not overtake the news of it. (Subscribers first subscribe and then take
+                // a snapshot, so they miss nothing in between.)
+                self.announce(Change::Revoked(*revocation));
+            }
+        }
     }
 
     /// Passes on that the signing keys changed.

@@ -209,6 +209,6 @@ impl<E, W: Fn() -> Result<(), E>> Watcher<E, W> {
 /// the golden ratio fill the circle evenly.
 fn spread(whole: Duration, number: u64) -> Duration {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    let turn = number.wrapping_mul(GOLDEN) >> 32;
-    whole.mul_f64(turn as f64 / 4_294_967_296.0)
+    let turn = u32::try_from(number.wrapping_mul(GOLDEN) >> 32).unwrap_or_default();
+    whole.mul_f64(f64::from(turn) / 4_294_967_296.0)
 }
