@@ -3,9 +3,13 @@
 use tonic::{Request, Response, Status};
 
 use super::{
+    bearer::Guarded,
     convert::{self, Violations},
     edge::Edge,
-    pb::{self, admin_service_server},
+    pb::{
+        self,
+        admin_service_server::{self, AdminServiceServer},
+    },
 };
 use crate::{
     auth::{Auth, AuthError},
@@ -22,9 +26,10 @@ pub struct AdminApi {
 }
 
 impl AdminApi {
-    /// Serves the use cases of `auth`.
-    pub const fn new(auth: Auth) -> Self {
-        Self { auth }
+    /// Serves the use cases of `auth`, to those who may call them.
+    pub fn service(auth: Auth) -> Guarded<AdminServiceServer<Self>> {
+        let api = Self { auth: auth.clone() };
+        Guarded::new(AdminServiceServer::new(api), auth)
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Guarded<S> {
 
 impl<S> Guarded<S> {
     /// Guards `inner`, with tokens judged by `auth`.
-    pub const fn new(inner: S, auth: Auth) -> Self {
+    pub(super) const fn new(inner: S, auth: Auth) -> Self {
         Self { inner, auth }
     }
 

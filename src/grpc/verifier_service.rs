@@ -8,10 +8,14 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Detail, Reason,
-    bearer::Caller,
+    bearer::{Caller, Guarded},
     convert, error_status,
     layers::RequestId,
-    pb::{self, verifier_service_server, watch_revocations_response::Event},
+    pb::{
+        self,
+        verifier_service_server::{self, VerifierServiceServer},
+        watch_revocations_response::Event,
+    },
     status,
 };
 use crate::{
@@ -29,9 +33,10 @@ pub struct VerifierApi {
 }
 
 impl VerifierApi {
-    /// Serves the use cases of `auth`.
-    pub const fn new(auth: Auth) -> Self {
-        Self { auth }
+    /// Serves the use cases of `auth`, to those who may call them.
+    pub fn service(auth: Auth) -> Guarded<VerifierServiceServer<Self>> {
+        let api = Self { auth: auth.clone() };
+        Guarded::new(VerifierServiceServer::new(api), auth)
     }
 }
 

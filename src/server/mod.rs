@@ -3,7 +3,7 @@
 mod background;
 mod error;
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -16,19 +16,19 @@ use crate::{
     clock::Clock,
     config::{Config, Rate, StalePolicy},
     grpc::{
-        AdminApi, AuthApi, DESCRIPTORS, Guarded, VerifierApi,
+        AdminApi, AuthApi, DESCRIPTORS, VerifierApi,
         health::HealthState,
         layers::{self, Quota, RateLimitLayer},
-        pb::{
-            admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer,
-            verifier_service_server::VerifierServiceServer,
-        },
+        pb::auth_service_server::AuthServiceServer,
     },
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::Store,
     tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
 };
+
+/// How often the other side of each connection is asked whether it is still there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A server that has everything it needs and holds its port, but does not answer yet.
 pub struct Server {
@@ -130,6 +130,8 @@ impl Server {
         let (health, health_service) = HealthState::new();
         health.publish(true, store.is_available());
         let router = TonicServer::builder()
+            // Streams are open for days: a peer whose network is gone must not hold one for ever.
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .layer(layers::stack(layers::Settings {
                 clock: clock.clone(),
                 trusted_proxies: config.limits.trusted_proxies.clone(),
@@ -137,14 +139,8 @@ impl Server {
             }))
             .add_service(health_service)
             .add_service(AuthServiceServer::new(AuthApi::new(auth.clone())))
-            .add_service(Guarded::new(
-                VerifierServiceServer::new(VerifierApi::new(auth.clone())),
-                auth.clone(),
-            ))
-            .add_service(Guarded::new(
-                AdminServiceServer::new(AdminApi::new(auth.clone())),
-                auth,
-            ));
+            .add_service(VerifierApi::service(auth.clone()))
+            .add_service(AdminApi::service(auth));
         let router = if config.reflection {
             router
                 .add_service(reflection().build_v1()?)

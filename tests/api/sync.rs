@@ -9,7 +9,7 @@ use countersign::{
     domain::{RevokedSubject, SessionId},
     revocation::{RevocationIndex, RevocationSync, SyncParts},
     store::Store,
-    tokens::{DerivedKeys, Keyring},
+    tokens::{DerivedKeys, Keyring, SigningPolicy},
 };
 
 use crate::support::{
@@ -36,7 +36,14 @@ impl Reader {
         let derived_keys = Arc::new(DerivedKeys::derive(
             config.master_keys.load().unwrap().as_slice(),
         ));
-        let keyring = Keyring::load(&store, &derived_keys, clock.now())
+        let policy = SigningPolicy {
+            algorithm: config.signing.algorithm,
+            rotation: config.signing.rotation,
+            jwks_max_age: config.signing.jwks_max_age,
+            poll_interval: config.revocation.poll_interval,
+            token_life: HOUR,
+        };
+        let keyring = Keyring::load(&store, &derived_keys, policy, clock.now())
             .await
             .unwrap();
         let index = Arc::new(RevocationIndex::default());
