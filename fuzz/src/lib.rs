@@ -52,7 +52,7 @@ impl World {
             .build()
             .expect("a runtime starts");
         let keyring = runtime.block_on(load(&derived_keys, &pair));
-        Self {
+        let world = Self {
             keyring,
             profile: AccessProfile {
                 issuer: "https://auth.example".to_owned(),
@@ -63,7 +63,25 @@ impl World {
             },
             derived_keys,
             pair,
-        }
+        };
+        world.check_corpus();
+        world
+    }
+
+    /// A corpus whose good tokens are no longer good leads nowhere.
+    fn check_corpus(&self) {
+        let access = include_str!("../corpus/access_token/good");
+        let refresh = include_str!("../corpus/refresh_token/good");
+        let claims = self.profile.verify(&self.keyring, access, NOW);
+        assert!(
+            claims.is_ok(),
+            "the good access token of the corpus is refused"
+        );
+        let parsed = self.derived_keys.parse_refresh_token(refresh);
+        assert!(
+            parsed.is_ok(),
+            "the good refresh token of the corpus is refused"
+        );
     }
 
     /// A token with this header and payload, signed by the key of the keyring.

@@ -45,6 +45,7 @@ async fn flood(tokens: usize) {
     validate(&server, &good).await.unwrap();
     let grown = after.saturating_sub(before);
     assert!(grown < 32 * 1024, "{grown} KiB more");
+    server.kill().await;
 }
 
 async fn drown(server: &TestProcess, good: &str, numbers: std::ops::Range<usize>) {
