@@ -132,6 +132,23 @@ on_both_databases! {
         }
     }
 
+    async fn emergencies_at_once_leave_one_key(database: TestDatabase) {
+        let server = TestServer::start_with(&database, &SETTINGS).await;
+        let servers = [server.replica(&SETTINGS).await, server.replica(&SETTINGS).await, server];
+        let tokens = servers[0].signed_in("ada@example.org").await;
+        let asked = join_all(servers.iter().map(|server| rotate(server, true))).await;
+        assert_eq!(database.count("signing_keys").await, 4);
+        assert_eq!(database.count("signing_keys WHERE revoked_at IS NULL").await, 1);
+        let agree = || servers.iter().all(|server| published(server).len() == 1 && published(server) == published(&servers[0]));
+        eventually("all have the last one", async || agree()).await;
+        assert!(asked.iter().any(|key| key.kid == published(&servers[0])[0]));
+        for server in &servers {
+            assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_INVALID");
+            let next = server.login("ada@example.org").await.unwrap();
+            servers[0].validate(&next.access_token).await.unwrap();
+        }
+    }
+
     async fn another_algorithm_comes_by_an_ordinary_rotation(database: TestDatabase) {
         let mut server = TestServer::start_with(&database, &SETTINGS).await;
         let mut last = server.signed_in("ada@example.org").await;
