@@ -98,7 +98,9 @@ impl RevocationIndex {
             .collect();
         drop(entries);
         // Subscribers first subscribe and then take a snapshot, so they miss nothing in between.
-        news.into_iter().for_each(|change| self.announce(change));
+        for change in news {
+            self.announce(change);
+        }
     }
 
     /// Passes on that the signing keys changed.
@@ -117,7 +119,8 @@ impl RevocationIndex {
         self.changes.subscribe()
     }
 
-    /// The live revocations at `position` and beyond; `i64::MIN` for all. In no order.
+    /// The live revocations at `position` and beyond; `i64::MIN` for all. In no order. Of sessions it is no
+    /// longer known when they were revoked, as nothing hangs on it.
     pub fn live_since(&self, position: i64) -> Vec<PositionedRevocation> {
         let entries = self.read();
         let sessions = entries.sessions.iter().map(|(id, entry)| entry.of(*id));
