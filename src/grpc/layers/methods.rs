@@ -1,4 +1,7 @@
-//! Every method this server answers, and how the layers treat it. A new RPC gets a line here.
+//! Every method this server answers, how the layers treat it, and what is counted of it. A new RPC
+//! gets a line here.
+
+use crate::telemetry::{CallMetrics, CallSeries};
 
 /// How the layers treat one method.
 #[derive(Debug)]
@@ -12,6 +15,11 @@ pub(super) struct Method {
     pub(super) success: Loudness,
     /// The same when the call fails.
     pub(super) failure: Loudness,
+    /// Who streams, as `grpc_type` says it.
+    grpc_type: &'static str,
+    /// What is counted of its calls. It lies here, so that a call that knows its method need not look
+    /// anything up; counters belong to the process, like the process's own.
+    pub(super) metrics: CallMetrics,
 }
 
 /// The rate limiter that counts a call.
@@ -33,7 +41,7 @@ pub(super) enum Loudness {
 }
 
 /// The methods, the most called one first: the search is linear.
-const METHODS: &[Method] = &[
+static METHODS: [Method; 9] = [
     Method {
         limit: Some(Limit::Token),
         span: Loudness::Debug,
@@ -45,13 +53,33 @@ const METHODS: &[Method] = &[
     credential("/countersign.auth.v1.AuthService/Login"),
     credential("/countersign.auth.v1.AuthService/Register"),
     probe("/grpc.health.v1.Health/Check"),
-    probe("/grpc.health.v1.Health/Watch"),
+    Method {
+        grpc_type: SERVER_STREAM,
+        ..probe("/grpc.health.v1.Health/Watch")
+    },
     reflection("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
     reflection("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
 ];
 
 /// Stands for every path that is not ours: what such a path says goes into no log.
 static UNKNOWN: Method = Method::plain("/unknown");
+
+const UNARY: &str = "unary";
+const SERVER_STREAM: &str = "server_stream";
+const BIDI_STREAM: &str = "bidi_stream";
+
+/// What is counted of the calls to each method; those to strange paths are one.
+pub(super) fn call_series() -> impl Iterator<Item = CallSeries> {
+    METHODS.iter().chain([&UNKNOWN]).map(|method| {
+        let (service, name) = method.names();
+        CallSeries {
+            grpc_type: method.grpc_type,
+            service,
+            method: name,
+            metrics: &method.metrics,
+        }
+    })
+}
 
 /// The method with that path.
 pub(super) fn find(path: &str) -> &'static Method {
@@ -80,6 +108,8 @@ impl Method {
             span: Loudness::Info,
             success: Loudness::Info,
             failure: Loudness::Info,
+            grpc_type: UNARY,
+            metrics: CallMetrics::new(),
         }
     }
 }
@@ -110,6 +140,7 @@ const fn probe(path: &'static str) -> Method {
 const fn reflection(path: &'static str) -> Method {
     Method {
         span: Loudness::Debug,
+        grpc_type: BIDI_STREAM,
         ..Method::plain(path)
     }
 }
@@ -128,8 +159,15 @@ mod tests {
             for service in &file.service {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    let count = METHODS.iter().filter(|known| known.path == path).count();
-                    assert_eq!(count, 1, "{path} must stand in METHODS once");
+                    let known: Vec<_> = METHODS.iter().filter(|known| known.path == path).collect();
+                    assert_eq!(known.len(), 1, "{path} must stand in METHODS once");
+                    let grpc_type = match (method.client_streaming(), method.server_streaming()) {
+                        (false, false) => UNARY,
+                        (true, false) => "client_stream",
+                        (false, true) => SERVER_STREAM,
+                        (true, true) => BIDI_STREAM,
+                    };
+                    assert_eq!(known[0].grpc_type, grpc_type, "{path}");
                     seen += 1;
                 }
             }
