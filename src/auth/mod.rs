@@ -8,6 +8,7 @@ mod refresh;
 mod register;
 mod throttle;
 mod validate;
+mod vitals;
 
 use std::{
     num::NonZeroU32,
@@ -20,6 +21,7 @@ pub use issue::TokenPair;
 pub use login::{LoggedIn, LoginCommand};
 pub use register::RegisterCommand;
 pub use validate::{ValidateQuery, Validated};
+pub use vitals::Vitals;
 
 use crate::{
     clock::{Clock, Timestamp},

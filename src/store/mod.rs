@@ -29,6 +29,7 @@ use diesel_async::RunQueryDsl;
 pub use audit::{AuditEvent, AuditKind};
 pub use error::StoreError;
 pub use login_failures::AttemptState;
+pub use pool::PoolLoad;
 pub use sessions::{Login, RefreshSubject, Rotated};
 pub use signing_keys::StoredSigningKey;
 
@@ -120,6 +121,11 @@ impl Store {
         } else {
             Err(StoreError::Unavailable("circuit open".to_owned()))
         }
+    }
+
+    /// How busy the connections are.
+    pub fn pool_loads(&self) -> Vec<PoolLoad> {
+        self.pool.loads()
     }
 
     /// Asks the database for a sign of life, closing or opening the circuit by the answer.

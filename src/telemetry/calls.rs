@@ -211,9 +211,9 @@ impl CallCollector {
                 count,
                 buckets,
             } = series.metrics.histogram();
-            family.encode_family(&series.labels())?.encode_histogram::<NoLabelSet>(
-                sum, count, &buckets, None,
-            )?;
+            family
+                .encode_family(&series.labels())?
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         Ok(())
     }
@@ -279,15 +279,25 @@ mod tests {
         has(&text, &format!("grpc_server_started_total{{{labels}}} 4"));
         has(&text, &format!("grpc_server_in_flight{{{labels}}} 1"));
         for (code, count) in [("OK", 2), ("Unauthenticated", 1), ("Internal", 0)] {
-            let series = format!(r#"grpc_server_handled_total{{{labels},grpc_code="{code}"}} {count}"#);
+            let series =
+                format!(r#"grpc_server_handled_total{{{labels},grpc_code="{code}"}} {count}"#);
             has(&text, &series);
         }
-        for (bound, count) in [("1e-5", 1), ("2.5e-5", 2), ("30.0", 2), ("+Inf", 3)] {
+        for (bound, count) in [("0.00001", 1), ("0.000025", 2), ("30.0", 2), ("+Inf", 3)] {
             let name = "grpc_server_handling_seconds_bucket";
-            has(&text, &format!(r#"{name}{{le="{bound}",{labels}}} {count}"#));
+            has(
+                &text,
+                &format!(r#"{name}{{le="{bound}",{labels}}} {count}"#),
+            );
         }
-        has(&text, &format!("grpc_server_handling_seconds_count{{{labels}}} 3"));
-        has(&text, &format!("grpc_server_handling_seconds_sum{{{labels}}} 60.000020001"));
+        has(
+            &text,
+            &format!("grpc_server_handling_seconds_count{{{labels}}} 3"),
+        );
+        has(
+            &text,
+            &format!("grpc_server_handling_seconds_sum{{{labels}}} 60.000020001"),
+        );
     }
 
     #[test]

@@ -98,6 +98,13 @@ impl Keyring {
         self.snapshot().by_kid.get(kid).cloned()
     }
 
+    /// Stands in for branch `keys`.
+    pub fn jwks(&self, _now: Timestamp) -> String {
+        let keys = self.snapshot();
+        let keys: Vec<_> = keys.in_order.iter().map(|key| key.jwk()).collect();
+        serde_json::json!({ "keys": keys }).to_string()
+    }
+
     fn snapshot(&self) -> Arc<Keys> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
