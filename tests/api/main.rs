@@ -15,6 +15,7 @@ mod deadlines;
 mod durability;
 mod edge;
 mod health;
+mod http;
 mod login;
 mod logout;
 mod refresh;

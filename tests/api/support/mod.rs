@@ -5,6 +5,7 @@ pub mod database;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod web;
 
 pub use client::{PASSWORD, failure, reason};
 pub use database::{Kind, TestDatabase};
