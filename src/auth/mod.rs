@@ -2,6 +2,7 @@
 
 mod error;
 mod issue;
+mod keys;
 mod login;
 mod logout;
 mod refresh;
@@ -32,13 +33,9 @@ use crate::{
     tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
 };
 
-/// Live revocations are remembered this much longer than the last token they concern, for replicas
-/// whose clocks run behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
-
-/// The longest life of an access token that production allows. A revocation is remembered at least so
-/// long: the token it kills may have been issued before an operator shortened the life of new ones.
-const LONGEST_ACCESS_TOKEN: Duration = Duration::from_secs(30 * 60);
+/// Live revocations are remembered this much longer than the last token they concern, and keys that
+/// signed it are accepted so much longer, for replicas whose clocks run behind.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// The rules that an operator can set.
 #[derive(Clone, Debug)]
@@ -142,7 +139,7 @@ impl Auth {
 
 impl AuthParts {
     fn longest_token_life(&self) -> Duration {
-        self.profile.ttl.max(LONGEST_ACCESS_TOKEN) + self.profile.leeway
+        self.profile.longest_life()
     }
 }
 

@@ -72,14 +72,16 @@ impl Auth {
             return Err(AuthError::TokenInvalid);
         }
         let digest = VerifiedTokens::digest(token);
-        if let Some(claims) = parts.verified.get(&digest) {
+        // Before anything is verified: see `VerifiedTokens::insert`.
+        let epoch = parts.keyring.epoch();
+        if let Some(claims) = parts.verified.get(&digest, epoch) {
             parts.profile.check_expiry(&claims, now)?;
             return Ok(claims);
         }
-        let claims = Arc::new(parts.profile.verify(&parts.keyring, token)?);
+        let claims = Arc::new(parts.profile.verify(&parts.keyring, token, now)?);
         // An expired token gets no place in the cache, which is for tokens that come again.
         parts.profile.check_expiry(&claims, now)?;
-        parts.verified.insert(digest, Arc::clone(&claims));
+        parts.verified.insert(digest, Arc::clone(&claims), epoch);
         Ok(claims)
     }
 }

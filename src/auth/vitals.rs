@@ -1,4 +1,4 @@
-//! How the service is doing, asked by whoever watches it; and the keys that everybody may see.
+//! How the service is doing, for whoever watches it.
 
 use std::time::Duration;
 
@@ -27,19 +27,14 @@ impl Auth {
     pub fn vitals(&self) -> Vitals {
         let parts = &self.parts;
         let now = parts.clock.now();
-        let signer = parts.keyring.signer(now);
+        let since = parts.keyring.signing_since(now);
         Vitals {
             database_available: parts.store.is_available(),
             pools: parts.store.pool_loads(),
             live_revocations: parts.revocations.len(),
             revocation_staleness: now.since(parts.revocations.as_of()),
-            signing_key_age: signer.map_or(Duration::ZERO, |key| now.since(key.activates_at)),
+            signing_key_age: since.map_or(Duration::ZERO, |since| now.since(since)),
             hashing: parts.passwords.load(),
         }
-    }
-
-    /// The public keys of everything that verifies now or will soon, as RFC 7517 publishes them.
-    pub fn jwks(&self) -> String {
-        self.parts.keyring.jwks(self.parts.clock.now())
     }
 }

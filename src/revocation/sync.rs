@@ -1,4 +1,4 @@
-//! Keeps the index in step with the table that all replicas write to.
+//! Keeps the index and the keyring in step with the tables that all replicas write to.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,16 +8,19 @@ use super::RevocationIndex;
 use crate::{
     clock::{Clock, Timestamp},
     store::{Store, StoreError},
+    tokens::{DerivedKeys, Keyring},
 };
 
 /// How far each read goes back behind the one before. Rows become visible in the order of commits, not
 /// of their time stamps, and replicas' clocks differ: what lies within the overlap is read again.
 const OVERLAP: Duration = Duration::from_secs(30);
 
-/// Reads revocations from the database into the index.
+/// Reads revocations from the database into the index, and signing keys into the keyring.
 pub struct RevocationSync {
     store: Store,
     index: Arc<RevocationIndex>,
+    keyring: Arc<Keyring>,
+    keys: Arc<DerivedKeys>,
     clock: Clock,
     poll_interval: Duration,
 }
@@ -27,12 +30,16 @@ impl RevocationSync {
     pub fn new(
         store: Store,
         index: Arc<RevocationIndex>,
+        keyring: Arc<Keyring>,
+        keys: Arc<DerivedKeys>,
         clock: Clock,
         poll_interval: Duration,
     ) -> Self {
         Self {
             store,
             index,
+            keyring,
+            keys,
             clock,
             poll_interval,
         }
@@ -63,6 +70,10 @@ impl RevocationSync {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
+            }
+            let now = self.clock.now();
+            if let Err(error) = self.keyring.keep_up(&self.store, &self.keys, now).await {
+                tracing::warn!(%error, "signing keys could not be read; using what is known");
             }
             if let Err(error) = self.catch_up().await {
                 tracing::warn!(%error, "revocations could not be read; serving what is known");

@@ -12,7 +12,7 @@ use tonic::transport::{Server as TonicServer, server::TcpIncoming};
 pub use error::StartError;
 
 use crate::{
-    auth::{Auth, AuthParts, AuthSettings},
+    auth::{Auth, AuthParts, AuthSettings, CLOCK_SKEW},
     clock::Clock,
     config::{Config, Rate, StalePolicy},
     grpc::{
@@ -25,7 +25,7 @@ use crate::{
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
     revocation::{RevocationIndex, RevocationSync},
     store::Store,
-    tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
+    tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
 };
 
 /// A server that has everything it needs and holds its ports, but does not answer yet.
@@ -50,11 +50,15 @@ impl Server {
         store.migrate().await?;
 
         let derived_keys = Arc::new(DerivedKeys::derive(config.master_keys.load()?.as_slice()));
-        let keyring = Arc::new(Keyring::load(&store, &derived_keys, clock.now()).await?);
+        let policy = signing_policy(&config);
+        let keyring = Keyring::load(&store, &derived_keys, policy, clock.now()).await?;
+        let keyring = Arc::new(keyring);
         let index = Arc::new(RevocationIndex::default());
         let revocations = RevocationSync::new(
             store.clone(),
             Arc::clone(&index),
+            Arc::clone(&keyring),
+            Arc::clone(&derived_keys),
             clock.clone(),
             config.revocation.poll_interval,
         );
@@ -104,6 +108,11 @@ impl Server {
         self.http.as_ref().map(HttpPort::address)
     }
 
+    /// The use cases behind the port.
+    pub const fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
     /// Serves until `stop` completes; then says NOT_SERVING, lets running calls finish within the
     /// drain time-out, and returns.
     ///
@@ -127,7 +136,6 @@ impl Server {
             let site = Site {
                 auth: auth.clone(),
                 calls: layers::call_metrics(),
-                jwks_max_age: config.signing.jwks_max_age,
                 grpc_port: address,
                 http_port: port.address(),
             };
@@ -230,6 +238,17 @@ fn access_profile(config: &Config) -> AccessProfile {
         client_id: tokens.client_id.clone(),
         ttl: tokens.access_ttl,
         leeway: tokens.leeway,
+    }
+}
+
+/// The rules by which signing keys live.
+pub fn signing_policy(config: &Config) -> SigningPolicy {
+    SigningPolicy {
+        algorithm: config.signing.algorithm,
+        rotation: config.signing.rotation,
+        jwks_max_age: config.signing.jwks_max_age,
+        poll_interval: config.revocation.poll_interval,
+        token_life: access_profile(config).longest_life() + CLOCK_SKEW,
     }
 }
 

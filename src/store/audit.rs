@@ -17,6 +17,10 @@ pub enum AuditKind {
     LoggedOut,
     /// A session was revoked because an old refresh token came back.
     RefreshTokenReused,
+    /// A successor of the active signing key was asked for.
+    SigningKeyRotated,
+    /// Every signing key was revoked and replaced.
+    SigningKeysRevoked,
 }
 
 impl AuditKind {
@@ -25,6 +29,8 @@ impl AuditKind {
             Self::UserRegistered => "user_registered",
             Self::LoggedOut => "logged_out",
             Self::RefreshTokenReused => "refresh_token_reused",
+            Self::SigningKeyRotated => "signing_key_rotated",
+            Self::SigningKeysRevoked => "signing_keys_revoked",
         }
     }
 }

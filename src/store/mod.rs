@@ -8,6 +8,7 @@
 //!    return types of `domain/`, each body written once inside `read!` or `write!`.
 
 mod audit;
+mod changes;
 mod circuit;
 mod error;
 mod login_failures;

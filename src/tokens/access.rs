@@ -15,6 +15,10 @@ use crate::{
 /// RFC 9068 section 2.1; keeps an ID token or any other JWT from passing as an access token.
 const TYPE: &str = "at+jwt";
 
+/// The longest life of an access token that production allows. What must outlive every token is kept
+/// at least so long: a token may have been issued before an operator shortened the life of new ones.
+const LONGEST_LIFE: Duration = Duration::from_secs(30 * 60);
+
 /// What all access tokens of this service have in common.
 #[derive(Clone, Debug)]
 pub struct AccessProfile {
@@ -125,6 +129,11 @@ impl AccessProfile {
     /// In bytes. Ours have some 600; anything longer than this is refused before it costs anything.
     pub const MAX_TOKEN_LENGTH: usize = 8 * 1024;
 
+    /// The longest that a token issued until now may still be accepted.
+    pub fn longest_life(&self) -> Duration {
+        self.ttl.max(LONGEST_LIFE) + self.leeway
+    }
+
     /// Signs a new token for `subject`. `None` when signing fails, which a loaded key does not.
     pub fn issue(
         &self,
@@ -163,13 +172,19 @@ impl AccessProfile {
         })
     }
 
-    /// Checks everything about a token that can never change: its form, its signature, its issuer and
-    /// that it is meant for an audience of ours. Expiry comes separately, for it depends on the time.
+    /// Checks everything about a token but its expiry: its form, its signature by a key that is accepted
+    /// at `now`, its issuer and that it is meant for an audience of ours. All of it stays true until the
+    /// keyring's epoch changes.
     ///
     /// # Errors
     /// [`AccessTokenError::Invalid`], whatever the cause: the sender learns nothing from it.
-    pub fn verify(&self, keyring: &Keyring, token: &str) -> Result<AccessClaims, AccessTokenError> {
-        self.verified(keyring, token)
+    pub fn verify(
+        &self,
+        keyring: &Keyring,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<AccessClaims, AccessTokenError> {
+        self.verified(keyring, token, now)
             .ok_or(AccessTokenError::Invalid)
     }
 
@@ -189,7 +204,7 @@ impl AccessProfile {
         }
     }
 
-    fn verified(&self, keyring: &Keyring, token: &str) -> Option<AccessClaims> {
+    fn verified(&self, keyring: &Keyring, token: &str, now: Timestamp) -> Option<AccessClaims> {
         if token.len() > Self::MAX_TOKEN_LENGTH {
             return None;
         }
@@ -200,7 +215,7 @@ impl AccessProfile {
         if header.typ != TYPE || header.crit.is_some() {
             return None;
         }
-        let key = keyring.find(header.kid)?;
+        let key = keyring.find(header.kid, now)?;
         if !key.accepts_algorithm(header.alg) || !key.verifies(message.as_bytes(), signature) {
             return None;
         }

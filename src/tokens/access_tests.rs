@@ -49,7 +49,7 @@ fn sign_raw(keyring: &Keyring, header: &str, payload: &str) -> String {
 }
 
 fn assert_invalid(keyring: &Keyring, token: &str, why: &str) {
-    let verdict = profile().verify(keyring, token);
+    let verdict = profile().verify(keyring, token, NOW);
     assert_eq!(verdict, Err(AccessTokenError::Invalid), "{why}");
 }
 
@@ -68,7 +68,7 @@ fn the_profile_is_that_of_rfc_9068() {
     assert_eq!(claims["iat"], json!(1_800_000_000));
     assert_eq!(claims["roles"], json!(["admin"]));
     assert_eq!(claims["client_id"], "countersign");
-    let verified = profile().verify(&keyring, &token).unwrap();
+    let verified = profile().verify(&keyring, &token, NOW).unwrap();
     assert_eq!(claims["sub"], verified.user_id.to_string());
     assert_eq!(claims["sid"], verified.session_id.to_string());
     assert_eq!(claims["jti"], verified.token_id.to_string());
@@ -78,7 +78,7 @@ fn the_profile_is_that_of_rfc_9068() {
 fn expiry_is_exact_and_leeway_extends_it() {
     let keyring = Keyring::for_tests();
     let strict = profile();
-    let claims = strict.verify(&keyring, &issue(&keyring)).unwrap();
+    let claims = strict.verify(&keyring, &issue(&keyring), NOW).unwrap();
     let expiry = claims.expires_at;
     let before = Timestamp::from_micros(expiry.micros() - 1);
     assert_eq!(strict.check_expiry(&claims, before), Ok(()));
@@ -107,7 +107,7 @@ fn headers_that_are_not_ours_are_refused() {
     let good = |alg: &str| format!(r#"{{"alg":"{alg}","typ":"at+jwt","kid":"{kid}"}}"#);
     for alg in ["EdDSA", "Ed25519"] {
         let token = sign_raw(&keyring, &good(alg), &payload);
-        assert!(profile().verify(&keyring, &token).is_ok(), "{alg}");
+        assert!(profile().verify(&keyring, &token, NOW).is_ok(), "{alg}");
     }
     for alg in [
         "none", "None", "NONE", "nOnE", "HS256", "RS256", "ES256", "eddsa", "Ed448", "",
@@ -135,7 +135,7 @@ fn headers_that_are_not_ours_are_refused() {
     );
     let token = sign_raw(&keyring, &pointing, &payload);
     assert!(
-        profile().verify(&keyring, &token).is_ok(),
+        profile().verify(&keyring, &token, NOW).is_ok(),
         "jku, x5u and jwk are ignored"
     );
 }
@@ -191,7 +191,7 @@ fn claims_that_are_missing_mistyped_or_foreign_are_refused() {
     single["aud"] = json!("api");
     let token = sign_raw(&keyring, &header, &single.to_string());
     assert!(
-        profile().verify(&keyring, &token).is_ok(),
+        profile().verify(&keyring, &token, NOW).is_ok(),
         "one audience may stand alone"
     );
 }
@@ -258,7 +258,7 @@ fn other_shapes_are_refused() {
 proptest! {
     #[test]
     fn any_text_is_refused_without_a_panic(text in "\\PC{0,200}") {
-        prop_assert!(profile().verify(&Keyring::for_tests(), &text).is_err());
+        prop_assert!(profile().verify(&Keyring::for_tests(), &text, NOW).is_err());
     }
 
     #[test]
@@ -266,6 +266,6 @@ proptest! {
         header in "\\{[\"a-z:,\\[\\]0-9+@]{0,60}\\}", payload in "\\{[\"a-z:,\\[\\]0-9.eE-]{0,120}\\}",
     ) {
         let keyring = Keyring::for_tests();
-        prop_assert!(profile().verify(&keyring, &sign_raw(&keyring, &header, &payload)).is_err());
+        prop_assert!(profile().verify(&keyring, &sign_raw(&keyring, &header, &payload), NOW).is_err());
     }
 }

@@ -1,0 +1,36 @@
+//! Sealing signing keys anew, after a new first master key was added.
+
+use super::{DerivedKeys, KeyringError, keyring::unseal};
+use crate::store::{Store, StoredSigningKey};
+
+/// Seals the keys of `rows` by the first master key, unless they are already. Says how many that were.
+///
+/// Other replicas may do the same at the same time: the UPDATE demands the version that was read.
+///
+/// # Errors
+/// The database fails, or a key cannot be opened with the master keys given.
+pub async fn reseal<'a>(
+    store: &Store,
+    keys: &DerivedKeys,
+    rows: impl IntoIterator<Item = &'a StoredSigningKey>,
+) -> Result<usize, KeyringError> {
+    let master = keys.active();
+    let mut resealed = 0;
+    for row in rows {
+        if row.sealed_by == master.version || row.revoked_at.is_some() {
+            continue;
+        }
+        let sealed = master.seal(&row.kid, &unseal(row, keys)?);
+        let done = store.reseal_signing_key(&row.kid, row.sealed_by, &sealed, master.version);
+        if done.await? {
+            resealed += 1;
+            tracing::info!(
+                kid = row.kid,
+                from = row.sealed_by,
+                to = master.version,
+                "signing key sealed by the first master key"
+            );
+        }
+    }
+    Ok(resealed)
+}
