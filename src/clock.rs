@@ -51,6 +51,14 @@ impl Timestamp {
     }
 }
 
+/// RFC 3339, in whole seconds.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since_epoch = self.floor_to_second().since(Self::default());
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).fmt(f)
+    }
+}
+
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
@@ -155,6 +163,12 @@ mod tests {
             Timestamp::from_micros(1_999_999).floor_to_second(),
             Timestamp::from_seconds(1)
         );
+    }
+
+    #[test]
+    fn shows_itself_as_rfc_3339() {
+        let moment = Timestamp::from_micros(1_795_478_400_999_999);
+        assert_eq!(moment.to_string(), "2026-11-24T00:00:00Z");
     }
 
     #[test]

@@ -37,7 +37,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError::TokenMissing`], [`AuthError::TokenInvalid`], [`AuthError::TokenExpired`],
     /// [`AuthError::TokenRevoked`], [`AuthError::InsufficientRole`],
-    /// [`AuthError::RevocationStateStale`].
+    /// [`AuthError::RevocationStateStale`]; [`AuthError::DatabaseUnavailable`] for a token of an unknown
+    /// key while the database has not told of new keys for too long.
     pub fn validate(&self, query: ValidateQuery<'_>) -> Result<Validated, AuthError> {
         let parts = &self.parts;
         if query.access_token.is_empty() {
@@ -91,6 +92,7 @@ impl From<AccessTokenError> for AuthError {
         match error {
             AccessTokenError::Invalid => Self::TokenInvalid,
             AccessTokenError::Expired => Self::TokenExpired,
+            AccessTokenError::KeyUnknown => Self::DatabaseUnavailable(error.to_string()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, all on the same configuration.
 
 mod config_check;
+mod keys;
 mod migrate;
 mod serve;
 
@@ -30,6 +31,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Look at the signing keys and change them
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
     },
 }
 
@@ -78,6 +84,7 @@ pub fn run() -> ExitCode {
         Command::Config {
             command: ConfigCommand::Check,
         } => config_check::run(&config),
+        Command::Keys { command } => keys::run(&config, &command),
     };
     outcome.into()
 }

@@ -82,6 +82,10 @@ pub enum AccessTokenError {
     /// It was good once.
     #[error("access token expired")]
     Expired,
+    /// It names a key that is not known here, and keys have not been read for so long that one may be
+    /// missing: unknown is not invalid.
+    #[error("signing keys have not been read for too long")]
+    KeyUnknown,
 }
 
 #[derive(Serialize)]
@@ -178,14 +182,20 @@ impl AccessProfile {
     ///
     /// # Errors
     /// [`AccessTokenError::Invalid`], whatever the cause: the sender learns nothing from it.
+    /// [`AccessTokenError::KeyUnknown`] while keys may be missing.
     pub fn verify(
         &self,
         keyring: &Keyring,
         token: &str,
         now: Timestamp,
     ) -> Result<AccessClaims, AccessTokenError> {
-        self.verified(keyring, token, now)
-            .ok_or(AccessTokenError::Invalid)
+        self.verified(keyring, token, now).ok_or_else(|| {
+            if keyring.may_lack_keys() && names_unknown_key(keyring, token, now) {
+                AccessTokenError::KeyUnknown
+            } else {
+                AccessTokenError::Invalid
+            }
+        })
     }
 
     /// Checks that the token has not expired.
@@ -244,6 +254,18 @@ impl AccessProfile {
             kid: kid.to_owned(),
         })
     }
+}
+
+/// Whether it is a token of our type whose key is not known.
+fn names_unknown_key(keyring: &Keyring, token: &str, now: Timestamp) -> bool {
+    let header = token
+        .split_once('.')
+        .filter(|_| token.len() <= AccessProfile::MAX_TOKEN_LENGTH)
+        .and_then(|(header, _)| URL_SAFE_NO_PAD.decode(header).ok());
+    let header = header
+        .as_deref()
+        .and_then(|json| serde_json::from_slice::<HeaderIn<'_>>(json).ok());
+    header.is_some_and(|header| header.typ == TYPE && keyring.find(header.kid, now).is_none())
 }
 
 #[cfg(test)]

@@ -85,8 +85,8 @@ pub(super) struct Snapshot {
     pub(super) keys: Vec<Option<Arc<SigningKey>>>,
     verifies_until: Vec<Option<Timestamp>>,
     by_kid: HashMap<String, usize>,
-    /// When the reading began by which every key was known and open.
-    complete_at: Instant,
+    /// When the last reading began after which every key was known and open.
+    complete_at: Option<Instant>,
 }
 
 impl Keyring {
@@ -97,7 +97,7 @@ impl Keyring {
             keys: Vec::new(),
             verifies_until: Vec::new(),
             by_kid: HashMap::new(),
-            complete_at: monotonic_now(),
+            complete_at: None,
         };
         Self {
             policy,
@@ -239,7 +239,7 @@ impl Keyring {
             verifies_until: (0..live.len()).map(until).collect(),
             by_kid: named.map(|(index, row)| (row.kid.clone(), index)).collect(),
             complete_at: if fault.is_none() {
-                began
+                Some(began)
             } else {
                 before.complete_at
             },
@@ -277,7 +277,10 @@ impl Keyring {
     }
 
     fn age(&self) -> Duration {
-        monotonic_now().saturating_duration_since(self.snapshot().complete_at)
+        let complete_at = self.snapshot().complete_at;
+        complete_at.map_or(Duration::MAX, |then| {
+            monotonic_now().saturating_duration_since(then)
+        })
     }
 }
 
@@ -319,44 +322,5 @@ pub(super) fn unseal(
 }
 
 #[cfg(test)]
-impl Keyring {
-    /// A keyring with one fresh Ed25519 key, for tests that need no database.
-    pub(crate) fn for_tests() -> Self {
-        Self::for_tests_with(&[crate::config::SigningAlgorithm::EdDsa])
-    }
-
-    /// A keyring with a fresh key of each algorithm; the last one signs.
-    pub(crate) fn for_tests_with(algorithms: &[crate::config::SigningAlgorithm]) -> Self {
-        let ring = Self::empty(SigningPolicy {
-            algorithm: crate::config::SigningAlgorithm::EdDsa,
-            rotation: Duration::from_secs(3600),
-            jwks_max_age: Duration::from_secs(60),
-            poll_interval: Duration::from_secs(5),
-            token_life: Duration::from_secs(i64::MAX.cast_unsigned() / 2_000_000),
-        });
-        let keys: Vec<_> = algorithms
-            .iter()
-            .map(|algorithm| Arc::new(SigningKey::generate(*algorithm).unwrap().0))
-            .collect();
-        let times: Vec<_> = (1..)
-            .zip(&keys)
-            .map(|(ordinal, _)| KeyTimes {
-                ordinal,
-                activates_at: Timestamp::default(),
-                revoked_at: None,
-            })
-            .collect();
-        let named = keys.iter().enumerate();
-        let after = Snapshot {
-            by_kid: named
-                .map(|(index, key)| (key.kid().to_owned(), index))
-                .collect(),
-            verifies_until: vec![None; keys.len()],
-            keys: keys.into_iter().map(Some).collect(),
-            times,
-            complete_at: monotonic_now(),
-        };
-        ring.replace(&ring.snapshot(), after, Timestamp::default());
-        ring
-    }
-}
+#[path = "keyring_tests.rs"]
+mod tests;

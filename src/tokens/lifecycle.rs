@@ -211,3 +211,7 @@ pub fn is_deletable(
     };
     gone_since.is_some_and(|since| since + DELETION_DELAY <= now)
 }
+
+#[cfg(test)]
+#[path = "lifecycle_tests.rs"]
+mod tests;

@@ -57,6 +57,24 @@ pub struct SigningKeyInfo {
 }
 
 impl Keyring {
+    /// Opens the keys and changes nothing. Whoever is going to add a key does this first: one sealed
+    /// with a wrong master key would be of no use to anybody.
+    ///
+    /// # Errors
+    /// The database fails, or a key cannot be opened with the master keys given.
+    pub async fn open(
+        store: &Store,
+        keys: &DerivedKeys,
+        policy: SigningPolicy,
+        now: Timestamp,
+    ) -> Result<(Self, Vec<StoredSigningKey>), KeyringError> {
+        let ring = Self::empty(policy);
+        let began = monotonic_now();
+        let rows = store.signing_keys().await?;
+        ring.install(&rows, keys, now, began)?;
+        Ok((ring, rows))
+    }
+
     /// Loads the keys; makes the first one when there is none, and a successor when it is time or when
     /// the newest key is of another algorithm than new ones are to have. Keys that an older master key
     /// sealed are sealed by the first.
@@ -72,10 +90,7 @@ impl Keyring {
         policy: SigningPolicy,
         now: Timestamp,
     ) -> Result<Self, KeyringError> {
-        let ring = Self::empty(policy);
-        let began = monotonic_now();
-        let rows = store.signing_keys().await?;
-        ring.install(&rows, keys, now, began)?;
+        let (ring, rows) = Self::open(store, keys, policy, now).await?;
         reseal(store, keys, in_use(&rows, &policy, now)).await?;
         let times = times(&rows);
         let successor = lifecycle::due_successor(&times, &policy, now).or_else(|| {
