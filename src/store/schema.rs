@@ -57,6 +57,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    master_keys (version) {
+        version -> Integer,
+        fingerprint -> Text,
+    }
+}
+
+diesel::table! {
     login_failures (account) {
         account -> Text,
         failures -> Integer,

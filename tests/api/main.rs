@@ -16,6 +16,8 @@ mod durability;
 mod edge;
 mod health;
 mod http;
+mod key_rotation;
+mod keys;
 mod login;
 mod logout;
 mod refresh;
