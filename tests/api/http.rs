@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use countersign::grpc::pb::ValidateTokenRequest;
+use countersign::{auth::RequestContext, grpc::pb::ValidateTokenRequest};
 use jsonwebtoken::{DecodingKey, Validation, jwk::JwkSet};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 use tonic::{Code, Request};
@@ -17,7 +17,7 @@ use crate::support::{
     process::TestProcess,
     proxy::Proxy,
     reason,
-    web::{get, get_with, send},
+    web::{Answer, get, get_with, send},
 };
 
 const JWKS: &str = "/.well-known/jwks.json";
@@ -128,6 +128,22 @@ on_both_databases! {
             assert_eq!(head.header("etag"), etag);
             assert_eq!(head.header("content-length"), full.body.len().to_string());
         }
+    }
+
+    async fn a_rotation_changes_what_caches_have(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let before = get(server.http(), JWKS).await;
+        let context = RequestContext::default();
+        let new = server.core.rotate_signing_key(false, &context).await.unwrap();
+        let condition = format!("if-none-match: {}\r\n", before.header("etag"));
+        let after = get_with(server.http(), JWKS, &condition).await;
+        assert_eq!(after.status, 200, "the old document is not the current one");
+        let kids = |answer: &Answer| -> Vec<_> {
+            let json = answer.json();
+            let keys = json["keys"].as_array().unwrap().iter();
+            keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(kids(&after), [kids(&before), vec![new.kid]].concat());
     }
 
     async fn replicas_publish_the_same(database: TestDatabase) {

@@ -32,7 +32,7 @@ PHASES = ["before", "during", "after"]
 PASSWORD = "a mill that weaves algebra"
 # How often a fresh token is judged while the rotation goes on.
 PACE_SECONDS = 0.25
-# The successor signs some 6 s after it is published; a slow machine may take its time.
+# The successor signs some 16 s after it is published; a slow machine may take its time.
 ROTATION_SECONDS = 60
 
 
