@@ -34,6 +34,7 @@ pub use audit::{AuditEvent, AuditKind};
 pub use changes::ChangeListener;
 pub use error::StoreError;
 pub use login_failures::AttemptState;
+pub use pool::PoolLoad;
 pub use revocations::{RevocationCursor, RevocationPage};
 pub use sessions::{Login, RefreshSubject, Rotated};
 pub use signing_keys::StoredSigningKey;
@@ -138,6 +139,11 @@ impl Store {
         } else {
             Err(StoreError::Unavailable("circuit open".to_owned()))
         }
+    }
+
+    /// How busy the connections are.
+    pub fn pool_loads(&self) -> Vec<PoolLoad> {
+        self.pool.loads()
     }
 
     /// Asks the database for a sign of life, closing or opening the circuit by the answer.

@@ -16,6 +16,7 @@ mod deadlines;
 mod durability;
 mod edge;
 mod health;
+mod http;
 mod key_rotation;
 mod keys;
 mod login;

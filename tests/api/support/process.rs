@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct TestProcess {
     pub child: Child,
     pub channel: Channel,
+    /// Where HTTP is served, unless it is off.
+    pub http: Option<SocketAddr>,
 }
 
 impl TestProcess {
@@ -46,17 +48,23 @@ impl TestProcess {
             .expect("the server starts in time")
             .unwrap()
             .expect("the server says where it listens");
-        let address: SocketAddr = line
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("grpc="))
-            .unwrap_or_else(|| panic!("no address in {line:?}"))
-            .parse()
-            .unwrap();
+        let told = |port: &str| {
+            let mut words = line.split_whitespace();
+            words
+                .find_map(|word| word.strip_prefix(port))
+                .unwrap_or_else(|| panic!("no {port} in {line:?}"))
+        };
+        let address = told("grpc=").parse().unwrap();
+        let http = match told("http=") {
+            "off" => None,
+            address => Some(address.parse().unwrap()),
+        };
         // Keeps reading, so that the server never blocks on a full pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self {
             child,
             channel: connect(address).await,
+            http,
         }
     }
 
@@ -106,6 +114,11 @@ impl TestProcess {
             ..ValidateTokenRequest::default()
         };
         Ok(self.auth().validate_token(request).await?.into_inner())
+    }
+
+    /// Where HTTP is served.
+    pub fn http(&self) -> SocketAddr {
+        self.http.expect("HTTP is not off")
     }
 
     /// `kill -9`.
