@@ -32,7 +32,10 @@ impl Auth {
             database_available: parts.store.is_available(),
             pools: parts.store.pool_loads(),
             live_revocations: parts.revocations.len(),
-            revocation_staleness: now.since(parts.revocations.as_of()),
+            revocation_staleness: parts
+                .revocations
+                .last_read()
+                .staleness(parts.clock.monotonic()),
             signing_key_age: since.map_or(Duration::ZERO, |since| now.since(since)),
             hashing: parts.passwords.load(),
         }
