@@ -3,6 +3,7 @@
 pub mod client;
 pub mod cluster;
 pub mod database;
+pub mod forge;
 pub mod operator;
 pub mod process;
 pub mod proxy;
