@@ -111,7 +111,11 @@ impl Client {
     }
 
     /// One call, for which the answer must be good.
-    pub async fn call<A: Message + Default>(&self, path: &str, message: &impl Message) -> Result<A> {
+    pub async fn call<A: Message + Default>(
+        &self,
+        path: &str,
+        message: &impl Message,
+    ) -> Result<A> {
         let answer = self.caller(path, 0).call(frame(message)).await?;
         match answer.code {
             OK => Ok(A::decode(answer.message)?),
@@ -131,7 +135,10 @@ impl Client {
         let mut latencies: BTreeMap<i32, Histogram<u64>> = BTreeMap::new();
         while let Some(stream) = streams.join_next().await {
             for (code, histogram) in stream?? {
-                latencies.entry(code).or_insert_with(histogram_of_nanos).add(histogram)?;
+                latencies
+                    .entry(code)
+                    .or_insert_with(histogram_of_nanos)
+                    .add(histogram)?;
             }
         }
         Ok(Sample {
@@ -166,7 +173,9 @@ impl Caller {
         }
         let trailers = body.trailers().await?.unwrap_or_default();
         let code = status(&trailers).ok_or("an answer without grpc-status")?;
-        let message = message.get(5..).map_or_else(Bytes::new, |_| message.slice(5..));
+        let message = message
+            .get(5..)
+            .map_or_else(Bytes::new, |_| message.slice(5..));
         Ok(Answer { code, message })
     }
 }
@@ -199,10 +208,7 @@ impl Sample {
 }
 
 /// The number as the kind that ratios are made of.
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "no count here comes near 2^52"
-)]
+#[allow(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
 pub fn report_count(count: u64) -> f64 {
     count as f64
 }

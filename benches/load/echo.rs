@@ -56,7 +56,11 @@ pub async fn serve(settings: Settings) -> Result<()> {
         key: key.transpose()?,
     }));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    writeln!(std::io::stdout(), "echo listening grpc={}", listener.local_addr()?)?;
+    writeln!(
+        std::io::stdout(),
+        "echo listening grpc={}",
+        listener.local_addr()?
+    )?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
         .add_service(Echo(handler))

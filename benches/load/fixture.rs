@@ -123,7 +123,9 @@ impl Mint {
 
     /// Requests to validate that many tokens.
     pub fn requests(&self, count: usize) -> Result<Vec<Bytes>> {
-        (0..count).map(|_| Ok(frame(&validate(self.token()?)))).collect()
+        (0..count)
+            .map(|_| Ok(frame(&validate(self.token()?))))
+            .collect()
     }
 
     /// The public key, in base64url.

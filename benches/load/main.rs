@@ -11,7 +11,6 @@ mod driver;
 mod echo;
 mod fixture;
 
-
 mod process;
 mod report;
 mod rounds;

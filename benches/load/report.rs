@@ -69,10 +69,7 @@ impl Report {
         let micros = Clock::System.now().micros().unsigned_abs();
         let now = UNIX_EPOCH + std::time::Duration::from_micros(micros);
         Self {
-            command: format!(
-                "scripts/bench{}",
-                if quick { " --quick" } else { "" }
-            ),
+            command: format!("scripts/bench{}", if quick { " --quick" } else { "" }),
             date: humantime::format_rfc3339_seconds(now).to_string(),
             machine: machine(),
             lines: Vec::new(),
@@ -120,7 +117,10 @@ impl Report {
             "| {:<18} | {:<34} | {:>11} | {:>11} | {:<22} | {:>6} | {:<8} | {:<6} |",
             "scenario", "measured", "countersign", "other", "the other", "ratio", "promised", ""
         );
-        println!("|{0:-<20}|{0:-<36}|{0:->13}|{0:->13}|{0:-<24}|{0:->8}|{0:-<10}|{0:-<8}|", "");
+        println!(
+            "|{0:-<20}|{0:-<36}|{0:->13}|{0:->13}|{0:-<24}|{0:->8}|{0:-<10}|{0:-<8}|",
+            ""
+        );
         for line in &self.lines {
             let (against, other) = line.other.unzip();
             println!(
@@ -130,7 +130,9 @@ impl Report {
                 figure(line.ours),
                 other.map(figure).unwrap_or_default(),
                 against.unwrap_or_default(),
-                line.ratio.map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
+                line.ratio
+                    .map(|ratio| format!("{ratio:.3}"))
+                    .unwrap_or_default(),
                 line.bound.map(Bound::text).unwrap_or_default(),
                 match line.kept {
                     Some(true) => "kept",
@@ -149,7 +151,10 @@ impl Report {
         fs::write(folder.join(name).with_extension("json"), json)?;
         let svg = chart::draw(&self.lines, &format!("{}, {}", self.machine, self.date));
         fs::write(folder.join(name).with_extension("svg"), svg)?;
-        println!("\nwritten: {name}.json and {name}.svg in {}", folder.display());
+        println!(
+            "\nwritten: {name}.json and {name}.svg in {}",
+            folder.display()
+        );
         Ok(())
     }
 }

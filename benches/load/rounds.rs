@@ -60,5 +60,9 @@ impl Rounds {
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
-    values.get(low).copied().unwrap_or(f64::NAN).midpoint(values[high])
+    values
+        .get(low)
+        .copied()
+        .unwrap_or(f64::NAN)
+        .midpoint(values[high])
 }

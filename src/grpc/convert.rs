@@ -1,13 +1,15 @@
 //! Between the domain's types and protobuf's. Nothing is decided here.
 
+use http::{HeaderMap, header::AUTHORIZATION};
 use prost_types::Timestamp as PbTimestamp;
 use tonic::metadata::MetadataMap;
 
 use super::pb;
 use crate::{
-    auth::{AuthError, TokenPair, Validated},
+    auth::{AuthError, TokenPair},
     clock::Timestamp,
     domain::{FieldViolation, User},
+    tokens::AccessClaims,
 };
 
 /// The longest `user-agent` that is kept.
@@ -53,8 +55,9 @@ pub(super) fn token_pair(pair: &TokenPair) -> pb::TokenPair {
     }
 }
 
-pub(super) fn validated(validated: &Validated, issuer: &str) -> pb::ValidateTokenResponse {
-    let claims = &validated.claims;
+/// The answer about a good token, but for the time up to which revocations are known: the part that is the
+/// same every time.
+pub(super) fn claims(claims: &AccessClaims, issuer: &str) -> pb::ValidateTokenResponse {
     pb::ValidateTokenResponse {
         user_id: claims.user_id.to_string(),
         session_id: claims.session_id.to_string(),
@@ -64,7 +67,7 @@ pub(super) fn validated(validated: &Validated, issuer: &str) -> pb::ValidateToke
         issue_time: Some(timestamp(claims.issued_at)),
         expire_time: Some(timestamp(claims.expires_at)),
         issuer: issuer.to_owned(),
-        revocation_as_of: Some(timestamp(validated.revocation_as_of)),
+        revocation_as_of: None,
     }
 }
 
@@ -78,8 +81,8 @@ pub(super) fn timestamp(moment: Timestamp) -> PbTimestamp {
 
 /// The bearer of the `authorization` metadata (RFC 6750 section 2.1); empty when there is none. The
 /// scheme's name has no case (RFC 9110 section 11.1).
-pub(super) fn bearer(metadata: &MetadataMap) -> &str {
-    let header = metadata.get("authorization");
+pub(super) fn bearer(headers: &HeaderMap) -> &str {
+    let header = headers.get(AUTHORIZATION);
     let text = header.and_then(|value| value.to_str().ok());
     match text.and_then(|text| text.split_once(' ')) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
@@ -101,20 +104,20 @@ pub(super) fn user_agent(metadata: &MetadataMap) -> String {
 mod tests {
     use super::*;
 
-    fn metadata(authorization: &'static str) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("authorization", authorization.parse().unwrap());
-        metadata
+    fn headers(authorization: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, authorization.parse().unwrap());
+        headers
     }
 
     #[test]
     fn only_a_bearer_is_a_bearer() {
-        assert_eq!(bearer(&metadata("Bearer abc")), "abc");
-        assert_eq!(bearer(&metadata("bearer  abc")), "abc");
+        assert_eq!(bearer(&headers("Bearer abc")), "abc");
+        assert_eq!(bearer(&headers("bearer  abc")), "abc");
         for other in ["Basic abc", "Bearer", "Bearerabc", "", "abc"] {
-            assert_eq!(bearer(&metadata(other)), "", "{other}");
+            assert_eq!(bearer(&headers(other)), "", "{other}");
         }
-        assert_eq!(bearer(&MetadataMap::new()), "");
+        assert_eq!(bearer(&HeaderMap::new()), "");
     }
 
     #[test]

@@ -3,12 +3,14 @@
 
 mod auth_service;
 mod convert;
+mod fast_lane;
 pub mod health;
 pub mod layers;
 mod reason;
 mod status;
 
 pub use auth_service::AuthApi;
+pub use fast_lane::FastLane;
 pub use reason::Reason;
 pub use status::{DOMAIN, Detail, error_status, status};
 

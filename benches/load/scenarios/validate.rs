@@ -6,8 +6,9 @@ use countersign::grpc::pb::ValidateTokenResponse;
 use prost::Message as _;
 
 use crate::{
-    Result, echo,
+    Result,
     driver::{Client, Load, OK, Source, frame, in_turn, report_count},
+    echo,
     fixture::{Fixture, VALIDATE, validate},
     process::Process,
     report::{Bound, Report},
@@ -33,7 +34,8 @@ pub async fn run(quick: bool, report: &mut Report) -> Result<()> {
     let mint = fixture.mint().await?;
     let requests = in_turn(mint.requests(TOKENS)?);
 
-    let answer: ValidateTokenResponse = ours.client.call(VALIDATE, &validate(mint.token()?)).await?;
+    let answer: ValidateTokenResponse =
+        ours.client.call(VALIDATE, &validate(mint.token()?)).await?;
     let folder = tempfile::tempdir()?;
     let echo = Process::echo(folder.path(), answer.encoded_len(), None).await?;
     let echo = Side::new(echo, echo::PATH).await?;
