@@ -47,8 +47,9 @@ pub struct Caller {
     request: Request<()>,
 }
 
-/// Where the messages come from; a load ends when there are none left.
-pub type Source = Arc<dyn Fn() -> Option<Bytes> + Send + Sync>;
+/// Where the messages come from: told the number of the stream and what the last call on it was answered.
+/// A stream ends when there is no message.
+pub type Source = Arc<dyn Fn(usize, Option<Bytes>) -> Option<Bytes> + Send + Sync>;
 
 /// What is called, how, and for how long.
 #[derive(Clone)]
@@ -188,13 +189,13 @@ impl Sample {
 
     /// Good calls per second.
     pub fn rate(&self) -> f64 {
-        report_count(self.count(OK)) / self.elapsed.as_secs_f64()
+        float(self.count(OK)) / self.elapsed.as_secs_f64()
     }
 
     /// Microseconds within which that part of the calls with `code` were answered.
     pub fn micros(&self, code: i32, quantile: f64) -> f64 {
         let nanos = |histogram: &Histogram<u64>| histogram.value_at_quantile(quantile);
-        report_count(self.latencies.get(&code).map_or(0, nanos)) / 1_000.0
+        float(self.latencies.get(&code).map_or(0, nanos)) / 1_000.0
     }
 
     /// An error unless all calls went well.
@@ -209,14 +210,14 @@ impl Sample {
 
 /// The number as the kind that ratios are made of.
 #[allow(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
-pub fn report_count(count: u64) -> f64 {
+pub fn float(count: u64) -> f64 {
     count as f64
 }
 
 /// A source that tells the same messages again and again.
 pub fn in_turn(messages: Vec<Bytes>) -> Source {
     let next = std::sync::atomic::AtomicUsize::new(0);
-    Arc::new(move || {
+    Arc::new(move |_, _| {
         let turn = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         messages.get(turn % messages.len()).cloned()
     })
@@ -225,7 +226,7 @@ pub fn in_turn(messages: Vec<Bytes>) -> Source {
 /// A source that tells each message once.
 pub fn once(messages: Vec<Bytes>) -> Source {
     let next = std::sync::atomic::AtomicUsize::new(0);
-    Arc::new(move || {
+    Arc::new(move |_, _| {
         let turn = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         messages.get(turn).cloned()
     })
@@ -249,6 +250,7 @@ async fn keep_calling(
     end: Instant,
 ) -> Result<BTreeMap<i32, Histogram<u64>>> {
     let mut latencies = BTreeMap::new();
+    let mut last = None;
     // Paced streams do not start in step.
     let mut due = begin;
     if let Some(pace) = load.pace {
@@ -260,16 +262,19 @@ async fn keep_calling(
             sleep_until(due.into()).await;
             due = (due + pace).max(monotonic_now());
         }
-        let sent = monotonic_now();
-        let Some(message) = (sent < end).then(|| (load.source)()).flatten() else {
+        // Asked also at the end: a source may have to remember the last answer.
+        let message = (load.source)(number, last.take());
+        let Some(message) = message.filter(|_| monotonic_now() < end) else {
             return Ok(latencies);
         };
+        let sent = monotonic_now();
         let answer = caller.call(message).await?;
         let nanos = u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX);
         latencies
             .entry(answer.code)
             .or_insert_with(histogram_of_nanos)
             .saturating_record(nanos);
+        last = (answer.code == OK).then_some(answer.message);
     }
 }
 

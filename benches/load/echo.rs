@@ -10,7 +10,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -22,10 +21,10 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::Result;
+use super::{Result, loops};
 
-/// The method that the driver calls.
-pub const PATH: &str = "/countersign.bench.Echo/Call";
+/// The method that the driver calls: as long as ValidateToken's path, which HTTP/2 sends with every call.
+pub const PATH: &str = "/countersign.echo.v1.EchoService/ValidateToken";
 
 /// How the echo is served.
 #[derive(clap::Args)]
@@ -64,7 +63,10 @@ pub async fn serve(settings: Settings) -> Result<()> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
         .add_service(Echo(handler))
-        .serve_with_incoming(incoming)
+        .serve_with_incoming_shutdown(incoming, async {
+            // Without a signal handler nothing is left to do but to serve.
+            let _ = tokio::signal::ctrl_c().await;
+        })
         .await?;
     Ok(())
 }
@@ -82,20 +84,14 @@ struct Parts {
 
 impl Parts {
     fn accepts(&self, token: &str) -> bool {
-        let Some(key) = &self.key else { return true };
-        let Some((message, signature)) = token.rsplit_once('.') else {
-            return false;
-        };
-        URL_SAFE_NO_PAD.decode(signature).is_ok_and(|signature| {
-            UnparsedPublicKey::new(&ED25519, key)
-                .verify(message.as_bytes(), &signature)
-                .is_ok()
-        })
+        self.key
+            .as_ref()
+            .is_none_or(|key| loops::signed_by(key, token))
     }
 }
 
 impl NamedService for Echo {
-    const NAME: &'static str = "countersign.bench.Echo";
+    const NAME: &'static str = "countersign.echo.v1.EchoService";
 }
 
 impl tower::Service<http::Request<Body>> for Echo {

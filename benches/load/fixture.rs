@@ -1,6 +1,9 @@
 //! A service to measure: its folder, its database, its settings, and tokens that it accepts.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use countersign::{
@@ -11,11 +14,15 @@ use countersign::{
     store::Store,
     tokens::{AccessProfile, DerivedKeys, Keyring, Subject},
 };
+use prost::Message as _;
 use tempfile::TempDir;
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+};
 
 use super::{
     Result,
-    driver::{Client, frame},
+    driver::{Client, Source, frame},
     process::Process,
 };
 
@@ -25,6 +32,7 @@ pub const VALIDATE: &str = "/countersign.auth.v1.AuthService/ValidateToken";
 pub const LOGIN: &str = "/countersign.auth.v1.AuthService/Login";
 /// `Refresh`.
 pub const REFRESH: &str = "/countersign.auth.v1.AuthService/Refresh";
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REGISTER: &str = "/countersign.auth.v1.AuthService/Register";
 const PASSWORD: &str = "a mill that weaves algebra";
 
@@ -161,6 +169,41 @@ pub fn login(email: &str) -> pb::LoginRequest {
         email: email.to_owned(),
         password: PASSWORD.to_owned(),
         device_label: "Ada's phone".to_owned(),
+    }
+}
+
+/// Opens that many sessions and returns the requests that refresh them: on each stream, one session's
+/// newest token, over as many loads as may be.
+pub async fn refreshes(client: &Client, sessions: usize) -> Result<Source> {
+    let email = format!("busy-{}@example.org", UserId::generate(Clock::System.now()));
+    register(client, &email).await?;
+    let mut newest = Vec::new();
+    for _ in 0..sessions {
+        let answer: pb::LoginResponse = client.call(LOGIN, &login(&email)).await?;
+        let tokens = answer.tokens.ok_or("a login without tokens")?;
+        newest.push(Mutex::new(tokens.refresh_token));
+    }
+    Ok(Arc::new(move |stream, last| {
+        let mut newest = newest[stream].lock().ok()?;
+        if let Some(last) = last {
+            *newest = pb::RefreshResponse::decode(last)
+                .ok()?
+                .tokens?
+                .refresh_token;
+        }
+        Some(frame(&pb::RefreshRequest {
+            refresh_token: newest.clone(),
+        }))
+    }))
+}
+
+/// Waits until the service says that it serves.
+pub async fn serving(client: &Client) -> Result<()> {
+    let request = HealthCheckRequest::default();
+    let answer: HealthCheckResponse = client.call(HEALTH, &request).await?;
+    match answer.status() {
+        ServingStatus::Serving => Ok(()),
+        other => Err(format!("the service says {other:?}").into()),
     }
 }
 

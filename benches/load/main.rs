@@ -10,18 +10,24 @@ mod chart;
 mod driver;
 mod echo;
 mod fixture;
+mod loops;
+mod postgres;
 
 mod process;
 mod report;
 mod rounds;
 mod scenarios;
+mod seed;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, ValueEnum as _};
 
 use report::Report;
-use scenarios::Scenario;
+use scenarios::{Bench, Scenario};
 
 /// The allocator of the service, so that the echo server has the same.
 #[global_allocator]
@@ -42,6 +48,9 @@ struct Options {
     /// Where JSON and SVG go
     #[arg(long, default_value = "artifacts/benchmarks")]
     out: PathBuf,
+    /// The folder of PostgreSQL's programs; without it, what needs PostgreSQL is left out
+    #[arg(long)]
+    postgres_bin: Option<PathBuf>,
     /// `cargo bench` says so
     #[arg(long, hide = true)]
     bench: bool,
@@ -86,11 +95,25 @@ async fn measure(options: &Options) -> Result<()> {
     };
     for scenario in chosen {
         eprintln!("{}", scenario.title());
-        scenario.run(options.quick, &mut report).await?;
+        let mut bench = Bench {
+            quick: options.quick,
+            postgres_bin: options
+                .postgres_bin
+                .as_deref()
+                .filter(|bin| has_server(bin)),
+            report: &mut report,
+        };
+        scenario.run(&mut bench).await?;
     }
     report.print();
     if options.only.is_empty() {
         report.write(&options.out)?;
     }
     Ok(())
+}
+
+fn has_server(bin: &Path) -> bool {
+    ["initdb", "postgres", "pgbench"]
+        .iter()
+        .all(|program| bin.join(program).exists())
 }

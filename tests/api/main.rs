@@ -14,6 +14,7 @@ mod concurrency;
 mod deadlines;
 mod durability;
 mod edge;
+mod fast_lane;
 mod health;
 mod login;
 mod logout;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use countersign::grpc::pb::ValidateTokenResponse;
 use prost::Message as _;
 
+use super::Bench;
 use crate::{
     Result,
-    driver::{Client, Load, OK, Source, frame, in_turn, report_count},
+    driver::{Client, Load, OK, Source, float, frame, in_turn},
     echo,
     fixture::{Fixture, VALIDATE, validate},
     process::Process,
-    report::{Bound, Report},
+    report::Bound,
     rounds::{Figures, Rounds},
 };
 
@@ -22,13 +23,13 @@ const TOKENS: usize = 256;
 /// One side of the comparison.
 pub struct Side {
     pub process: Process,
-    client: Client,
+    pub client: Client,
     path: &'static str,
 }
 
-pub async fn run(quick: bool, report: &mut Report) -> Result<()> {
-    let (rounds, duration) = if quick { (7, 400) } else { (21, 1_000) };
-    let duration = Duration::from_millis(duration);
+pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
+    let rounds = bench.choose(7, 21);
+    let duration = Duration::from_millis(bench.choose(400, 1_000));
     let fixture = Fixture::sqlite(&[])?;
     let ours = Side::new(fixture.start().await?, VALIDATE).await?;
     let mint = fixture.mint().await?;
@@ -53,7 +54,8 @@ pub async fn run(quick: bool, report: &mut Report) -> Result<()> {
         .await?;
         let mut line = |figure: usize, name: &str, bound| {
             let name = format!("{streams} streams: {name}");
-            report.compare(GROUP, &name, "echo", measured.medians(figure), bound);
+            let medians = measured.medians(figure);
+            bench.report.compare(GROUP, &name, "echo", medians, bound);
         };
         line(0, "calls per second", Some(Bound::AtLeast(0.95)));
         line(1, "p50, us", None);
@@ -93,18 +95,18 @@ impl Side {
             })
             .await?;
         sample.all_good()?;
-        let cpu = self.process.cpu_time()? - before;
+        let cpu = self.process.cpu_time()?.saturating_sub(before);
         Ok(vec![
             sample.rate(),
             sample.micros(OK, 0.5),
             sample.micros(OK, 0.99),
-            cpu.as_secs_f64() * 1e6 / report_count(sample.count(OK)),
+            cpu.as_secs_f64() * 1e6 / float(sample.count(OK)),
         ])
     }
 
     /// Makes sure that the comparison is one: the echo's answer is as long as ours.
     pub async fn check_size(&self, source: &Source, expected: usize) -> Result<()> {
-        let message = source().unwrap_or_else(|| frame(&echo::Text::default()));
+        let message = source(0, None).unwrap_or_else(|| frame(&echo::Text::default()));
         let answer = self.client.caller(self.path, 0).call(message).await?;
         if answer.code == OK && answer.message.len() == expected {
             Ok(())
