@@ -164,7 +164,7 @@ fn passwords(criterion: &mut Criterion) {
     group.sample_size(30);
     let mut memory = vec![Block::new(); blocks];
     group.bench_function("memory used again", |bench| {
-        bench.iter(|| hash(&mut memory))
+        bench.iter(|| hash(&mut memory));
     });
     group.bench_function("memory allocated each time", |bench| {
         bench.iter(|| hash(&mut vec![Block::new(); blocks]));

@@ -93,6 +93,7 @@ async fn measure(options: &Options) -> Result<()> {
         [] => Scenario::value_variants(),
         some => some,
     };
+    let mut failed = false;
     for scenario in chosen {
         eprintln!("{}", scenario.title());
         let mut bench = Bench {
@@ -103,9 +104,16 @@ async fn measure(options: &Options) -> Result<()> {
                 .filter(|bin| has_server(bin)),
             report: &mut report,
         };
-        scenario.run(&mut bench).await?;
+        if let Err(error) = scenario.run(&mut bench).await {
+            // The other numbers are worth having all the same.
+            eprintln!("  failed: {error}");
+            failed = true;
+        }
     }
     report.print();
+    if failed {
+        return Err("a scenario failed, so nothing was written".into());
+    }
     if options.only.is_empty() {
         report.write(&options.out)?;
     }

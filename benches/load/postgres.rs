@@ -2,7 +2,6 @@
 
 use std::{
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -34,8 +33,10 @@ impl Cluster {
         // Not under TMPDIR: the path of a socket may have no more than about 100 bytes.
         let folder = tempfile::Builder::new()
             .prefix("countersign-load.")
-            .permissions(std::fs::Permissions::from_mode(0o777))
             .tempdir_in("/tmp")?;
+        if geteuid().is_root() {
+            give_to_postgres(folder.path()).await?;
+        }
         let data = folder.path().join("data");
         let made = run_as_owner(&bin.join("initdb"))
             .args([
@@ -158,6 +159,15 @@ impl Drop for Cluster {
                 std::thread::yield_now();
             }
         }
+    }
+}
+
+async fn give_to_postgres(folder: &Path) -> Result<()> {
+    let mut chown = Command::new("chown");
+    chown.arg("postgres:postgres").arg(folder);
+    match chown.status().await?.success() {
+        true => Ok(()),
+        false => Err("there is no user `postgres`".into()),
     }
 }
 
