@@ -6,7 +6,7 @@ use super::{Auth, AuthError};
 use crate::{
     domain::FieldViolation,
     revocation::{Cursor, Hearing},
-    tokens::AccessClaims,
+    tokens::VerifiedClaims,
 };
 
 impl Auth {
@@ -19,7 +19,7 @@ impl Auth {
     pub fn watch(
         &self,
         cursor: &str,
-        claims: Arc<AccessClaims>,
+        claims: Arc<VerifiedClaims>,
     ) -> Result<Hearing<AuthError>, AuthError> {
         let cursor = Cursor::parse("cursor", cursor)
             .map_err(|violation: FieldViolation| AuthError::InvalidFields(vec![violation]))?;
@@ -31,7 +31,7 @@ impl Auth {
     }
 
     /// Judges the claims of a token again that was found good before.
-    fn still_good(&self, claims: &AccessClaims) -> Result<(), AuthError> {
+    fn still_good(&self, claims: &VerifiedClaims) -> Result<(), AuthError> {
         let parts = &self.parts;
         let now = parts.clock.now();
         parts.profile.check_expiry(claims, now)?;

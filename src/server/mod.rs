@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     config::{Config, Rate, StalePolicy},
     grpc::{
-        AdminApi, AuthApi, DESCRIPTORS, VerifierApi,
+        AdminApi, AuthApi, DESCRIPTORS, FastLane, VerifierApi,
         health::HealthState,
         layers::{self, Quota, RateLimitLayer},
         pb::auth_service_server::AuthServiceServer,
@@ -160,6 +160,7 @@ impl Server {
                 trusted_proxies: config.limits.trusted_proxies.clone(),
                 rate_limits: rate_limits.clone(),
             }))
+            .layer(FastLane::new(auth.clone()))
             .add_service(health_service)
             .add_service(AuthServiceServer::new(AuthApi::new(auth.clone())))
             .add_service(VerifierApi::service(auth.clone()))

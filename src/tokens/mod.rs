@@ -15,7 +15,7 @@ mod sealing;
 mod signing_key;
 
 pub use access::{AccessClaims, AccessProfile, AccessTokenError, IssuedAccessToken, Subject};
-pub use cache::VerifiedTokens;
+pub use cache::{VerifiedClaims, VerifiedTokens};
 pub use derived_keys::{DerivedKeys, KeySet};
 pub use jwks::JwksDocument;
 pub use keyring::{Keyring, KeyringError};

@@ -15,6 +15,7 @@ mod concurrency;
 mod deadlines;
 mod durability;
 mod edge;
+mod fast_lane;
 mod health;
 mod http;
 mod jwt_attacks;

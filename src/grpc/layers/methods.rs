@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn who_may_call_is_as_the_contract_says() {
-        for method in METHODS {
+        for method in &METHODS {
             let (service, name) = method.names();
             let expected = match (service, name) {
                 ("countersign.auth.v1.AdminService", _) => Access::AnyRole(&["admin"]),
