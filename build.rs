@@ -9,7 +9,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: &[&str] = &["countersign/auth/v1/auth_service.proto"];
+const PROTOS: &[&str] = &[
+    "countersign/auth/v1/admin_service.proto",
+    "countersign/auth/v1/auth_service.proto",
+    "countersign/auth/v1/verifier_service.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

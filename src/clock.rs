@@ -5,7 +5,7 @@ use std::{
     ops::{Add, Sub},
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -48,6 +48,14 @@ impl Timestamp {
     /// How long ago `earlier` was; zero when it lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))
+    }
+}
+
+/// RFC 3339, in whole seconds.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since_epoch = self.floor_to_second().since(Self::default());
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).fmt(f)
     }
 }
 
@@ -97,6 +105,27 @@ impl Clock {
             Self::Manual(clock) => clock.now(),
         }
     }
+
+    /// How long this clock has run, from a start of no meaning. It never goes back and cannot be set, so
+    /// it is what ages are measured with; the time of day may jump at any moment.
+    pub fn monotonic(&self) -> Duration {
+        match self {
+            Self::System => since_boot(),
+            Self::Manual(clock) => clock.monotonic(),
+        }
+    }
+}
+
+/// Counts the time that the machine slept, too, where the system can: a replica that wakes up must know
+/// how old its knowledge has become. `Instant` stands still meanwhile.
+fn since_boot() -> Duration {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+    rustix::time::clock_gettime(CLOCK)
+        .try_into()
+        .unwrap_or_default()
 }
 
 impl fmt::Debug for Clock {
@@ -110,27 +139,44 @@ impl fmt::Debug for Clock {
 
 /// A clock that stands still until it is moved.
 #[derive(Clone)]
-pub struct ManualClock(Arc<AtomicI64>);
+pub struct ManualClock(Arc<Hands>);
+
+struct Hands {
+    time_of_day: AtomicI64,
+    monotonic_micros: AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that stands at `start`.
     pub fn new(start: Timestamp) -> Self {
-        Self(Arc::new(AtomicI64::new(start.micros())))
+        Self(Arc::new(Hands {
+            time_of_day: AtomicI64::new(start.micros()),
+            monotonic_micros: AtomicU64::new(0),
+        }))
     }
 
     /// The moment at which it stands.
     pub fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.0.time_of_day.load(Ordering::SeqCst))
     }
 
-    /// Moves it forward.
+    /// How far it was moved forward in all.
+    pub fn monotonic(&self) -> Duration {
+        Duration::from_micros(self.0.monotonic_micros.load(Ordering::SeqCst))
+    }
+
+    /// Moves it forward: time passes.
     pub fn advance(&self, duration: Duration) {
-        self.0.fetch_add(micros(duration), Ordering::SeqCst);
+        let step = micros(duration);
+        self.0
+            .monotonic_micros
+            .fetch_add(step.unsigned_abs(), Ordering::SeqCst);
+        self.0.time_of_day.fetch_add(step, Ordering::SeqCst);
     }
 
-    /// Puts it at `moment`, which may lie in the past.
+    /// Puts it at `moment`, which may lie in the past: somebody sets the clock, and no time passes.
     pub fn set(&self, moment: Timestamp) {
-        self.0.store(moment.micros(), Ordering::SeqCst);
+        self.0.time_of_day.store(moment.micros(), Ordering::SeqCst);
     }
 }
 
@@ -158,6 +204,12 @@ mod tests {
     }
 
     #[test]
+    fn shows_itself_as_rfc_3339() {
+        let moment = Timestamp::from_micros(1_795_478_400_999_999);
+        assert_eq!(moment.to_string(), "2026-11-24T00:00:00Z");
+    }
+
+    #[test]
     fn a_manual_clock_moves_only_by_hand() {
         let manual = ManualClock::new(Timestamp::from_seconds(100));
         let clock = Clock::Manual(manual.clone());
@@ -171,5 +223,22 @@ mod tests {
             Timestamp::from_seconds(1).since(Timestamp::from_seconds(2)),
             Duration::ZERO
         );
+    }
+
+    #[test]
+    fn setting_the_time_of_day_lets_no_time_pass() {
+        let manual = ManualClock::new(Timestamp::from_seconds(100));
+        let clock = Clock::Manual(manual.clone());
+        manual.advance(Duration::from_secs(5));
+        manual.set(Timestamp::from_seconds(1));
+        assert_eq!(clock.now(), Timestamp::from_seconds(1));
+        assert_eq!(clock.monotonic(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_machine_s_monotonic_clock_runs() {
+        let earlier = Clock::System.monotonic();
+        assert!(earlier > Duration::ZERO);
+        assert!(Clock::System.monotonic() >= earlier);
     }
 }

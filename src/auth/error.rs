@@ -60,6 +60,9 @@ pub enum AuthError {
     /// The session was revoked, or its user is disabled or gone.
     #[error("session revoked")]
     SessionRevoked,
+    /// There is no such user.
+    #[error("there is no such user")]
+    UserNotFound,
     /// The database is gone, too slow or too busy.
     #[error("database unavailable: {0}")]
     DatabaseUnavailable(String),

@@ -2,12 +2,15 @@
 
 mod error;
 mod issue;
+mod keys;
 mod login;
 mod logout;
 mod refresh;
 mod register;
 mod throttle;
+mod users;
 mod validate;
+mod watch;
 
 use std::{
     num::NonZeroU32,
@@ -19,24 +22,21 @@ pub use error::AuthError;
 pub use issue::TokenPair;
 pub use login::{LoggedIn, LoginCommand};
 pub use register::RegisterCommand;
+pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
 
 use crate::{
     clock::{Clock, Timestamp},
-    domain::{Revocation, RevokedSubject, SessionId},
+    domain::{PositionedRevocation, Revocation, RevokedSubject, SessionId, UserId},
     passwords::Passwords,
-    revocation::RevocationIndex,
+    revocation::{Feed, RevocationIndex},
     store::{AuditEvent, AuditKind, Store},
     tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
 };
 
-/// Live revocations are remembered this much longer than the last token they concern, for replicas
-/// whose clocks run behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
-
-/// The longest life of an access token that production allows. A revocation is remembered at least so
-/// long: the token it kills may have been issued before an operator shortened the life of new ones.
-const LONGEST_ACCESS_TOKEN: Duration = Duration::from_secs(30 * 60);
+/// Live revocations are remembered this much longer than the last token they concern, and keys that
+/// signed it are accepted so much longer, for replicas whose clocks run behind.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// The rules that an operator can set.
 #[derive(Clone, Debug)]
@@ -64,6 +64,8 @@ pub struct RequestContext {
     pub client_ip: String,
     /// What the client calls itself.
     pub user_agent: String,
+    /// The user who asks, where the call needs a bearer.
+    pub actor: Option<UserId>,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
 }
@@ -90,6 +92,8 @@ pub struct AuthParts {
     pub verified: VerifiedTokens,
     /// What is revoked.
     pub revocations: Arc<RevocationIndex>,
+    /// What watchers are told.
+    pub feed: Feed,
     /// The time.
     pub clock: Clock,
     /// The operator's rules.
@@ -117,30 +121,32 @@ impl Auth {
     ) -> Result<bool, AuthError> {
         let parts = Arc::clone(&self.parts);
         let event = context.audit_event(kind, now);
-        let revocation = Revocation {
-            subject: RevokedSubject::Session(session_id),
-            not_before: now,
-            created_at: now,
-            expires_at: now + parts.longest_token_life() + CLOCK_SKEW,
-        };
         let work = async move {
-            let revoked = parts
+            let remember = parts.longest_token_life() + CLOCK_SKEW;
+            let written = parts
                 .store
-                .revoke_session(session_id, &revocation, &event)
+                .revoke_session(session_id, now, remember, &event)
                 .await?;
             // Also when another call was first: its replica may not be this one.
-            parts.revocations.insert(&revocation);
-            Ok(revoked)
+            let revocation = written.unwrap_or(PositionedRevocation {
+                position: 0,
+                revocation: Revocation {
+                    subject: RevokedSubject::Session(session_id),
+                    not_before: now,
+                    created_at: now,
+                    expires_at: now + remember,
+                },
+            });
+            parts.revocations.learn(&[revocation]);
+            Ok(written.is_some())
         };
-        tokio::spawn(work)
-            .await
-            .unwrap_or_else(|panic| Err(AuthError::Internal(panic.to_string())))
+        users::in_its_own_task(work).await
     }
 }
 
 impl AuthParts {
     fn longest_token_life(&self) -> Duration {
-        self.profile.ttl.max(LONGEST_ACCESS_TOKEN) + self.profile.leeway
+        self.profile.longest_life()
     }
 }
 
@@ -148,6 +154,7 @@ impl RequestContext {
     fn audit_event(&self, kind: AuditKind, now: Timestamp) -> AuditEvent {
         AuditEvent {
             kind,
+            actor_id: self.actor,
             user_id: None,
             session_id: None,
             client_ip: self.client_ip.clone(),

@@ -37,7 +37,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError::TokenMissing`], [`AuthError::TokenInvalid`], [`AuthError::TokenExpired`],
     /// [`AuthError::TokenRevoked`], [`AuthError::InsufficientRole`],
-    /// [`AuthError::RevocationStateStale`].
+    /// [`AuthError::RevocationStateStale`]; [`AuthError::DatabaseUnavailable`] for a token of an unknown
+    /// key while the database has not told of new keys for too long.
     pub fn validate(&self, query: ValidateQuery<'_>) -> Result<Validated, AuthError> {
         let parts = &self.parts;
         if query.access_token.is_empty() {
@@ -45,18 +46,21 @@ impl Auth {
         }
         let now = parts.clock.now();
         let claims = self.verified_claims(query.access_token, now)?;
+        // What is known is dated before it is asked and aged afterwards: whether a read comes in between or
+        // this process is suspended there, an old answer never passes for a fresh one.
+        let last_read = parts.revocations.last_read();
         if parts.revocations.is_revoked(&claims) {
             return Err(AuthError::TokenRevoked);
         }
-        let revocation_as_of = parts.revocations.as_of();
-        let staleness = now.since(revocation_as_of);
+        let monotonic = parts.clock.monotonic();
+        let staleness = last_read.staleness(monotonic);
         if parts.settings.reject_when_stale && staleness > parts.settings.max_staleness {
             return Err(AuthError::RevocationStateStale);
         }
         check_audience_and_roles(&claims, &query)?;
         Ok(Validated {
             claims,
-            revocation_as_of,
+            revocation_as_of: last_read.as_of(now, monotonic),
         })
     }
 
@@ -76,15 +80,17 @@ impl Auth {
             return Err(AuthError::TokenInvalid);
         }
         let digest = VerifiedTokens::digest(token);
-        if let Some(claims) = parts.verified.get(&digest) {
+        // Before anything is verified: see `VerifiedTokens::insert`.
+        let epoch = parts.keyring.epoch();
+        if let Some(claims) = parts.verified.get(&digest, epoch) {
             parts.profile.check_expiry(&claims, now)?;
             return Ok(claims);
         }
-        let claims = parts.profile.verify(&parts.keyring, token)?;
+        let claims = parts.profile.verify(&parts.keyring, token, now)?;
         // An expired token gets no place in the cache, which is for tokens that come again.
         parts.profile.check_expiry(&claims, now)?;
         let claims = Arc::new(VerifiedClaims::new(claims));
-        parts.verified.insert(digest, Arc::clone(&claims));
+        parts.verified.insert(digest, Arc::clone(&claims), epoch);
         Ok(claims)
     }
 }
@@ -94,6 +100,7 @@ impl From<AccessTokenError> for AuthError {
         match error {
             AccessTokenError::Invalid => Self::TokenInvalid,
             AccessTokenError::Expired => Self::TokenExpired,
+            AccessTokenError::KeyUnknown => Self::DatabaseUnavailable(error.to_string()),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand, all on the same configuration.
 
 mod config_check;
+mod keys;
 mod migrate;
 mod serve;
+mod users;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -30,6 +32,16 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Give and take roles, bar users and let them in again
+    Users {
+        #[command(subcommand)]
+        command: users::UsersCommand,
+    },
+    /// Look at the signing keys and change them
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
     },
 }
 
@@ -78,6 +90,8 @@ pub fn run() -> ExitCode {
         Command::Config {
             command: ConfigCommand::Check,
         } => config_check::run(&config),
+        Command::Users { command } => users::run(&config, command),
+        Command::Keys { command } => keys::run(&config, &command),
     };
     outcome.into()
 }

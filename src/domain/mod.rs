@@ -13,7 +13,7 @@ pub use email::Email;
 pub(crate) use id::uuid_v7;
 pub use id::{SessionId, TokenId, UserId};
 pub use password::Password;
-pub use revocation::{Revocation, RevokedSubject};
+pub use revocation::{PositionedRevocation, Revocation, RevokedSubject};
 pub use session::{RefreshDecision, RefreshRefusal, Session};
 pub use text::{DeviceLabel, DisplayName};
 pub use user::{Role, Roles, User};

@@ -24,3 +24,12 @@ pub struct Revocation {
     /// When it can be forgotten.
     pub expires_at: Timestamp,
 }
+
+/// A revocation with its place in the order in which replicas read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PositionedRevocation {
+    /// Greater than that of every revocation that was visible when this one was written; 0 when unknown.
+    pub position: i64,
+    /// The revocation.
+    pub revocation: Revocation,
+}

@@ -43,6 +43,18 @@ impl Roles {
         self.names().collect::<Vec<_>>().join(" ")
     }
 
+    /// These and one more.
+    pub fn with(mut self, role: Role) -> Self {
+        self.0.push(role);
+        Self::new(self.0)
+    }
+
+    /// These but for one.
+    pub fn without(mut self, role: &Role) -> Self {
+        self.0.retain(|own| own != role);
+        self
+    }
+
     /// The names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(Role::as_str)
@@ -85,6 +97,15 @@ mod tests {
         assert_eq!(roles.to_stored(), "admin verifier");
         assert_eq!(Roles::from_stored(&roles.to_stored()), roles);
         assert_eq!(Roles::from_stored(""), Roles::default());
+    }
+
+    #[test]
+    fn roles_come_and_go() {
+        let admin = Role::parse("admin").unwrap();
+        let roles = Roles::from_stored("verifier").with(admin.clone());
+        assert_eq!(roles.to_stored(), "admin verifier");
+        assert_eq!(roles.clone().with(admin.clone()), roles);
+        assert_eq!(roles.without(&admin).to_stored(), "verifier");
     }
 
     #[test]

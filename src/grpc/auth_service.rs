@@ -4,12 +4,13 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert::{self, Violations},
+    edge::Edge,
     error_status, fast_lane,
-    layers::{ClientAddress, Deadline, RequestId},
+    layers::RequestId,
     pb::{self, auth_service_server},
 };
 use crate::{
-    auth::{Auth, AuthError, LoginCommand, RegisterCommand, RequestContext},
+    auth::{Auth, AuthError, LoginCommand, RegisterCommand},
     domain::{DeviceLabel, DisplayName, Email, Password},
 };
 
@@ -124,43 +125,5 @@ fn login_command(request: &pb::LoginRequest) -> Result<LoginCommand, AuthError> 
             device_label,
         }),
         _ => Err(violations.into()),
-    }
-}
-
-/// What the layers learnt about a request, kept while its message is taken out of it.
-struct Edge {
-    request_id: RequestId,
-    client_ip: Option<ClientAddress>,
-    deadline: Option<Deadline>,
-    user_agent: String,
-}
-
-impl Edge {
-    fn of<T>(request: &Request<T>) -> Self {
-        let extensions = request.extensions();
-        Self {
-            request_id: RequestId::of(extensions),
-            client_ip: ClientAddress::of(extensions),
-            deadline: Deadline::of(extensions),
-            user_agent: convert::user_agent(request.metadata()),
-        }
-    }
-
-    fn context(&self) -> RequestContext {
-        RequestContext {
-            request_id: self.request_id.as_str().to_owned(),
-            client_ip: self
-                .client_ip
-                .map(|address| address.ip().to_string())
-                .unwrap_or_default(),
-            user_agent: self.user_agent.clone(),
-            deadline: self.deadline.map(Deadline::instant),
-        }
-    }
-
-    fn respond<T>(&self, answer: Result<T, AuthError>) -> Result<Response<T>, Status> {
-        answer
-            .map(Response::new)
-            .map_err(|error| error_status(error, &self.request_id))
     }
 }

@@ -8,7 +8,7 @@ use super::pb;
 use crate::{
     auth::{AuthError, TokenPair},
     clock::Timestamp,
-    domain::{FieldViolation, User},
+    domain::{FieldViolation, User, UserId, ViolationReason},
     tokens::AccessClaims,
 };
 
@@ -77,6 +77,16 @@ pub(super) fn timestamp(moment: Timestamp) -> PbTimestamp {
         seconds: moment.seconds(),
         nanos: i32::try_from(micros * 1_000).expect("less than a second"),
     }
+}
+
+/// Reads a user's id.
+pub(super) fn user_id(field: &'static str, text: &str) -> Result<UserId, FieldViolation> {
+    let (reason, rule) = match text {
+        "" => (ViolationReason::Required, "must be given"),
+        _ => (ViolationReason::Malformed, "must be a user's id"),
+    };
+    text.parse()
+        .map_err(|_| FieldViolation::new(field, reason, rule))
 }
 
 /// The bearer of the `authorization` metadata (RFC 6750 section 2.1); empty when there is none. The

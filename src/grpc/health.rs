@@ -22,7 +22,10 @@ use tonic_health::pb::{
 const ALIVE: &[&str] = &["", "countersign.auth.v1.VerifierService"];
 
 /// The names that need the database besides.
-const ALIVE_WITH_DATABASE: &[&str] = &["countersign.auth.v1.AuthService"];
+const ALIVE_WITH_DATABASE: &[&str] = &[
+    "countersign.auth.v1.AuthService",
+    "countersign.auth.v1.AdminService",
+];
 
 /// Keeps what is known about the process's health; dropping it ends every `Watch`.
 #[derive(Debug)]

@@ -1,18 +1,25 @@
 //! The edge: the only floor that knows protobuf, tonic and HTTP. A request passes `layers`, is
 //! turned into domain types, and every failure leaves through `status`.
 
+mod admin_service;
 mod auth_service;
+mod bearer;
 mod convert;
+mod edge;
 mod fast_lane;
 pub mod health;
 pub mod layers;
 mod reason;
 mod status;
+mod verifier_service;
 
+pub use admin_service::AdminApi;
 pub use auth_service::AuthApi;
+pub use bearer::Guarded;
 pub use fast_lane::FastLane;
 pub use reason::Reason;
 pub use status::{DOMAIN, Detail, error_status, status};
+pub use verifier_service::VerifierApi;
 
 /// The generated messages, clients and servers of `countersign.auth.v1`.
 #[allow(

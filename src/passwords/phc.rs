@@ -10,6 +10,8 @@ use argon2::{
     password_hash::phc::{Ident, Output, PasswordHash as PhcString, Salt},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+
 use super::error::HashingFault;
 
 /// A stored hash: a PHC string. `Debug` is redacted, for hashes invite guessing.
@@ -20,6 +22,13 @@ impl PasswordHash {
     /// A hash read back from the database. What is wrong with it shows when it is verified.
     pub fn from_stored(phc: String) -> Self {
         Self(phc)
+    }
+
+    /// What every stored hash contains that was made with the pepper of `version`, and no other; `None`
+    /// stands for any pepper.
+    pub fn mark_of_pepper(version: Option<u8>) -> String {
+        let key_id = version.map(|version| STANDARD_NO_PAD.encode([version]) + "$");
+        format!("keyid={}", key_id.unwrap_or_default())
     }
 
     /// The PHC string, to be stored.
@@ -103,6 +112,16 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap().write().unwrap().as_str(), text);
         }
+    }
+
+    #[test]
+    fn a_hash_bears_the_mark_of_its_pepper() {
+        let text =
+            "$argon2id$v=19$m=64,t=2,p=1,keyid=AQ$AAECAwQFBgcICQoLDA0ODw$MQq9e48aEaQSrmmhusRXHg";
+        let bears = |version| text.contains(&PasswordHash::mark_of_pepper(version));
+        assert!(bears(Some(1)) && bears(None) && !bears(Some(2)));
+        // Only the case of a letter tells it from version 1.
+        assert!(!bears(Some(105)));
     }
 
     #[test]

@@ -2,38 +2,77 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    hash::Hash,
     sync::{
         PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
+
+use tokio::sync::broadcast;
 
 use crate::{
     clock::Timestamp,
-    domain::{Revocation, RevokedSubject, SessionId, UserId},
+    domain::{PositionedRevocation, Revocation, RevokedSubject, SessionId, UserId},
     tokens::AccessClaims,
 };
+
+/// How many changes a subscriber may lie behind before it has to start again from a snapshot.
+const CHANGES: usize = 4_096;
+/// Nothing has been read yet.
+const NEVER: u64 = u64::MAX;
+/// A map smaller than this is not worth shrinking.
+const SMALL: usize = 1_024;
+
+/// Something that this replica has just learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Tokens were revoked.
+    Revoked(PositionedRevocation),
+    /// The signing keys are others, or stand differently.
+    KeysChanged,
+}
 
 /// What is revoked and not yet expired, and how fresh that knowledge is.
 ///
 /// Reads take a lock for two look-ups and never wait for I/O; inserting twice changes nothing, so that
 /// whoever is in doubt may tell it again.
-#[derive(Default)]
 pub struct RevocationIndex {
     entries: RwLock<Entries>,
-    as_of: AtomicI64,
+    /// When the last complete read of the table began: microseconds of the monotonic clock.
+    read_at: AtomicU64,
+    cursor: AtomicI64,
+    changes: broadcast::Sender<Change>,
 }
 
 #[derive(Default)]
 struct Entries {
-    /// Until when each revoked session has to be remembered.
-    sessions: HashMap<SessionId, Timestamp>,
+    sessions: HashMap<SessionId, RevokedSession>,
     users: HashMap<UserId, RevokedUser>,
+}
+
+struct RevokedSession {
+    /// Until when it has to be remembered.
+    expires_at: Timestamp,
+    position: i64,
 }
 
 struct RevokedUser {
     not_before: Timestamp,
     expires_at: Timestamp,
+    position: i64,
+}
+
+impl Default for RevocationIndex {
+    fn default() -> Self {
+        Self {
+            entries: RwLock::default(),
+            read_at: AtomicU64::new(NEVER),
+            cursor: AtomicI64::new(i64::MIN),
+            changes: broadcast::Sender::new(CHANGES),
+        }
+    }
 }
 
 impl RevocationIndex {
@@ -49,33 +88,77 @@ impl RevocationIndex {
         user.is_some_and(|user| issued_at.millis() <= user.not_before.millis())
     }
 
-    /// Takes note of a revocation.
-    pub fn insert(&self, revocation: &Revocation) {
-        self.write().insert(revocation);
-    }
-
-    /// Takes note of all revocations written up to `as_of`.
-    pub fn catch_up(&self, revocations: &[Revocation], as_of: Timestamp) {
+    /// Takes note of revocations, and passes on those that were not known.
+    pub fn learn(&self, revocations: &[PositionedRevocation]) {
         let mut entries = self.write();
         for revocation in revocations {
-            entries.insert(revocation);
+            if entries.insert(revocation) {
+                // While the lock is held: a reader of the table that finds it known, and notes that all
+                // is known, must not overtake the news of it. (Subscribers first subscribe and then take
+                // a snapshot, so they miss nothing in between.)
+                self.announce(Change::Revoked(*revocation));
+            }
         }
-        drop(entries);
-        self.as_of.fetch_max(as_of.micros(), Ordering::Release);
     }
 
-    /// The moment up to which every revocation is known.
-    pub fn as_of(&self) -> Timestamp {
-        Timestamp::from_micros(self.as_of.load(Ordering::Acquire))
+    /// Passes on that the signing keys changed.
+    pub fn announce_keys_changed(&self) {
+        self.announce(Change::KeysChanged);
+    }
+
+    fn announce(&self, change: Change) {
+        // Nobody may be listening.
+        let _ = self.changes.send(change);
+    }
+
+    /// Every change from now on. Take a snapshot with [`live_since`](Self::live_since) *after*
+    /// subscribing: what then comes twice does no harm.
+    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// The live revocations at `position` and beyond; `i64::MIN` for all. In no order.
+    pub fn live_since(&self, position: i64) -> Vec<PositionedRevocation> {
+        let entries = self.read();
+        let sessions = entries.sessions.iter().map(|(id, entry)| entry.of(*id));
+        let users = entries.users.iter().map(|(id, entry)| entry.of(*id));
+        sessions
+            .chain(users)
+            .filter(|revocation| revocation.position >= position)
+            .collect()
+    }
+
+    /// Whoever knows all that this index knew before reading this, and later asks any replica for
+    /// everything from this position on, misses nothing.
+    pub fn cursor(&self) -> i64 {
+        self.cursor.load(Ordering::Acquire)
+    }
+
+    /// Notes that everything is known that was committed when a read began, at `began` on the monotonic
+    /// clock, and that nothing unknown lies before `cursor`.
+    pub(super) fn caught_up(&self, began: Duration, cursor: i64) {
+        self.cursor.store(cursor, Ordering::Release);
+        self.read_at.store(micros(began), Ordering::Release);
+    }
+
+    /// When the table was last read completely. Whoever wants to know how fresh an answer of this index
+    /// is takes this *before* asking, so that a read in between cannot make an old answer look fresh.
+    pub fn last_read(&self) -> LastRead {
+        LastRead(self.read_at.load(Ordering::Acquire))
+    }
+
+    /// The moment up to which every revocation is known: [`LastRead::as_of`].
+    pub fn as_of(&self, now: Timestamp, monotonic: Duration) -> Timestamp {
+        self.last_read().as_of(now, monotonic)
     }
 
     /// Drops revocations whose last token has expired by itself.
     pub fn forget_expired(&self, now: Timestamp) {
         let mut entries = self.write();
-        entries.sessions.retain(|_, expires_at| *expires_at > now);
-        entries.users.retain(|_, user| user.expires_at > now);
-        entries.sessions.shrink_to_fit();
-        entries.users.shrink_to_fit();
+        entries.sessions.retain(|_, entry| entry.expires_at > now);
+        entries.users.retain(|_, entry| entry.expires_at > now);
+        shrink(&mut entries.sessions);
+        shrink(&mut entries.users);
     }
 
     /// How many revocations are remembered.
@@ -98,98 +181,127 @@ impl RevocationIndex {
     }
 }
 
+/// When everything was known. Its age is measured on the monotonic clock, so that setting the time of day
+/// makes knowledge neither older nor younger.
+#[derive(Clone, Copy, Debug)]
+pub struct LastRead(u64);
+
+impl LastRead {
+    /// How long ago that was, when the monotonic clock shows `monotonic`.
+    pub fn staleness(self, monotonic: Duration) -> Duration {
+        match self.0 {
+            NEVER => Duration::MAX,
+            read_at => Duration::from_micros(micros(monotonic).saturating_sub(read_at)),
+        }
+    }
+
+    /// When that was, by the time of day.
+    pub fn as_of(self, now: Timestamp, monotonic: Duration) -> Timestamp {
+        match self.staleness(monotonic) {
+            Duration::MAX => Timestamp::default(),
+            staleness => now - staleness,
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(NEVER - 1)
+}
+
+/// Gives memory back when most of it is unused: shrinking moves every entry while readers wait, so it is
+/// not done for a little.
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    let wanted = map.len().max(SMALL);
+    if map.capacity() / 4 > wanted {
+        map.shrink_to(wanted * 2);
+    }
+}
+
 impl Entries {
-    fn insert(&mut self, revocation: &Revocation) {
+    /// Whether that was news.
+    fn insert(&mut self, positioned: &PositionedRevocation) -> bool {
+        let PositionedRevocation {
+            position,
+            revocation,
+        } = *positioned;
         match revocation.subject {
-            RevokedSubject::Session(id) => {
-                let expires_at = self.sessions.entry(id).or_insert(revocation.expires_at);
-                *expires_at = revocation.expires_at.max(*expires_at);
-            }
+            RevokedSubject::Session(id) => match self.sessions.entry(id) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(RevokedSession {
+                        expires_at: revocation.expires_at,
+                        position,
+                    });
+                    true
+                }
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    known.expires_at = known.expires_at.max(revocation.expires_at);
+                    known.position = known.position.max(position);
+                    false
+                }
+            },
             RevokedSubject::User(id) => match self.users.entry(id) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(RevokedUser {
                         not_before: revocation.not_before,
                         expires_at: revocation.expires_at,
+                        position,
                     });
+                    true
                 }
                 Entry::Occupied(mut known) => {
                     let known = known.get_mut();
+                    let is_news = known.not_before < revocation.not_before;
                     known.not_before = known.not_before.max(revocation.not_before);
                     known.expires_at = known.expires_at.max(revocation.expires_at);
+                    known.position = known.position.max(position);
+                    is_news
                 }
             },
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::TokenId;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_seconds(seconds)
+impl RevokedSession {
+    fn of(&self, id: SessionId) -> PositionedRevocation {
+        // When it was revoked is not kept: a session is dead however old its token is.
+        positioned(
+            RevokedSubject::Session(id),
+            Timestamp::default(),
+            self.expires_at,
+            self.position,
+        )
     }
+}
 
-    fn claims(issued_at: Timestamp) -> AccessClaims {
-        AccessClaims {
-            user_id: UserId::from_bytes([1; 16]),
-            session_id: SessionId::from_bytes([2; 16]),
-            token_id: TokenId::generate(issued_at),
-            roles: Vec::new(),
-            audiences: Vec::new(),
-            issued_at: issued_at.floor_to_second(),
-            expires_at: at(10_000),
-            kid: String::new(),
-        }
+impl RevokedUser {
+    fn of(&self, id: UserId) -> PositionedRevocation {
+        positioned(
+            RevokedSubject::User(id),
+            self.not_before,
+            self.expires_at,
+            self.position,
+        )
     }
+}
 
-    fn revoke(subject: RevokedSubject, not_before: Timestamp, expires_at: Timestamp) -> Revocation {
-        Revocation {
+const fn positioned(
+    subject: RevokedSubject,
+    not_before: Timestamp,
+    expires_at: Timestamp,
+    position: i64,
+) -> PositionedRevocation {
+    PositionedRevocation {
+        position,
+        revocation: Revocation {
             subject,
             not_before,
             created_at: not_before,
             expires_at,
-        }
-    }
-
-    #[test]
-    fn a_revoked_session_is_dead_until_it_is_forgotten() {
-        let index = RevocationIndex::default();
-        let token = claims(at(1_000));
-        assert!(!index.is_revoked(&token));
-        let revocation = revoke(
-            RevokedSubject::Session(token.session_id),
-            at(1_001),
-            at(2_000),
-        );
-        index.insert(&revocation);
-        index.insert(&revocation);
-        assert!(index.is_revoked(&token));
-        assert_eq!(index.len(), 1);
-        index.forget_expired(at(1_999));
-        assert!(index.is_revoked(&token));
-        index.forget_expired(at(2_000));
-        assert!(index.is_empty());
-    }
-
-    #[test]
-    fn a_user_is_dead_up_to_the_millisecond_and_lives_after_it() {
-        let index = RevocationIndex::default();
-        let user = RevokedSubject::User(UserId::from_bytes([1; 16]));
-        let moment = Timestamp::from_micros(1_000_500_000);
-        index.insert(&revoke(user, moment, at(2_000)));
-        index.insert(&revoke(user, at(10), at(2_000)));
-        assert!(index.is_revoked(&claims(moment)));
-        assert!(index.is_revoked(&claims(at(999))));
-        assert!(!index.is_revoked(&claims(Timestamp::from_micros(1_000_501_000))));
-    }
-
-    #[test]
-    fn freshness_never_goes_back() {
-        let index = RevocationIndex::default();
-        index.catch_up(&[], at(10));
-        index.catch_up(&[], at(5));
-        assert_eq!(index.as_of(), at(10));
+        },
     }
 }
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

@@ -1,7 +1,15 @@
 //! Which access tokens are dead before their time, known without asking the database.
 
+mod checkpoints;
+mod cursor;
+mod feed;
 mod index;
+mod listener;
 mod sync;
+mod watcher;
 
-pub use index::RevocationIndex;
-pub use sync::RevocationSync;
+pub use cursor::Cursor;
+pub use feed::{Batch, Feed, FeedEvent, FeedHub, Heartbeat};
+pub use index::{Change, LastRead, RevocationIndex};
+pub use sync::{RevocationSync, SyncParts};
+pub use watcher::{Hearing, WatchEnd};

@@ -1,73 +1,217 @@
-//! Keeps the index in step with the table that all replicas write to.
+//! Keeps this replica in step with the others: reads keys and revocations when a notification says so,
+//! at every poll interval, and after the database was away.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio_util::sync::CancellationToken;
-
-use super::RevocationIndex;
-use crate::{
-    clock::{Clock, Timestamp},
-    store::{Store, StoreError},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-/// How far each read goes back behind the one before. Rows become visible in the order of commits, not
-/// of their time stamps, and replicas' clocks differ: what lies within the overlap is read again.
-const OVERLAP: Duration = Duration::from_secs(30);
+use tokio::{
+    sync::{Mutex, Notify},
+    time,
+};
+use tokio_util::sync::CancellationToken;
 
-/// Reads revocations from the database into the index.
+use super::{RevocationIndex, checkpoints::Checkpoints, listener};
+use crate::{
+    clock::{Clock, Timestamp},
+    store::{RevocationCursor, Store, StoreError},
+    tokens::{DerivedKeys, Keyring},
+};
+
+/// However many notifications come, there are never more reads than one in this time.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// How soon a read that failed is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// SQLite tells nobody that another process, the command line say, wrote to its file; looking costs little.
+const SQLITE_INTERVAL: Duration = Duration::from_secs(1);
+/// Forgetting looks at every entry: not at each of the many reads that a storm of logouts causes.
+const FORGET_INTERVAL: Duration = Duration::from_secs(5);
+/// The time of day going back by less than this is the usual work of a time daemon.
+const STEP_BACK: Duration = Duration::from_secs(1);
+
+/// What a [`RevocationSync`] works with.
+pub struct SyncParts {
+    /// Where to read.
+    pub store: Store,
+    /// What to keep up to date.
+    pub index: Arc<RevocationIndex>,
+    /// The signing keys, which change in the same way.
+    pub keyring: Arc<Keyring>,
+    /// What opens signing keys.
+    pub derived_keys: Arc<DerivedKeys>,
+    /// The time.
+    pub clock: Clock,
+    /// How often to look when nothing is heard.
+    pub poll_interval: Duration,
+}
+
+/// Reads from the database what other replicas have changed.
 pub struct RevocationSync {
-    store: Store,
-    index: Arc<RevocationIndex>,
-    clock: Clock,
-    poll_interval: Duration,
+    parts: SyncParts,
+    progress: Mutex<Progress>,
+    /// So that an outage is told when it begins and when it ends, and not at every attempt.
+    keys_fail: AtomicBool,
+    revocations_fail: AtomicBool,
+}
+
+#[derive(Default)]
+struct Progress {
+    checkpoints: Checkpoints,
+    /// Time of day and monotonic clock at the last read.
+    clocks: Option<(Timestamp, Duration)>,
 }
 
 impl RevocationSync {
     /// A reader that has not read anything yet.
-    pub fn new(
-        store: Store,
-        index: Arc<RevocationIndex>,
-        clock: Clock,
-        poll_interval: Duration,
-    ) -> Self {
+    pub fn new(parts: SyncParts) -> Self {
         Self {
-            store,
-            index,
-            clock,
-            poll_interval,
+            parts,
+            progress: Mutex::default(),
+            keys_fail: AtomicBool::new(false),
+            revocations_fail: AtomicBool::new(false),
         }
     }
 
     /// Reads what is new, or, the first time, everything that is live.
     ///
     /// # Errors
-    /// The database fails; the index stays as it was and says so by its `as_of`.
+    /// The database fails; the index keeps what it has and says by its `as_of` how old that is.
     pub async fn catch_up(&self) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let known = self.index.as_of();
-        let since = if known == Timestamp::default() {
-            known
-        } else {
-            known - OVERLAP
-        };
-        let revocations = self.store.revocations_since(since, now).await?;
-        self.index.catch_up(&revocations, now);
+        let mut progress = self.progress.lock().await;
+        self.notice_a_clock_set_back(&mut progress);
+        let is_complete = progress.checkpoints.floor().is_none();
+        let found_any = self.read_on(&mut progress.checkpoints).await?;
+        if !found_any && !is_complete {
+            // The newest row is never deleted, so it is there, unless the table is not what it was.
+            tracing::warn!(
+                "revocations are gone from the table: was a backup restored? Reading anew"
+            );
+            progress.checkpoints = Checkpoints::default();
+            self.read_on(&mut progress.checkpoints).await?;
+        }
         Ok(())
+    }
+
+    /// What was forgotten as expired while the clock stood ahead may be live again.
+    fn notice_a_clock_set_back(&self, progress: &mut Progress) {
+        let clock = &self.parts.clock;
+        let (now, monotonic) = (clock.now(), clock.monotonic());
+        if let Some((then, monotonic_then)) = progress.clocks {
+            let expected = then + monotonic.saturating_sub(monotonic_then);
+            if now + STEP_BACK < expected {
+                tracing::warn!("the clock was set back: reading all revocations anew");
+                progress.checkpoints = Checkpoints::default();
+            }
+        }
+        progress.clocks = Some((now, monotonic));
+    }
+
+    /// Reads from the floor to the end, page by page. Whether there was any row.
+    async fn read_on(&self, checkpoints: &mut Checkpoints) -> Result<bool, StoreError> {
+        let SyncParts {
+            store,
+            index,
+            clock,
+            ..
+        } = &self.parts;
+        let began = clock.monotonic();
+        let now = clock.now();
+        let floor = checkpoints.floor();
+        // Expired rows are left out when all are read. Later they count, as the newest may be one.
+        let live_after = floor.map_or(now, |_| Timestamp::from_micros(i64::MIN));
+        let mut greatest = None;
+        let mut next = Some(RevocationCursor::at(floor.unwrap_or(i64::MIN)));
+        while let Some(cursor) = next {
+            let page = store.revocations_from(&cursor, live_after).await?;
+            let known = checkpoints.greatest();
+            for position in &page.unreadable {
+                if known.is_none_or(|known| *position > known) {
+                    tracing::error!(position, "a revocation cannot be read, and is left out");
+                }
+            }
+            let mut live = page.revocations;
+            live.retain(|positioned| positioned.revocation.expires_at > now);
+            index.learn(&live);
+            greatest = page.greatest.or(greatest);
+            next = page.next;
+        }
+        checkpoints.record(began, clock.monotonic(), greatest);
+        index.caught_up(began, checkpoints.floor().unwrap_or(i64::MIN));
+        Ok(greatest.is_some())
     }
 
     /// Reads on until told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(self.poll_interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            if let Err(error) = self.catch_up().await {
-                tracing::warn!(%error, "revocations could not be read; serving what is known");
-            }
-            self.index.forget_expired(self.clock.now());
+        let wake = Arc::new(Notify::new());
+        let ear = listener::listen(self.parts.store.clone(), Arc::clone(&wake));
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = ear => {}
+            () = self.read_for_ever(&wake) => {}
         }
+    }
+
+    async fn read_for_ever(&self, wake: &Notify) {
+        let clock = &self.parts.clock;
+        let mut forgot_at = clock.monotonic();
+        loop {
+            let is_well = self.look().await;
+            if clock.monotonic().saturating_sub(forgot_at) >= FORGET_INTERVAL {
+                forgot_at = clock.monotonic();
+                self.parts.index.forget_expired(clock.now());
+            }
+            time::sleep(SHORTEST_INTERVAL).await;
+            let rest = self.interval(is_well).saturating_sub(SHORTEST_INTERVAL);
+            // Woken early or not: either way it is time.
+            let _ = time::timeout(rest, wake.notified()).await;
+        }
+    }
+
+    fn interval(&self, is_well: bool) -> Duration {
+        let mut interval = self.parts.poll_interval;
+        if !is_well {
+            interval = interval.min(RETRY_INTERVAL);
+        }
+        if self.parts.store.is_local() {
+            interval = interval.min(SQLITE_INTERVAL);
+        }
+        interval
+    }
+
+    /// Looks once at keys and revocations, and says whether both could be read. One failing does not
+    /// keep the other from being read.
+    async fn look(&self) -> bool {
+        let parts = &self.parts;
+        let keys = parts
+            .keyring
+            .keep_up(&parts.store, &parts.derived_keys, parts.clock.now())
+            .await;
+        if let Ok(true) = keys {
+            parts.index.announce_keys_changed();
+        }
+        let revocations = self.catch_up().await;
+        report(&self.keys_fail, "signing keys", keys.as_ref().err());
+        report(
+            &self.revocations_fail,
+            "revocations",
+            revocations.as_ref().err(),
+        );
+        keys.is_ok() && revocations.is_ok()
+    }
+}
+
+/// Logs the first failure in a row, and the end of it.
+fn report<E: std::fmt::Display>(fails: &AtomicBool, what: &str, error: Option<&E>) {
+    let failed_before = fails.swap(error.is_some(), Ordering::Relaxed);
+    match error {
+        Some(error) if !failed_before => {
+            tracing::warn!(%error, what, "could not be read; serving what is known");
+        }
+        None if failed_before => tracing::info!(what, "can be read again"),
+        _ => {}
     }
 }

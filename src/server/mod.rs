@@ -3,7 +3,7 @@
 mod background;
 mod error;
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,20 +12,23 @@ use tonic::transport::{Server as TonicServer, server::TcpIncoming};
 pub use error::StartError;
 
 use crate::{
-    auth::{Auth, AuthParts, AuthSettings},
+    auth::{Auth, AuthParts, AuthSettings, CLOCK_SKEW},
     clock::Clock,
     config::{Config, Rate, StalePolicy},
     grpc::{
-        AuthApi, DESCRIPTORS, FastLane,
+        AdminApi, AuthApi, DESCRIPTORS, FastLane, VerifierApi,
         health::HealthState,
         layers::{self, Quota, RateLimitLayer},
         pb::auth_service_server::AuthServiceServer,
     },
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
-    revocation::{RevocationIndex, RevocationSync},
+    revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::Store,
-    tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
+    tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
 };
+
+/// How often the other side of each connection is asked whether it is still there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A server that has everything it needs and holds its port, but does not answer yet.
 pub struct Server {
@@ -36,6 +39,7 @@ pub struct Server {
     store: Store,
     auth: Auth,
     revocations: RevocationSync,
+    feed_hub: FeedHub,
 }
 
 impl Server {
@@ -48,15 +52,20 @@ impl Server {
         store.migrate().await?;
 
         let derived_keys = Arc::new(DerivedKeys::derive(config.master_keys.load()?.as_slice()));
-        let keyring = Arc::new(Keyring::load(&store, &derived_keys, clock.now()).await?);
+        let policy = signing_policy(&config);
+        let keyring = Keyring::load(&store, &derived_keys, policy, clock.now()).await?;
+        let keyring = Arc::new(keyring);
         let index = Arc::new(RevocationIndex::default());
-        let revocations = RevocationSync::new(
-            store.clone(),
-            Arc::clone(&index),
-            clock.clone(),
-            config.revocation.poll_interval,
-        );
+        let revocations = RevocationSync::new(SyncParts {
+            store: store.clone(),
+            index: Arc::clone(&index),
+            keyring: Arc::clone(&keyring),
+            derived_keys: Arc::clone(&derived_keys),
+            clock: clock.clone(),
+            poll_interval: config.revocation.poll_interval,
+        });
         revocations.catch_up().await?;
+        let (feed, feed_hub) = Feed::new(Arc::clone(&index), Arc::clone(&keyring), clock.clone());
 
         let auth = Auth::new(AuthParts {
             store: store.clone(),
@@ -66,6 +75,7 @@ impl Server {
             profile: access_profile(&config),
             verified: VerifiedTokens::new(),
             revocations: index,
+            feed,
             clock: clock.clone(),
             settings: auth_settings(&config),
         });
@@ -85,12 +95,18 @@ impl Server {
             store,
             auth,
             revocations,
+            feed_hub,
         })
     }
 
     /// The address that was really bound.
     pub const fn grpc_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The use cases behind the port.
+    pub const fn auth(&self) -> &Auth {
+        &self.auth
     }
 
     /// Serves until `stop` completes; then says NOT_SERVING, lets running calls finish within the
@@ -106,6 +122,7 @@ impl Server {
             store,
             auth,
             revocations,
+            feed_hub,
             ..
         } = self;
         let rate_limits =
@@ -113,6 +130,8 @@ impl Server {
         let (health, health_service) = HealthState::new();
         health.publish(true, store.is_available());
         let router = TonicServer::builder()
+            // Streams are open for days: a peer whose network is gone must not hold one for ever.
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .layer(layers::stack(layers::Settings {
                 clock: clock.clone(),
                 trusted_proxies: config.limits.trusted_proxies.clone(),
@@ -120,7 +139,9 @@ impl Server {
             }))
             .layer(FastLane::new(auth.clone()))
             .add_service(health_service)
-            .add_service(AuthServiceServer::new(AuthApi::new(auth)));
+            .add_service(AuthServiceServer::new(AuthApi::new(auth.clone())))
+            .add_service(VerifierApi::service(auth.clone()))
+            .add_service(AdminApi::service(auth));
         let router = if config.reflection {
             router
                 .add_service(reflection().build_v1()?)
@@ -140,6 +161,7 @@ impl Server {
         let watchdog = tasks.spawn(watchdog);
         tasks.spawn(background::purge(store, clock, stopping.clone()));
         tasks.spawn(revocations.run(stopping.clone()));
+        tasks.spawn(feed_hub.run(stopping.clone()));
         let sweeper_stop = stopping.clone().cancelled_owned();
         tasks.spawn(async move { rate_limits.sweep_until(sweeper_stop).await });
 
@@ -201,7 +223,8 @@ fn peppers(keys: &DerivedKeys) -> Vec<Pepper> {
         .collect()
 }
 
-fn access_profile(config: &Config) -> AccessProfile {
+/// What all access tokens of a server with this configuration have in common.
+pub fn access_profile(config: &Config) -> AccessProfile {
     let tokens = &config.tokens;
     AccessProfile {
         issuer: tokens.issuer.clone(),
@@ -209,6 +232,17 @@ fn access_profile(config: &Config) -> AccessProfile {
         client_id: tokens.client_id.clone(),
         ttl: tokens.access_ttl,
         leeway: tokens.leeway,
+    }
+}
+
+/// The rules by which signing keys live.
+pub fn signing_policy(config: &Config) -> SigningPolicy {
+    SigningPolicy {
+        algorithm: config.signing.algorithm,
+        rotation: config.signing.rotation,
+        jwks_max_age: config.signing.jwks_max_age,
+        poll_interval: config.revocation.poll_interval,
+        token_life: access_profile(config).longest_life() + CLOCK_SKEW,
     }
 }
 

@@ -17,6 +17,18 @@ pub enum AuditKind {
     LoggedOut,
     /// A session was revoked because an old refresh token came back.
     RefreshTokenReused,
+    /// A successor of the active signing key was asked for.
+    SigningKeyRotated,
+    /// Every signing key was revoked and replaced.
+    SigningKeysRevoked,
+    /// A user was barred.
+    UserDisabled,
+    /// A user was let in again.
+    UserEnabled,
+    /// All sessions of a user were ended.
+    UserSessionsRevoked,
+    /// A user was given other roles.
+    UserRolesChanged,
 }
 
 impl AuditKind {
@@ -25,6 +37,12 @@ impl AuditKind {
             Self::UserRegistered => "user_registered",
             Self::LoggedOut => "logged_out",
             Self::RefreshTokenReused => "refresh_token_reused",
+            Self::SigningKeyRotated => "signing_key_rotated",
+            Self::SigningKeysRevoked => "signing_keys_revoked",
+            Self::UserDisabled => "user_disabled",
+            Self::UserEnabled => "user_enabled",
+            Self::UserSessionsRevoked => "user_sessions_revoked",
+            Self::UserRolesChanged => "user_roles_changed",
         }
     }
 }
@@ -34,6 +52,8 @@ impl AuditKind {
 pub struct AuditEvent {
     /// What happened.
     pub kind: AuditKind,
+    /// Which user did it to another, or to all; `None` when users did it to themselves or an operator did.
+    pub actor_id: Option<UserId>,
     /// To whom.
     pub user_id: Option<UserId>,
     /// To which session.
@@ -51,6 +71,7 @@ pub struct AuditEvent {
 pub(super) struct AuditEventRow {
     id: String,
     kind: &'static str,
+    actor_id: Option<String>,
     pub(super) user_id: Option<String>,
     pub(super) session_id: Option<String>,
     client_ip: String,
@@ -63,6 +84,7 @@ impl AuditEvent {
         AuditEventRow {
             id: uuid_v7(self.at).to_string(),
             kind: self.kind.as_str(),
+            actor_id: self.actor_id.map(|id| id.to_string()),
             user_id: self.user_id.map(|id| id.to_string()),
             session_id: self.session_id.map(|id| id.to_string()),
             client_ip: self.client_ip.clone(),

@@ -34,7 +34,12 @@ impl From<DieselError> for StoreError {
         match error {
             DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Self::Conflict,
             DieselError::DatabaseError(
-                DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
+                DatabaseErrorKind::UnableToSendCommand
+                | DatabaseErrorKind::ClosedConnection
+                // A clash that the database resolved at our cost.
+                | DatabaseErrorKind::SerializationFailure
+                // The primary has become a standby.
+                | DatabaseErrorKind::ReadOnlyTransaction,
                 info,
             ) => Self::Unavailable(info.message().to_owned()),
             DieselError::DatabaseError(_, info) if is_passing(info.message()) => {
@@ -43,6 +48,8 @@ impl From<DieselError> for StoreError {
             DieselError::BrokenTransactionManager => {
                 Self::Unavailable("transaction was cut off".to_owned())
             }
+            // The connection went away before the commit, so that the rollback failed as well.
+            DieselError::RollbackErrorOnCommit { commit_error, .. } => (*commit_error).into(),
             other => Self::Query(other.to_string()),
         }
     }
@@ -57,14 +64,19 @@ impl From<PoolError> for StoreError {
     }
 }
 
-/// Whether the database's own words say that the trouble will pass. Diesel keeps no SQLSTATE for these.
+/// Whether the database's own words say that the trouble will pass. Diesel keeps no SQLSTATE for these, and
+/// a server that speaks another language is recognised by its silence (`postgres::judge`).
 fn is_passing(message: &str) -> bool {
-    const PASSING: [&str; 6] = [
-        // PostgreSQL: 57P01, 57014, 57P03, 53300
+    const PASSING: [&str; 9] = [
+        // PostgreSQL: 57P01, 57P02, 25P03; 57014; 57P03; 53300, in two wordings; 40P01
         "terminating connection",
         "canceling statement",
         "the database system is",
         "too many clients",
+        "remaining connection slots are reserved",
+        "deadlock detected",
+        // The same from a pooler in between.
+        "server closed the connection",
         // SQLite: SQLITE_BUSY and SQLITE_LOCKED
         "database is locked",
         "database table is locked",
@@ -90,7 +102,15 @@ mod tests {
         ));
         for message in [
             "terminating connection due to administrator command",
+            "terminating connection because of crash of another server process",
+            "terminating connection due to idle-in-transaction timeout",
             "canceling statement due to statement timeout",
+            "the database system is starting up",
+            "the database system is shutting down",
+            "the database system is in recovery mode",
+            "sorry, too many clients already",
+            "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+            "deadlock detected",
             "database is locked",
         ] {
             assert!(
@@ -99,5 +119,21 @@ mod tests {
             );
         }
         assert!(matches!(of(Unknown, "syntax error"), StoreError::Query(_)));
+    }
+
+    #[test]
+    fn a_commit_whose_connection_died_is_passing_trouble() {
+        let gone = || {
+            let message = "connection closed".to_owned();
+            DieselError::DatabaseError(DatabaseErrorKind::UnableToSendCommand, Box::new(message))
+        };
+        let error = DieselError::RollbackErrorOnCommit {
+            rollback_error: Box::new(DieselError::BrokenTransactionManager),
+            commit_error: Box::new(gone()),
+        };
+        assert!(matches!(error.into(), StoreError::Unavailable(_)));
+        for error in [gone(), DieselError::BrokenTransactionManager] {
+            assert!(matches!(error.into(), StoreError::Unavailable(_)));
+        }
     }
 }

@@ -7,10 +7,13 @@
 //! 3. Give it a file here with an `impl Store`: a private `*Row` type, and functions that take and
 //!    return types of `domain/`, each body written once inside `read!` or `write!`.
 
+mod administration;
 mod audit;
+mod changes;
 mod circuit;
 mod error;
 mod login_failures;
+mod master_keys;
 mod migrate;
 mod pool;
 mod postgres;
@@ -26,9 +29,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 use diesel::sql_types::Integer;
 use diesel_async::RunQueryDsl;
 
+pub use administration::EndedSessions;
 pub use audit::{AuditEvent, AuditKind};
+pub use changes::ChangeListener;
 pub use error::StoreError;
 pub use login_failures::AttemptState;
+pub use revocations::{RevocationCursor, RevocationPage};
 pub use sessions::{Login, RefreshSubject, Rotated};
 pub use signing_keys::StoredSigningKey;
 
@@ -61,8 +67,10 @@ macro_rules! on_connection {
             .bounded(async {
                 match &$store.pool {
                     $crate::store::pool::Pool::Postgres(pool) => {
-                        let $conn = &mut *pool.get().await?;
-                        $body
+                        let mut pooled = pool.get().await?;
+                        let $conn = &mut *pooled;
+                        let result = $crate::store::same(async { $body }).await;
+                        $crate::store::postgres::judge(result, &mut pooled).await
                     }
                     $crate::store::pool::Pool::Sqlite { $sqlite_pool, .. } => {
                         let $conn = &mut *$sqlite_pool.get().await?;
@@ -75,6 +83,11 @@ macro_rules! on_connection {
 }
 
 use {on_connection, read, write};
+
+/// Tells the compiler what an operation comes to, which it cannot see in a block.
+async fn same<T>(operation: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    operation.await
+}
 
 /// The repository: every query of the service. Cheap to clone.
 #[derive(Clone)]
@@ -103,6 +116,11 @@ impl Store {
     /// The database is out of reach, read-only, locked, or was migrated by a newer version.
     pub async fn migrate(&self) -> Result<usize, StoreError> {
         migrate::run(&self.url).await
+    }
+
+    /// Whether this is a file of this machine and not a server that replicas share.
+    pub const fn is_local(&self) -> bool {
+        matches!(self.url, DatabaseUrl::Sqlite(_))
     }
 
     /// Whether the last operations found the database answering.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -18,6 +18,10 @@ use crate::secret::Secret;
 
 /// No statement of ours is slow: what takes longer is stuck, and its caller is owed an answer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// A transaction whose program went away lets go of its locks after this long, and can no longer commit a
+/// revocation that readers have stopped waiting for (see `revocation::checkpoints`).
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Knows how to open one connection.
 #[derive(Clone)]
@@ -42,8 +46,9 @@ impl Connector {
         // Set as a start-up option: it costs no round trip of its own.
         let options = config.get_options().unwrap_or_default();
         let options = format!(
-            "{options} -c statement_timeout={}",
-            STATEMENT_TIMEOUT.as_millis()
+            "{options} -c statement_timeout={} -c idle_in_transaction_session_timeout={}",
+            STATEMENT_TIMEOUT.as_millis(),
+            IDLE_IN_TRANSACTION_TIMEOUT.as_millis()
         );
         config.options(options.trim());
         let tls = match config.get_ssl_mode() {
@@ -51,6 +56,12 @@ impl Connector {
             _ => Some(MakeRustlsConnect::new(tls_config(verify)?)),
         };
         Ok(Self { config, tls })
+    }
+
+    /// The same under another name in the server's list of connections.
+    pub(super) fn named(mut self, application: &str) -> Self {
+        self.config.application_name(application);
+        self
     }
 
     /// Opens a connection.
@@ -71,6 +82,21 @@ impl Connector {
                 AsyncPgConnection::try_from_client_and_connection(client, connection).await
             }
         }
+    }
+}
+
+/// Takes a failure on a connection that no longer answers for what it is: a database that went away. Its
+/// farewell may be in any language, so the words alone do not tell.
+pub(super) async fn judge<T>(
+    result: Result<T, StoreError>,
+    connection: &mut AsyncPgConnection,
+) -> Result<T, StoreError> {
+    match result {
+        Err(StoreError::Query(message)) => match connection.batch_execute("SELECT 1").await {
+            Ok(()) => Err(StoreError::Query(message)),
+            Err(_) => Err(StoreError::Unavailable(message)),
+        },
+        result => result,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use diesel::prelude::*;
+use diesel::{dsl::max, prelude::*};
 use diesel_async::RunQueryDsl;
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, read,
     schema::{login_failures, revocations, sessions},
     write,
 };
@@ -20,7 +20,17 @@ const LOGIN_FAILURES: Duration = Duration::from_secs(24 * 3600);
 impl Store {
     /// Deletes what has outlived its use and says how many rows that were.
     pub async fn purge(&self, now: Timestamp) -> Result<usize, StoreError> {
-        let dead_revocations = revocations::table.filter(revocations::expires_at.le(now.micros()));
+        // The newest revocation stays: the position of the next one must lie beyond it, and a reader that
+        // no longer finds it knows that the table was put back to an earlier state.
+        let newest: Option<i64> = read!(self, |conn| {
+            Ok(revocations::table
+                .select(max(revocations::position))
+                .first(conn)
+                .await?)
+        })?;
+        let dead_revocations = revocations::table
+            .filter(revocations::expires_at.le(now.micros()))
+            .filter(revocations::position.lt(newest.unwrap_or(i64::MIN)));
         let dead_sessions = sessions::table
             .filter(sessions::absolute_expires_at.le((now - ENDED_SESSIONS).micros()));
         let stale_failures = login_failures::table

@@ -6,11 +6,14 @@ use diesel_async::RunQueryDsl;
 use super::{Store, StoreError, read, schema::revocations, users::parse_user_id};
 use crate::{
     clock::Timestamp,
-    domain::{Revocation, RevokedSubject, uuid_v7},
+    domain::{PositionedRevocation, Revocation, RevokedSubject, uuid_v7},
 };
 
 const SESSION: &str = "session";
 const USER: &str = "user";
+
+/// Rows read by one statement, which has to end in time however many there are.
+const PAGE: i64 = 5_000;
 
 #[derive(Insertable)]
 #[diesel(table_name = revocations)]
@@ -19,16 +22,20 @@ pub(super) struct NewRevocationRow {
     kind: &'static str,
     subject: String,
     not_before: i64,
-    pub(super) created_at: i64,
+    created_at: i64,
     expires_at: i64,
+    position: i64,
 }
 
-impl From<&Revocation> for NewRevocationRow {
-    fn from(revocation: &Revocation) -> Self {
+impl NewRevocationRow {
+    /// `newest` is the greatest position that the writing transaction sees. The new one lies beyond it
+    /// whatever this machine's clock says: a hybrid logical clock.
+    pub(super) fn new(revocation: &Revocation, newest: Option<i64>) -> Self {
         let (kind, subject) = match revocation.subject {
             RevokedSubject::Session(id) => (SESSION, id.to_string()),
             RevokedSubject::User(id) => (USER, id.to_string()),
         };
+        let beyond = newest.map_or(0, |newest| newest.saturating_add(1));
         Self {
             id: uuid_v7(revocation.created_at).to_string(),
             kind,
@@ -36,57 +43,147 @@ impl From<&Revocation> for NewRevocationRow {
             not_before: revocation.not_before.micros(),
             created_at: revocation.created_at.micros(),
             expires_at: revocation.expires_at.micros(),
+            position: revocation.created_at.micros().max(beyond),
         }
     }
+
+    pub(super) const fn position(&self) -> i64 {
+        self.position
+    }
 }
+
+/// Writes a revocation and tells the replicas: the last thing that a transaction does, so that the time
+/// between taking a position and committing it stays short. A macro, because diesel's queries cannot be
+/// written once for both kinds of connection in a function.
+macro_rules! append_revocation {
+    ($conn:expr, $revocation:expr) => {{
+        let revocation: $crate::domain::Revocation = $revocation;
+        let newest: Option<i64> = revocations::table
+            .select(diesel::dsl::max(revocations::position))
+            .first($conn)
+            .await?;
+        let row = $crate::store::revocations::NewRevocationRow::new(&revocation, newest);
+        diesel::insert_into(revocations::table)
+            .values(&row)
+            .execute($conn)
+            .await?;
+        $crate::store::changes::Announce::announce_change($conn).await?;
+        $crate::domain::PositionedRevocation {
+            position: row.position(),
+            revocation,
+        }
+    }};
+}
+
+pub(super) use append_revocation;
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = revocations)]
 struct RevocationRow {
+    id: String,
     kind: String,
     subject: String,
     not_before: i64,
     created_at: i64,
     expires_at: i64,
+    position: i64,
 }
 
-impl TryFrom<RevocationRow> for Revocation {
-    type Error = StoreError;
-
-    fn try_from(row: RevocationRow) -> Result<Self, StoreError> {
-        let subject = match row.kind.as_str() {
-            SESSION => row.subject.parse().ok().map(RevokedSubject::Session),
-            USER => parse_user_id(&row.subject).ok().map(RevokedSubject::User),
-            _ => None,
+impl RevocationRow {
+    /// `None` when this version cannot read the row.
+    fn read(&self) -> Option<PositionedRevocation> {
+        let subject = match self.kind.as_str() {
+            SESSION => RevokedSubject::Session(self.subject.parse().ok()?),
+            USER => RevokedSubject::User(parse_user_id(&self.subject).ok()?),
+            _ => return None,
         };
-        Ok(Self {
-            subject: subject
-                .ok_or_else(|| StoreError::Corrupt(format!("revocation of kind {:?}", row.kind)))?,
-            not_before: Timestamp::from_micros(row.not_before),
-            created_at: Timestamp::from_micros(row.created_at),
-            expires_at: Timestamp::from_micros(row.expires_at),
+        Some(PositionedRevocation {
+            position: self.position,
+            revocation: Revocation {
+                subject,
+                not_before: Timestamp::from_micros(self.not_before),
+                created_at: Timestamp::from_micros(self.created_at),
+                expires_at: Timestamp::from_micros(self.expires_at),
+            },
         })
     }
 }
 
+/// Where a page of revocations begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationCursor {
+    position: i64,
+    /// Rows of the same position are told apart by their id.
+    after_id: String,
+}
+
+impl RevocationCursor {
+    /// Before all rows with that position.
+    pub const fn at(position: i64) -> Self {
+        Self {
+            position,
+            after_id: String::new(),
+        }
+    }
+}
+
+/// Some revocations in the order of their positions.
+#[derive(Debug)]
+pub struct RevocationPage {
+    /// Those that could be read.
+    pub revocations: Vec<PositionedRevocation>,
+    /// Positions of rows that this version cannot read: written by a newer one, or damaged.
+    pub unreadable: Vec<i64>,
+    /// The greatest position on the page.
+    pub greatest: Option<i64>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<RevocationCursor>,
+}
+
+impl From<Vec<RevocationRow>> for RevocationPage {
+    fn from(rows: Vec<RevocationRow>) -> Self {
+        let is_full = i64::try_from(rows.len()).is_ok_and(|length| length >= PAGE);
+        let mut page = Self {
+            revocations: Vec::with_capacity(rows.len()),
+            unreadable: Vec::new(),
+            greatest: rows.last().map(|row| row.position),
+            next: rows.last().filter(|_| is_full).map(|row| RevocationCursor {
+                position: row.position,
+                after_id: row.id.clone(),
+            }),
+        };
+        for row in &rows {
+            match row.read() {
+                Some(revocation) => page.revocations.push(revocation),
+                None => page.unreadable.push(row.position),
+            }
+        }
+        page
+    }
+}
+
 impl Store {
-    /// The revocations that were written after `since` and still matter at `now`.
-    ///
-    /// Commits become visible out of the order of their `created_at`, and replicas' clocks differ: a
-    /// caller that reads on passes a `since` that lies well before the last one it saw.
-    pub async fn revocations_since(
+    /// A page of the revocations from `cursor` on that expire after `live_after`.
+    pub async fn revocations_from(
         &self,
-        since: Timestamp,
-        now: Timestamp,
-    ) -> Result<Vec<Revocation>, StoreError> {
+        cursor: &RevocationCursor,
+        live_after: Timestamp,
+    ) -> Result<RevocationPage, StoreError> {
+        let position = cursor.position;
+        let beyond = revocations::position
+            .gt(position)
+            .or(revocations::id.gt(&cursor.after_id));
         let rows: Vec<RevocationRow> = read!(self, |conn| {
             Ok(revocations::table
-                .filter(revocations::created_at.gt(since.micros()))
-                .filter(revocations::expires_at.gt(now.micros()))
+                .filter(revocations::position.ge(position))
+                .filter(beyond)
+                .filter(revocations::expires_at.gt(live_after.micros()))
+                .order((revocations::position, revocations::id))
+                .limit(PAGE)
                 .select(RevocationRow::as_select())
                 .load(conn)
                 .await?)
         })?;
-        rows.into_iter().map(Revocation::try_from).collect()
+        Ok(rows.into())
     }
 }

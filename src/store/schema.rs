@@ -40,6 +40,7 @@ diesel::table! {
         not_before -> BigInt,
         created_at -> BigInt,
         expires_at -> BigInt,
+        position -> BigInt,
     }
 }
 
@@ -57,6 +58,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    master_keys (version) {
+        version -> Integer,
+        fingerprint -> Text,
+    }
+}
+
+diesel::table! {
     login_failures (account) {
         account -> Text,
         failures -> Integer,
@@ -69,6 +77,7 @@ diesel::table! {
     audit_events (id) {
         id -> Text,
         kind -> Text,
+        actor_id -> Nullable<Text>,
         user_id -> Nullable<Text>,
         session_id -> Nullable<Text>,
         client_ip -> Text,

@@ -1,18 +1,23 @@
 //! Sessions: opened by a login, rotated by one conditional UPDATE, revoked for good.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError, read,
-    revocations::NewRevocationRow,
+    revocations::append_revocation,
     schema::{audit_events, login_failures, revocations, sessions, users},
     users::parse_user_id,
     write,
 };
 use crate::{
     clock::Timestamp,
-    domain::{DeviceLabel, Revocation, Roles, Session, SessionId, UserId},
+    domain::{
+        DeviceLabel, PositionedRevocation, Revocation, RevokedSubject, Roles, Session, SessionId,
+        UserId,
+    },
 };
 
 #[derive(Insertable, Queryable, Selectable)]
@@ -220,15 +225,18 @@ impl Store {
             .transpose()
     }
 
-    /// Revokes a session for good, tells the other replicas, and records why. Returns whether it was
-    /// this call that revoked it.
+    /// Revokes a session for good, tells the other replicas, and records why. `None` when it was revoked
+    /// before, or there is none.
+    ///
+    /// `remember` is how long its last access token may live. That token is as old as the last rotation,
+    /// by the clock of the replica that did it: whoever revokes may have a clock that was set back.
     pub async fn revoke_session(
         &self,
         id: SessionId,
-        revocation: &Revocation,
+        now: Timestamp,
+        remember: Duration,
         event: &AuditEvent,
-    ) -> Result<bool, StoreError> {
-        let revocation = NewRevocationRow::from(revocation);
+    ) -> Result<Option<PositionedRevocation>, StoreError> {
         let mut event = event.to_row();
         event.session_id = Some(id.to_string());
         write!(self, |conn| {
@@ -236,25 +244,27 @@ impl Store {
                 let live = sessions::table
                     .filter(sessions::id.eq(id.to_string()))
                     .filter(sessions::revoked_at.is_null());
-                let user_id: Option<String> = diesel::update(live)
-                    .set(sessions::revoked_at.eq(revocation.created_at))
-                    .returning(sessions::user_id)
+                let ended: Option<(String, i64)> = diesel::update(live)
+                    .set(sessions::revoked_at.eq(now.micros()))
+                    .returning((sessions::user_id, sessions::rotated_at))
                     .get_result(conn)
                     .await
                     .optional()?;
-                if user_id.is_none() {
-                    return Ok(false);
-                }
-                event.user_id = user_id;
-                diesel::insert_into(revocations::table)
-                    .values(&revocation)
-                    .execute(conn)
-                    .await?;
+                let Some((user_id, rotated_at)) = ended else {
+                    return Ok(None);
+                };
+                event.user_id = Some(user_id);
                 diesel::insert_into(audit_events::table)
                     .values(&event)
                     .execute(conn)
                     .await?;
-                Ok(true)
+                let revocation = Revocation {
+                    subject: RevokedSubject::Session(id),
+                    not_before: now,
+                    created_at: now,
+                    expires_at: now.max(Timestamp::from_micros(rotated_at)) + remember,
+                };
+                Ok(Some(append_revocation!(conn, revocation)))
             })
             .await
         })

@@ -1,9 +1,15 @@
 //! Signing keys, sealed: the database alone cannot sign anything.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection, RunQueryDsl};
 
-use super::{Store, StoreError, read, schema::signing_keys, write};
+use super::{
+    AuditEvent, Store, StoreError,
+    changes::Announce as _,
+    read,
+    schema::{audit_events, signing_keys},
+    write,
+};
 use crate::clock::Timestamp;
 
 /// A signing key as it lies in the database.
@@ -15,7 +21,7 @@ pub struct StoredSigningKey {
     pub ordinal: i32,
     /// JOSE name of the algorithm it signs with.
     pub algorithm: String,
-    /// PKCS #8 under AES-256-GCM.
+    /// PKCS #8 under AES-256-GCM; empty once the key is revoked.
     pub sealed_private_key: Vec<u8>,
     /// The version of the master key that sealed it.
     pub sealed_by: u8,
@@ -38,6 +44,21 @@ struct SigningKeyRow {
     created_at: i64,
     activates_at: i64,
     revoked_at: Option<i64>,
+}
+
+impl From<&StoredSigningKey> for SigningKeyRow {
+    fn from(key: &StoredSigningKey) -> Self {
+        Self {
+            kid: key.kid.clone(),
+            ordinal: key.ordinal,
+            algorithm: key.algorithm.clone(),
+            sealed_private_key: key.sealed_private_key.clone(),
+            sealed_by: i32::from(key.sealed_by),
+            created_at: key.created_at.micros(),
+            activates_at: key.activates_at.micros(),
+            revoked_at: key.revoked_at.map(Timestamp::micros),
+        }
+    }
 }
 
 impl TryFrom<SigningKeyRow> for StoredSigningKey {
@@ -71,25 +92,104 @@ impl Store {
         rows.into_iter().map(StoredSigningKey::try_from).collect()
     }
 
-    /// Adds a key, unless another replica was first to take its ordinal. Returns whether it was added.
-    pub async fn insert_signing_key(&self, key: &StoredSigningKey) -> Result<bool, StoreError> {
-        let row = SigningKeyRow {
-            kid: key.kid.clone(),
-            ordinal: key.ordinal,
-            algorithm: key.algorithm.clone(),
-            sealed_private_key: key.sealed_private_key.clone(),
-            sealed_by: i32::from(key.sealed_by),
-            created_at: key.created_at.micros(),
-            activates_at: key.activates_at.micros(),
-            revoked_at: key.revoked_at.map(Timestamp::micros),
-        };
-        let inserted = write!(self, |conn| {
-            Ok(diesel::insert_into(signing_keys::table)
-                .values(&row)
-                .on_conflict_do_nothing()
+    /// Adds a key, unless another replica was first to take its ordinal, records `event` and tells the
+    /// other replicas. Returns whether it was added.
+    pub async fn insert_signing_key(
+        &self,
+        key: &StoredSigningKey,
+        event: Option<&AuditEvent>,
+    ) -> Result<bool, StoreError> {
+        self.add_signing_key(key, event, None).await
+    }
+
+    /// Adds a key and revokes all before it, wiping their private keys, in one transaction. Returns
+    /// `false`, and changes nothing, when another replica was first to take the ordinal.
+    ///
+    /// The insert comes first: while it waits for its commit nobody can take a later ordinal, so every
+    /// key there is has an earlier one.
+    pub async fn replace_signing_keys(
+        &self,
+        key: &StoredSigningKey,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        let revoked_at = Some(key.created_at.micros());
+        self.add_signing_key(key, Some(event), revoked_at).await
+    }
+
+    /// The one way by which keys come and are revoked.
+    async fn add_signing_key(
+        &self,
+        key: &StoredSigningKey,
+        event: Option<&AuditEvent>,
+        revoke_earlier_at: Option<i64>,
+    ) -> Result<bool, StoreError> {
+        let row = SigningKeyRow::from(key);
+        let event = event.map(AuditEvent::to_row);
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                let inserted = diesel::insert_into(signing_keys::table)
+                    .values(&row)
+                    .on_conflict_do_nothing()
+                    .execute(conn)
+                    .await?;
+                if inserted == 0 {
+                    return Ok(false);
+                }
+                if revoke_earlier_at.is_some() {
+                    let earlier = signing_keys::table
+                        .filter(signing_keys::ordinal.lt(row.ordinal))
+                        .filter(signing_keys::revoked_at.is_null());
+                    diesel::update(earlier)
+                        .set((
+                            signing_keys::revoked_at.eq(revoke_earlier_at),
+                            signing_keys::sealed_private_key.eq(Vec::new()),
+                        ))
+                        .execute(conn)
+                        .await?;
+                }
+                if let Some(event) = &event {
+                    diesel::insert_into(audit_events::table)
+                        .values(event)
+                        .execute(conn)
+                        .await?;
+                }
+                conn.announce_change().await?;
+                Ok(true)
+            })
+            .await
+        })
+    }
+
+    /// Replaces the sealed form of a live key that master key `from` sealed. Returns whether this call
+    /// did; another replica may have been first.
+    pub async fn reseal_signing_key(
+        &self,
+        kid: &str,
+        from: u8,
+        sealed_private_key: &[u8],
+        sealed_by: u8,
+    ) -> Result<bool, StoreError> {
+        let sealed_before = signing_keys::table
+            .filter(signing_keys::kid.eq(kid))
+            .filter(signing_keys::sealed_by.eq(i32::from(from)))
+            .filter(signing_keys::revoked_at.is_null());
+        let changed = write!(self, |conn| {
+            Ok(diesel::update(sealed_before)
+                .set((
+                    signing_keys::sealed_private_key.eq(sealed_private_key),
+                    signing_keys::sealed_by.eq(i32::from(sealed_by)),
+                ))
                 .execute(conn)
                 .await?)
         })?;
-        Ok(inserted > 0)
+        Ok(changed > 0)
+    }
+
+    /// Deletes keys with their private halves.
+    pub async fn delete_signing_keys(&self, kids: &[String]) -> Result<usize, StoreError> {
+        let outlived = signing_keys::table.filter(signing_keys::kid.eq_any(kids));
+        write!(self, |conn| {
+            Ok(diesel::delete(outlived).execute(conn).await?)
+        })
     }
 }

@@ -26,6 +26,11 @@ struct NewUserRow<'a> {
     updated_at: i64,
 }
 
+diesel::define_sql_function! {
+    /// The same in both databases.
+    fn replace(text: diesel::sql_types::Text, from: diesel::sql_types::Text, to: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
+
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]
 struct UserRow {
@@ -99,6 +104,19 @@ impl Store {
         })
     }
 
+    /// The user with that id.
+    pub async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        let found: Option<UserRow> = read!(self, |conn| {
+            Ok(users::table
+                .find(id.to_string())
+                .select(UserRow::as_select())
+                .first(conn)
+                .await
+                .optional()?)
+        })?;
+        found.map(User::try_from).transpose()
+    }
+
     /// The user with that e-mail address, and the stored password hash.
     pub async fn find_credentials(
         &self,
@@ -115,5 +133,18 @@ impl Store {
         found
             .map(|(row, hash)| Ok((User::try_from(row)?, hash)))
             .transpose()
+    }
+
+    /// How many users there are whose password hash contains `mark`, in just that case.
+    pub async fn count_password_hashes(&self, mark: &str) -> Result<i64, StoreError> {
+        // `LIKE` is blind to case on SQLite, and neither database knows the other's word for finding.
+        let without = replace(users::password_hash, mark, "");
+        read!(self, |conn| {
+            Ok(users::table
+                .filter(without.ne(users::password_hash))
+                .count()
+                .get_result(conn)
+                .await?)
+        })
     }
 }

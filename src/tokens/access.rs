@@ -18,6 +18,10 @@ use crate::{
 /// RFC 9068 section 2.1; keeps an ID token or any other JWT from passing as an access token.
 const TYPE: &str = "at+jwt";
 
+/// The longest life of an access token that production allows. What must outlive every token is kept
+/// at least so long: a token may have been issued before an operator shortened the life of new ones.
+const LONGEST_LIFE: Duration = Duration::from_secs(30 * 60);
+
 /// What all access tokens of this service have in common.
 #[derive(Clone, Debug)]
 pub struct AccessProfile {
@@ -81,6 +85,10 @@ pub enum AccessTokenError {
     /// It was good once.
     #[error("access token expired")]
     Expired,
+    /// It names a key that is not known here, and keys have not been read for so long that one may be
+    /// missing: unknown is not invalid.
+    #[error("signing keys have not been read for too long")]
+    KeyUnknown,
 }
 
 #[derive(Serialize)]
@@ -168,6 +176,16 @@ impl AccessProfile {
     /// In bytes. Ours have some 600; anything longer than this is refused before it costs anything.
     pub const MAX_TOKEN_LENGTH: usize = 8 * 1024;
 
+    /// The longest that a token issued until now may still be accepted.
+    pub fn longest_life(&self) -> Duration {
+        Self::longest_life_with(self.ttl, self.leeway)
+    }
+
+    /// The same, where there are no tokens to issue.
+    pub fn longest_life_with(ttl: Duration, leeway: Duration) -> Duration {
+        ttl.max(LONGEST_LIFE) + leeway
+    }
+
     /// Signs a new token for `subject`. `None` when signing fails, which a loaded key does not.
     pub fn issue(
         &self,
@@ -206,14 +224,26 @@ impl AccessProfile {
         })
     }
 
-    /// Checks everything about a token that can never change: its form, its signature, its issuer and
-    /// that it is meant for an audience of ours. Expiry comes separately, for it depends on the time.
+    /// Checks everything about a token but its expiry: its form, its signature by a key that is accepted
+    /// at `now`, its issuer and that it is meant for an audience of ours. All of it stays true until the
+    /// keyring's epoch changes.
     ///
     /// # Errors
     /// [`AccessTokenError::Invalid`], whatever the cause: the sender learns nothing from it.
-    pub fn verify(&self, keyring: &Keyring, token: &str) -> Result<AccessClaims, AccessTokenError> {
-        self.verified(keyring, token)
-            .ok_or(AccessTokenError::Invalid)
+    /// [`AccessTokenError::KeyUnknown`] while keys may be missing.
+    pub fn verify(
+        &self,
+        keyring: &Keyring,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<AccessClaims, AccessTokenError> {
+        self.verified(keyring, token, now).ok_or_else(|| {
+            if keyring.may_lack_keys() && names_unknown_key(keyring, token, now) {
+                AccessTokenError::KeyUnknown
+            } else {
+                AccessTokenError::Invalid
+            }
+        })
     }
 
     /// Checks that the token has not expired.
@@ -232,7 +262,7 @@ impl AccessProfile {
         }
     }
 
-    fn verified(&self, keyring: &Keyring, token: &str) -> Option<AccessClaims> {
+    fn verified(&self, keyring: &Keyring, token: &str, now: Timestamp) -> Option<AccessClaims> {
         if token.len() > Self::MAX_TOKEN_LENGTH {
             return None;
         }
@@ -243,7 +273,7 @@ impl AccessProfile {
         if header.typ != TYPE || header.crit.is_some() {
             return None;
         }
-        let key = keyring.find(header.kid)?;
+        let key = keyring.find(header.kid, now)?;
         if !key.accepts_algorithm(header.alg) || !key.verifies(message.as_bytes(), signature) {
             return None;
         }
@@ -268,6 +298,18 @@ impl AccessProfile {
             kid: kid.to_owned(),
         })
     }
+}
+
+/// Whether it is a token of our type whose key is not known.
+fn names_unknown_key(keyring: &Keyring, token: &str, now: Timestamp) -> bool {
+    let header = token
+        .split_once('.')
+        .filter(|_| token.len() <= AccessProfile::MAX_TOKEN_LENGTH)
+        .and_then(|(header, _)| URL_SAFE_NO_PAD.decode(header).ok());
+    let header = header
+        .as_deref()
+        .and_then(|json| serde_json::from_slice::<HeaderIn<'_>>(json).ok());
+    header.is_some_and(|header| header.typ == TYPE && keyring.find(header.kid, now).is_none())
 }
 
 #[cfg(test)]

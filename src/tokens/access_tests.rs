@@ -4,9 +4,16 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::Role;
+use crate::{config::SigningAlgorithm, domain::Role};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+const ALGORITHMS: [(SigningAlgorithm, &str); 4] = [
+    (SigningAlgorithm::Rs256With2048Bits, "RS256"),
+    (SigningAlgorithm::Rs256With3072Bits, "RS256"),
+    (SigningAlgorithm::Es256, "ES256"),
+    (SigningAlgorithm::EdDsa, "EdDSA"),
+];
 
 fn profile() -> AccessProfile {
     AccessProfile {
@@ -49,7 +56,7 @@ fn sign_raw(keyring: &Keyring, header: &str, payload: &str) -> String {
 }
 
 fn assert_invalid(keyring: &Keyring, token: &str, why: &str) {
-    let verdict = profile().verify(keyring, token);
+    let verdict = profile().verify(keyring, token, NOW);
     assert_eq!(verdict, Err(AccessTokenError::Invalid), "{why}");
 }
 
@@ -68,7 +75,7 @@ fn the_profile_is_that_of_rfc_9068() {
     assert_eq!(claims["iat"], json!(1_800_000_000));
     assert_eq!(claims["roles"], json!(["admin"]));
     assert_eq!(claims["client_id"], "countersign");
-    let verified = profile().verify(&keyring, &token).unwrap();
+    let verified = profile().verify(&keyring, &token, NOW).unwrap();
     assert_eq!(claims["sub"], verified.user_id.to_string());
     assert_eq!(claims["sid"], verified.session_id.to_string());
     assert_eq!(claims["jti"], verified.token_id.to_string());
@@ -78,7 +85,7 @@ fn the_profile_is_that_of_rfc_9068() {
 fn expiry_is_exact_and_leeway_extends_it() {
     let keyring = Keyring::for_tests();
     let strict = profile();
-    let claims = strict.verify(&keyring, &issue(&keyring)).unwrap();
+    let claims = strict.verify(&keyring, &issue(&keyring), NOW).unwrap();
     let expiry = claims.expires_at;
     let before = Timestamp::from_micros(expiry.micros() - 1);
     assert_eq!(strict.check_expiry(&claims, before), Ok(()));
@@ -107,7 +114,7 @@ fn headers_that_are_not_ours_are_refused() {
     let good = |alg: &str| format!(r#"{{"alg":"{alg}","typ":"at+jwt","kid":"{kid}"}}"#);
     for alg in ["EdDSA", "Ed25519"] {
         let token = sign_raw(&keyring, &good(alg), &payload);
-        assert!(profile().verify(&keyring, &token).is_ok(), "{alg}");
+        assert!(profile().verify(&keyring, &token, NOW).is_ok(), "{alg}");
     }
     for alg in [
         "none", "None", "NONE", "nOnE", "HS256", "RS256", "ES256", "eddsa", "Ed448", "",
@@ -135,7 +142,7 @@ fn headers_that_are_not_ours_are_refused() {
     );
     let token = sign_raw(&keyring, &pointing, &payload);
     assert!(
-        profile().verify(&keyring, &token).is_ok(),
+        profile().verify(&keyring, &token, NOW).is_ok(),
         "jku, x5u and jwk are ignored"
     );
 }
@@ -191,7 +198,7 @@ fn claims_that_are_missing_mistyped_or_foreign_are_refused() {
     single["aud"] = json!("api");
     let token = sign_raw(&keyring, &header, &single.to_string());
     assert!(
-        profile().verify(&keyring, &token).is_ok(),
+        profile().verify(&keyring, &token, NOW).is_ok(),
         "one audience may stand alone"
     );
 }
@@ -216,15 +223,77 @@ fn a_foreign_key_under_our_kid_is_refused() {
 }
 
 #[test]
-fn every_flipped_bit_is_refused() {
-    let keyring = Keyring::for_tests();
+fn every_algorithm_issues_what_it_verifies() {
+    for (algorithm, name) in ALGORITHMS {
+        let keyring = Keyring::for_tests_with(&[algorithm]);
+        let token = issue(&keyring);
+        let header = decode(token.split('.').next().unwrap());
+        assert_eq!(header["alg"], name);
+        assert_eq!(header["kid"], keyring.signer(NOW).unwrap().kid());
+        assert!(profile().verify(&keyring, &token, NOW).is_ok(), "{name}");
+    }
+}
+
+/// Each of our keys with the name of every algorithm but its own, signed by itself, by the others, and
+/// by HMAC with a public key as the secret, the oldest confusion of all.
+#[test]
+fn algorithms_of_our_own_keys_cannot_be_confused() {
+    let keyring = Keyring::for_tests_with(&ALGORITHMS.map(|(algorithm, _)| algorithm));
+    let jwks: Value = serde_json::from_str(&keyring.jwks(NOW).json).unwrap();
     let token = issue(&keyring);
+    let payload = token.split('.').nth(1).unwrap();
+    let keys = jwks["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), ALGORITHMS.len());
+    let key_of = |jwk: &Value| keyring.find(jwk["kid"].as_str().unwrap(), NOW).unwrap();
+    let names = [
+        "EdDSA", "Ed25519", "ES256", "RS256", "HS256", "HS512", "PS256", "RS512", "ES384", "none",
+    ];
+    for named in keys {
+        let own = named["alg"].as_str().unwrap();
+        for alg in names {
+            let header = json!({"alg": alg, "typ": "at+jwt", "kid": named["kid"]}).to_string();
+            let message = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header));
+            let is_own_name = alg == own || own == "EdDSA" && alg == "Ed25519";
+            for signer in keys {
+                let signature = key_of(signer).sign(message.as_bytes()).unwrap();
+                let forged = format!("{message}.{signature}");
+                let is_good = is_own_name && signer["kid"] == named["kid"];
+                let verdict = profile().verify(&keyring, &forged, NOW);
+                assert_eq!(verdict.is_ok(), is_good, "{own} as {alg} by {signer}");
+            }
+            for secret in [
+                named.to_string(),
+                named["x"].to_string(),
+                named["n"].to_string(),
+            ] {
+                let secret =
+                    jsonwebtoken::EncodingKey::from_secret(secret.trim_matches('"').as_bytes());
+                let hs256 = jsonwebtoken::Algorithm::HS256;
+                let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &secret, hs256);
+                let forged = format!("{message}.{}", signature.unwrap());
+                assert_invalid(&keyring, &forged, "HMAC with a public key");
+            }
+            assert_invalid(&keyring, &format!("{message}."), "no signature");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_refused() {
+    for (algorithm, _) in ALGORITHMS {
+        let keyring = Keyring::for_tests_with(&[algorithm]);
+        refuses_every_flipped_bit(&keyring);
+    }
+}
+
+fn refuses_every_flipped_bit(keyring: &Keyring) {
+    let token = issue(keyring);
     for i in 0..token.len() {
         for bit in 0..7 {
             let mut bytes = token.clone().into_bytes();
             bytes[i] ^= 1 << bit;
             let garbled = String::from_utf8(bytes).unwrap();
-            assert_invalid(&keyring, &garbled, "flipped bit");
+            assert_invalid(keyring, &garbled, "flipped bit");
         }
     }
 }
@@ -255,10 +324,21 @@ fn other_shapes_are_refused() {
     }
 }
 
+#[test]
+fn a_token_of_an_unknown_key_is_not_called_invalid_while_keys_may_be_missing() {
+    let (behind, peer) = (Keyring::never_read(), Keyring::for_tests());
+    let token = issue(&peer);
+    let verdict = profile().verify(&behind, &token, NOW);
+    assert_eq!(verdict, Err(AccessTokenError::KeyUnknown));
+    for garbage in ["", "garbage", "a.b.c", &token[10..], &"a.".repeat(9_000)] {
+        assert_invalid(&behind, garbage, garbage);
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_is_refused_without_a_panic(text in "\\PC{0,200}") {
-        prop_assert!(profile().verify(&Keyring::for_tests(), &text).is_err());
+        prop_assert!(profile().verify(&Keyring::for_tests(), &text, NOW).is_err());
     }
 
     #[test]
@@ -266,6 +346,6 @@ proptest! {
         header in "\\{[\"a-z:,\\[\\]0-9+@]{0,60}\\}", payload in "\\{[\"a-z:,\\[\\]0-9.eE-]{0,120}\\}",
     ) {
         let keyring = Keyring::for_tests();
-        prop_assert!(profile().verify(&keyring, &sign_raw(&keyring, &header, &payload)).is_err());
+        prop_assert!(profile().verify(&keyring, &sign_raw(&keyring, &header, &payload), NOW).is_err());
     }
 }

@@ -16,8 +16,15 @@ const CAPACITY: usize = 16_384;
 /// The claims of tokens that were verified lately, keyed by the token's SHA-256.
 ///
 /// Only good tokens get in, so a flood of garbage cannot push them out. What changes after signing
-/// (expiry, revocation, the key's standing) is checked on every call.
-pub struct VerifiedTokens(Cache<TokenDigest, Arc<VerifiedClaims>>);
+/// (expiry, revocation) is checked on every call. An entry belongs to an epoch of the keyring: when a
+/// key is revoked the epoch rises, and everything that was verified before has to be verified again.
+pub struct VerifiedTokens(Cache<TokenDigest, Entry>);
+
+#[derive(Clone)]
+struct Entry {
+    epoch: u64,
+    claims: Arc<VerifiedClaims>,
+}
 
 /// The name of a token in the cache.
 pub type TokenDigest = [u8; 32];
@@ -72,14 +79,16 @@ impl VerifiedTokens {
         key
     }
 
-    /// The claims of a token that was verified before.
-    pub fn get(&self, token: &TokenDigest) -> Option<Arc<VerifiedClaims>> {
-        self.0.get(token)
+    /// The claims of a token that was verified before, in this epoch.
+    pub fn get(&self, token: &TokenDigest, epoch: u64) -> Option<Arc<VerifiedClaims>> {
+        let entry = self.0.get(token)?;
+        (entry.epoch == epoch).then_some(entry.claims)
     }
 
-    /// Remembers a token that has just been verified.
-    pub fn insert(&self, token: TokenDigest, claims: Arc<VerifiedClaims>) {
-        self.0.insert(token, claims);
+    /// Remembers a token that has just been verified. `epoch` is what the keyring said *before* the
+    /// token was verified: a key that is revoked meanwhile leaves an entry that nobody will find.
+    pub fn insert(&self, token: TokenDigest, claims: Arc<VerifiedClaims>, epoch: u64) {
+        self.0.insert(token, Entry { epoch, claims });
     }
 }
 

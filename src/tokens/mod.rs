@@ -1,16 +1,25 @@
 //! Tokens: the keys they hang on, the JWT access token and the MAC refresh token.
 
 mod access;
+mod algorithm;
 mod cache;
 mod derived_keys;
+mod jwks;
 mod keyring;
+mod lifecycle;
 mod refresh;
+mod rewrap;
+mod rotation;
 mod sealing;
 mod signing_key;
 
 pub use access::{AccessClaims, AccessProfile, AccessTokenError, IssuedAccessToken, Subject};
 pub use cache::{VerifiedClaims, VerifiedTokens};
 pub use derived_keys::{DerivedKeys, KeySet};
+pub use jwks::JwksDocument;
 pub use keyring::{Keyring, KeyringError};
+pub use lifecycle::{SigningPolicy, Standing};
 pub use refresh::{ParsedRefreshToken, RefreshTokenError};
+pub use rewrap::reseal;
+pub use rotation::{SigningKeyInfo, describe};
 pub use signing_key::SigningKey;

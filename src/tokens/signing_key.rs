@@ -1,29 +1,25 @@
 //! One signing key: what it signs with, what verifies it, and its name.
-//!
-//! Other algorithms get their place here: a variant of [`Algorithm`] beside `EdDSA`, its key
-//! generation, and its name in the header.
 
-use aws_lc_rs::{encoding::AsDer, signature::Ed25519KeyPair};
-use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey,
-    jwk::{AlgorithmParameters, Jwk, PublicKeyUse, ThumbprintHash},
-};
+use aws_lc_rs::signature::ParsedPublicKey;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse, ThumbprintHash};
 use zeroize::Zeroizing;
 
-use crate::{clock::Timestamp, secret::Secret};
+use super::algorithm::{KeyPair, generate};
+use crate::config::SigningAlgorithm;
+
+/// The longest signature that is looked at: RSA with 4096 bits, more than we make.
+const MAX_SIGNATURE: usize = 512;
 
 /// A key that access tokens are signed with.
 pub struct SigningKey {
     kid: String,
-    algorithm: Algorithm,
-    private: EncodingKey,
-    public: DecodingKey,
+    pair: KeyPair,
+    public: ParsedPublicKey,
     jwk: Jwk,
-    /// From when it signs.
-    pub activates_at: Timestamp,
 }
 
-/// The private key cannot be read.
+/// The private key cannot be made or read.
 #[derive(Debug, thiserror::Error)]
 #[error("unusable {algorithm} signing key: {cause}")]
 pub struct SigningKeyError {
@@ -31,42 +27,55 @@ pub struct SigningKeyError {
     cause: String,
 }
 
+impl SigningKeyError {
+    /// The thread that was to make a key did not.
+    pub(super) fn not_made(cause: &impl std::fmt::Display) -> Self {
+        Self {
+            algorithm: "new".to_owned(),
+            cause: cause.to_string(),
+        }
+    }
+}
+
 impl SigningKey {
-    /// Makes a new private key, in PKCS #8.
-    pub(super) fn generate_pkcs8() -> Secret<Vec<u8>> {
-        let pair = Ed25519KeyPair::generate().expect("the system has randomness");
-        let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair)
-            .expect("a fresh key can be encoded");
-        Secret::new(der.as_ref().to_vec())
+    /// Makes a new key; its PKCS #8 is returned beside it, to be sealed. It blocks: for RSA by a good
+    /// part of a second.
+    pub(super) fn generate(
+        algorithm: SigningAlgorithm,
+    ) -> Result<(Self, Zeroizing<Vec<u8>>), SigningKeyError> {
+        let name = match algorithm {
+            SigningAlgorithm::EdDsa => "EdDSA",
+            SigningAlgorithm::Es256 => "ES256",
+            SigningAlgorithm::Rs256With2048Bits | SigningAlgorithm::Rs256With3072Bits => "RS256",
+        };
+        let pkcs8 = generate(algorithm).map_err(|cause| SigningKeyError {
+            algorithm: name.to_owned(),
+            cause,
+        })?;
+        Ok((Self::from_pkcs8(name, &pkcs8)?, pkcs8))
     }
 
     /// Reads a private key of the algorithm with that JOSE name (RFC 7518, RFC 8037).
     pub(super) fn from_pkcs8(
         algorithm: &str,
         pkcs8: &Zeroizing<Vec<u8>>,
-        activates_at: Timestamp,
     ) -> Result<Self, SigningKeyError> {
         let fail = |cause: String| SigningKeyError {
             algorithm: algorithm.to_owned(),
             cause,
         };
-        if algorithm != "EdDSA" {
-            return Err(fail("algorithm not supported".to_owned()));
-        }
-        let private = EncodingKey::from_ed_der(pkcs8);
-        let mut jwk = Jwk::from_encoding_key(&private, Algorithm::EdDSA)
+        let pair = KeyPair::from_pkcs8(algorithm, pkcs8).map_err(fail)?;
+        let public = pair.parsed_public_key().map_err(fail)?;
+        let mut jwk = Jwk::from_decoding_key(&pair.decoding_key(), Some(pair.jwa()))
             .map_err(|error| fail(error.to_string()))?;
-        let public = DecodingKey::from_jwk(&jwk).map_err(|error| fail(error.to_string()))?;
         let kid = thumbprint(&jwk).map_err(fail)?;
         jwk.common.key_id = Some(kid.clone());
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
         Ok(Self {
             kid,
-            algorithm: Algorithm::EdDSA,
-            private,
+            pair,
             public,
             jwk,
-            activates_at,
         })
     }
 
@@ -75,10 +84,14 @@ impl SigningKey {
         &self.kid
     }
 
-    /// The JOSE name that new tokens carry. RFC 9864 prefers `Ed25519`; `EdDSA` is what deployed
-    /// verifiers know.
+    /// The JOSE name of the algorithm that new tokens carry.
     pub const fn algorithm_name(&self) -> &'static str {
-        "EdDSA"
+        self.pair.name()
+    }
+
+    /// Whether a new key of `algorithm` would be of the same kind and size.
+    pub fn is_of(&self, algorithm: SigningAlgorithm) -> bool {
+        self.pair.is_of(algorithm)
     }
 
     /// The public key as RFC 7517 publishes it.
@@ -87,25 +100,28 @@ impl SigningKey {
     }
 
     /// Whether a token of this key may call its algorithm so: the key decides, never the token
-    /// (RFC 8725 section 3.1).
+    /// (RFC 8725 section 3.1). RFC 9864 calls `EdDSA` with this curve `Ed25519`.
     pub(super) fn accepts_algorithm(&self, name: &str) -> bool {
-        name == self.algorithm_name() || name == "Ed25519"
+        name == self.algorithm_name()
+            || matches!(self.pair, KeyPair::Ed25519(_)) && name == "Ed25519"
     }
 
     /// Signs `header.payload`; the signature comes back in base64url.
-    pub(super) fn sign(&self, message: &[u8]) -> Result<String, jsonwebtoken::errors::Error> {
-        jsonwebtoken::crypto::sign(message, &self.private, self.algorithm)
+    pub(super) fn sign(&self, message: &[u8]) -> Result<String, aws_lc_rs::error::Unspecified> {
+        let signature = self.pair.sign(message)?;
+        Ok(URL_SAFE_NO_PAD.encode(signature))
     }
 
     /// Whether `signature` (base64url) is this key's over `message`.
     pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
-        jsonwebtoken::crypto::verify(signature, message, &self.public, self.algorithm)
-            .unwrap_or(false)
+        let mut bytes = [0; MAX_SIGNATURE];
+        URL_SAFE_NO_PAD
+            .decode_slice(signature, &mut bytes)
+            .is_ok_and(|length| self.public.verify_sig(message, &bytes[..length]).is_ok())
     }
 }
 
-/// RFC 7638. `jsonwebtoken` computes it for every key type but Ed25519's form of `OKP` is checked here
-/// so that a wrong `kid` can never be published.
+/// RFC 7638, computed by `jsonwebtoken`; that only a public key gets a `kid` is checked here.
 fn thumbprint(jwk: &Jwk) -> Result<String, String> {
     match &jwk.algorithm {
         AlgorithmParameters::OctetKeyPair(_)
@@ -118,30 +134,5 @@ fn thumbprint(jwk: &Jwk) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// RFC 8037 appendix A.1 (the key) and A.3 (its thumbprint).
-    #[test]
-    fn the_thumbprint_is_that_of_rfc_8037() {
-        let jwk: Jwk = serde_json::from_str(
-            r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            thumbprint(&jwk).unwrap(),
-            "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
-        );
-    }
-
-    #[test]
-    fn signs_what_it_verifies_and_nothing_else() {
-        let pkcs8 = Zeroizing::new(SigningKey::generate_pkcs8().expose().clone());
-        let key = SigningKey::from_pkcs8("EdDSA", &pkcs8, Timestamp::default()).unwrap();
-        let signature = key.sign(b"message").unwrap();
-        assert!(key.verifies(b"message", &signature));
-        assert!(!key.verifies(b"another", &signature));
-        assert!(!key.verifies(b"message", "not base64!"));
-        assert!(SigningKey::from_pkcs8("HS256", &pkcs8, Timestamp::default()).is_err());
-    }
-}
+#[path = "signing_key_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod admin;
 mod bad_input;
 mod concurrency;
 mod deadlines;
@@ -16,11 +17,19 @@ mod durability;
 mod edge;
 mod fast_lane;
 mod health;
+mod key_rotation;
+mod keys;
 mod login;
 mod logout;
+mod outage;
 mod refresh;
 mod register;
 mod replicas;
+mod revocation;
 mod shutdown;
 mod startup;
+mod suspended;
+mod sync;
+mod users;
 mod validate;
+mod verifier;

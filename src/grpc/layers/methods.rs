@@ -1,9 +1,12 @@
-//! Every method this server answers, and how the layers treat it. A new RPC gets a line here.
+//! Every method this server answers, who may call it, and how the layers treat it. A new RPC gets a
+//! line here.
 
-/// How the layers treat one method.
+/// Who may call one method, and how the layers treat it.
 #[derive(Debug)]
-pub(super) struct Method {
+pub(in crate::grpc) struct Method {
     path: &'static str,
+    /// Who may call it; enforced by `bearer::Guarded`.
+    pub(in crate::grpc) access: Access,
     /// The rate limiter that counts its calls.
     pub(super) limit: Option<Limit>,
     /// Whether its span is worth recording at INFO.
@@ -12,6 +15,15 @@ pub(super) struct Method {
     pub(super) success: Loudness,
     /// The same when the call fails.
     pub(super) failure: Loudness,
+}
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::grpc) enum Access {
+    /// Everybody.
+    Open,
+    /// Who presents an access token that holds one of these roles.
+    AnyRole(&'static [&'static str]),
 }
 
 /// The rate limiter that counts a call.
@@ -44,6 +56,20 @@ const METHODS: &[Method] = &[
     token("/countersign.auth.v1.AuthService/Logout"),
     credential("/countersign.auth.v1.AuthService/Login"),
     credential("/countersign.auth.v1.AuthService/Register"),
+    Method {
+        span: Loudness::Debug,
+        success: Loudness::Debug,
+        ..Method::plain("/countersign.auth.v1.VerifierService/GetJwks")
+    },
+    Method {
+        access: Access::AnyRole(&["verifier", "admin"]),
+        ..Method::plain("/countersign.auth.v1.VerifierService/WatchRevocations")
+    },
+    admin("/countersign.auth.v1.AdminService/RotateSigningKey"),
+    admin("/countersign.auth.v1.AdminService/DisableUser"),
+    admin("/countersign.auth.v1.AdminService/EnableUser"),
+    admin("/countersign.auth.v1.AdminService/RevokeUserSessions"),
+    admin("/countersign.auth.v1.AdminService/SetUserRoles"),
     probe("/grpc.health.v1.Health/Check"),
     probe("/grpc.health.v1.Health/Watch"),
     reflection("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
@@ -54,7 +80,7 @@ const METHODS: &[Method] = &[
 static UNKNOWN: Method = Method::plain("/unknown");
 
 /// The method with that path.
-pub(super) fn find(path: &str) -> &'static Method {
+pub(in crate::grpc) fn find(path: &str) -> &'static Method {
     METHODS
         .iter()
         .find(|method| method.path == path)
@@ -76,6 +102,7 @@ impl Method {
     const fn plain(path: &'static str) -> Self {
         Self {
             path,
+            access: Access::Open,
             limit: None,
             span: Loudness::Info,
             success: Loudness::Info,
@@ -94,6 +121,13 @@ const fn credential(path: &'static str) -> Method {
 const fn token(path: &'static str) -> Method {
     Method {
         limit: Some(Limit::Token),
+        ..Method::plain(path)
+    }
+}
+
+const fn admin(path: &'static str) -> Method {
+    Method {
+        access: Access::AnyRole(&["admin"]),
         ..Method::plain(path)
     }
 }
@@ -135,6 +169,19 @@ mod tests {
             }
         }
         assert!(seen >= 5);
+    }
+
+    #[test]
+    fn who_may_call_is_as_the_contract_says() {
+        for method in METHODS {
+            let (service, name) = method.names();
+            let expected = match (service, name) {
+                ("countersign.auth.v1.AdminService", _) => Access::AnyRole(&["admin"]),
+                (_, "WatchRevocations") => Access::AnyRole(&["verifier", "admin"]),
+                _ => Access::Open,
+            };
+            assert_eq!(method.access, expected, "{}", method.full_name());
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@
 mod access;
 mod client_address;
 mod deadline;
-mod methods;
+pub(in crate::grpc) mod methods;
 mod rate_limit;
 mod request_id;
 mod trace;

@@ -7,7 +7,10 @@ use std::{
     thread,
 };
 
-use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+use diesel::{
+    Connection as _, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _,
+    dsl::sql, select, sql_types::BigInt,
+};
 use tempfile::TempDir;
 use tokio_postgres::{Config, NoTls};
 use uuid::{NoContext, Timestamp, Uuid};
@@ -67,6 +70,41 @@ impl TestDatabase {
                 client.batch_execute(sql).await.unwrap();
             }
         }
+    }
+
+    /// How many rows there are; `what` goes on from `SELECT count(*) FROM`.
+    pub async fn count(&self, what: &str) -> i64 {
+        let counted = format!("(SELECT count(*) FROM {what})");
+        match self.kind {
+            Kind::Sqlite => {
+                let mut connection = open_sqlite(&self.sqlite_path());
+                select(sql::<BigInt>(&counted))
+                    .get_result(&mut connection)
+                    .unwrap()
+            }
+            Kind::Postgres => {
+                let client = connect(&self.url.parse().unwrap()).await;
+                let row = client.query_one(&format!("SELECT {counted}"), &[]).await;
+                row.unwrap().get(0)
+            }
+        }
+    }
+}
+
+impl TestDatabase {
+    /// The only database of a PostgreSQL server that the test runs itself.
+    pub fn of_cluster(url: String) -> Self {
+        Self {
+            kind: Kind::Postgres,
+            url,
+            folder: Arc::new(tempfile::tempdir().unwrap()),
+            _cleanup: Arc::new(Cleanup(None)),
+        }
+    }
+
+    /// A connection to a PostgreSQL database, behind the server's back.
+    pub async fn client(&self) -> tokio_postgres::Client {
+        connect(&self.url.parse().unwrap()).await
     }
 }
 

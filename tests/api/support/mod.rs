@@ -1,14 +1,34 @@
 //! What every test starts from: a database of its own, a server on it, and short words for the calls.
 
 pub mod client;
+pub mod cluster;
 pub mod database;
+pub mod operator;
 pub mod process;
 pub mod proxy;
 pub mod server;
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 pub use client::{PASSWORD, failure, reason};
 pub use database::{Kind, TestDatabase};
 pub use server::TestServer;
+
+/// How long a test waits for what must happen before it fails. Far longer than it takes, so that a busy
+/// machine does not make it fail.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until a condition holds, and says how long that took.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !condition().await {
+        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+    start.elapsed()
+}
 
 /// Writes each test once and runs it on SQLite and on PostgreSQL.
 macro_rules! on_both_databases {

@@ -6,16 +6,19 @@ use std::{
     time::Duration,
 };
 
-use countersign::grpc::pb::auth_service_client::AuthServiceClient;
+use countersign::grpc::pb::{
+    LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair, ValidateTokenRequest,
+    ValidateTokenResponse, auth_service_client::AuthServiceClient,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
     time::timeout,
 };
-use tonic::transport::Channel;
+use tonic::{Status, transport::Channel};
 
 use super::{
-    TestDatabase,
+    PASSWORD, TestDatabase,
     server::{connect, test_variables},
 };
 
@@ -61,16 +64,65 @@ impl TestProcess {
         AuthServiceClient::new(self.channel.clone())
     }
 
+    /// Registers a user and logs in.
+    pub async fn signed_in(&self, email: &str) -> TokenPair {
+        let request = RegisterRequest {
+            email: email.to_owned(),
+            password: PASSWORD.to_owned(),
+            display_name: String::new(),
+        };
+        self.auth().register(request).await.unwrap();
+        self.login(email).await.unwrap()
+    }
+
+    pub async fn login(&self, email: &str) -> Result<TokenPair, Status> {
+        let request = LoginRequest {
+            email: email.to_owned(),
+            password: PASSWORD.to_owned(),
+            device_label: String::new(),
+        };
+        let response = self.auth().login(request).await?;
+        Ok(response.into_inner().tokens.unwrap())
+    }
+
+    pub async fn refresh(&self, refresh_token: &str) -> Result<TokenPair, Status> {
+        let request = RefreshRequest {
+            refresh_token: refresh_token.to_owned(),
+        };
+        let response = self.auth().refresh(request).await?;
+        Ok(response.into_inner().tokens.unwrap())
+    }
+
+    pub async fn logout(&self, refresh_token: &str) -> Result<(), Status> {
+        let request = LogoutRequest {
+            refresh_token: refresh_token.to_owned(),
+        };
+        self.auth().logout(request).await.map(drop)
+    }
+
+    pub async fn validate(&self, access_token: &str) -> Result<ValidateTokenResponse, Status> {
+        let request = ValidateTokenRequest {
+            access_token: access_token.to_owned(),
+            ..ValidateTokenRequest::default()
+        };
+        Ok(self.auth().validate_token(request).await?.into_inner())
+    }
+
     /// `kill -9`.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// Sends a signal and waits for the exit code.
-    pub async fn end(mut self, signal: rustix::process::Signal) -> Option<i32> {
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Sends a signal and waits for the exit code.
+    pub async fn end(mut self, signal: rustix::process::Signal) -> Option<i32> {
+        self.signal(signal);
         let status = timeout(PATIENCE, self.child.wait()).await;
         status.expect("the server ends in time").unwrap().code()
     }

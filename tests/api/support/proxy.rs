@@ -1,18 +1,25 @@
-//! A TCP proxy before the database that can be cut and mended: "the database is down", on demand.
+//! A TCP proxy before the database that can be cut and mended, or made to swallow what is sent: "the
+//! database is down", on demand.
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::Notify,
 };
+
+/// The name under which a server listens for changes.
+pub const LISTENER: &[u8] = b"countersign-listener";
 
 /// Forwards connections to a database while it is whole.
 pub struct Proxy {
@@ -25,6 +32,25 @@ pub struct Proxy {
 struct State {
     is_cut: AtomicBool,
     cut: Notify,
+    /// Which connections are silenced.
+    silence: Mutex<Option<Silence>>,
+    swallowed: AtomicUsize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// Those that listen for changes.
+    OfListeners,
+    /// All.
+    OfAll,
+}
+
+/// What is known of one connection, for both directions.
+#[derive(Default)]
+struct Traits {
+    listens: AtomicBool,
+    /// Bytes were swallowed: it can never be right again.
+    is_lost: AtomicBool,
 }
 
 impl Proxy {
@@ -51,9 +77,25 @@ impl Proxy {
         self.state.cut.notify_waiters();
     }
 
-    /// Forwards again.
+    /// Swallows what the connections that listen for changes send and get, and keeps them open.
+    pub fn silence_listeners(&self) {
+        *self.state.silence.lock().unwrap() = Some(Silence::OfListeners);
+    }
+
+    /// Swallows everything, and keeps the connections open: a cable was pulled.
+    pub fn silence_all(&self) {
+        *self.state.silence.lock().unwrap() = Some(Silence::OfAll);
+    }
+
+    /// How many bytes were swallowed so far.
+    pub fn swallowed(&self) -> usize {
+        self.state.swallowed.load(Ordering::SeqCst)
+    }
+
+    /// Forwards again. What was swallowed stays lost, and so do the connections it was lost on.
     pub fn mend(&self) {
         self.state.is_cut.store(false, Ordering::SeqCst);
+        *self.state.silence.lock().unwrap() = None;
     }
 }
 
@@ -63,20 +105,51 @@ fn through(url: &str, target: &str, address: SocketAddr) -> String {
 }
 
 async fn accept(listener: TcpListener, target: String, state: Arc<State>) {
-    while let Ok((mut client, _)) = listener.accept().await {
+    while let Ok((client, _)) = listener.accept().await {
         let (target, state) = (target.clone(), Arc::clone(&state));
         tokio::spawn(async move {
             let cut = state.cut.notified();
             if state.is_cut.load(Ordering::SeqCst) {
                 return;
             }
-            let Ok(mut server) = TcpStream::connect(target).await else {
+            let Ok(server) = TcpStream::connect(target).await else {
                 return;
             };
+            for stream in [&client, &server] {
+                stream.set_nodelay(true).unwrap();
+            }
+            let traits = Traits::default();
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
             tokio::select! {
-                _ = copy_bidirectional(&mut client, &mut server) => {}
+                () = forward(from_client, to_server, &state, &traits) => {}
+                () = forward(from_server, to_client, &state, &traits) => {}
                 () = cut => {}
             }
         });
+    }
+}
+
+/// Returns when one side has closed the connection.
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State, traits: &Traits) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let chunk = &buffer[..length];
+        if chunk.windows(LISTENER.len()).any(|part| part == LISTENER) {
+            traits.listens.store(true, Ordering::SeqCst);
+        }
+        let is_silenced = match *state.silence.lock().unwrap() {
+            None => false,
+            Some(Silence::OfAll) => true,
+            Some(Silence::OfListeners) => traits.listens.load(Ordering::SeqCst),
+        };
+        if is_silenced {
+            traits.is_lost.store(true, Ordering::SeqCst);
+            state.swallowed.fetch_add(length, Ordering::SeqCst);
+        }
+        let is_lost = traits.is_lost.load(Ordering::SeqCst);
+        if !is_lost && to.write_all(chunk).await.is_err() {
+            return;
+        }
     }
 }

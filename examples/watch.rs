@@ -1,0 +1,141 @@
+//! Follows the feed of a running server and prints what it tells, as a gateway that validates by itself
+//! would use it: it keeps what is revoked, resumes where it was, and logs in again when its token ends.
+//!
+//! ```sh
+//! countersign users grant gateway@example.org verifier
+//! cargo run --example watch -- http://127.0.0.1:50051 gateway@example.org 'its password'
+//! ```
+
+use std::{collections::HashMap, error::Error, time::Duration};
+
+use countersign::grpc::pb::{
+    Heartbeat, LoginRequest, Revocation, WatchRevocationsRequest, WatchRevocationsResponse,
+    auth_service_client::AuthServiceClient, revocation::Subject,
+    verifier_service_client::VerifierServiceClient, watch_revocations_response::Event,
+};
+use prost_types::Timestamp;
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Request, Status, transport::Channel};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// A heartbeat comes every second. Silence for longer means that the connection is dead.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What a gateway knows of revocations.
+#[derive(Default)]
+struct Known {
+    /// Dead sessions, and when they can be forgotten.
+    sessions: HashMap<String, Timestamp>,
+    /// Users, and up to which moment what was issued to them is dead.
+    users: HashMap<String, Timestamp>,
+    /// Before it is set nothing is known well enough to accept a token.
+    is_complete: bool,
+    /// Where to go on after a break.
+    cursor: String,
+}
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [address, email, password] = &arguments[..] else {
+        return Err("usage: watch ADDRESS EMAIL PASSWORD".into());
+    };
+    let channel = Channel::from_shared(address.clone())?.connect_lazy();
+    let mut known = Known::default();
+    loop {
+        let ended = watch(channel.clone(), email, password, &mut known).await;
+        match ended {
+            Ok(()) => println!("the server shuts down: resuming"),
+            // Who may not watch need not try again.
+            Err(status) if status.code() == Code::PermissionDenied => return Err(status.into()),
+            Err(status) => println!("{:?}, {}: resuming", status.code(), status.message()),
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Logs in and watches until the stream ends.
+async fn watch(
+    channel: Channel,
+    email: &str,
+    password: &str,
+    known: &mut Known,
+) -> Result<(), Status> {
+    let login = LoginRequest {
+        email: email.to_owned(),
+        password: password.to_owned(),
+        device_label: "watch example".to_owned(),
+    };
+    let mut auth = AuthServiceClient::new(channel.clone());
+    let tokens = auth.login(login).await?.into_inner().tokens;
+    let token = tokens.unwrap_or_default().access_token;
+
+    let mut request = Request::new(WatchRevocationsRequest {
+        cursor: known.cursor.clone(),
+    });
+    let bearer = format!("Bearer {token}").parse();
+    let bearer = bearer.map_err(|_| Status::internal("the token is no text"))?;
+    request.metadata_mut().insert("authorization", bearer);
+    let mut verifier = VerifierServiceClient::new(channel);
+    let mut stream = verifier.watch_revocations(request).await?.into_inner();
+    loop {
+        let message = timeout(SILENCE, stream.message()).await;
+        let message = message.map_err(|_| Status::unavailable("nothing is heard any more"))?;
+        match message? {
+            Some(message) => known.apply(message),
+            None => return Ok(()),
+        }
+    }
+}
+
+impl Known {
+    fn apply(&mut self, message: WatchRevocationsResponse) {
+        match message.event {
+            Some(Event::Revocations(batch)) => {
+                let count = batch.revocations.len();
+                batch
+                    .revocations
+                    .into_iter()
+                    .for_each(|one| self.learn(one));
+                println!("{count} revocations");
+            }
+            Some(Event::Jwks(jwks)) => println!("keys: {}", jwks.jwks_json),
+            Some(Event::SnapshotComplete(_)) => {
+                self.is_complete = true;
+                let (sessions, users) = (self.sessions.len(), self.users.len());
+                println!("up to date: {sessions} sessions and {users} users are revoked");
+            }
+            Some(Event::Heartbeat(heartbeat)) => self.note(heartbeat),
+            // An event of a newer server.
+            None => {}
+        }
+    }
+
+    fn learn(&mut self, revocation: Revocation) {
+        match revocation.subject {
+            Some(Subject::SessionId(id)) => {
+                println!("  session {id}");
+                self.sessions
+                    .insert(id, revocation.expire_time.unwrap_or_default());
+            }
+            Some(Subject::UserId(id)) => {
+                println!("  user {id}");
+                let not_before = revocation.not_before_time.unwrap_or_default();
+                let newest = self.users.entry(id).or_insert(not_before);
+                // Revocations come in any order, and more than once.
+                if (newest.seconds, newest.nanos) < (not_before.seconds, not_before.nanos) {
+                    *newest = not_before;
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn note(&mut self, heartbeat: Heartbeat) {
+        let as_of = heartbeat.revocation_as_of.unwrap_or_default();
+        self.sessions.retain(|_, end| end.seconds > as_of.seconds);
+        println!("alive; as of {as_of}");
+        self.cursor = heartbeat.cursor;
+    }
+}

@@ -1,0 +1,213 @@
+//! What administrators do to users: bar them, let them in again, end their sessions, give them roles.
+//!
+//! It stands apart from [`Auth`], which needs keys and hashing threads, so that the command line can do the
+//! same with a database alone.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use super::{Auth, AuthError, CLOCK_SKEW, RequestContext};
+use crate::{
+    clock::{Clock, Timestamp},
+    domain::{Email, PositionedRevocation, Revocation, RevokedSubject, Role, Roles, User, UserId},
+    revocation::RevocationIndex,
+    store::{AuditKind, Store},
+    tokens::AccessProfile,
+};
+
+/// Administration of users. Cheap to clone.
+#[derive(Clone)]
+pub struct Users {
+    store: Store,
+    revocations: Arc<RevocationIndex>,
+    clock: Clock,
+    /// How long a revocation has to be known.
+    remember: Duration,
+}
+
+impl Auth {
+    /// Administration of users.
+    pub fn users(&self) -> Users {
+        let parts = &self.parts;
+        Users {
+            store: parts.store.clone(),
+            revocations: Arc::clone(&parts.revocations),
+            clock: parts.clock.clone(),
+            remember: parts.longest_token_life() + CLOCK_SKEW,
+        }
+    }
+}
+
+impl Users {
+    /// Administration without a server: replicas that run learn of it as they learn from one another.
+    pub fn apart(store: Store, clock: Clock, access_ttl: Duration, leeway: Duration) -> Self {
+        Self {
+            store,
+            revocations: Arc::default(),
+            clock,
+            remember: AccessProfile::longest_life_with(access_ttl, leeway) + CLOCK_SKEW,
+        }
+    }
+
+    /// The user with that id.
+    ///
+    /// # Errors
+    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    pub async fn find(&self, id: UserId) -> Result<User, AuthError> {
+        let found = self.store.find_user(id).await?;
+        found.ok_or(AuthError::UserNotFound)
+    }
+
+    /// The user with that address.
+    ///
+    /// # Errors
+    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    pub async fn find_by_email(&self, email: &Email) -> Result<User, AuthError> {
+        let found = self.store.find_credentials(email).await?;
+        found.map(|(user, _)| user).ok_or(AuthError::UserNotFound)
+    }
+
+    /// Bars a user from logging in and refreshing, and kills every token. Doing so twice succeeds twice.
+    ///
+    /// # Errors
+    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    pub async fn disable_user(
+        &self,
+        id: UserId,
+        context: &RequestContext,
+    ) -> Result<User, AuthError> {
+        let now = self.clock.now();
+        let event = context.audit_event(AuditKind::UserDisabled, now);
+        let users = self.clone();
+        in_its_own_task(async move {
+            let ended = users
+                .store
+                .disable_user(id, now, users.remember, &event)
+                .await?;
+            let user = users.find(id).await;
+            let known = match (ended, &user) {
+                (Some(ended), _) => Some(ended.revocation),
+                // Another call was first, and its replica may not be this one.
+                (None, Ok(user)) if user.disabled_at.is_some() => Some(users.all_until(id, now)),
+                (None, _) => None,
+            };
+            users.revocations.learn(known.as_slice());
+            user
+        })
+        .await
+    }
+
+    /// Lets a user log in again. What was ended stays ended.
+    ///
+    /// # Errors
+    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    pub async fn enable_user(
+        &self,
+        id: UserId,
+        context: &RequestContext,
+    ) -> Result<User, AuthError> {
+        let now = self.clock.now();
+        let event = context.audit_event(AuditKind::UserEnabled, now);
+        self.store.enable_user(id, now, &event).await?;
+        self.find(id).await
+    }
+
+    /// Ends all sessions of a user and kills their tokens; says how many sessions were live.
+    ///
+    /// # Errors
+    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    pub async fn revoke_user_sessions(
+        &self,
+        id: UserId,
+        context: &RequestContext,
+    ) -> Result<usize, AuthError> {
+        let now = self.clock.now();
+        let event = context.audit_event(AuditKind::UserSessionsRevoked, now);
+        let users = self.clone();
+        in_its_own_task(async move {
+            let ended = users
+                .store
+                .revoke_user_sessions(id, now, users.remember, &event)
+                .await?
+                .ok_or(AuthError::UserNotFound)?;
+            users.revocations.learn(&[ended.revocation]);
+            Ok(ended.count)
+        })
+        .await
+    }
+
+    /// Gives a user these roles and no others, from the next access token on.
+    ///
+    /// # Errors
+    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    pub async fn set_roles(
+        &self,
+        id: UserId,
+        roles: Roles,
+        context: &RequestContext,
+    ) -> Result<User, AuthError> {
+        self.change_roles(id, |_| roles.clone(), context).await
+    }
+
+    /// Gives a user a role, from the next access token on.
+    ///
+    /// # Errors
+    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    pub async fn grant_role(
+        &self,
+        id: UserId,
+        role: &Role,
+        context: &RequestContext,
+    ) -> Result<User, AuthError> {
+        self.change_roles(id, |roles| roles.with(role.clone()), context)
+            .await
+    }
+
+    /// Takes a role from a user, from the next access token on.
+    ///
+    /// # Errors
+    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    pub async fn revoke_role(
+        &self,
+        id: UserId,
+        role: &Role,
+        context: &RequestContext,
+    ) -> Result<User, AuthError> {
+        self.change_roles(id, |roles| roles.without(role), context)
+            .await
+    }
+
+    async fn change_roles(
+        &self,
+        id: UserId,
+        change: impl Fn(Roles) -> Roles + Send + Sync,
+        context: &RequestContext,
+    ) -> Result<User, AuthError> {
+        let now = self.clock.now();
+        let event = context.audit_event(AuditKind::UserRolesChanged, now);
+        self.store.change_roles(id, change, now, &event).await?;
+        self.find(id).await
+    }
+
+    /// For this replica alone, of which others need not hear: what it says stands in the table already.
+    fn all_until(&self, id: UserId, now: Timestamp) -> PositionedRevocation {
+        PositionedRevocation {
+            position: 0,
+            revocation: Revocation {
+                subject: RevokedSubject::User(id),
+                not_before: now,
+                created_at: now,
+                expires_at: now + self.remember,
+            },
+        }
+    }
+}
+
+/// A caller that goes away between the commit and the note in the index must not leave this replica
+/// believing in what is revoked.
+pub(super) async fn in_its_own_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, AuthError>> + Send + 'static,
+) -> Result<T, AuthError> {
+    tokio::spawn(work)
+        .await
+        .unwrap_or_else(|panic| Err(AuthError::Internal(panic.to_string())))
+}

@@ -1,0 +1,151 @@
+//! `countersign keys`: look at the signing keys, rotate them, finish a change of the master key.
+
+use clap::Subcommand;
+
+use super::{Outcome, block_on, say};
+use crate::{
+    clock::{Clock, Timestamp},
+    config::Config,
+    passwords::PasswordHash,
+    server::{StartError, signing_policy},
+    store::{AuditEvent, AuditKind, Store},
+    tokens::{DerivedKeys, Keyring, SigningKeyInfo, describe, reseal},
+};
+
+#[derive(Subcommand)]
+pub(super) enum KeysCommand {
+    /// List the signing keys, the oldest first
+    List,
+    /// Publish a new signing key; it signs once every verifier has had time to fetch it
+    Rotate {
+        /// Revoke every key at once, with all access tokens, and sign with a new one from now on
+        #[arg(long)]
+        emergency: bool,
+    },
+    /// Seal the signing keys by the first master key, and report what still hangs on another
+    Rewrap,
+}
+
+pub(super) fn run(config: &Config, command: &KeysCommand) -> Outcome {
+    block_on(async {
+        let store = Store::open(&config.database)?;
+        let now = Clock::System.now();
+        match command {
+            KeysCommand::List => list(config, &store, now).await,
+            KeysCommand::Rotate { emergency } => rotate(config, &store, now, *emergency).await,
+            KeysCommand::Rewrap => rewrap(config, &store).await,
+        }
+    })
+}
+
+async fn list(config: &Config, store: &Store, now: Timestamp) -> Result<(), StartError> {
+    let rows = store.signing_keys().await?;
+    let widths = [43, 9, 9, 20, 10];
+    row(
+        widths,
+        ["KID", "ALGORITHM", "STATE", "SIGNS FROM", "MASTER KEY"],
+    );
+    for key in describe(&rows, &signing_policy(config), now) {
+        let state = match key.revoked_at {
+            Some(_) => "revoked",
+            None => key.standing.name(),
+        };
+        let (signs_from, master_key) = (key.activates_at.to_string(), version(key.sealed_by));
+        row(
+            widths,
+            [&key.kid, &key.algorithm, state, &signs_from, &master_key],
+        );
+    }
+    Ok(())
+}
+
+async fn rotate(
+    config: &Config,
+    store: &Store,
+    now: Timestamp,
+    emergency: bool,
+) -> Result<(), StartError> {
+    let keys = master_keys(config)?;
+    let (keyring, _) = Keyring::open(store, &keys, signing_policy(config), now).await?;
+    let event = AuditEvent {
+        kind: AuditKind::SigningKeyRotated,
+        actor_id: None,
+        user_id: None,
+        session_id: None,
+        client_ip: String::new(),
+        request_id: "countersign keys rotate".to_owned(),
+        at: now,
+    };
+    let rotated = match emergency {
+        true => keyring.rotate_in_emergency(store, &keys, event, now).await,
+        false => keyring.rotate(store, &keys, event, now).await,
+    };
+    let SigningKeyInfo {
+        kid,
+        algorithm,
+        activates_at,
+        ..
+    } = rotated?;
+    match emergency {
+        true => say(format_args!(
+            "countersign: every earlier signing key is revoked; {kid} ({algorithm}) signs from now on"
+        )),
+        false => say(format_args!(
+            "countersign: signing key {kid} ({algorithm}) is published and signs from {activates_at}"
+        )),
+    }
+    Ok(())
+}
+
+async fn rewrap(config: &Config, store: &Store) -> Result<(), StartError> {
+    let keys = master_keys(config)?;
+    let rows = store.signing_keys().await?;
+    let resealed = reseal(store, &keys, &rows).await?;
+    let first = version(keys.active().version);
+    say(format_args!(
+        "countersign: {resealed} signing keys sealed anew by master key {first}"
+    ));
+    let rows = store.signing_keys().await?;
+    let hashes = |version| {
+        let mark = PasswordHash::mark_of_pepper(version);
+        async move { store.count_password_hashes(&mark).await }
+    };
+    let mut of_other_keys = hashes(None).await?;
+    let widths = [10, 12, 9];
+    row(widths, ["MASTER KEY", "SIGNING KEYS", "PASSWORDS"]);
+    for set in keys.all() {
+        let sealed = rows
+            .iter()
+            .filter(|row| row.revoked_at.is_none() && row.sealed_by == set.version);
+        let passwords = hashes(Some(set.version)).await?;
+        of_other_keys -= passwords;
+        let (sealed, passwords) = (sealed.count().to_string(), passwords.to_string());
+        row(widths, [&version(set.version), &sealed, &passwords]);
+    }
+    if of_other_keys > 0 {
+        row(widths, ["not given", "0", &of_other_keys.to_string()]);
+    }
+    let refresh_ttl = humantime::format_duration(config.tokens.refresh_ttl);
+    say(format_args!(
+        "A password moves to {first} when its user logs in. A refresh token moves when it is used, and \
+         an unused one is dead {refresh_ttl} after the last server without {first} in the first place \
+         has stopped. Remove an older master key when nothing hangs on it any more."
+    ));
+    Ok(())
+}
+
+fn master_keys(config: &Config) -> Result<DerivedKeys, StartError> {
+    Ok(DerivedKeys::derive(config.master_keys.load()?.as_slice()))
+}
+
+fn version(version: u8) -> String {
+    format!("v{version}")
+}
+
+fn row<const N: usize>(widths: [usize; N], cells: [&str; N]) {
+    let cells = cells.iter().zip(widths);
+    let padded: Vec<String> = cells
+        .map(|(cell, width)| format!("{cell:<width$}"))
+        .collect();
+    say(format_args!("{}", padded.join("  ").trim_end()));
+}

@@ -1,0 +1,96 @@
+//! `countersign users`: roles and bars, for the operator who has the configuration but no admin's token, the
+//! first administrator's first of all.
+
+use clap::Subcommand;
+
+use super::{Outcome, block_on, say};
+use crate::{
+    auth::{AuthError, RequestContext, Users},
+    clock::Clock,
+    config::Config,
+    domain::{Email, Role},
+    store::Store,
+};
+
+#[derive(Subcommand)]
+pub(super) enum UsersCommand {
+    /// Give a user a role
+    ///
+    /// The user's access tokens carry it from the next login or refresh on. `admin` opens AdminService,
+    /// `verifier` opens WatchRevocations.
+    Grant {
+        /// The user's e-mail address
+        #[arg(value_parser = email)]
+        email: Email,
+        /// The role: 1 to 64 of a-z, 0-9, _ - . :
+        #[arg(value_parser = role)]
+        role: Role,
+    },
+    /// Take a role from a user
+    ///
+    /// Access tokens that carry it stay good until they expire; `users disable` works at once.
+    Revoke {
+        /// The user's e-mail address
+        #[arg(value_parser = email)]
+        email: Email,
+        /// The role
+        #[arg(value_parser = role)]
+        role: Role,
+    },
+    /// Bar a user: sessions end and access tokens die at once, on every replica
+    Disable {
+        /// The user's e-mail address
+        #[arg(value_parser = email)]
+        email: Email,
+    },
+    /// Let a barred user log in again
+    Enable {
+        /// The user's e-mail address
+        #[arg(value_parser = email)]
+        email: Email,
+    },
+}
+
+/// The message must not repeat the address: clap does that, and only on the terminal it came from.
+fn email(text: &str) -> Result<Email, String> {
+    Email::parse("EMAIL", text).map_err(|violation| violation.description)
+}
+
+fn role(name: &str) -> Result<Role, &'static str> {
+    Role::parse(name).ok_or("a role is 1 to 64 characters of a-z, 0-9, _ - . and :")
+}
+
+pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
+    block_on(async {
+        let store = Store::open(&config.database).map_err(AuthError::from)?;
+        let tokens = &config.tokens;
+        let users = Users::apart(store, Clock::System, tokens.access_ttl, tokens.leeway);
+        carry_out(&users, command).await
+    })
+}
+
+async fn carry_out(users: &Users, command: UsersCommand) -> Result<(), AuthError> {
+    let context = RequestContext {
+        client_ip: "command line".to_owned(),
+        ..RequestContext::default()
+    };
+    let (email, what) = match &command {
+        UsersCommand::Grant { email, .. } => (email, "role granted"),
+        UsersCommand::Revoke { email, .. } => (email, "role revoked"),
+        UsersCommand::Disable { email } => (email, "user disabled"),
+        UsersCommand::Enable { email } => (email, "user enabled"),
+    };
+    let id = users.find_by_email(email).await?.id;
+    let user = match &command {
+        UsersCommand::Grant { role, .. } => users.grant_role(id, role, &context).await,
+        UsersCommand::Revoke { role, .. } => users.revoke_role(id, role, &context).await,
+        UsersCommand::Disable { .. } => users.disable_user(id, &context).await,
+        UsersCommand::Enable { .. } => users.enable_user(id, &context).await,
+    }?;
+    let roles = user.roles.to_stored();
+    say(format_args!(
+        "countersign: {what} user_id={id} roles=\"{roles}\" disabled={}",
+        user.disabled_at.is_some()
+    ));
+    Ok(())
+}

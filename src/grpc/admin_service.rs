@@ -1,0 +1,150 @@
+//! `AdminService` on the wire. That the caller is an administrator was checked by `bearer::Guarded`.
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    bearer::Guarded,
+    convert::{self, Violations},
+    edge::Edge,
+    pb::{
+        self,
+        admin_service_server::{self, AdminServiceServer},
+    },
+};
+use crate::{
+    auth::{Auth, AuthError},
+    domain::{FieldViolation, Role, Roles, UserId, ViolationReason},
+    tokens::SigningKeyInfo,
+};
+
+/// The most roles a user can have: all of them travel in every access token.
+const MAX_ROLES: usize = 64;
+
+/// Serves `countersign.auth.v1.AdminService`.
+pub struct AdminApi {
+    auth: Auth,
+}
+
+impl AdminApi {
+    /// Serves the use cases of `auth`, to those who may call them.
+    pub fn service(auth: Auth) -> Guarded<AdminServiceServer<Self>> {
+        let api = Self { auth: auth.clone() };
+        Guarded::new(AdminServiceServer::new(api), auth)
+    }
+}
+
+#[tonic::async_trait]
+impl admin_service_server::AdminService for AdminApi {
+    async fn rotate_signing_key(
+        &self,
+        request: Request<pb::RotateSigningKeyRequest>,
+    ) -> Result<Response<pb::RotateSigningKeyResponse>, Status> {
+        let edge = Edge::of(&request);
+        let emergency = request.get_ref().emergency;
+        let context = edge.context();
+        let key = self.auth.rotate_signing_key(emergency, &context).await;
+        edge.respond(key.map(|key| pb::RotateSigningKeyResponse {
+            signing_key: Some(signing_key(key)),
+        }))
+    }
+
+    async fn disable_user(
+        &self,
+        request: Request<pb::DisableUserRequest>,
+    ) -> Result<Response<pb::DisableUserResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let id = user_id(&request.get_ref().user_id)?;
+            let user = self.auth.users().disable_user(id, &edge.context()).await?;
+            Ok(pb::DisableUserResponse {
+                user: Some(convert::user(&user)),
+            })
+        };
+        edge.respond(answer.await)
+    }
+
+    async fn enable_user(
+        &self,
+        request: Request<pb::EnableUserRequest>,
+    ) -> Result<Response<pb::EnableUserResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let id = user_id(&request.get_ref().user_id)?;
+            let user = self.auth.users().enable_user(id, &edge.context()).await?;
+            Ok(pb::EnableUserResponse {
+                user: Some(convert::user(&user)),
+            })
+        };
+        edge.respond(answer.await)
+    }
+
+    async fn revoke_user_sessions(
+        &self,
+        request: Request<pb::RevokeUserSessionsRequest>,
+    ) -> Result<Response<pb::RevokeUserSessionsResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let id = user_id(&request.get_ref().user_id)?;
+            let users = self.auth.users();
+            let count = users.revoke_user_sessions(id, &edge.context()).await?;
+            Ok(pb::RevokeUserSessionsResponse {
+                revoked_count: i32::try_from(count).unwrap_or(i32::MAX),
+            })
+        };
+        edge.respond(answer.await)
+    }
+
+    async fn set_user_roles(
+        &self,
+        request: Request<pb::SetUserRolesRequest>,
+    ) -> Result<Response<pb::SetUserRolesResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let (id, roles) = roles_of(request.get_ref())?;
+            let users = self.auth.users();
+            let user = users.set_roles(id, roles, &edge.context()).await?;
+            Ok(pb::SetUserRolesResponse {
+                user: Some(convert::user(&user)),
+            })
+        };
+        edge.respond(answer.await)
+    }
+}
+
+fn user_id(text: &str) -> Result<UserId, AuthError> {
+    let mut violations = Violations::default();
+    let id = violations.take(convert::user_id("user_id", text));
+    id.ok_or_else(|| violations.into())
+}
+
+fn roles_of(request: &pb::SetUserRolesRequest) -> Result<(UserId, Roles), AuthError> {
+    let mut violations = Violations::default();
+    let id = violations.take(convert::user_id("user_id", &request.user_id));
+    let roles = violations.take(roles("roles", &request.roles));
+    match (id, roles) {
+        (Some(id), Some(roles)) => Ok((id, roles)),
+        _ => Err(violations.into()),
+    }
+}
+
+fn roles(field: &'static str, names: &[String]) -> Result<Roles, FieldViolation> {
+    if names.len() > MAX_ROLES {
+        let rule = format!("must be at most {MAX_ROLES} roles");
+        return Err(FieldViolation::new(field, ViolationReason::TooLong, rule));
+    }
+    let roles = names.iter().map(|name| Role::parse(name)).collect();
+    let roles: Option<Vec<_>> = roles;
+    roles.map(Roles::new).ok_or_else(|| {
+        let rule = "each must have 1 to 64 characters a-z, 0-9, _, -, . and :";
+        FieldViolation::new(field, ViolationReason::Malformed, rule)
+    })
+}
+
+fn signing_key(key: SigningKeyInfo) -> pb::SigningKey {
+    pb::SigningKey {
+        kid: key.kid,
+        algorithm: key.algorithm,
+        create_time: Some(convert::timestamp(key.created_at)),
+        activate_time: Some(convert::timestamp(key.activates_at)),
+    }
+}

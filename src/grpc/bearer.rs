@@ -1,0 +1,112 @@
+//! Who may call: holds the access token of `authorization` against what `METHODS` demands.
+//!
+//! It is put around whole services, so that no handler can forget to ask. Services whose methods are
+//! all open, `AuthService` with its hot path, go without.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::{Either, Ready, ready};
+use http::{Extensions, Request, Response};
+use tonic::{body::Body, server::NamedService};
+use tower::Service;
+
+use super::{
+    convert, error_status,
+    layers::{
+        RequestId,
+        methods::{self, Access},
+    },
+};
+use crate::{
+    auth::{Auth, AuthError, ValidateQuery},
+    tokens::VerifiedClaims,
+};
+
+/// Whose access token was presented; in the extensions of every request that is not open to all.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// What the token says.
+    pub(super) claims: Arc<VerifiedClaims>,
+}
+
+impl Caller {
+    /// The caller of the request with these extensions; `None` for a method that is open to all.
+    pub(super) fn of(extensions: &Extensions) -> Option<&Self> {
+        extensions.get()
+    }
+}
+
+/// A service that only those may call who are entitled to.
+#[derive(Clone)]
+pub struct Guarded<S> {
+    inner: S,
+    auth: Auth,
+}
+
+impl<S> Guarded<S> {
+    /// Guards `inner`, with tokens judged by `auth`.
+    pub(super) const fn new(inner: S, auth: Auth) -> Self {
+        Self { inner, auth }
+    }
+
+    /// Lets a request through or says why not.
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<(), AuthError> {
+        let Access::AnyRole(roles) = methods::find(request.uri().path()).access else {
+            return Ok(());
+        };
+        let access_token = convert::bearer(request.headers());
+        let claims = authenticate(&self.auth, access_token, roles)?;
+        request.extensions_mut().insert(Caller { claims });
+        Ok(())
+    }
+}
+
+/// The claims of a good token that holds one of these roles.
+fn authenticate(
+    auth: &Auth,
+    access_token: &str,
+    roles: &[&str],
+) -> Result<Arc<VerifiedClaims>, AuthError> {
+    let validated = auth.validate(ValidateQuery {
+        access_token,
+        audience: "",
+        required_roles: &[],
+    })?;
+    let held = &validated.claims.roles;
+    if roles.iter().any(|role| held.iter().any(|own| own == role)) {
+        Ok(validated.claims)
+    } else {
+        Err(AuthError::InsufficientRole)
+    }
+}
+
+impl<S: NamedService> NamedService for Guarded<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S, B> Service<Request<B>> for Guarded<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Either<Ready<Result<S::Response, S::Error>>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        match self.admit(&mut request) {
+            Ok(()) => Either::Right(self.inner.call(request)),
+            Err(error) => {
+                let status = error_status(error, &RequestId::of(request.extensions()));
+                Either::Left(ready(Ok(status.into_http())))
+            }
+        }
+    }
+}

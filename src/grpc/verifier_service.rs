@@ -1,0 +1,129 @@
+//! `VerifierService` on the wire: the keys, and the stream of revocations.
+
+use std::{pin::Pin, time::Duration};
+
+use prost_types::Duration as PbDuration;
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Detail, Reason,
+    bearer::{Caller, Guarded},
+    convert, error_status,
+    layers::RequestId,
+    pb::{
+        self,
+        verifier_service_server::{self, VerifierServiceServer},
+        watch_revocations_response::Event,
+    },
+    status,
+};
+use crate::{
+    auth::{Auth, AuthError},
+    domain::{PositionedRevocation, RevokedSubject},
+    revocation::{FeedEvent, WatchEnd},
+};
+
+/// How soon a watcher that was cut off may come again.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
+
+/// Serves `countersign.auth.v1.VerifierService`.
+pub struct VerifierApi {
+    auth: Auth,
+}
+
+impl VerifierApi {
+    /// Serves the use cases of `auth`, to those who may call them.
+    pub fn service(auth: Auth) -> Guarded<VerifierServiceServer<Self>> {
+        let api = Self { auth: auth.clone() };
+        Guarded::new(VerifierServiceServer::new(api), auth)
+    }
+}
+
+#[tonic::async_trait]
+impl verifier_service_server::VerifierService for VerifierApi {
+    async fn get_jwks(
+        &self,
+        _: Request<pb::GetJwksRequest>,
+    ) -> Result<Response<pb::GetJwksResponse>, Status> {
+        Ok(Response::new(pb::GetJwksResponse {
+            jwks_json: self.auth.jwks().json.clone(),
+            max_age: Some(duration(self.auth.jwks_max_age())),
+        }))
+    }
+
+    type WatchRevocationsStream =
+        Pin<Box<dyn Stream<Item = Result<pb::WatchRevocationsResponse, Status>> + Send>>;
+
+    async fn watch_revocations(
+        &self,
+        request: Request<pb::WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        let request_id = RequestId::of(request.extensions());
+        let caller = Caller::of(request.extensions());
+        let hearing = caller
+            .ok_or(AuthError::TokenMissing)
+            .and_then(|caller| {
+                self.auth
+                    .watch(&request.get_ref().cursor, caller.claims.clone())
+            })
+            .map_err(|error| error_status(error, &request_id))?;
+        let max_age = self.auth.jwks_max_age();
+        let stream = ReceiverStream::new(hearing).map(move |heard| match heard {
+            Ok(event) => Ok(response(event, max_age)),
+            Err(WatchEnd::Unwelcome(error)) => Err(error_status(error, &request_id)),
+            Err(WatchEnd::TooSlow) => {
+                let detail = Detail::RetryAfter(WATCH_RETRY);
+                Err(status(Reason::RateLimited, &request_id, detail))
+            }
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+fn response(event: FeedEvent, max_age: Duration) -> pb::WatchRevocationsResponse {
+    let event = match event {
+        FeedEvent::Revocations(batch) => Event::Revocations(pb::RevocationBatch {
+            revocations: batch.iter().map(revocation).collect(),
+        }),
+        FeedEvent::Keys(keys) => Event::Jwks(pb::Jwks {
+            jwks_json: keys.json.clone(),
+            max_age: Some(duration(max_age)),
+        }),
+        FeedEvent::SnapshotComplete => Event::SnapshotComplete(pb::SnapshotComplete {}),
+        FeedEvent::Heartbeat(heartbeat) => Event::Heartbeat(pb::Heartbeat {
+            revocation_as_of: Some(convert::timestamp(heartbeat.as_of)),
+            cursor: heartbeat.cursor.to_string(),
+        }),
+    };
+    pb::WatchRevocationsResponse { event: Some(event) }
+}
+
+fn revocation(positioned: &PositionedRevocation) -> pb::Revocation {
+    let revocation = &positioned.revocation;
+    let (subject, not_before_time) = match revocation.subject {
+        RevokedSubject::Session(id) => {
+            let subject = pb::revocation::Subject::SessionId(id.to_string());
+            (subject, None)
+        }
+        RevokedSubject::User(id) => {
+            let not_before = convert::timestamp(revocation.not_before);
+            (
+                pb::revocation::Subject::UserId(id.to_string()),
+                Some(not_before),
+            )
+        }
+    };
+    pb::Revocation {
+        subject: Some(subject),
+        not_before_time,
+        expire_time: Some(convert::timestamp(revocation.expires_at)),
+    }
+}
+
+fn duration(duration: Duration) -> PbDuration {
+    PbDuration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).expect("less than a second"),
+    }
+}

@@ -1,0 +1,141 @@
+//! What the index must keep to, checked without a database.
+
+use super::*;
+use crate::domain::TokenId;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
+}
+
+fn claims(issued_at: Timestamp) -> AccessClaims {
+    AccessClaims {
+        user_id: UserId::from_bytes([1; 16]),
+        session_id: SessionId::from_bytes([2; 16]),
+        token_id: TokenId::generate(issued_at),
+        roles: Vec::new(),
+        audiences: Vec::new(),
+        issued_at: issued_at.floor_to_second(),
+        expires_at: at(10_000),
+        kid: String::new(),
+    }
+}
+
+fn revoke(
+    subject: RevokedSubject,
+    not_before: Timestamp,
+    expires_at: Timestamp,
+    position: i64,
+) -> PositionedRevocation {
+    positioned(subject, not_before, expires_at, position)
+}
+
+fn session(number: u128) -> RevokedSubject {
+    RevokedSubject::Session(SessionId::from_bytes(number.to_be_bytes()))
+}
+
+#[test]
+fn a_revoked_session_is_dead_until_it_is_forgotten() {
+    let index = RevocationIndex::default();
+    let token = claims(at(1_000));
+    assert!(!index.is_revoked(&token));
+    let subject = RevokedSubject::Session(token.session_id);
+    let revocation = revoke(subject, at(1_001), at(2_000), 1);
+    index.learn(&[revocation, revocation]);
+    assert!(index.is_revoked(&token));
+    assert_eq!(index.len(), 1);
+    index.forget_expired(at(1_999));
+    assert!(index.is_revoked(&token));
+    index.forget_expired(at(2_000));
+    assert!(index.is_empty());
+}
+
+#[test]
+fn a_user_is_dead_up_to_the_millisecond_and_lives_after_it() {
+    let index = RevocationIndex::default();
+    let user = RevokedSubject::User(UserId::from_bytes([1; 16]));
+    let moment = Timestamp::from_micros(1_000_500_000);
+    index.learn(&[
+        revoke(user, moment, at(2_000), 1),
+        revoke(user, at(10), at(2_000), 2),
+    ]);
+    assert!(index.is_revoked(&claims(moment)));
+    assert!(index.is_revoked(&claims(at(999))));
+    assert!(!index.is_revoked(&claims(Timestamp::from_micros(1_000_501_000))));
+}
+
+#[test]
+fn only_news_is_passed_on() {
+    let index = RevocationIndex::default();
+    let mut changes = index.subscribe();
+    let user = RevokedSubject::User(UserId::from_bytes([1; 16]));
+    let first = revoke(session(1), at(1), at(100), 5);
+    let early = revoke(user, at(10), at(100), 6);
+    let late = revoke(user, at(20), at(100), 7);
+    index.learn(&[first]);
+    index.learn(&[first, late]);
+    index.learn(&[first, late, early]);
+    index.announce_keys_changed();
+    assert_eq!(changes.try_recv(), Ok(Change::Revoked(first)));
+    assert_eq!(changes.try_recv(), Ok(Change::Revoked(late)));
+    assert_eq!(changes.try_recv(), Ok(Change::KeysChanged));
+    assert!(changes.try_recv().is_err());
+}
+
+#[test]
+fn a_snapshot_begins_at_a_position() {
+    let index = RevocationIndex::default();
+    for number in 0..10 {
+        index.learn(&[revoke(session(number as u128), at(1), at(100), number)]);
+    }
+    assert_eq!(index.live_since(i64::MIN).len(), 10);
+    let mut positions: Vec<_> = index
+        .live_since(7)
+        .iter()
+        .map(|revocation| revocation.position)
+        .collect();
+    positions.sort_unstable();
+    assert_eq!(positions, [7, 8, 9]);
+}
+
+#[test]
+fn freshness_follows_the_monotonic_clock_alone() {
+    let index = RevocationIndex::default();
+    let second = Duration::from_secs(1);
+    assert_eq!(index.as_of(at(500), second), Timestamp::default());
+    assert_eq!(index.last_read().staleness(second), Duration::MAX);
+    index.caught_up(second, 0);
+    assert_eq!(index.as_of(at(500), 3 * second), at(498));
+    // Somebody sets the time of day back by 400 s: knowledge is as old as it was.
+    assert_eq!(index.as_of(at(100), 3 * second), at(98));
+    assert_eq!(index.last_read().staleness(3 * second), 2 * second);
+}
+
+/// Issue: at most 100 bytes for each live revocation. A hash table has 2^n places of which it uses seven
+/// eighths at most, so it is largest for its use just after it has doubled.
+#[test]
+fn a_revocation_takes_at_most_a_hundred_bytes() {
+    let places_per_entry = 16.0 / 7.0;
+    for size in [
+        size_of::<(SessionId, RevokedSession)>(),
+        size_of::<(UserId, RevokedUser)>(),
+    ] {
+        let control_byte = 1;
+        #[expect(clippy::cast_precision_loss, reason = "a size is small")]
+        let bytes = (size + control_byte) as f64 * places_per_entry;
+        assert!(bytes <= 100.0, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn memory_is_given_back() {
+    let index = RevocationIndex::default();
+    let many: Vec<_> = (0..20_000)
+        .map(|number| revoke(session(number), at(1), at(100), 1))
+        .collect();
+    index.learn(&many);
+    let full = index.read().sessions.capacity();
+    index.forget_expired(at(99));
+    assert_eq!(index.read().sessions.capacity(), full);
+    index.forget_expired(at(100));
+    assert!(index.read().sessions.capacity() < full / 4);
+}

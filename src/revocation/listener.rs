@@ -1,0 +1,102 @@
+//! Keeps one ear on the database: wakes the sync when a replica has written, and listens anew when the
+//! connection is lost.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time};
+
+use crate::store::{ChangeListener, Store, StoreError};
+
+/// How long nothing may be heard before the connection is asked for a sign of life.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Listens for ever, waking `wake` at each notification and after each new beginning.
+pub(super) async fn listen(store: Store, wake: Arc<Notify>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let lost = match store.listen().await {
+            Ok(listener) => {
+                tracing::debug!("listening for changes");
+                backoff.reset();
+                // What was said meanwhile is lost.
+                wake.notify_one();
+                follow(&store, listener, &wake).await
+            }
+            Err(error) => error,
+        };
+        let delay = backoff.next();
+        tracing::warn!(
+            error = %lost,
+            ?delay,
+            "not listening for changes: they are found by polling until the connection is back"
+        );
+        time::sleep(delay).await;
+    }
+}
+
+/// Passes notifications on until the connection is lost.
+async fn follow(store: &Store, mut listener: ChangeListener, wake: &Notify) -> StoreError {
+    loop {
+        let heard = match time::timeout(SILENCE, listener.next()).await {
+            Ok(heard) => heard.inspect(|()| wake.notify_one()),
+            Err(_silence) => listener.check(store).await,
+        };
+        if let Err(error) = heard {
+            return error;
+        }
+    }
+}
+
+/// Delays that double, so that a database in trouble is not pressed, with some jitter, so that replicas
+/// do not come back all at once.
+#[derive(Default)]
+struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    fn next(&mut self) -> Duration {
+        let doubled = Self::FIRST * 2_u32.saturating_pow(self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        let delay = doubled.min(Self::LONGEST);
+        // Three to four quarters of it.
+        delay * 3 / 4 + delay / 4 * random_percent() / 100
+    }
+}
+
+/// Nothing secret hangs on it: the standard library's seed for hash tables is random enough.
+fn random_percent() -> u32 {
+    let random = RandomState::new().build_hasher().finish() % 101;
+    u32::try_from(random).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_five_seconds_and_start_again() {
+        let mut backoff = Backoff::default();
+        for expected in [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000] {
+            let expected = Duration::from_millis(expected);
+            let delay = backoff.next();
+            assert!(delay <= expected && delay >= expected * 3 / 4, "{delay:?}");
+        }
+        for _ in 0..100 {
+            assert!(backoff.next() <= Backoff::LONGEST);
+        }
+        backoff.reset();
+        assert!(backoff.next() <= Backoff::FIRST);
+    }
+}

@@ -1,0 +1,217 @@
+//! The life of a signing key as a pure function of rows and time: which key signs, which ones verify,
+//! and when a successor is due. Every replica computes the same from the same rows, so nobody leads.
+
+use std::time::Duration;
+
+use crate::{clock::Timestamp, config::SigningAlgorithm, store::StoredSigningKey};
+
+/// How far replicas' clocks may differ, and how long an insert may take, beyond what verifiers' caches
+/// and the poll interval demand.
+const PUBLISHING_SLACK: Duration = Duration::from_secs(15);
+
+/// Gone keys are deleted this much later, so that a replica whose clock runs ahead does not take from
+/// the others what they still verify with.
+const DELETION_DELAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The rules that keys live by.
+#[derive(Clone, Copy, Debug)]
+pub struct SigningPolicy {
+    /// What new keys sign with.
+    pub algorithm: SigningAlgorithm,
+    /// How long a key signs before its successor does.
+    pub rotation: Duration,
+    /// How long verifiers may keep the JWKS.
+    pub jwks_max_age: Duration,
+    /// How often a replica looks at the database when nobody tells it to.
+    pub poll_interval: Duration,
+    /// The longest that a token is accepted after it was signed, by whatever clock.
+    pub token_life: Duration,
+}
+
+impl SigningPolicy {
+    /// How long a key is in the JWKS before it signs: what verifiers may cache, and time enough for
+    /// every replica to have looked twice.
+    pub fn publish_ahead(&self) -> Duration {
+        self.jwks_max_age + self.poll_interval * 2 + PUBLISHING_SLACK
+    }
+}
+
+/// What the life of a key follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyTimes {
+    /// Counts the keys up.
+    pub ordinal: i32,
+    /// From when it signs, unless a later key does by then.
+    pub activates_at: Timestamp,
+    /// When an emergency rotation ended it: for good, whatever the clock says now.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl From<&StoredSigningKey> for KeyTimes {
+    fn from(row: &StoredSigningKey) -> Self {
+        Self {
+            ordinal: row.ordinal,
+            activates_at: row.activates_at,
+            revoked_at: row.revoked_at,
+        }
+    }
+}
+
+/// Where a key stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In the JWKS, not signing yet.
+    Published,
+    /// Signs. There is exactly one as long as a key is not revoked.
+    Active,
+    /// Its successor signs; it verifies until its last token has expired.
+    Retiring {
+        /// From when it no longer verifies.
+        until: Timestamp,
+    },
+    /// No token of it is accepted.
+    Gone,
+}
+
+impl Standing {
+    /// One word for tables and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Active => "active",
+            Self::Retiring { .. } => "retiring",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Whether tokens of the key are accepted.
+    pub const fn verifies(self) -> bool {
+        !matches!(self, Self::Gone)
+    }
+}
+
+/// Which of `keys` signs at `now`: the newest one that has become active. When the clock stepped back
+/// behind all of them, the one that became active first: the service is never without a signer.
+pub fn active(keys: &[KeyTimes], now: Timestamp) -> Option<usize> {
+    let live = || {
+        keys.iter()
+            .enumerate()
+            .filter(|(_, key)| key.revoked_at.is_none())
+    };
+    live()
+        .filter(|(_, key)| key.activates_at <= now)
+        .max_by_key(|(_, key)| key.ordinal)
+        .or_else(|| live().min_by_key(|(_, key)| (key.activates_at, key.ordinal)))
+        .map(|(index, _)| index)
+}
+
+/// Until when the key at `index` verifies; `None` while no successor is known.
+pub fn verifies_until(
+    keys: &[KeyTimes],
+    index: usize,
+    policy: &SigningPolicy,
+) -> Option<Timestamp> {
+    keys.iter()
+        .filter(|key| key.revoked_at.is_none() && key.ordinal > keys[index].ordinal)
+        .map(|key| key.activates_at)
+        .min()
+        .map(|superseded_at| superseded_at + policy.token_life)
+}
+
+/// Where the key at `index` stands at `now`.
+pub fn standing(
+    keys: &[KeyTimes],
+    index: usize,
+    policy: &SigningPolicy,
+    now: Timestamp,
+) -> Standing {
+    let key = keys[index];
+    if key.revoked_at.is_some() {
+        return Standing::Gone;
+    }
+    if active(keys, now) == Some(index) {
+        return Standing::Active;
+    }
+    match verifies_until(keys, index, policy) {
+        Some(until) if until <= now => Standing::Gone,
+        // A peer whose clock is ahead may have begun to sign with it: it verifies already.
+        _ if key.activates_at > now => Standing::Published,
+        Some(until) => Standing::Retiring { until },
+        // Not active although it has begun and nothing follows it: cannot be.
+        None => Standing::Published,
+    }
+}
+
+/// A key that ought to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// Its place: the first replica to take it wins.
+    pub ordinal: i32,
+    /// From when it signs.
+    pub activates_at: Timestamp,
+}
+
+/// The successor that is to be published at `now`, if it is time.
+pub fn due_successor(
+    keys: &[KeyTimes],
+    policy: &SigningPolicy,
+    now: Timestamp,
+) -> Option<Successor> {
+    let ordinal = next_ordinal(keys);
+    let Some(active) = active(keys, now).map(|index| keys[index]) else {
+        // Nothing to be superseded, and nobody could verify with anything but this.
+        return Some(Successor {
+            ordinal,
+            activates_at: now,
+        });
+    };
+    let ahead = policy.publish_ahead();
+    let due = active.activates_at + policy.rotation;
+    if now + ahead < due {
+        return None;
+    }
+    let activates_at = due.max(now + ahead);
+    // One that activates much later than that was planned by a clock far ahead of this one.
+    let planned = keys.iter().any(|key| {
+        key.revoked_at.is_none()
+            && key.ordinal > active.ordinal
+            && key.activates_at <= activates_at + ahead
+    });
+    (!planned).then_some(Successor {
+        ordinal,
+        activates_at,
+    })
+}
+
+/// The successor of a rotation that is asked for at `now`.
+pub fn successor_now(keys: &[KeyTimes], policy: &SigningPolicy, now: Timestamp) -> Successor {
+    Successor {
+        ordinal: next_ordinal(keys),
+        activates_at: now + policy.publish_ahead(),
+    }
+}
+
+/// The place after all others, revoked ones included.
+pub fn next_ordinal(keys: &[KeyTimes]) -> i32 {
+    let greatest = keys.iter().map(|key| key.ordinal).max().unwrap_or(0);
+    greatest.saturating_add(1)
+}
+
+/// Whether the row of the key at `index` has outlived its use at `now`.
+pub fn is_deletable(
+    keys: &[KeyTimes],
+    index: usize,
+    policy: &SigningPolicy,
+    now: Timestamp,
+) -> bool {
+    let gone_since = match keys[index].revoked_at {
+        Some(revoked_at) => Some(revoked_at),
+        None if active(keys, now) == Some(index) => None,
+        None => verifies_until(keys, index, policy),
+    };
+    gone_since.is_some_and(|since| since + DELETION_DELAY <= now)
+}
+
+#[cfg(test)]
+#[path = "lifecycle_tests.rs"]
+mod tests;

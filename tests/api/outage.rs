@@ -1,0 +1,254 @@
+//! PostgreSQL goes away in every way it can, under load, and comes back: what needs it says so and no more,
+//! validation goes on, and all heals by itself.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use countersign::grpc::pb::TokenPair;
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, sleep},
+};
+use tonic::Status;
+
+use crate::support::{
+    Kind, TestDatabase, TestServer, cluster::Cluster, eventually, failure, proxy::Proxy, reason,
+};
+
+/// Callers are promised an answer within two seconds; the rest is for a machine that compiles meanwhile.
+const ANSWER: Duration = Duration::from_secs(4);
+/// Within which all must be well again.
+const HEALED: Duration = Duration::from_secs(10);
+
+/// What a load has seen.
+#[derive(Default)]
+struct Seen {
+    /// How often each answer came; successes as "OK".
+    answers: BTreeMap<String, usize>,
+    slowest: Duration,
+}
+
+impl Seen {
+    fn note<T>(&mut self, call: &str, took: Duration, result: &Result<T, Status>) {
+        let answer = match result {
+            Ok(_) => "OK".to_owned(),
+            Err(status) => failure(status).reason,
+        };
+        *self.answers.entry(format!("{call} {answer}")).or_default() += 1;
+        self.slowest = self.slowest.max(took);
+    }
+
+    /// Whether only what may happen in an outage did happen.
+    fn check(&self) {
+        println!("{:?}, slowest {:?}", self.answers, self.slowest);
+        for answer in self.answers.keys() {
+            let allowed = matches!(
+                answer.as_str(),
+                "login OK"
+                    | "login DATABASE_UNAVAILABLE"
+                    | "refresh OK"
+                    | "refresh DATABASE_UNAVAILABLE"
+                    | "validate OK"
+            );
+            assert!(allowed, "{answer}");
+        }
+        assert!(self.slowest < ANSWER, "{:?}", self.slowest);
+    }
+}
+
+/// Calls without pause until told to stop.
+struct Load {
+    seen: Arc<Mutex<Seen>>,
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Each user refreshes a session and validates; the first one logs in besides.
+    async fn start(server: &Arc<TestServer>, users: usize) -> Self {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = Vec::new();
+        for user in 0..users {
+            let email = format!("load{user}@example.org");
+            let tokens = server.signed_in(&email).await;
+            let parts = (Arc::clone(server), Arc::clone(&seen), Arc::clone(&stop));
+            tasks.push(tokio::spawn(refresh_and_validate(parts.clone(), tokens)));
+            if user == 0 {
+                tasks.push(tokio::spawn(log_in(parts, email)));
+            }
+        }
+        Self { seen, stop, tasks }
+    }
+
+    async fn count(&self, answer: &str) -> usize {
+        let seen = self.seen.lock().unwrap();
+        seen.answers.get(answer).copied().unwrap_or(0)
+    }
+
+    async fn finish(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        self.seen.lock().unwrap().check();
+    }
+}
+
+type Parts = (Arc<TestServer>, Arc<Mutex<Seen>>, Arc<AtomicBool>);
+
+async fn refresh_and_validate((server, seen, stop): Parts, mut tokens: TokenPair) {
+    while !stop.load(Ordering::SeqCst) {
+        let start = Instant::now();
+        let valid = server.validate(&tokens.access_token).await;
+        seen.lock()
+            .unwrap()
+            .note("validate", start.elapsed(), &valid);
+        let start = Instant::now();
+        let refreshed = server.refresh(&tokens.refresh_token).await;
+        seen.lock()
+            .unwrap()
+            .note("refresh", start.elapsed(), &refreshed);
+        match refreshed {
+            Ok(next) => tokens = next,
+            Err(_) => sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+async fn log_in((server, seen, stop): Parts, email: String) {
+    while !stop.load(Ordering::SeqCst) {
+        let start = Instant::now();
+        let login = server.login(&email).await;
+        seen.lock().unwrap().note("login", start.elapsed(), &login);
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_crashes_under_load_and_all_heals_without_a_restart() {
+    let cluster = Arc::new(spawn_blocking(Cluster::start).await.unwrap());
+    let database = TestDatabase::of_cluster(cluster.url());
+    let server = Arc::new(TestServer::start(&database).await);
+    let replica = server.replica(&[]).await;
+    let load = Load::start(&server, 8).await;
+
+    for round in 0..3 {
+        let before = load.count("refresh OK").await;
+        eventually("load", async || {
+            load.count("refresh OK").await > before + 50
+        })
+        .await;
+        let tokens = server.signed_in(&format!("ada{round}@example.org")).await;
+        let gone = server
+            .login(&format!("ada{round}@example.org"))
+            .await
+            .unwrap();
+        server.logout(&gone.refresh_token).await.unwrap();
+        let stopped = Arc::clone(&cluster);
+        spawn_blocking(move || stopped.crash()).await.unwrap();
+
+        for email in ["ada0@example.org", "nobody@example.org"] {
+            let start = Instant::now();
+            assert_eq!(reason(server.login(email).await), "DATABASE_UNAVAILABLE");
+            assert!(start.elapsed() < ANSWER);
+        }
+        assert_eq!(
+            reason(server.logout(&tokens.refresh_token).await),
+            "DATABASE_UNAVAILABLE"
+        );
+        // What is known stays known.
+        server.validate(&tokens.access_token).await.unwrap();
+        assert_eq!(
+            reason(server.validate(&gone.access_token).await),
+            "TOKEN_REVOKED"
+        );
+        assert_eq!(
+            reason(server.refresh("csr_forged").await),
+            "REFRESH_TOKEN_INVALID"
+        );
+
+        let resumed = Arc::clone(&cluster);
+        spawn_blocking(move || resumed.resume()).await.unwrap();
+        let start = Instant::now();
+        eventually("login again", async || {
+            server.login("ada0@example.org").await.is_ok()
+        })
+        .await;
+        let login = start.elapsed();
+        eventually("logout again", async || {
+            server.logout(&tokens.refresh_token).await.is_ok()
+        })
+        .await;
+        eventually("the other replica hears again", async || {
+            replica.validate(&tokens.access_token).await.is_err()
+        })
+        .await;
+        let all = start.elapsed();
+        println!(
+            "round {round}: login after {login:?}, revocation on the other replica after {all:?}"
+        );
+        assert!(all < HEALED, "{all:?}");
+    }
+    load.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_an_administrator_kills_are_never_taken_for_bad_tokens() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let server = Arc::new(TestServer::start(&database).await);
+    let load = Load::start(&server, 8).await;
+    let client = database.client().await;
+    let mut killed = 0;
+    for _ in 0..40 {
+        killed += client
+            .execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                &[],
+            )
+            .await
+            .unwrap();
+        sleep(Duration::from_millis(50)).await;
+    }
+    let before = load.count("refresh OK").await;
+    eventually("load again", async || {
+        load.count("refresh OK").await > before + 50
+    })
+    .await;
+    println!("{killed} connections killed");
+    load.finish().await;
+}
+
+/// The cable is pulled: nothing is refused, nothing is closed, nothing comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_falls_silent_costs_callers_no_more_than_two_seconds() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let proxy = Proxy::before(&database.url).await;
+    let server = Arc::new(
+        TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_URL", &proxy.url)]).await,
+    );
+    let load = Load::start(&server, 8).await;
+    eventually("load", async || load.count("refresh OK").await > 50).await;
+    proxy.silence_all();
+    eventually("refusals", async || {
+        load.count("refresh DATABASE_UNAVAILABLE").await > 50
+    })
+    .await;
+    proxy.mend();
+    let start = Instant::now();
+    let (refreshed, logged_in) = (load.count("refresh OK").await, load.count("login OK").await);
+    eventually("load again", async || {
+        load.count("refresh OK").await > refreshed && load.count("login OK").await > logged_in
+    })
+    .await;
+    println!("healed after {:?}", start.elapsed());
+    assert!(start.elapsed() < HEALED, "{:?}", start.elapsed());
+    load.finish().await;
+}

@@ -1,0 +1,106 @@
+//! A replica that was suspended knows that it slept.
+
+use std::time::Duration;
+
+use countersign::grpc::pb::ValidateTokenResponse;
+use rustix::process::Signal;
+use tokio::time::sleep;
+use tonic::Status;
+
+use crate::support::{
+    TestDatabase, eventually, failure, on_both_databases, process::TestProcess, reason,
+};
+
+/// Longer than the staleness that the tests allow.
+const SLEEP: Duration = Duration::from_millis(2_500);
+
+/// Suspends `reader`, logs out on `writer`, and wakes `reader` after calls have piled up at its door.
+async fn answers_after_a_sleep(
+    writer: &TestProcess,
+    reader: &TestProcess,
+    email: &str,
+) -> (i64, Vec<Result<ValidateTokenResponse, Status>>) {
+    let tokens = writer.login(email).await.unwrap();
+    eventually("the reader is awake", async || {
+        reader.validate(&tokens.access_token).await.is_ok()
+    })
+    .await;
+    reader.signal(Signal::STOP);
+    writer.logout(&tokens.refresh_token).await.unwrap();
+    // The writer's own knowledge dates the logout.
+    let status = writer.validate(&tokens.access_token).await.unwrap_err();
+    assert_eq!(failure(&status).reason, "TOKEN_REVOKED");
+    let logged_out_at = countersign::clock::Clock::System.now().seconds();
+    sleep(SLEEP).await;
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let (mut client, access_token) = (reader.auth(), tokens.access_token.clone());
+            tokio::spawn(async move {
+                let request = countersign::grpc::pb::ValidateTokenRequest {
+                    access_token,
+                    ..Default::default()
+                };
+                client
+                    .validate_token(request)
+                    .await
+                    .map(tonic::Response::into_inner)
+            })
+        })
+        .collect();
+    sleep(Duration::from_millis(100)).await;
+    reader.signal(Signal::CONT);
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.unwrap());
+    }
+    eventually("the reader has caught up", async || {
+        match reader.validate(&tokens.access_token).await {
+            Err(status) => failure(&status).reason == "TOKEN_REVOKED",
+            Ok(_) => false,
+        }
+    })
+    .await;
+    (logged_out_at, answers)
+}
+
+on_both_databases! {
+    async fn under_reject_it_refuses_until_it_has_caught_up(database: TestDatabase) {
+        let writer = TestProcess::start(&database).await;
+        writer.signed_in("ada@example.org").await;
+        let reader = TestProcess::start_with(&database, &[
+            ("COUNTERSIGN_STALE_POLICY", "reject"),
+            ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "1s"),
+            ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "200ms"),
+        ]).await;
+        for _ in 0..2 {
+            let (_, answers) = answers_after_a_sleep(&writer, &reader, "ada@example.org").await;
+            let mut stale = 0;
+            for answer in answers {
+                match reason(answer).as_str() {
+                    "REVOCATION_STATE_STALE" => stale += 1,
+                    "TOKEN_REVOKED" => {}
+                    other => panic!("{other}"),
+                }
+            }
+            println!("{stale} of 20 calls were refused as stale");
+        }
+    }
+
+    async fn under_serve_it_says_how_old_its_knowledge_is(database: TestDatabase) {
+        let writer = TestProcess::start(&database).await;
+        writer.signed_in("ada@example.org").await;
+        let reader = TestProcess::start_with(&database, &[
+            ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "200ms"),
+        ]).await;
+        let (logged_out_at, answers) = answers_after_a_sleep(&writer, &reader, "ada@example.org").await;
+        for answer in answers {
+            match answer {
+                Ok(valid) => {
+                    let as_of = valid.revocation_as_of.unwrap().seconds;
+                    assert!(as_of <= logged_out_at, "{as_of} {logged_out_at}");
+                }
+                Err(status) => assert_eq!(failure(&status).reason, "TOKEN_REVOKED"),
+            }
+        }
+    }
+}
