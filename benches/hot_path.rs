@@ -6,8 +6,9 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use countersign::{
     clock::{Clock, Timestamp},
     config::Config,
-    domain::{Revocation, RevokedSubject, Roles, SessionId, UserId},
+    domain::{PositionedRevocation, Revocation, RevokedSubject, Roles, SessionId, UserId},
     revocation::RevocationIndex,
+    server::{access_profile, signing_policy},
     store::Store,
     tokens::{AccessProfile, DerivedKeys, Keyring, Subject, VerifiedClaims, VerifiedTokens},
 };
@@ -47,19 +48,13 @@ impl Parts {
         let keyring = runtime.block_on(async {
             let store = Store::open(&config.database).expect("SQLite opens");
             store.migrate().await.expect("a fresh file can be migrated");
-            let keyring = Keyring::load(&store, &derived, now).await;
+            let keyring = Keyring::load(&store, &derived, signing_policy(&config), now).await;
             keyring.expect("a fresh keyring")
         });
         Self {
             keyring,
             derived,
-            profile: AccessProfile {
-                issuer: config.tokens.issuer,
-                audiences: config.tokens.audiences,
-                client_id: config.tokens.client_id,
-                ttl: config.tokens.access_ttl,
-                leeway: config.tokens.leeway,
-            },
+            profile: access_profile(&config),
             roles: Roles::from_stored("user"),
             now,
         }
@@ -76,7 +71,7 @@ impl Parts {
     }
 
     fn verified(&self, token: &str) -> VerifiedClaims {
-        let claims = self.profile.verify(&self.keyring, token);
+        let claims = self.profile.verify(&self.keyring, token, self.now);
         VerifiedClaims::new(claims.expect("our own token"))
     }
 }
@@ -90,16 +85,17 @@ fn access_tokens(criterion: &mut Criterion) {
     });
 
     let cache = VerifiedTokens::new();
+    let epoch = parts.keyring.epoch();
     for _ in 0..1_000 {
         let token = parts.token();
         let claims = Arc::new(parts.verified(&token));
-        cache.insert(VerifiedTokens::digest(&token), claims);
+        cache.insert(VerifiedTokens::digest(&token), claims, epoch);
     }
     let claims = Arc::new(parts.verified(&token));
-    cache.insert(VerifiedTokens::digest(&token), claims);
+    cache.insert(VerifiedTokens::digest(&token), claims, epoch);
     criterion.bench_function("access token: verify, cached", |bench| {
         bench.iter(|| {
-            let claims = cache.get(&VerifiedTokens::digest(black_box(&token)));
+            let claims = cache.get(&VerifiedTokens::digest(black_box(&token)), epoch);
             let claims = claims.expect("it was put there");
             parts.profile.check_expiry(&claims, parts.now)
         });
@@ -129,16 +125,20 @@ fn revocations(criterion: &mut Criterion) {
     }
 }
 
-fn index_of(count: usize, now: Timestamp) -> RevocationIndex {
+fn index_of(count: i64, now: Timestamp) -> RevocationIndex {
     let index = RevocationIndex::default();
-    for _ in 0..count {
-        index.insert(&Revocation {
-            subject: RevokedSubject::Session(SessionId::generate(now)),
-            not_before: now,
-            created_at: now,
-            expires_at: now + Duration::from_secs(1_800),
-        });
-    }
+    let revocations: Vec<_> = (1..=count)
+        .map(|position| PositionedRevocation {
+            position,
+            revocation: Revocation {
+                subject: RevokedSubject::Session(SessionId::generate(now)),
+                not_before: now,
+                created_at: now,
+                expires_at: now + Duration::from_secs(1_800),
+            },
+        })
+        .collect();
+    index.learn(&revocations);
     index
 }
 

@@ -11,7 +11,7 @@ use countersign::{
     config::Config,
     domain::{Roles, SessionId, UserId},
     grpc::pb,
-    server::signing_policy,
+    server::{access_profile, signing_policy},
     store::Store,
     tokens::{AccessProfile, DerivedKeys, Keyring, Subject},
 };
@@ -102,22 +102,11 @@ impl Fixture {
     pub async fn mint(&self) -> Result<Mint> {
         let config = Config::from_vars(self.variables.iter().cloned())?;
         let store = Store::open(&config.database)?;
+        let now = Clock::System.now();
         let derived = DerivedKeys::derive(config.master_keys.load()?.as_slice());
         Ok(Mint {
-            keyring: Keyring::load(
-                &store,
-                &derived,
-                signing_policy(&config),
-                Clock::System.now(),
-            )
-            .await?,
-            profile: AccessProfile {
-                issuer: config.tokens.issuer,
-                audiences: config.tokens.audiences,
-                client_id: config.tokens.client_id,
-                ttl: config.tokens.access_ttl,
-                leeway: config.tokens.leeway,
-            },
+            keyring: Keyring::load(&store, &derived, signing_policy(&config), now).await?,
+            profile: access_profile(&config),
             roles: Roles::from_stored("member"),
         })
     }

@@ -6,7 +6,7 @@ use super::{Auth, AuthError};
 use crate::{
     domain::FieldViolation,
     revocation::{Cursor, Hearing},
-    tokens::VerifiedClaims,
+    tokens::{AccessClaims, VerifiedClaims},
 };
 
 impl Auth {
@@ -31,7 +31,7 @@ impl Auth {
     }
 
     /// Judges the claims of a token again that was found good before.
-    fn still_good(&self, claims: &VerifiedClaims) -> Result<(), AuthError> {
+    fn still_good(&self, claims: &AccessClaims) -> Result<(), AuthError> {
         let parts = &self.parts;
         let now = parts.clock.now();
         parts.profile.check_expiry(claims, now)?;

@@ -244,7 +244,8 @@ fn peppers(keys: &DerivedKeys) -> Vec<Pepper> {
         .collect()
 }
 
-fn access_profile(config: &Config) -> AccessProfile {
+/// What all access tokens of a server with this configuration have in common.
+pub fn access_profile(config: &Config) -> AccessProfile {
     let tokens = &config.tokens;
     AccessProfile {
         issuer: tokens.issuer.clone(),
