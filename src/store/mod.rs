@@ -180,8 +180,14 @@ impl Store {
         &self,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        tokio::time::timeout(OPERATION_TIMEOUT, operation)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())))
+        match tokio::time::timeout(OPERATION_TIMEOUT, operation).await {
+            Ok(result) => result,
+            // The connection that fell silent is back in the pool by now, and the others are not likely to
+            // be better: whoever comes next must not wait for them in vain.
+            Err(_) => {
+                self.pool.close_idle();
+                Err(StoreError::Unavailable("no answer in time".to_owned()))
+            }
+        }
     }
 }

@@ -67,6 +67,14 @@ impl Pool {
             }
         }
     }
+
+    /// Closes connections to a server that are not in use; new ones are opened when needed. A file cannot
+    /// fall silent.
+    pub(super) fn close_idle(&self) {
+        if let Self::Postgres(pool) = self {
+            drop(pool.retain(|_, _| false));
+        }
+    }
 }
 
 fn deadpool<C>(
