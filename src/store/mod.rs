@@ -13,6 +13,7 @@ mod changes;
 mod circuit;
 mod error;
 mod login_failures;
+mod master_keys;
 mod migrate;
 mod pool;
 mod postgres;

@@ -16,6 +16,8 @@ mod deadlines;
 mod durability;
 mod edge;
 mod health;
+mod key_rotation;
+mod keys;
 mod login;
 mod logout;
 mod outage;

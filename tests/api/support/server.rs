@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use countersign::{
+    auth::Auth,
     clock::{Clock, ManualClock, Timestamp},
     config::Config,
     grpc::pb::auth_service_client::AuthServiceClient,
@@ -25,6 +26,8 @@ pub struct TestServer {
     pub clock: ManualClock,
     pub database: TestDatabase,
     pub channel: Channel,
+    /// The use cases behind the port, for what no RPC tells.
+    pub core: Auth,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), StartError>>,
 }
@@ -57,6 +60,7 @@ impl TestServer {
         let config = Config::from_vars(test_variables(database, variables)).unwrap();
         let server = Server::build(config, Clock::Manual(clock.clone())).await?;
         let address = server.grpc_addr();
+        let core = server.auth().clone();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(server.run(async {
             let _ = stopped.await;
@@ -66,6 +70,7 @@ impl TestServer {
             clock,
             database: database.clone(),
             channel: connect(address).await,
+            core,
             stop: Some(stop),
             running,
         })
