@@ -56,6 +56,7 @@ impl From<KeyringError> for AuthError {
             KeyringError::Contended => Self::DatabaseUnavailable(error.to_string()),
             KeyringError::MasterKeyMissing { .. }
             | KeyringError::MasterKeyWrong { .. }
+            | KeyringError::MasterKeyChanged(_)
             | KeyringError::Unusable(_) => Self::Internal(error.to_string()),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Auth, AuthError};
 use crate::{
     clock::Timestamp,
-    tokens::{AccessClaims, AccessProfile, AccessTokenError, VerifiedTokens},
+    tokens::{AccessClaims, AccessProfile, AccessTokenError, VerifiedClaims, VerifiedTokens},
 };
 
 /// What is asked about an access token.
@@ -26,7 +26,7 @@ pub struct ValidateQuery<'a> {
 #[derive(Clone, Debug)]
 pub struct Validated {
     /// What it says.
-    pub claims: Arc<AccessClaims>,
+    pub claims: Arc<VerifiedClaims>,
     /// Up to when every revocation is known here.
     pub revocation_as_of: Timestamp,
 }
@@ -69,7 +69,11 @@ impl Auth {
         &self.parts.profile.issuer
     }
 
-    fn verified_claims(&self, token: &str, now: Timestamp) -> Result<Arc<AccessClaims>, AuthError> {
+    fn verified_claims(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Arc<VerifiedClaims>, AuthError> {
         let parts = &self.parts;
         // Before the digest: hashing megabytes of garbage is work that an attacker chooses.
         if token.len() > AccessProfile::MAX_TOKEN_LENGTH {
@@ -82,9 +86,10 @@ impl Auth {
             parts.profile.check_expiry(&claims, now)?;
             return Ok(claims);
         }
-        let claims = Arc::new(parts.profile.verify(&parts.keyring, token, now)?);
+        let claims = parts.profile.verify(&parts.keyring, token, now)?;
         // An expired token gets no place in the cache, which is for tokens that come again.
         parts.profile.check_expiry(&claims, now)?;
+        let claims = Arc::new(VerifiedClaims::new(claims));
         parts.verified.insert(digest, Arc::clone(&claims), epoch);
         Ok(claims)
     }

@@ -6,7 +6,7 @@ use super::{Auth, AuthError};
 use crate::{
     domain::FieldViolation,
     revocation::{Cursor, Hearing},
-    tokens::AccessClaims,
+    tokens::{AccessClaims, VerifiedClaims},
 };
 
 impl Auth {
@@ -19,7 +19,7 @@ impl Auth {
     pub fn watch(
         &self,
         cursor: &str,
-        claims: Arc<AccessClaims>,
+        claims: Arc<VerifiedClaims>,
     ) -> Result<Hearing<AuthError>, AuthError> {
         let cursor = Cursor::parse("cursor", cursor)
             .map_err(|violation: FieldViolation| AuthError::InvalidFields(vec![violation]))?;

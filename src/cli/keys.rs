@@ -144,8 +144,8 @@ fn version(version: u8) -> String {
 
 fn row<const N: usize>(widths: [usize; N], cells: [&str; N]) {
     let cells = cells.iter().zip(widths);
-    let line: String = cells
-        .map(|(cell, width)| format!("{cell:<width$}  "))
+    let padded: Vec<String> = cells
+        .map(|(cell, width)| format!("{cell:<width$}"))
         .collect();
-    say(format_args!("{}", line.trim_end()));
+    say(format_args!("{}", padded.join("  ").trim_end()));
 }

@@ -5,12 +5,12 @@ use tonic::{Request, Response, Status};
 use super::{
     convert::{self, Violations},
     edge::Edge,
-    error_status,
+    error_status, fast_lane,
     layers::RequestId,
     pb::{self, auth_service_server},
 };
 use crate::{
-    auth::{Auth, AuthError, LoginCommand, RegisterCommand, ValidateQuery},
+    auth::{Auth, AuthError, LoginCommand, RegisterCommand},
     domain::{DeviceLabel, DisplayName, Email, Password},
 };
 
@@ -71,28 +71,20 @@ impl auth_service_server::AuthService for AuthApi {
         }))
     }
 
+    /// Only for the calls that are not plain: see [`fast_lane`](super::fast_lane).
     async fn validate_token(
         &self,
         request: Request<pb::ValidateTokenRequest>,
     ) -> Result<Response<pb::ValidateTokenResponse>, Status> {
         let (metadata, extensions, message) = request.into_parts();
-        let access_token = if message.access_token.is_empty() {
-            convert::bearer(&metadata)
-        } else {
-            &message.access_token
-        };
-        let query = ValidateQuery {
-            access_token,
-            audience: &message.audience,
-            required_roles: &message.required_roles,
-        };
-        match self.auth.validate(query) {
-            Ok(validated) => Ok(Response::new(convert::validated(
-                &validated,
-                self.auth.issuer(),
-            ))),
-            Err(error) => Err(error_status(error, &RequestId::of(&extensions))),
-        }
+        let validated = self
+            .auth
+            .validate(fast_lane::query(&message, metadata.as_ref()))
+            .map_err(|error| error_status(error, &RequestId::of(&extensions)))?;
+        Ok(Response::new(pb::ValidateTokenResponse {
+            revocation_as_of: Some(convert::timestamp(validated.revocation_as_of)),
+            ..convert::claims(&validated.claims, self.auth.issuer())
+        }))
     }
 
     async fn logout(

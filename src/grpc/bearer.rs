@@ -23,14 +23,14 @@ use super::{
 };
 use crate::{
     auth::{Auth, AuthError, ValidateQuery},
-    tokens::AccessClaims,
+    tokens::VerifiedClaims,
 };
 
 /// Whose access token was presented; in the extensions of every request that is not open to all.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     /// What the token says.
-    pub(super) claims: Arc<AccessClaims>,
+    pub(super) claims: Arc<VerifiedClaims>,
 }
 
 impl Caller {
@@ -58,7 +58,7 @@ impl<S> Guarded<S> {
         let Access::AnyRole(roles) = methods::find(request.uri().path()).access else {
             return Ok(());
         };
-        let access_token = convert::bearer_of(request.headers());
+        let access_token = convert::bearer(request.headers());
         let claims = authenticate(&self.auth, access_token, roles)?;
         request.extensions_mut().insert(Caller { claims });
         Ok(())
@@ -70,7 +70,7 @@ fn authenticate(
     auth: &Auth,
     access_token: &str,
     roles: &[&str],
-) -> Result<Arc<AccessClaims>, AuthError> {
+) -> Result<Arc<VerifiedClaims>, AuthError> {
     let validated = auth.validate(ValidateQuery {
         access_token,
         audience: "",

@@ -6,9 +6,10 @@ use tonic::metadata::MetadataMap;
 
 use super::pb;
 use crate::{
-    auth::{AuthError, TokenPair, Validated},
+    auth::{AuthError, TokenPair},
     clock::Timestamp,
     domain::{FieldViolation, User, UserId, ViolationReason},
+    tokens::AccessClaims,
 };
 
 /// The longest `user-agent` that is kept.
@@ -54,8 +55,9 @@ pub(super) fn token_pair(pair: &TokenPair) -> pb::TokenPair {
     }
 }
 
-pub(super) fn validated(validated: &Validated, issuer: &str) -> pb::ValidateTokenResponse {
-    let claims = &validated.claims;
+/// The answer about a good token, but for the time up to which revocations are known: the part that is the
+/// same every time.
+pub(super) fn claims(claims: &AccessClaims, issuer: &str) -> pb::ValidateTokenResponse {
     pb::ValidateTokenResponse {
         user_id: claims.user_id.to_string(),
         session_id: claims.session_id.to_string(),
@@ -65,7 +67,7 @@ pub(super) fn validated(validated: &Validated, issuer: &str) -> pb::ValidateToke
         issue_time: Some(timestamp(claims.issued_at)),
         expire_time: Some(timestamp(claims.expires_at)),
         issuer: issuer.to_owned(),
-        revocation_as_of: Some(timestamp(validated.revocation_as_of)),
+        revocation_as_of: None,
     }
 }
 
@@ -89,12 +91,7 @@ pub(super) fn user_id(field: &'static str, text: &str) -> Result<UserId, FieldVi
 
 /// The bearer of the `authorization` metadata (RFC 6750 section 2.1); empty when there is none. The
 /// scheme's name has no case (RFC 9110 section 11.1).
-pub(super) fn bearer(metadata: &MetadataMap) -> &str {
-    bearer_of(metadata.as_ref())
-}
-
-/// The same, where the request is still HTTP.
-pub(super) fn bearer_of(headers: &HeaderMap) -> &str {
+pub(super) fn bearer(headers: &HeaderMap) -> &str {
     let header = headers.get(AUTHORIZATION);
     let text = header.and_then(|value| value.to_str().ok());
     match text.and_then(|text| text.split_once(' ')) {
@@ -117,20 +114,20 @@ pub(super) fn user_agent(metadata: &MetadataMap) -> String {
 mod tests {
     use super::*;
 
-    fn metadata(authorization: &'static str) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("authorization", authorization.parse().unwrap());
-        metadata
+    fn headers(authorization: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, authorization.parse().unwrap());
+        headers
     }
 
     #[test]
     fn only_a_bearer_is_a_bearer() {
-        assert_eq!(bearer(&metadata("Bearer abc")), "abc");
-        assert_eq!(bearer(&metadata("bearer  abc")), "abc");
+        assert_eq!(bearer(&headers("Bearer abc")), "abc");
+        assert_eq!(bearer(&headers("bearer  abc")), "abc");
         for other in ["Basic abc", "Bearer", "Bearerabc", "", "abc"] {
-            assert_eq!(bearer(&metadata(other)), "", "{other}");
+            assert_eq!(bearer(&headers(other)), "", "{other}");
         }
-        assert_eq!(bearer(&MetadataMap::new()), "");
+        assert_eq!(bearer(&HeaderMap::new()), "");
     }
 
     #[test]

@@ -58,6 +58,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    master_keys (version) {
+        version -> Integer,
+        fingerprint -> Text,
+    }
+}
+
+diesel::table! {
     login_failures (account) {
         account -> Text,
         failures -> Integer,

@@ -1,9 +1,12 @@
 //! The access token: a JWT with the profile of RFC 9068, signed and verified as RFC 8725 advises.
 
-use std::time::Duration;
+use std::{borrow::Cow, fmt, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 
 use super::Keyring;
 use crate::{
@@ -110,25 +113,65 @@ struct HeaderIn<'a> {
     crit: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Claims {
-    iss: String,
+#[derive(Serialize)]
+struct ClaimsOut<'a> {
+    iss: &'a str,
     sub: String,
-    aud: Audiences,
+    aud: &'a [String],
     exp: i64,
     iat: i64,
     jti: String,
     sid: String,
+    roles: Vec<&'a str>,
+    client_id: &'a str,
+}
+
+/// What is only looked at is borrowed from the text of the token.
+#[derive(Deserialize)]
+struct ClaimsIn<'a> {
+    #[serde(borrow)]
+    iss: Cow<'a, str>,
+    #[serde(borrow)]
+    sub: Cow<'a, str>,
+    #[serde(deserialize_with = "one_or_many")]
+    aud: Vec<String>,
+    exp: i64,
+    iat: i64,
+    #[serde(borrow)]
+    jti: Cow<'a, str>,
+    #[serde(borrow)]
+    sid: Cow<'a, str>,
     roles: Vec<String>,
-    client_id: String,
+    /// It must be there (RFC 9068 section 2.2), whatever it says.
+    #[serde(borrow, rename = "client_id")]
+    _client_id: Cow<'a, str>,
 }
 
 /// RFC 7519 section 4.1.3 allows one audience to stand without its array.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Audiences {
-    Many(Vec<String>),
-    One(String),
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Audiences;
+
+    impl<'de> Visitor<'de> for Audiences {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string or an array of strings")
+        }
+
+        fn visit_str<E>(self, one: &str) -> Result<Self::Value, E> {
+            Ok(vec![one.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut many: A) -> Result<Self::Value, A::Error> {
+            let mut audiences = Vec::with_capacity(1);
+            while let Some(audience) = many.next_element()? {
+                audiences.push(audience);
+            }
+            Ok(audiences)
+        }
+    }
+
+    deserializer.deserialize_any(Audiences)
 }
 
 impl AccessProfile {
@@ -159,16 +202,16 @@ impl AccessProfile {
             typ: TYPE,
             kid: key.kid(),
         };
-        let claims = Claims {
-            iss: self.issuer.clone(),
+        let claims = ClaimsOut {
+            iss: &self.issuer,
             sub: subject.user_id.to_string(),
-            aud: Audiences::Many(self.audiences.clone()),
+            aud: &self.audiences,
             exp: expires_at.seconds(),
             iat: now.seconds(),
             jti: TokenId::generate(now).to_string(),
             sid: subject.session_id.to_string(),
-            roles: subject.roles.names().map(str::to_owned).collect(),
-            client_id: self.client_id.clone(),
+            roles: subject.roles.names().collect(),
+            client_id: &self.client_id,
         };
         let mut token = String::with_capacity(768);
         URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&header).ok()?, &mut token);
@@ -237,16 +280,12 @@ impl AccessProfile {
             return None;
         }
         let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
-        let claims: Claims = object(&payload)?;
+        let claims: ClaimsIn<'_> = object(&payload)?;
         self.checked(claims, header.kid)
     }
 
-    fn checked(&self, claims: Claims, kid: &str) -> Option<AccessClaims> {
-        let audiences = match claims.aud {
-            Audiences::Many(audiences) => audiences,
-            Audiences::One(audience) => vec![audience],
-        };
-        let for_us = audiences.iter().any(|aud| self.audiences.contains(aud));
+    fn checked(&self, claims: ClaimsIn<'_>, kid: &str) -> Option<AccessClaims> {
+        let for_us = claims.aud.iter().any(|aud| self.audiences.contains(aud));
         if claims.iss != self.issuer || !for_us {
             return None;
         }
@@ -255,7 +294,7 @@ impl AccessProfile {
             session_id: claims.sid.parse().ok()?,
             token_id: claims.jti.parse().ok()?,
             roles: claims.roles,
-            audiences,
+            audiences: claims.aud,
             issued_at: Timestamp::from_seconds(claims.iat),
             expires_at: Timestamp::from_seconds(claims.exp),
             kid: kid.to_owned(),

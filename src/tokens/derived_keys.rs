@@ -21,6 +21,8 @@ pub struct KeySet {
     pub(super) sealing: LessSafeKey,
     /// Names accounts whose logins failed.
     account: hmac::Key,
+    /// Tells this master key from others, and nothing about it.
+    pub(super) fingerprint: String,
     /// Argon2's secret input.
     pub pepper: Secret<[u8; 32]>,
 }
@@ -74,6 +76,7 @@ impl KeySet {
             refresh: hmac::Key::new(hmac::HMAC_SHA256, expand("refresh-token mac").as_ref()),
             sealing: LessSafeKey::new(sealing),
             account: hmac::Key::new(hmac::HMAC_SHA256, expand("login-failure account").as_ref()),
+            fingerprint: URL_SAFE_NO_PAD.encode(&expand("fingerprint")[..16]),
             pepper: Secret::new(*expand("password pepper")),
         }
     }

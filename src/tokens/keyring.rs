@@ -50,6 +50,9 @@ pub enum KeyringError {
         /// The version that was tried.
         version: u8,
     },
+    /// A master key is not the one that this database knows by that version.
+    #[error("master key v{0} is not the one that was used as v{0} before")]
+    MasterKeyChanged(u8),
     /// The key itself is damaged, or could not be made.
     #[error(transparent)]
     Unusable(#[from] SigningKeyError),

@@ -5,6 +5,7 @@ mod algorithm;
 mod cache;
 mod derived_keys;
 mod jwks;
+mod key_age;
 mod keyring;
 mod lifecycle;
 mod refresh;
@@ -14,7 +15,7 @@ mod sealing;
 mod signing_key;
 
 pub use access::{AccessClaims, AccessProfile, AccessTokenError, IssuedAccessToken, Subject};
-pub use cache::VerifiedTokens;
+pub use cache::{VerifiedClaims, VerifiedTokens};
 pub use derived_keys::{DerivedKeys, KeySet};
 pub use jwks::JwksDocument;
 pub use keyring::{Keyring, KeyringError};

@@ -1,4 +1,5 @@
-//! Sealing signing keys anew, after a new first master key was added.
+//! A change of master keys: whether those given are the ones they claim to be, and sealing signing keys
+//! by a new first one.
 
 use super::{DerivedKeys, KeyringError, keyring::unseal};
 use crate::store::{Store, StoredSigningKey};
@@ -33,4 +34,22 @@ pub async fn reseal<'a>(
         }
     }
     Ok(resealed)
+}
+
+/// Compares the master keys with those that were used in this database under the same versions. One that
+/// seals no signing key may still verify passwords and refresh tokens, and would call them wrong.
+///
+/// # Errors
+/// The database fails, or a version has another key than before.
+pub(super) async fn check_master_keys(
+    store: &Store,
+    keys: &DerivedKeys,
+) -> Result<(), KeyringError> {
+    for set in keys.all() {
+        let known = store.master_key_fingerprint(set.version, &set.fingerprint);
+        if known.await? != set.fingerprint {
+            return Err(KeyringError::MasterKeyChanged(set.version));
+        }
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use super::{
     DerivedKeys, Keyring, KeyringError, SigningKey,
     keyring::Turn,
     lifecycle::{self, KeyTimes, SigningPolicy, Standing, Successor},
-    rewrap::reseal,
+    rewrap::{check_master_keys, reseal},
     signing_key::SigningKeyError,
 };
 use crate::{
@@ -57,11 +57,12 @@ pub struct SigningKeyInfo {
 }
 
 impl Keyring {
-    /// Opens the keys and changes nothing. Whoever is going to add a key does this first: one sealed
+    /// Opens the keys and changes none. Whoever is going to add a key does this first: one sealed
     /// with a wrong master key would be of no use to anybody.
     ///
     /// # Errors
-    /// The database fails, or a key cannot be opened with the master keys given.
+    /// The database fails, a key cannot be opened with the master keys given, or one of these is not what
+    /// it was before.
     pub async fn open(
         store: &Store,
         keys: &DerivedKeys,
@@ -72,6 +73,7 @@ impl Keyring {
         let began = monotonic_now();
         let rows = store.signing_keys().await?;
         ring.install(&rows, keys, now, began)?;
+        check_master_keys(store, keys).await?;
         Ok((ring, rows))
     }
 

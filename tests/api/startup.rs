@@ -43,6 +43,9 @@ on_both_databases! {
         let address = server.address.to_string();
         let said = refusal(&database, &[("COUNTERSIGN_GRPC_ADDR", &address)], 1).await;
         assert!(said.contains(&address), "{said}");
+        let address = server.http().to_string();
+        let said = refusal(&database, &[("COUNTERSIGN_HTTP_ADDR", &address)], 1).await;
+        assert!(said.contains(&address), "{said}");
     }
 
     async fn the_command_line_keeps_to_its_exit_codes(database: TestDatabase) {

@@ -8,6 +8,7 @@ use std::{
 use http::{Extensions, HeaderName, HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
+use uuid::fmt::Hyphenated;
 
 use crate::{
     clock::{Clock, Timestamp},
@@ -19,24 +20,37 @@ const MAX_LENGTH: usize = 128;
 
 /// The request's name: what the caller chose, or a new `UUIDv7`. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+pub struct RequestId(Name);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Name {
+    /// Kept in place: nearly every request has one of these, and its copies cost no allocation.
+    Ours([u8; Hyphenated::LENGTH]),
+    Chosen(HeaderValue),
+    /// The request did not pass the layer.
+    None,
+}
 
 impl RequestId {
     /// A new name.
     pub fn generate(now: Timestamp) -> Self {
-        let mut buffer = uuid::Uuid::encode_buffer();
-        let text = uuid_v7(now).as_hyphenated().encode_lower(&mut buffer);
-        HeaderValue::from_str(text).map_or_else(|_| Self::none(), Self)
+        let mut text = [0; Hyphenated::LENGTH];
+        uuid_v7(now).as_hyphenated().encode_lower(&mut text);
+        Self(Name::Ours(text))
     }
 
     /// The name of the request with these extensions; `-` when it did not pass the layer.
     pub fn of(extensions: &Extensions) -> Self {
-        extensions.get().cloned().unwrap_or_else(Self::none)
+        extensions.get().cloned().unwrap_or(Self(Name::None))
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        match &self.0 {
+            Name::Ours(text) => str::from_utf8(text).unwrap_or_default(),
+            Name::Chosen(value) => value.to_str().unwrap_or_default(),
+            Name::None => "-",
+        }
     }
 
     /// The name that the caller chose, if it is 1 to 128 visible ASCII characters.
@@ -44,17 +58,17 @@ impl RequestId {
         let bytes = value.as_bytes();
         let acceptable =
             (1..=MAX_LENGTH).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-        acceptable.then(|| Self(value.clone()))
-    }
-
-    const fn none() -> Self {
-        Self(HeaderValue::from_static("-"))
+        acceptable.then(|| Self(Name::Chosen(value.clone())))
     }
 
     /// The value for the response. "Sensitive" keeps it out of HPACK's table (RFC 7541 section
     /// 7.1.3): it never comes again, so there it would only push useful headers out.
     fn into_header(self) -> HeaderValue {
-        let mut value = self.0;
+        let mut value = match self.0 {
+            Name::Ours(text) => HeaderValue::from_bytes(&text).expect("a UUID is visible ASCII"),
+            Name::Chosen(value) => value,
+            Name::None => HeaderValue::from_static("-"),
+        };
         value.set_sensitive(true);
         value
     }

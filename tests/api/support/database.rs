@@ -9,6 +9,7 @@ use std::{
 
 use diesel::{
     Connection as _, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _,
+    dsl::sql, select, sql_types::BigInt,
 };
 use tempfile::TempDir;
 use tokio_postgres::{Config, NoTls};
@@ -71,29 +72,24 @@ impl TestDatabase {
         }
     }
 
-    /// The number that a `SELECT count(*) …` finds.
-    pub async fn count(&self, sql: &str) -> i64 {
+    /// How many rows there are; `what` goes on from `SELECT count(*) FROM`.
+    pub async fn count(&self, what: &str) -> i64 {
+        let counted = format!("(SELECT count(*) FROM {what})");
         match self.kind {
             Kind::Sqlite => {
-                #[derive(diesel::QueryableByName)]
-                struct Count {
-                    #[diesel(sql_type = diesel::sql_types::BigInt)]
-                    count: i64,
-                }
-                let sql = sql.replacen("count(*)", "count(*) AS count", 1);
                 let mut connection = open_sqlite(&self.sqlite_path());
-                let found: Count = diesel::sql_query(sql).get_result(&mut connection).unwrap();
-                found.count
+                select(sql::<BigInt>(&counted))
+                    .get_result(&mut connection)
+                    .unwrap()
             }
             Kind::Postgres => {
                 let client = connect(&self.url.parse().unwrap()).await;
-                client.query_one(sql, &[]).await.unwrap().get(0)
+                let row = client.query_one(&format!("SELECT {counted}"), &[]).await;
+                row.unwrap().get(0)
             }
         }
     }
-}
 
-impl TestDatabase {
     /// The only database of a PostgreSQL server that the test runs itself.
     pub fn of_cluster(url: String) -> Self {
         Self {

@@ -8,6 +8,7 @@ pub mod operator;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod web;
 
 use std::time::Duration;
 

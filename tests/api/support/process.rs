@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct TestProcess {
     pub child: Child,
     pub channel: Channel,
+    /// Where HTTP is served, unless it is off.
+    pub http: Option<SocketAddr>,
 }
 
 impl TestProcess {
@@ -72,12 +74,17 @@ impl TestProcess {
             .expect("the server starts in time")
             .unwrap()
             .expect("the server says where it listens");
-        let address: SocketAddr = line
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("grpc="))
-            .unwrap_or_else(|| panic!("no address in {line:?}"))
-            .parse()
-            .unwrap();
+        let told = |port: &str| {
+            let mut words = line.split_whitespace();
+            words
+                .find_map(|word| word.strip_prefix(port))
+                .unwrap_or_else(|| panic!("no {port} in {line:?}"))
+        };
+        let address = told("grpc=").parse().unwrap();
+        let http = match told("http=") {
+            "off" => None,
+            address => Some(address.parse().unwrap()),
+        };
         // Keeps reading, so that the server never blocks on a full pipe.
         let output = tokio::spawn(async move {
             let mut said = line + "\n";
@@ -87,7 +94,12 @@ impl TestProcess {
             said
         });
         let channel = connect(address).await;
-        (Self { child, channel }, output)
+        let server = Self {
+            child,
+            channel,
+            http,
+        };
+        (server, output)
     }
 
     pub fn auth(&self) -> AuthServiceClient<Channel> {
@@ -136,6 +148,11 @@ impl TestProcess {
             ..ValidateTokenRequest::default()
         };
         Ok(self.auth().validate_token(request).await?.into_inner())
+    }
+
+    /// Where HTTP is served.
+    pub fn http(&self) -> SocketAddr {
+        self.http.expect("HTTP is not off")
     }
 
     /// `kill -9`.

@@ -1,0 +1,215 @@
+//! A service to measure: its folder, its database, its settings, and tokens that it accepts.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use countersign::{
+    clock::Clock,
+    config::Config,
+    domain::{Roles, SessionId, UserId},
+    grpc::pb,
+    server::{access_profile, signing_policy},
+    store::Store,
+    tokens::{AccessProfile, DerivedKeys, Keyring, Subject},
+};
+use prost::Message as _;
+use tempfile::TempDir;
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+};
+
+use super::{
+    Result,
+    driver::{Client, Source, frame},
+    process::Process,
+};
+
+/// `ValidateToken`, which most of this is about.
+pub const VALIDATE: &str = "/countersign.auth.v1.AuthService/ValidateToken";
+/// `Login`.
+pub const LOGIN: &str = "/countersign.auth.v1.AuthService/Login";
+/// `Refresh`.
+pub const REFRESH: &str = "/countersign.auth.v1.AuthService/Refresh";
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+const REGISTER: &str = "/countersign.auth.v1.AuthService/Register";
+const PASSWORD: &str = "a mill that weaves algebra";
+
+/// Hashes that cost next to nothing, for measurements that are not about hashing.
+pub const CHEAP_HASHES: &[(&str, &str)] = &[
+    ("COUNTERSIGN_ARGON2_MEMORY_KIB", "64"),
+    ("COUNTERSIGN_ARGON2_ITERATIONS", "1"),
+];
+
+/// Where a service keeps its data, and how it is configured.
+pub struct Fixture {
+    folder: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+/// Makes access tokens that the service of a fixture accepts, without asking it.
+pub struct Mint {
+    keyring: Keyring,
+    profile: AccessProfile,
+    roles: Roles,
+}
+
+impl Fixture {
+    /// On a SQLite file.
+    pub fn sqlite(variables: &[(&str, &str)]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let url = format!("sqlite://{}/countersign.db", folder.path().display());
+        Ok(Self::at(folder, &url, variables))
+    }
+
+    /// On the database with that URL.
+    pub fn on(url: &str, variables: &[(&str, &str)]) -> Result<Self> {
+        Ok(Self::at(tempfile::tempdir()?, url, variables))
+    }
+
+    fn at(folder: TempDir, url: &str, variables: &[(&str, &str)]) -> Self {
+        let common = [
+            ("COUNTERSIGN_GRPC_ADDR", "127.0.0.1:0"),
+            ("COUNTERSIGN_HTTP_ADDR", "127.0.0.1:0"),
+            ("COUNTERSIGN_DATABASE_URL", url),
+            (
+                "COUNTERSIGN_MASTER_KEYS",
+                "v1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+            ),
+            ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "0"),
+        ];
+        let all = common.iter().chain(variables);
+        let variables = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self {
+            folder,
+            variables: variables.collect(),
+        }
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts the service.
+    pub async fn start(&self) -> Result<Process> {
+        Process::countersign(self.folder(), &self.variables).await
+    }
+
+    /// A mint with the service's own keys. The service must have been started once.
+    pub async fn mint(&self) -> Result<Mint> {
+        let config = Config::from_vars(self.variables.iter().cloned())?;
+        let store = Store::open(&config.database)?;
+        let now = Clock::System.now();
+        let derived = DerivedKeys::derive(config.master_keys.load()?.as_slice());
+        Ok(Mint {
+            keyring: Keyring::load(&store, &derived, signing_policy(&config), now).await?,
+            profile: access_profile(&config),
+            roles: Roles::from_stored("member"),
+        })
+    }
+}
+
+impl Mint {
+    /// The access token of a session that nobody ever opened.
+    pub fn token(&self) -> Result<String> {
+        let now = Clock::System.now();
+        let subject = Subject {
+            user_id: UserId::generate(now),
+            session_id: SessionId::generate(now),
+            roles: &self.roles,
+        };
+        let issued = self.profile.issue(&self.keyring, &subject, now);
+        Ok(issued.ok_or("signing failed")?.token.expose().clone())
+    }
+
+    /// Requests to validate that many tokens.
+    pub fn requests(&self, count: usize) -> Result<Vec<Bytes>> {
+        (0..count)
+            .map(|_| Ok(frame(&validate(self.token()?))))
+            .collect()
+    }
+
+    /// The public key, in base64url.
+    pub fn public_key(&self) -> Result<String> {
+        let signer = self.keyring.signer(Clock::System.now()).ok_or("no key")?;
+        let jwk = serde_json::to_value(signer.jwk())?;
+        Ok(jwk["x"].as_str().ok_or("not an Ed25519 key")?.to_owned())
+    }
+}
+
+/// The request to validate a token.
+pub fn validate(access_token: String) -> pb::ValidateTokenRequest {
+    pb::ValidateTokenRequest {
+        access_token,
+        ..pb::ValidateTokenRequest::default()
+    }
+}
+
+/// Registers a user.
+pub async fn register(client: &Client, email: &str) -> Result<()> {
+    let request = pb::RegisterRequest {
+        email: email.to_owned(),
+        password: PASSWORD.to_owned(),
+        display_name: "Ada".to_owned(),
+    };
+    let _: pb::RegisterResponse = client.call(REGISTER, &request).await?;
+    Ok(())
+}
+
+/// The request to log a user in.
+pub fn login(email: &str) -> pb::LoginRequest {
+    pb::LoginRequest {
+        email: email.to_owned(),
+        password: PASSWORD.to_owned(),
+        device_label: "Ada's phone".to_owned(),
+    }
+}
+
+/// Opens that many sessions and returns the requests that refresh them: on each stream, one session's
+/// newest token, over as many loads as may be.
+pub async fn refreshes(client: &Client, sessions: usize) -> Result<Source> {
+    let email = format!("busy-{}@example.org", UserId::generate(Clock::System.now()));
+    register(client, &email).await?;
+    let mut newest = Vec::new();
+    for _ in 0..sessions {
+        let answer: pb::LoginResponse = client.call(LOGIN, &login(&email)).await?;
+        let tokens = answer.tokens.ok_or("a login without tokens")?;
+        newest.push(Mutex::new(tokens.refresh_token));
+    }
+    Ok(Arc::new(move |stream, last| {
+        let mut newest = newest[stream].lock().ok()?;
+        if let Some(last) = last {
+            *newest = pb::RefreshResponse::decode(last)
+                .ok()?
+                .tokens?
+                .refresh_token;
+        }
+        Some(frame(&pb::RefreshRequest {
+            refresh_token: newest.clone(),
+        }))
+    }))
+}
+
+/// Waits until the service says that it serves.
+pub async fn serving(client: &Client) -> Result<()> {
+    let request = HealthCheckRequest::default();
+    let answer: HealthCheckResponse = client.call(HEALTH, &request).await?;
+    match answer.status() {
+        ServingStatus::Serving => Ok(()),
+        other => Err(format!("the service says {other:?}").into()),
+    }
+}
+
+/// Registers users and returns the requests to log each of them in.
+pub async fn logins(client: &Client, users: usize) -> Result<Vec<Bytes>> {
+    let mut requests = Vec::new();
+    for user in 0..users {
+        let email = format!("user-{user}@example.org");
+        register(client, &email).await?;
+        requests.push(frame(&login(&email)));
+    }
+    Ok(requests)
+}

@@ -1,0 +1,89 @@
+//! The bare loops: the same cryptography with nothing around it, on every core.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign::clock::monotonic_now;
+
+use super::{Result, driver::float};
+
+/// The service's own default cost.
+const COST: (u32, u32, u32) = (19_456, 2, 1);
+
+/// Argon2id hashes per second: default parameters, a secret, memory that is used again.
+pub fn argon2(duration: Duration) -> Result<f64> {
+    let (memory, passes, lanes) = COST;
+    let params = Params::new(memory, passes, lanes, Some(32))?;
+    on_every_core(duration, move |_| {
+        let secret = [7; 32];
+        let hasher =
+            Argon2::new_with_secret(&secret, Algorithm::Argon2id, Version::V0x13, params.clone())
+                .expect("a secret of 32 bytes");
+        let mut blocks = vec![Block::new(); params.block_count()];
+        counted(duration, || {
+            let mut output = [0; 32];
+            hasher
+                .hash_password_into_with_memory(
+                    b"a mill that weaves algebra",
+                    &[3; 16],
+                    &mut output,
+                    &mut blocks,
+                )
+                .is_ok()
+        })
+    })
+}
+
+/// Ed25519 verifications per second, one after the other over these tokens.
+pub fn ed25519(duration: Duration, public_key: &str, tokens: &[String]) -> Result<f64> {
+    let key = Arc::new(URL_SAFE_NO_PAD.decode(public_key)?);
+    let tokens: Arc<[String]> = tokens.into();
+    on_every_core(duration, move |core| {
+        let mut next = core;
+        counted(duration, || {
+            next += 1;
+            signed_by(&key, &tokens[next % tokens.len()])
+        })
+    })
+}
+
+/// Whether a token is signed by an Ed25519 key; nothing else is looked at.
+pub fn signed_by(key: &[u8], token: &str) -> bool {
+    let Some((message, signature)) = token.rsplit_once('.') else {
+        return false;
+    };
+    URL_SAFE_NO_PAD.decode(signature).is_ok_and(|signature| {
+        UnparsedPublicKey::new(&ED25519, key)
+            .verify(message.as_bytes(), &signature)
+            .is_ok()
+    })
+}
+
+/// How often that goes well until the time is over.
+fn counted(duration: Duration, mut work: impl FnMut() -> bool) -> u64 {
+    let end = monotonic_now() + duration;
+    let mut count = 0;
+    while monotonic_now() < end {
+        count += u64::from(work());
+    }
+    count
+}
+
+fn on_every_core(
+    duration: Duration,
+    work: impl Fn(usize) -> u64 + Clone + Send + 'static,
+) -> Result<f64> {
+    let cores = thread::available_parallelism()?.get();
+    let start = |core| {
+        let work = work.clone();
+        thread::spawn(move || work(core))
+    };
+    let threads: Vec<_> = (0..cores).map(start).collect();
+    let mut total = 0;
+    for thread in threads {
+        total += thread.join().map_err(|_| "a loop panicked")?;
+    }
+    Ok(float(total) / duration.as_secs_f64())
+}

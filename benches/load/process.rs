@@ -1,0 +1,107 @@
+//! The processes that are measured: started, looked at through `/proc`, killed when no longer needed.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::Result;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server in a process of its own; killed when dropped.
+pub struct Process {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Process {
+    /// Starts the service with these variables and waits until it listens.
+    pub async fn countersign(folder: &Path, variables: &[(String, String)]) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command
+            .env_clear()
+            .envs(variables.iter().cloned())
+            .current_dir(folder);
+        Self::start(command, folder).await
+    }
+
+    /// Starts this program as an echo server.
+    pub async fn echo(folder: &Path, answer_bytes: usize, verify: Option<&str>) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("echo-server")
+            .arg("--answer-bytes")
+            .arg(answer_bytes.to_string());
+        if let Some(key) = verify {
+            command.arg("--verify").arg(key);
+        }
+        Self::start(command, folder).await
+    }
+
+    async fn start(mut command: Command, folder: &Path) -> Result<Self> {
+        let log = folder.join("server.log");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log)?)
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let line = timeout(PATIENCE, lines.next_line()).await??;
+        let address = line.as_deref().unwrap_or_default();
+        let address = address
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("grpc="))
+            .ok_or_else(|| fs::read_to_string(&log).unwrap_or_default())?
+            .parse()?;
+        // Keeps reading, so that the server never blocks on a full pipe.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self { child, address })
+    }
+
+    /// The processor time that it has used, kernel and user, of all its threads.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let mut nanos = 0;
+        for task in fs::read_dir(self.proc("task")?)? {
+            // A thread may end while we look.
+            let stat = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            let running = stat.split_whitespace().next();
+            nanos += running.and_then(|text| text.parse().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Its resident memory, in bytes.
+    pub fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(self.proc("status")?)?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: u64 = line
+            .and_then(|line| line.trim().strip_suffix("kB"))
+            .ok_or("no VmRSS")?
+            .trim()
+            .parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// Kills it and waits until it is gone.
+    pub async fn stop(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    fn proc(&self, file: &str) -> Result<String> {
+        let id = self.child.id().ok_or("the server has ended")?;
+        Ok(format!("/proc/{id}/{file}"))
+    }
+}

@@ -1,0 +1,82 @@
+//! What is measured; one file each.
+
+mod cold;
+mod growth;
+mod login;
+mod memory;
+mod refresh;
+mod start;
+mod storm;
+mod validate;
+
+use std::path::Path;
+
+use super::{Result, report::Report};
+
+/// What every scenario is given.
+pub struct Bench<'a> {
+    /// Whether it has to be quick.
+    pub quick: bool,
+    /// PostgreSQL's programs, where there are any.
+    pub postgres_bin: Option<&'a Path>,
+    /// Where the results go.
+    pub report: &'a mut Report,
+}
+
+impl Bench<'_> {
+    /// The one for a quick run, or the other.
+    pub fn choose<T>(&self, quick: T, thorough: T) -> T {
+        if self.quick { quick } else { thorough }
+    }
+}
+
+/// A scenario.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Scenario {
+    /// `ValidateToken` with tokens seen before, against an echo
+    Validate,
+    /// `ValidateToken` with tokens never seen before, against an echo that verifies Ed25519
+    Cold,
+    /// `ValidateToken` beside 64 logins at once
+    Storm,
+    /// `Login` against a bare Argon2id loop
+    Login,
+    /// `Refresh` on PostgreSQL against pgbench
+    Refresh,
+    /// All three with a thousand and with a million users
+    Growth,
+    /// Resident memory
+    Memory,
+    /// From the start of the process to SERVING
+    Start,
+}
+
+impl Scenario {
+    /// What is being done.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Validate => "validate: tokens seen before, against an echo",
+            Self::Cold => "cold: tokens never seen before, against an echo that verifies Ed25519",
+            Self::Storm => "storm: validation beside 64 logins at once",
+            Self::Login => "login: against a bare Argon2id loop",
+            Self::Refresh => "refresh: on PostgreSQL, against pgbench",
+            Self::Growth => "growth: a small and a large database",
+            Self::Memory => "memory: idle, per revocation, over many validations",
+            Self::Start => "start: from the process to SERVING",
+        }
+    }
+
+    /// Does it.
+    pub async fn run(self, bench: &mut Bench<'_>) -> Result<()> {
+        match self {
+            Self::Validate => validate::run(bench).await,
+            Self::Cold => cold::run(bench).await,
+            Self::Storm => storm::run(bench).await,
+            Self::Login => login::run(bench).await,
+            Self::Refresh => refresh::run(bench).await,
+            Self::Growth => growth::run(bench).await,
+            Self::Memory => memory::run(bench).await,
+            Self::Start => start::run(bench).await,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Steady validation beside a storm of logins, and what becomes of the logins that are too many.
+
+use std::time::Duration;
+
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::Bench;
+use crate::{
+    Result,
+    driver::{Client, Load, OK, Sample, Source, UNAVAILABLE, float, in_turn},
+    fixture::{Fixture, LOGIN, VALIDATE, logins},
+    report::Bound,
+    rounds::Rounds,
+};
+
+const GROUP: &str = "login storm";
+/// Logins under way at once: all that a queue of the default size takes.
+const STORM: usize = 64;
+/// Logins that come on top, all at once.
+const EXCESS: usize = 64;
+/// Streams of validation, each with a call every so often: 2,000 calls per second.
+const STREAMS: usize = 16;
+const PACE: Duration = Duration::from_millis(8);
+
+pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
+    let rounds = bench.choose(3, 9);
+    let duration = Duration::from_secs(bench.choose(2, 4));
+    let fixture = Fixture::sqlite(&[])?;
+    let process = fixture.start().await?;
+    let tokens = in_turn(fixture.mint().await?.requests(256)?);
+    let validation = Client::connect(process.address, 4).await?;
+    let client = Client::connect(process.address, 4).await?;
+    let credentials = in_turn(logins(&client, STORM).await?);
+
+    let mut refused = Vec::new();
+    let measured = Rounds::measure(
+        rounds,
+        async || {
+            let storm = login_load(&client, &credentials, STORM, duration);
+            let excess = burst(&client, &credentials, duration / 2);
+            let sample = steady(&validation, &tokens, duration).await?;
+            storm.await??;
+            refused.push(excess.await??);
+            Ok(vec![sample.micros(OK, 0.5), sample.micros(OK, 0.99)])
+        },
+        async || {
+            let sample = steady(&validation, &tokens, duration).await?;
+            Ok(vec![sample.micros(OK, 0.5), sample.micros(OK, 0.99)])
+        },
+    )
+    .await?;
+    let report = &mut *bench.report;
+    let against = "without the storm";
+    report.compare(
+        GROUP,
+        "validate p50, us",
+        against,
+        measured.medians(0),
+        None,
+    );
+    let bound = Some(Bound::AtMost(2.0));
+    report.compare(
+        GROUP,
+        "validate p99, us",
+        against,
+        measured.medians(1),
+        bound,
+    );
+    let overloaded: u64 = refused.iter().map(|sample| sample.count(UNAVAILABLE)).sum();
+    let slowest = refused
+        .iter()
+        .map(|sample| sample.micros(UNAVAILABLE, 0.99) / 1_000.0);
+    let slowest = slowest.fold(0.0, f64::max);
+    report.number(GROUP, "excess logins refused", float(overloaded), None);
+    let bound = Some(Bound::AtMost(50.0));
+    report.number(GROUP, "refusals' p99, ms", slowest, bound);
+    Ok(())
+}
+
+/// Validation at a steady rate.
+async fn steady(client: &Client, tokens: &Source, duration: Duration) -> Result<Sample> {
+    let sample = client
+        .drive(&Load {
+            path: VALIDATE,
+            source: Source::clone(tokens),
+            streams: STREAMS,
+            duration,
+            pace: Some(PACE),
+        })
+        .await?;
+    sample.all_good()?;
+    Ok(sample)
+}
+
+fn login_load(
+    client: &Client,
+    credentials: &Source,
+    streams: usize,
+    duration: Duration,
+) -> JoinHandle<Result<Sample>> {
+    let client = client.clone();
+    let load = Load {
+        path: LOGIN,
+        source: Source::clone(credentials),
+        streams,
+        duration,
+        pace: None,
+    };
+    tokio::spawn(async move { client.drive(&load).await })
+}
+
+/// In the midst of the storm, that many logins more, once.
+fn burst(client: &Client, credentials: &Source, after: Duration) -> JoinHandle<Result<Sample>> {
+    let client = client.clone();
+    let load = Load {
+        path: LOGIN,
+        source: Source::clone(credentials),
+        streams: EXCESS,
+        // Over before a stream could begin a second call.
+        duration: Duration::from_millis(1),
+        pace: Some(Duration::from_micros(1)),
+    };
+    tokio::spawn(async move {
+        sleep_until(Instant::now() + after).await;
+        client.drive(&load).await
+    })
+}

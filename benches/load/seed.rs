@@ -1,0 +1,70 @@
+//! Fills a database with users, sessions and revocations faster than anybody could log in.
+
+use std::path::Path;
+
+use countersign::clock::Clock;
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+
+use super::{Result, postgres::Cluster};
+
+/// How much of everything.
+#[derive(Clone, Copy)]
+pub struct Size {
+    /// Users, each with one live session.
+    pub users: u32,
+    /// Sessions revoked so lately that it matters.
+    pub revocations: u32,
+}
+
+/// Fills the SQLite file in a fixture's folder.
+pub fn sqlite(folder: &Path, size: Size) -> Result<()> {
+    let file = folder.join("countersign.db");
+    let mut connection = SqliteConnection::establish(&file.to_string_lossy())?;
+    connection.batch_execute("PRAGMA busy_timeout = 5000")?;
+    for statement in statements(size, "printf('%012x', i)") {
+        connection.batch_execute(&statement)?;
+    }
+    Ok(connection.batch_execute("ANALYZE; PRAGMA wal_checkpoint(TRUNCATE)")?)
+}
+
+/// Fills a database of a cluster.
+pub async fn postgres(cluster: &Cluster, database: &str, size: Size) -> Result<()> {
+    let client = cluster.connect(database).await?;
+    for statement in statements(size, "lpad(to_hex(i), 12, '0')") {
+        client.batch_execute(&statement).await?;
+    }
+    for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        client.batch_execute(statement).await?;
+    }
+    Ok(())
+}
+
+/// `twelve` spells the number `i` in twelve hexadecimal digits.
+fn statements(size: Size, twelve: &str) -> [String; 3] {
+    let now = Clock::System.now().micros();
+    let hour = 3_600_000_000_i64;
+    let (soon, day, week) = (now + hour / 2, now + 24 * hour, now + 168 * hour);
+    let numbers = |count: u32| {
+        format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})")
+    };
+    let id = |kind: char| format!("'00000000-0000-7000-{kind}000-' || {twelve}");
+    let (user, session, revocation) = (id('8'), id('9'), id('a'));
+    let (users, revocations) = (numbers(size.users), numbers(size.revocations));
+    [
+        format!(
+            "INSERT INTO users (id, email, email_key, display_name, password_hash, roles, created_at, updated_at)
+             {users} SELECT {user}, 'seed-' || i || '@example.org', 'seed-' || i || '@example.org',
+             'Ada', 'none', 'user', {now}, {now} FROM n"
+        ),
+        format!(
+            "INSERT INTO sessions (id, user_id, device_label, client_ip, user_agent, generation,
+             created_at, rotated_at, idle_expires_at, absolute_expires_at)
+             {users} SELECT {session}, {user}, 'phone', '127.0.0.1', 'seed', 0,
+             {now}, {now}, {day}, {week} FROM n"
+        ),
+        format!(
+            "INSERT INTO revocations (id, kind, subject, not_before, created_at, expires_at)
+             {revocations} SELECT {revocation}, 'session', {session}, {now}, {now}, {soon} FROM n"
+        ),
+    ]
+}
