@@ -18,7 +18,9 @@ use rustix::process::Signal;
 use tonic::{Request, Status};
 
 use crate::support::{
-    TestDatabase, on_both_databases,
+    TestDatabase,
+    forge::hex,
+    on_both_databases,
     process::TestProcess,
     reason,
     server::{MASTER_KEYS, test_variables},
