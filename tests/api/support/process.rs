@@ -1,6 +1,7 @@
 //! The real binary as a process of its own, for what only a process can show: crashes and exit codes.
 
 use std::{
+    env,
     ffi::OsStr,
     fs,
     net::SocketAddr,
@@ -25,6 +26,9 @@ use super::{
     PASSWORD, TestDatabase,
     server::{connect, test_variables},
 };
+
+/// Where LLVM's instrumentation writes what has been run.
+const PROFILE: &str = "LLVM_PROFILE_FILE";
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -215,7 +219,8 @@ pub async fn run_unprivileged(database: &TestDatabase) -> Output {
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let mut command = command_of(program, database, &[]);
-        command.uid(NOBODY).gid(NOBODY);
+        // Nor can nobody write a profile where the others do.
+        command.uid(NOBODY).gid(NOBODY).env(PROFILE, "/dev/null");
         command
     } else {
         command(database, &[])
@@ -239,6 +244,8 @@ fn command_of(
     command
         .env_clear()
         .envs(test_variables(database, variables))
+        // Under `scripts/coverage`, what a process of its own runs counts as well.
+        .envs(env::var_os(PROFILE).map(|file| (PROFILE, file)))
         .current_dir(database.folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
