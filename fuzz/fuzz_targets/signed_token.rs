@@ -38,8 +38,14 @@ fuzz_target!(|text: &str| {
     assert_eq!(claims.audiences, audiences);
     assert!(audiences.contains(&"api") || audiences.contains(&"billing"));
     assert!(payload["exp"].is_i64() && payload["iat"].is_i64());
-    assert_eq!(payload["sub"], claims.user_id.to_string());
-    assert_eq!(payload["sid"], claims.session_id.to_string());
-    assert_eq!(payload["jti"], claims.token_id.to_string());
+    assert_id(&payload["sub"], claims.user_id.to_string());
+    assert_id(&payload["sid"], claims.session_id.to_string());
+    assert_id(&payload["jti"], claims.token_id.to_string());
     let _ = WORLD.profile.check_expiry(&claims, NOW);
 });
+
+/// An id has one form, in upper or lower case (RFC 9562 section 4).
+fn assert_id(claim: &Value, id: String) {
+    let claim = claim.as_str().expect("an id is text");
+    assert!(claim.eq_ignore_ascii_case(&id), "{claim} was read as {id}");
+}

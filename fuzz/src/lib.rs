@@ -122,7 +122,7 @@ async fn load(keys: &DerivedKeys, pair: &Ed25519KeyPair) -> Keyring {
         revoked_at: None,
     };
     store
-        .insert_signing_key(&planted)
+        .insert_signing_key(&planted, None)
         .await
         .expect("the key is planted");
     let policy = SigningPolicy {

@@ -45,7 +45,8 @@ macro_rules! id_type {
         impl FromStr for $name {
             type Err = uuid::Error;
 
-            /// Takes the hyphenated form alone, which `Display` writes: an id has one spelling.
+            /// Takes the hyphenated form alone, in either case (RFC 9562 section 4): not in braces, not as a
+            /// URN, not without its hyphens.
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 text.parse::<Hyphenated>().map(|id| Self(id.into_uuid()))
             }

@@ -18,7 +18,9 @@ use rustix::process::Signal;
 use tonic::{Request, Status};
 
 use crate::support::{
-    TestDatabase, on_both_databases,
+    TestDatabase,
+    forge::hex,
+    on_both_databases,
     process::TestProcess,
     reason,
     server::{MASTER_KEYS, test_variables},
@@ -117,7 +119,42 @@ async fn use_everything(server: &TestProcess, email: &str) -> Secrets {
         "INVALID_CREDENTIALS"
     );
 
-    let mut secrets = parts_of(&tokens);
+    let mut secrets = use_tokens(server, &tokens, email).await;
+    secrets.extend([
+        ("an e-mail address", email.to_owned()),
+        ("a part of an e-mail address", EMAIL[..12].to_owned()),
+        (
+            "the domain of an e-mail address",
+            "analytical-engine".to_owned(),
+        ),
+        ("a stranger's address", "elsewhere.example".to_owned()),
+        ("a refused address", "not-an-address-at-all".to_owned()),
+        (
+            "an address with a weak password",
+            "password.example".to_owned(),
+        ),
+        ("a password", PASSWORD.to_owned()),
+        ("the beginning of a password", PASSWORD[..11].to_owned()),
+        ("a wrong password", WRONG_PASSWORD.to_owned()),
+        ("a weak password", "password1234567".to_owned()),
+        ("a refused password", "in-the-password".to_owned()),
+        (
+            "a garbled access token",
+            "an-access-token-of-nobody".to_owned(),
+        ),
+        (
+            "a garbled refresh token",
+            "of-nobody-and-nowhere".to_owned(),
+        ),
+        ("a user's name", NAME.to_owned()),
+        ("the label of a device", LABEL.to_owned()),
+    ]);
+    secrets
+}
+
+/// Every RPC that takes a token.
+async fn use_tokens(server: &TestProcess, tokens: &TokenPair, email: &str) -> Secrets {
+    let mut secrets = parts_of(tokens);
     validate(server, &tokens.access_token).await.unwrap();
     validate(server, &tokens.access_token).await.unwrap();
     let mut bearer = Request::new(ValidateTokenRequest::default());
@@ -159,36 +196,6 @@ async fn use_everything(server: &TestProcess, email: &str) -> Secrets {
         reason(logout(server, "csr_of-nobody-and-nowhere").await),
         "REFRESH_TOKEN_INVALID"
     );
-
-    secrets.extend([
-        ("an e-mail address", email.to_owned()),
-        ("a part of an e-mail address", EMAIL[..12].to_owned()),
-        (
-            "the domain of an e-mail address",
-            "analytical-engine".to_owned(),
-        ),
-        ("a stranger's address", "elsewhere.example".to_owned()),
-        ("a refused address", "not-an-address-at-all".to_owned()),
-        (
-            "an address with a weak password",
-            "password.example".to_owned(),
-        ),
-        ("a password", PASSWORD.to_owned()),
-        ("the beginning of a password", PASSWORD[..11].to_owned()),
-        ("a wrong password", WRONG_PASSWORD.to_owned()),
-        ("a weak password", "password1234567".to_owned()),
-        ("a refused password", "in-the-password".to_owned()),
-        (
-            "a garbled access token",
-            "an-access-token-of-nobody".to_owned(),
-        ),
-        (
-            "a garbled refresh token",
-            "of-nobody-and-nowhere".to_owned(),
-        ),
-        ("a user's name", NAME.to_owned()),
-        ("the label of a device", LABEL.to_owned()),
-    ]);
     secrets
 }
 
@@ -234,12 +241,11 @@ async fn secrets_of_the_database(database: &TestDatabase) -> Secrets {
         ("a password hash", "$argon2id$".to_owned()),
     ];
     let mut hide = |what, bytes: &[u8]| {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let list = format!("{bytes:?}");
         secrets.extend([
             (what, STANDARD.encode(bytes)),
             (what, URL_SAFE_NO_PAD.encode(bytes)),
-            (what, hex),
+            (what, hex(bytes)),
             (what, list.trim_matches(['[', ']']).to_owned()),
         ]);
     };

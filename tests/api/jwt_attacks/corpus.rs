@@ -18,6 +18,8 @@ pub fn all(forge: &Forge) -> Vec<Attack> {
         odd_key_names(forge),
         headers(forge),
         claims(forge),
+        numbers(forge),
+        payloads(forge),
         shapes(forge),
     ]
     .into_iter()
@@ -419,6 +421,12 @@ fn claims(forge: &Forge) -> Vec<Attack> {
     ] {
         changed(foreign);
     }
+    attacks
+}
+
+/// Numbers of all sorts for the time of expiry.
+fn numbers(forge: &Forge) -> Vec<Attack> {
+    let mut attacks = Vec::new();
     let (header, good) = (forge.header.to_string(), forge.claims.to_string());
     let exp = forge.claims["exp"].to_string();
     for number in [
@@ -445,6 +453,14 @@ fn claims(forge: &Forge) -> Vec<Attack> {
             forge.sign(&header, payload),
         ));
     }
+    attacks
+}
+
+/// Payloads under our own signature that are not the JSON object which they resemble.
+fn payloads(forge: &Forge) -> Vec<Attack> {
+    let mut attacks = Vec::new();
+    let (header, good) = (forge.header.to_string(), forge.claims.to_string());
+    let exp = forge.claims["exp"].to_string();
     let inner = &good[1..good.len() - 1];
     let values: Vec<String> = forge
         .claims

@@ -1,6 +1,8 @@
 //! Signs whatever a test likes: with the server's own key, which no attacker has and a bug may use, and
 //! with keys of an attacker's own.
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
     hmac,
@@ -108,13 +110,12 @@ impl Key {
             Self::Es256(pair) => (pair.public_key().as_ref().to_vec(), der(pair.public_key())),
             Self::Rs256(pair) => (pair.public_key().as_ref().to_vec(), der(pair.public_key())),
         };
-        let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
         let pem = format!(
             "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----",
             STANDARD.encode(&spki)
         );
         vec![
-            hex.into_bytes(),
+            hex(&raw).into_bytes(),
             URL_SAFE_NO_PAD.encode(&raw).into_bytes(),
             STANDARD.encode(&raw).into_bytes(),
             STANDARD.encode(&spki).into_bytes(),
@@ -185,6 +186,10 @@ impl Forge {
     }
 
     /// A token of this text, signed by the server's key.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over what they have just made"
+    )]
     pub fn sign(&self, header: impl ToString, payload: impl ToString) -> String {
         let message = message(
             header.to_string().as_bytes(),
@@ -221,6 +226,14 @@ impl Forge {
         let parts: Vec<&str> = self.good.split('.').collect();
         parts.try_into().unwrap()
     }
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
 }
 
 /// `header.payload`.
