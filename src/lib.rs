@@ -1,7 +1,7 @@
 //! Countersign: a gRPC authentication service.
 //!
 //! The floors, top to bottom; each imports only floors below it (`tests/tidy.rs` checks it):
-//! `cli` → `server` → `grpc` → `auth` → `revocation` → `tokens` → `passwords` → `store` → `domain`
+//! `cli` → `server` → `grpc` → `http` → `auth` → `revocation` → `tokens` → `passwords` → `store` → `domain`
 //! → `telemetry` → `config` → `clock`, `secret`.
 
 pub mod auth;
@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod grpc;
+pub mod http;
 pub mod passwords;
 pub mod revocation;
 pub mod secret;

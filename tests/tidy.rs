@@ -7,7 +7,10 @@ mod tidy_support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign::config::{Config, DefaultValue, Variable};
+use countersign::{
+    config::{Config, DefaultValue, Variable},
+    grpc::Reason,
+};
 use tidy_support::{Source, documents, read, sources};
 
 /// The floors, top to bottom. A floor may use those below it and no other.
@@ -272,6 +275,27 @@ fn every_rpc_is_documented_and_called_in_a_test() {
             missing.push(format!("{rpc} is not called in tests/ (`{call}`)"));
         }
     }
+    assert_none(&missing);
+}
+
+/// Reasons whose RPCs do not exist yet.
+const AWAITED: &[&str] = &[
+    "ONE_TIME_TOKEN_INVALID",
+    "USER_NOT_FOUND",
+    "SESSION_NOT_FOUND",
+];
+
+#[test]
+fn every_reason_of_the_contract_is_produced_by_a_test_over_tcp() {
+    let tests: String = sources(&["tests/api"])
+        .into_iter()
+        .map(|source| source.text)
+        .collect();
+    let names = Reason::ALL.iter().map(|reason| reason.as_str());
+    let missing: Vec<_> = names
+        .filter(|name| !AWAITED.contains(name) && !tests.contains(&format!("\"{name}\"")))
+        .map(|name| format!("{name} is expected by no test in tests/api/"))
+        .collect();
     assert_none(&missing);
 }
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# To be sourced. Installs Debian packages where that is possible.
+# To be sourced. Installs packages where that is possible.
 
 # Is this a machine on which packages may be installed: Debian or a relative of it, as root?
 can_apt_install() {
@@ -19,3 +19,18 @@ apt_install() {
   fi
   rm -f "$log"
 }
+
+# once FOLDER FILE COMMAND...: runs COMMAND, which fills FOLDER as FILE says, unless a run with the
+# same FILE has succeeded before.
+once() {
+  local folder=$1 file=$2
+  shift 2
+  if ! cmp -s "$file" "$folder/.done"; then
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    "$@"
+    cp "$file" "$folder/.done"
+  fi
+}
+
+has_python() { python3 -c 'import ensurepip, venv' 2>/dev/null; }

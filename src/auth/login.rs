@@ -65,15 +65,19 @@ impl Auth {
         };
 
         let session = self.new_session(&user, command.device_label, context);
-        let opened = parts
-            .store
-            .open_session(Login {
-                session: &session,
-                verified_hash: &verified_hash,
-                new_hash: rehashed.as_ref().map(PasswordHash::as_str),
-                account: &account,
-            })
-            .await?;
+        let opening = parts.store.open_session(Login {
+            session: &session,
+            verified_hash: &verified_hash,
+            new_hash: rehashed.as_ref().map(PasswordHash::as_str),
+            account: &account,
+        });
+        let opened = match opening.await {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.uncount_in_the_background(account, attempt, now);
+                return Err(error.into());
+            }
+        };
         if !opened {
             return Err(AuthError::InvalidCredentials);
         }

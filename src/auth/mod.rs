@@ -10,6 +10,7 @@ mod register;
 mod throttle;
 mod users;
 mod validate;
+mod vitals;
 mod watch;
 
 use std::{
@@ -24,6 +25,7 @@ pub use login::{LoggedIn, LoginCommand};
 pub use register::RegisterCommand;
 pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
+pub use vitals::Vitals;
 
 use crate::{
     clock::{Clock, Timestamp},

@@ -74,6 +74,22 @@ impl Auth {
             .await?;
         Ok(())
     }
+
+    /// Takes back an attempt whose password was right, and whose session could not be opened. The caller is
+    /// owed an answer and does not wait; if the database fails again, the attempt stays counted.
+    pub(super) fn uncount_in_the_background(
+        &self,
+        account: String,
+        attempt: CountedAttempt,
+        now: Timestamp,
+    ) {
+        let auth = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = auth.uncount_attempt(&account, attempt, now).await {
+                tracing::debug!(%error, "an attempt to log in stays counted");
+            }
+        });
+    }
 }
 
 #[cfg(test)]

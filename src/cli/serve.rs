@@ -33,8 +33,11 @@ async fn serve(config: Config) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     let address = server.grpc_addr();
+    let http = server
+        .http_addr()
+        .map_or_else(|| "off".to_owned(), |address| address.to_string());
     say(format_args!(
-        "countersign listening grpc={address} database={database} profile={profile}"
+        "countersign listening grpc={address} http={http} database={database} profile={profile}"
     ));
     if profile == Profile::Development && reflection {
         say(format_args!("{}", first_call(address)));

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use uuid::{NoContext, Uuid};
+use uuid::{NoContext, Uuid, fmt::Hyphenated};
 
 use crate::clock::Timestamp;
 
@@ -45,8 +45,10 @@ macro_rules! id_type {
         impl FromStr for $name {
             type Err = uuid::Error;
 
+            /// Takes the hyphenated form alone, in either case (RFC 9562 section 4): not in braces, not as a
+            /// URN, not without its hyphens.
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Uuid::try_parse(text).map(Self)
+                text.parse::<Hyphenated>().map(|id| Self(id.into_uuid()))
             }
         }
     };
@@ -84,5 +86,19 @@ mod tests {
         assert_eq!(early.0.get_version_num(), 7);
         assert_eq!(early.created_at(), Timestamp::from_seconds(1_700_000_000));
         assert_eq!(early.to_string().parse::<UserId>().unwrap(), early);
+    }
+
+    #[test]
+    fn an_id_is_read_in_the_form_in_which_it_is_written_alone() {
+        let id = UserId::generate(Timestamp::from_seconds(1_700_000_000)).to_string();
+        for other in [
+            String::new(),
+            id.replace('-', ""),
+            format!("{{{id}}}"),
+            format!("urn:uuid:{id}"),
+            format!("{id} "),
+        ] {
+            assert!(other.parse::<UserId>().is_err(), "{other}");
+        }
     }
 }

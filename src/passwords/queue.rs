@@ -36,6 +36,7 @@ struct State<J> {
     reserved: usize,
     running: usize,
     finished: u64,
+    refused: u64,
     /// Exponentially weighted average of what a job takes; zero before the first one.
     average: Duration,
     closed: bool,
@@ -76,6 +77,8 @@ pub struct HashingLoad {
     pub running: usize,
     /// Jobs done since the start, good and bad; those dropped unrun are not among them.
     pub finished: u64,
+    /// Jobs refused since the start: the line was full, or too slow for their deadline.
+    pub refused: u64,
     /// What a job takes a worker, averaged over roughly the last eight; zero before the first.
     pub average: Duration,
 }
@@ -92,6 +95,7 @@ impl<J> Queue<J> {
                 reserved: 0,
                 running: 0,
                 finished: 0,
+                refused: 0,
                 average: Duration::ZERO,
                 closed: false,
             }),
@@ -112,7 +116,7 @@ impl<J> Queue<J> {
         let mut state = self.lock();
         let ahead = state.running + state.waiting.len() + state.reserved;
         if ahead >= self.workers.saturating_add(self.capacity) {
-            return Err(self.refusal(&state));
+            return Err(self.refuse(&mut state));
         }
         // A job that meets an idle worker is let in whatever the average says: after one slow
         // spell, only jobs that run can teach the average better.
@@ -123,7 +127,7 @@ impl<J> Queue<J> {
             (self.drain_time(&state), deadline.map(latest))
         };
         if start_by.is_some_and(|by| now + wait >= by) {
-            return Err(self.refusal(&state));
+            return Err(self.refuse(&mut state));
         }
         state.reserved += 1;
         Ok(Place {
@@ -152,7 +156,7 @@ impl<J> Queue<J> {
             }
             if let Some(Waiting { start_by, job, .. }) = state.waiting.pop_front() {
                 if start_by.is_some_and(|by| monotonic_now() >= by) {
-                    return Next::Late(job, self.refusal(&state));
+                    return Next::Late(job, self.refuse(&mut state));
                 }
                 state.running += 1;
                 return Next::Run(job);
@@ -209,6 +213,7 @@ impl<J> Queue<J> {
             waiting: state.waiting.len(),
             running: state.running,
             finished: state.finished,
+            refused: state.refused,
             average: state.average,
         }
     }
@@ -223,7 +228,8 @@ impl<J> Queue<J> {
         drop(withdrawn);
     }
 
-    fn refusal(&self, state: &State<J>) -> Refused {
+    fn refuse(&self, state: &mut State<J>) -> Refused {
+        state.refused += 1;
         let (least, most) = RETRY_BOUNDS;
         let retry_after = self.drain_time(state).clamp(least, most);
         Refused { retry_after }

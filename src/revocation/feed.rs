@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     sync::{
-        Mutex,
+        Mutex, Semaphore, SemaphorePermit,
         broadcast::{
             self,
             error::{RecvError, TryRecvError},
@@ -45,6 +45,10 @@ const SNAPSHOT_SHARED_FOR: Duration = Duration::from_secs(5);
 
 /// When so much has been told since it was taken, a new snapshot is cheaper.
 const MOST_SINCE_SNAPSHOT: usize = 64;
+
+/// How many watchers are given their snapshots at once. When a thousand come back together, the first
+/// are done soon; all at once, none of them would be done in time.
+const SNAPSHOTS_AT_ONCE: usize = 16;
 
 /// How often it is noted up to when everything has been told.
 const NOTE_INTERVAL: Duration = Duration::from_millis(200);
@@ -99,6 +103,7 @@ struct Inner {
     clock: Clock,
     events: broadcast::Sender<FeedEvent>,
     shared: Mutex<Option<Shared>>,
+    turns: Semaphore,
     /// What is covered by all that has been told.
     told: RwLock<Heartbeat>,
     closing: CancellationToken,
@@ -153,6 +158,7 @@ impl Feed {
                 clock,
                 events: broadcast::Sender::new(BACKLOG),
                 shared: Mutex::new(None),
+                turns: Semaphore::new(SNAPSHOTS_AT_ONCE),
                 told: RwLock::new(told),
                 closing: closing.clone(),
                 newcomers: AtomicU64::new(0),
@@ -170,6 +176,12 @@ impl Feed {
     /// How many watch.
     pub fn watchers(&self) -> usize {
         self.inner.events.receiver_count()
+    }
+
+    /// Waits until it is this watcher's turn to be given a snapshot.
+    pub(super) async fn snapshot_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed.
+        self.inner.turns.acquire().await.ok()
     }
 
     /// Takes a place in the line, and everything told before it. `None` when the process ends.

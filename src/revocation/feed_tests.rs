@@ -227,3 +227,12 @@ async fn when_the_hub_stops_every_stream_ends() {
     let mut late = world.watch(Cursor::START);
     assert!(next(&mut late).await.is_none());
 }
+
+#[tokio::test]
+async fn many_who_come_at_once_are_served_in_turns() {
+    let world = World::with(2_000);
+    let mut herd: Vec<_> = (0..200).map(|_| world.watch(Cursor::START)).collect();
+    for hearing in &mut herd {
+        assert_eq!(snapshot(hearing).await.len(), 2_000);
+    }
+}

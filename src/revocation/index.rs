@@ -117,7 +117,8 @@ impl RevocationIndex {
         self.changes.subscribe()
     }
 
-    /// The live revocations at `position` and beyond; `i64::MIN` for all. In no order.
+    /// The live revocations at `position` and beyond; `i64::MIN` for all. In no order. Of sessions it is no
+    /// longer known when they were revoked, as nothing hangs on it.
     pub fn live_since(&self, position: i64) -> Vec<PositionedRevocation> {
         let entries = self.read();
         let sessions = entries.sessions.iter().map(|(id, entry)| entry.of(*id));

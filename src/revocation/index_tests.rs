@@ -84,8 +84,9 @@ fn only_news_is_passed_on() {
 #[test]
 fn a_snapshot_begins_at_a_position() {
     let index = RevocationIndex::default();
-    for number in 0..10 {
-        index.learn(&[revoke(session(number as u128), at(1), at(100), number)]);
+    for number in 0..10_u8 {
+        let revocation = revoke(session(number.into()), at(1), at(100), number.into());
+        index.learn(&[revocation]);
     }
     assert_eq!(index.live_since(i64::MIN).len(), 10);
     let mut positions: Vec<_> = index

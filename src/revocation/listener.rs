@@ -24,7 +24,7 @@ pub(super) async fn listen(store: Store, wake: Arc<Notify>) {
                 backoff.reset();
                 // What was said meanwhile is lost.
                 wake.notify_one();
-                follow(&store, listener, &wake).await
+                follow(listener, &wake).await
             }
             Err(error) => error,
         };
@@ -39,11 +39,11 @@ pub(super) async fn listen(store: Store, wake: Arc<Notify>) {
 }
 
 /// Passes notifications on until the connection is lost.
-async fn follow(store: &Store, mut listener: ChangeListener, wake: &Notify) -> StoreError {
+async fn follow(mut listener: ChangeListener, wake: &Notify) -> StoreError {
     loop {
         let heard = match time::timeout(SILENCE, listener.next()).await {
             Ok(heard) => heard.inspect(|()| wake.notify_one()),
-            Err(_silence) => listener.check(store).await,
+            Err(_silence) => listener.check().await,
         };
         if let Err(error) = heard {
             return error;

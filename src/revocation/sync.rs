@@ -15,7 +15,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{RevocationIndex, checkpoints::Checkpoints, listener};
+use super::{
+    RevocationIndex,
+    checkpoints::{Checkpoints, Read},
+    listener,
+};
 use crate::{
     clock::{Clock, Timestamp},
     store::{RevocationCursor, Store, StoreError},
@@ -83,9 +87,9 @@ impl RevocationSync {
     pub async fn catch_up(&self) -> Result<(), StoreError> {
         let mut progress = self.progress.lock().await;
         self.notice_a_clock_set_back(&mut progress);
-        let is_complete = progress.checkpoints.floor().is_none();
+        let has_floor = progress.checkpoints.floor().is_some();
         let found_any = self.read_on(&mut progress.checkpoints).await?;
-        if !found_any && !is_complete {
+        if has_floor && !found_any {
             // The newest row is never deleted, so it is there, unless the table is not what it was.
             tracing::warn!(
                 "revocations are gone from the table: was a backup restored? Reading anew"
@@ -120,11 +124,11 @@ impl RevocationSync {
         } = &self.parts;
         let began = clock.monotonic();
         let now = clock.now();
-        let floor = checkpoints.floor();
+        let start = checkpoints.start(began);
         // Expired rows are left out when all are read. Later they count, as the newest may be one.
-        let live_after = floor.map_or(now, |_| Timestamp::from_micros(i64::MIN));
-        let mut greatest = None;
-        let mut next = Some(RevocationCursor::at(floor.unwrap_or(i64::MIN)));
+        let live_after = start.map_or(now, |_| Timestamp::from_micros(i64::MIN));
+        let (mut greatest, mut is_long) = (None, false);
+        let mut next = Some(RevocationCursor::at(start.unwrap_or(i64::MIN)));
         while let Some(cursor) = next {
             let page = store.revocations_from(&cursor, live_after).await?;
             let known = checkpoints.greatest();
@@ -137,9 +141,16 @@ impl RevocationSync {
             live.retain(|positioned| positioned.revocation.expires_at > now);
             index.learn(&live);
             greatest = page.greatest.or(greatest);
+            is_long |= page.next.is_some();
             next = page.next;
         }
-        checkpoints.record(began, clock.monotonic(), greatest);
+        checkpoints.record(Read {
+            began,
+            ended: clock.monotonic(),
+            now,
+            greatest,
+            is_long,
+        });
         index.caught_up(began, checkpoints.floor().unwrap_or(i64::MIN));
         Ok(greatest.is_some())
     }

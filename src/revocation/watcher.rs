@@ -119,12 +119,14 @@ struct Watcher<E, W> {
 
 impl<E, W: Fn() -> Result<(), E>> Watcher<E, W> {
     async fn pass_on(&self) -> End<E> {
+        let turn = self.feed.snapshot_turn().await?;
         let joined = self.feed.join().await?;
         let events = match timeout(self.patience.snapshot, self.begin(joined)).await {
             Ok(Ok(events)) => events,
             Ok(Err(end)) => return end,
             Err(_) => return Some(WatchEnd::TooSlow),
         };
+        drop(turn);
         match self.go_on(events).await {
             Ok(never) => match never {},
             Err(end) => end,

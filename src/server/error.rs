@@ -21,7 +21,7 @@ pub enum StartError {
     /// The hashing threads.
     #[error("password hashing cannot start: {0}")]
     Passwords(#[from] PasswordError),
-    /// The port.
+    /// A port.
     #[error("cannot listen on {address}: {source}")]
     Bind {
         /// The address asked for.

@@ -21,6 +21,7 @@ use crate::{
         layers::{self, Quota, RateLimitLayer},
         pb::auth_service_server::AuthServiceServer,
     },
+    http::{HttpPort, Site},
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::Store,
@@ -30,12 +31,13 @@ use crate::{
 /// How often the other side of each connection is asked whether it is still there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// A server that has everything it needs and holds its port, but does not answer yet.
+/// A server that has everything it needs and holds its ports, but does not answer yet.
 pub struct Server {
     config: Config,
     clock: Clock,
     listener: TcpListener,
     address: SocketAddr,
+    http: Option<HttpPort>,
     store: Store,
     auth: Auth,
     revocations: RevocationSync,
@@ -43,7 +45,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens and migrates the database, loads keys and revocations, binds the port.
+    /// Opens and migrates the database, loads keys and revocations, binds the ports.
     ///
     /// # Errors
     /// The first thing that fails, in one line for the operator.
@@ -79,19 +81,23 @@ impl Server {
             clock: clock.clone(),
             settings: auth_settings(&config),
         });
-        let bind_error = |source| StartError::Bind {
-            address: config.grpc_addr,
-            source,
-        };
+        let bind_error = |address| move |source| StartError::Bind { address, source };
         let listener = TcpListener::bind(config.grpc_addr)
             .await
-            .map_err(bind_error)?;
-        let address = listener.local_addr().map_err(bind_error)?;
+            .map_err(bind_error(config.grpc_addr))?;
+        let address = listener
+            .local_addr()
+            .map_err(bind_error(config.grpc_addr))?;
+        let http = match config.http_addr {
+            Some(address) => Some(HttpPort::bind(address).await.map_err(bind_error(address))?),
+            None => None,
+        };
         Ok(Self {
             config,
             clock,
             listener,
             address,
+            http,
             store,
             auth,
             revocations,
@@ -99,9 +105,14 @@ impl Server {
         })
     }
 
-    /// The address that was really bound.
+    /// The address on which gRPC was really bound.
     pub const fn grpc_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same for HTTP; `None` when it is off.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpPort::address)
     }
 
     /// The use cases behind the port.
@@ -119,14 +130,26 @@ impl Server {
             config,
             clock,
             listener,
+            address,
+            http,
             store,
             auth,
             revocations,
             feed_hub,
-            ..
         } = self;
         let rate_limits =
             RateLimitLayer::new(quota(config.limits.credential), quota(config.limits.token));
+        let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
+        if let Some(port) = http {
+            let site = Site {
+                auth: auth.clone(),
+                calls: layers::call_metrics(),
+                grpc_port: address,
+                http_port: port.address(),
+            };
+            // Both ports close at once, when the drain begins.
+            tasks.spawn(port.serve(site, draining.clone(), config.drain_timeout));
+        }
         let (health, health_service) = HealthState::new();
         health.publish(true, store.is_available());
         let router = TonicServer::builder()
@@ -150,13 +173,11 @@ impl Server {
             router
         };
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let draining = CancellationToken::new();
         let mut serving = std::pin::pin!(
             router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned())
         );
 
         let stopping = CancellationToken::new();
-        let tasks = TaskTracker::new();
         let watchdog = background::watch_database(store.clone(), health, stopping.clone());
         let watchdog = tasks.spawn(watchdog);
         tasks.spawn(background::purge(store, clock, stopping.clone()));

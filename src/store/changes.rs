@@ -3,12 +3,14 @@
 //! A notification says "look again" and no more: what changed is read from the tables, so a lost, doubled
 //! or garbled one can do no harm. On SQLite there are no replicas and nothing is said.
 
-use std::future;
+use std::future::{self, Future};
 
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::StreamExt as _;
 
-use super::{Store, StoreError, pool::AsyncSqliteConnection, postgres::Connector};
+use super::{
+    OPERATION_TIMEOUT, Store, StoreError, pool::AsyncSqliteConnection, postgres::Connector,
+};
 use crate::config::DatabaseUrl;
 
 const LISTEN: &str = "LISTEN countersign_changes";
@@ -48,7 +50,7 @@ impl Store {
     pub async fn listen(&self) -> Result<ChangeListener, StoreError> {
         let connection = match &self.url {
             DatabaseUrl::Sqlite(_) => None,
-            DatabaseUrl::Postgres(url) => Some(self.timed(connect(Connector::parse(url)?)).await?),
+            DatabaseUrl::Postgres(url) => Some(in_time(connect(Connector::parse(url)?)).await?),
         };
         Ok(ChangeListener { connection })
     }
@@ -84,7 +86,7 @@ impl ChangeListener {
     ///
     /// # Errors
     /// There was none in time: listen anew.
-    pub async fn check(&mut self, store: &Store) -> Result<(), StoreError> {
+    pub async fn check(&mut self) -> Result<(), StoreError> {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
@@ -92,6 +94,12 @@ impl ChangeListener {
             diesel::sql_query("SELECT 1").execute(connection).await?;
             Ok(())
         };
-        store.timed(question).await
+        in_time(question).await
     }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(OPERATION_TIMEOUT, work)
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())))
 }

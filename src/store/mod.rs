@@ -34,6 +34,7 @@ pub use audit::{AuditEvent, AuditKind};
 pub use changes::ChangeListener;
 pub use error::StoreError;
 pub use login_failures::AttemptState;
+pub use pool::PoolLoad;
 pub use revocations::{RevocationCursor, RevocationPage};
 pub use sessions::{Login, RefreshSubject, Rotated};
 pub use signing_keys::StoredSigningKey;
@@ -140,6 +141,11 @@ impl Store {
         }
     }
 
+    /// How busy the connections are.
+    pub fn pool_loads(&self) -> Vec<PoolLoad> {
+        self.pool.loads()
+    }
+
     /// Asks the database for a sign of life, closing or opening the circuit by the answer.
     ///
     /// # Errors
@@ -181,8 +187,14 @@ impl Store {
         &self,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        tokio::time::timeout(OPERATION_TIMEOUT, operation)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())))
+        match tokio::time::timeout(OPERATION_TIMEOUT, operation).await {
+            Ok(result) => result,
+            // The connection that fell silent is back in the pool by now, and the others are not likely to
+            // be better: whoever comes next must not wait for them in vain.
+            Err(_) => {
+                self.pool.close_idle();
+                Err(StoreError::Unavailable("no answer in time".to_owned()))
+            }
+        }
     }
 }

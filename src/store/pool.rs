@@ -7,7 +7,7 @@ use std::{
 };
 
 use deadpool::{
-    Runtime,
+    Runtime, Status,
     managed::{Manager, Timeouts},
 };
 use diesel::{ConnectionError, ConnectionResult, SqliteConnection};
@@ -47,7 +47,44 @@ pub(super) enum Pool {
     },
 }
 
+/// How busy a pool of connections is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolLoad {
+    /// What it is for: `all`, `readers` or `writer`.
+    pub name: &'static str,
+    /// Connections held at most.
+    pub max: usize,
+    /// Connections that an operation has in hand.
+    pub in_use: usize,
+    /// Connections that are open and free.
+    pub idle: usize,
+    /// Operations that wait for one.
+    pub waiting: usize,
+}
+
+impl PoolLoad {
+    fn new(name: &'static str, status: Status) -> Self {
+        Self {
+            name,
+            max: status.max_size,
+            in_use: status.size.saturating_sub(status.available),
+            idle: status.available,
+            waiting: status.waiting,
+        }
+    }
+}
+
 impl Pool {
+    pub(super) fn loads(&self) -> Vec<PoolLoad> {
+        match self {
+            Self::Postgres(pool) => vec![PoolLoad::new("all", pool.status())],
+            Self::Sqlite { readers, writer } => vec![
+                PoolLoad::new("readers", readers.status()),
+                PoolLoad::new("writer", writer.status()),
+            ],
+        }
+    }
+
     pub(super) fn build(settings: &DatabaseSettings) -> Result<Self, StoreError> {
         let size = settings.pool_size.get();
         match &settings.url {
@@ -65,6 +102,14 @@ impl Pool {
                     writer: deadpool(1, setup)?,
                 })
             }
+        }
+    }
+
+    /// Closes connections to a server that are not in use; new ones are opened when needed. A file cannot
+    /// fall silent.
+    pub(super) fn close_idle(&self) {
+        if let Self::Postgres(pool) = self {
+            drop(pool.retain(|_, _| false));
         }
     }
 }

@@ -195,6 +195,19 @@ mod tests {
     }
 
     #[test]
+    fn no_statement_and_no_transaction_can_hang() {
+        let connector = parse("postgres://a@b/c?options=-c%20work_mem%3D8MB").unwrap();
+        let options = connector.config.get_options().unwrap();
+        for option in [
+            "-c work_mem=8MB",
+            "-c statement_timeout=1500",
+            "-c idle_in_transaction_session_timeout=2000",
+        ] {
+            assert!(options.contains(option), "{options}");
+        }
+    }
+
+    #[test]
     fn an_error_does_not_repeat_the_url() {
         let error = parse("postgres://a:hunter2@b/c?nonsense=hunter2")
             .err()

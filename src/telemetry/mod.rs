@@ -1,9 +1,10 @@
-//! Logs on standard error and, where a collector is configured, traces over OTLP.
+//! Logs on standard error; traces over OTLP, where a collector is configured; and what is counted of calls.
 //!
-//! Two layers, each with its own filter: what is logged obeys `COUNTERSIGN_LOG`; what is traced
-//! does not, so that quiet logs leave the traces whole. Without a collector the second layer does
-//! not exist, and a span that is not logged costs next to nothing.
+//! Logs and traces are two layers, each with its own filter: what is logged obeys `COUNTERSIGN_LOG`;
+//! what is traced does not, so that quiet logs leave the traces whole. Without a collector the second
+//! layer does not exist, and a span that is not logged costs next to nothing.
 
+mod calls;
 mod json;
 mod traces;
 
@@ -12,6 +13,7 @@ mod tests;
 
 use std::io::{self, IsTerminal as _};
 
+pub use calls::{CallCollector, CallMetrics, CallSeries};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use thiserror::Error;
 use tracing::{Subscriber, level_filters::LevelFilter};

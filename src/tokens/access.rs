@@ -108,7 +108,9 @@ struct HeaderIn<'a> {
     typ: &'a str,
     #[serde(borrow)]
     kid: &'a str,
-    crit: Option<IgnoredAny>,
+    /// Whether it is there at all; an `Option` would take `null` for its absence.
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
 }
 
 #[derive(Serialize)]
@@ -269,8 +271,8 @@ impl AccessProfile {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, payload) = message.split_once('.')?;
         let header = URL_SAFE_NO_PAD.decode(header).ok()?;
-        let header: HeaderIn<'_> = serde_json::from_slice(&header).ok()?;
-        if header.typ != TYPE || header.crit.is_some() {
+        let header: HeaderIn<'_> = object(&header)?;
+        if header.typ != TYPE || header.crit {
             return None;
         }
         let key = keyring.find(header.kid, now)?;
@@ -278,7 +280,7 @@ impl AccessProfile {
             return None;
         }
         let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
-        let claims: ClaimsIn<'_> = serde_json::from_slice(&payload).ok()?;
+        let claims: ClaimsIn<'_> = object(&payload)?;
         self.checked(claims, header.kid)
     }
 
@@ -300,15 +302,25 @@ impl AccessProfile {
     }
 }
 
+/// Reads a JSON object. serde alone would take an array of the members' values for one, too.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
 /// Whether it is a token of our type whose key is not known.
 fn names_unknown_key(keyring: &Keyring, token: &str, now: Timestamp) -> bool {
     let header = token
         .split_once('.')
         .filter(|_| token.len() <= AccessProfile::MAX_TOKEN_LENGTH)
         .and_then(|(header, _)| URL_SAFE_NO_PAD.decode(header).ok());
-    let header = header
-        .as_deref()
-        .and_then(|json| serde_json::from_slice::<HeaderIn<'_>>(json).ok());
+    let header = header.as_deref().and_then(object::<HeaderIn<'_>>);
     header.is_some_and(|header| header.typ == TYPE && keyring.find(header.kid, now).is_none())
 }
 

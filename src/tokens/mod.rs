@@ -5,6 +5,7 @@ mod algorithm;
 mod cache;
 mod derived_keys;
 mod jwks;
+mod key_age;
 mod keyring;
 mod lifecycle;
 mod refresh;

@@ -12,7 +12,7 @@ pub struct UnsealError;
 
 impl KeySet {
     /// Encrypts `plain` for the row that `name` names. Layout: nonce, ciphertext, tag.
-    pub(super) fn seal(&self, name: &str, plain: &[u8]) -> Vec<u8> {
+    pub fn seal(&self, name: &str, plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).expect("the system has randomness");
         let mut sealed = Vec::with_capacity(NONCE_LEN + plain.len() + MAX_TAG_LEN);
@@ -33,11 +33,10 @@ impl KeySet {
     }
 
     /// Decrypts what [`seal`](Self::seal) made for the same `name`.
-    pub(super) fn open(
-        &self,
-        name: &str,
-        sealed: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+    ///
+    /// # Errors
+    /// It was sealed under another name or another master key, or was changed since.
+    pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
         let (nonce, body) = sealed.split_at_checked(NONCE_LEN).ok_or(UnsealError)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| UnsealError)?;
         let mut body = Zeroizing::new(body.to_vec());

@@ -1,7 +1,7 @@
 //! Hostile and odd text in every field: a clear INVALID_ARGUMENT that names the field, or success.
 
 use countersign::grpc::pb::{LoginRequest, RegisterRequest, ValidateTokenRequest};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status, client::Grpc, metadata::MetadataValue};
 
 use crate::support::{PASSWORD, TestDatabase, TestServer, failure, on_both_databases, reason};
 
@@ -103,4 +103,109 @@ on_both_databases! {
         }
         server.validate(&tokens.access_token).await.unwrap();
     }
+
+    async fn legal_text_of_every_kind_is_kept_composed(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let names = [
+            ("", ""),
+            ("  Ada  ", "Ada"),
+            ("Ame\u{301}lie", "Am\u{e9}lie"),
+            ("\u{212b}ngstr\u{f6}m", "\u{c5}ngstr\u{f6}m"),
+            ("👩‍👩‍👧‍👦🏳️‍🌈", "👩‍👩‍👧‍👦🏳️‍🌈"),
+            ("ﬀ ℌ ①", "ﬀ ℌ ①"),
+            ("שלום عليكم", "שלום عليكم"),
+            ("'; DROP TABLE users; --", "'; DROP TABLE users; --"),
+            ("%s %n {{7*7}} <script>", "%s %n {{7*7}} <script>"),
+        ];
+        for (i, (typed, kept)) in names.into_iter().enumerate() {
+            let request = RegisterRequest {
+                email: format!("user{i}@example.org"),
+                password: PASSWORD.to_owned(),
+                display_name: typed.to_owned(),
+            };
+            let user = server.auth().register(request).await.unwrap().into_inner().user.unwrap();
+            assert_eq!(user.display_name, kept);
+            let label = LoginRequest {
+                email: format!("user{i}@example.org"),
+                password: PASSWORD.to_owned(),
+                device_label: typed.to_owned(),
+            };
+            let user = server.auth().login(label).await.unwrap().into_inner().user.unwrap();
+            assert_eq!(user.display_name, kept);
+        }
+    }
+
+    async fn a_password_may_hold_anything_but_nul_however_it_is_typed(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let composed = "\u{202e}👩‍👧 l\u{ee}ne\r\n\u{7}\u{feff} \u{c5}ngstr\u{f6}m ffi caf\u{e9} \u{1f}";
+        let decomposed = "\u{202e}👩‍👧 li\u{302}ne\r\n\u{7}\u{feff} A\u{30a}ngstro\u{308}m \u{fb03} cafe\u{301} \u{1f}";
+        for (i, (registered, typed)) in [(composed, decomposed), (decomposed, composed)].into_iter().enumerate() {
+            let email = format!("zoe{i}@example.org");
+            let request = RegisterRequest {
+                email: email.clone(),
+                password: registered.to_owned(),
+                display_name: String::new(),
+            };
+            server.auth().register(request).await.unwrap();
+            server.login_as(&email, typed).await.unwrap();
+            let other = typed.replace('\u{7}', "");
+            assert_eq!(reason(server.login_as(&email, &other).await), "INVALID_CREDENTIALS");
+        }
+    }
+
+    async fn an_address_typed_in_another_unicode_form_is_the_same(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        server.register("zo\u{eb}@example.org").await.unwrap();
+        for spelling in ["zoe\u{308}@example.org", "ZO\u{cb}@EXAMPLE.ORG", "\u{ff5a}o\u{eb}@example.org"] {
+            server.login(spelling).await.unwrap();
+            assert_eq!(reason(server.register(spelling).await), "EMAIL_TAKEN");
+        }
+    }
+
+    async fn odd_metadata_disturbs_nothing(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in("ada@example.org").await;
+        let long = "x".repeat(4_000);
+        for name in [
+            "x-request-id", "x-forwarded-for", "traceparent", "tracestate", "grpc-timeout", "grpc-encoding-x",
+            "authorization", "forwarded", "baggage", "cookie",
+        ] {
+            for value in ["", " ", "\u{e9}\u{202e}", "\t", "'; --", "%00", "-1S", "99999999H", "00-0-0-0", &long] {
+                let Ok(value) = MetadataValue::try_from(value.as_bytes()) else {
+                    continue;
+                };
+                let mut request = Request::new(ValidateTokenRequest {
+                    access_token: tokens.access_token.clone(),
+                    ..ValidateTokenRequest::default()
+                });
+                request.metadata_mut().insert(name, value);
+                server.auth().validate_token(request).await.unwrap();
+            }
+        }
+    }
+
+    async fn bytes_that_are_not_our_message_leave_the_connection_alive(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        for bytes in [vec![0xff, 0xfe], b"secret-\xc3".to_vec(), vec![0; 1 << 20], vec![0x80; 64]] {
+            for method in ["Register", "Login", "Refresh", "ValidateToken", "Logout"] {
+                let mut raw = Grpc::new(server.channel.clone());
+                raw.ready().await.unwrap();
+                let path = format!("/countersign.auth.v1.AuthService/{method}").parse().unwrap();
+                let codec = tonic_prost::ProstCodec::<NotText, ValidateTokenRequest>::default();
+                let message = NotText { first: bytes.clone() };
+                let status = raw.unary(Request::new(message), path, codec).await.unwrap_err();
+                let known = [Code::Internal, Code::InvalidArgument, Code::Unauthenticated];
+                assert!(known.contains(&status.code()), "{method}: {status:?}");
+                assert!(!status.message().contains("secret"), "{status:?}");
+            }
+        }
+        server.signed_in("ada@example.org").await;
+    }
+}
+
+/// A message whose first field has the wire type of text and holds any bytes.
+#[derive(Clone, PartialEq, prost::Message)]
+struct NotText {
+    #[prost(bytes = "vec", tag = "1")]
+    first: Vec<u8>,
 }

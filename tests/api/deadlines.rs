@@ -1,6 +1,6 @@
 //! Deadlines and callers that go away: neither costs a hash.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign::grpc::pb::LoginRequest;
 use futures_util::future::join_all;
@@ -55,31 +55,36 @@ on_both_databases! {
     }
 
     async fn callers_that_go_away_free_their_places(database: TestDatabase) {
-        let server = TestServer::start_with(&database, &SLOW).await;
+        let deep = [SLOW.as_slice(), &[("COUNTERSIGN_HASHING_QUEUE", "40")]].concat();
+        let server = TestServer::start_with(&database, &deep).await;
         server.register("ada@example.org").await.unwrap();
-        for _ in 0..5 {
-            let mut abandoned: Vec<_> = (0..3)
-                .map(|_| {
-                    let mut client = server.auth();
-                    tokio::spawn(async move { client.login(login()).await.map(drop) })
+        let start = Instant::now();
+        server.login("ada@example.org").await.unwrap();
+        let alone = start.elapsed();
+
+        // More than there are places. Once one is refused, all places are taken.
+        let (refused, mut first_refusal) = tokio::sync::mpsc::unbounded_channel();
+        let abandoned: Vec<_> = (0..60)
+            .map(|_| {
+                let (mut client, refused) = (server.auth(), refused.clone());
+                tokio::spawn(async move {
+                    let Err(status) = client.login(login()).await else { return };
+                    assert_eq!(failure(&status).reason, "OVERLOADED");
+                    let _ = refused.send(());
                 })
-                .collect();
-            tokio::task::yield_now().await;
-            for call in &mut abandoned {
-                call.abort();
-            }
-            join_all(abandoned).await;
+            })
+            .collect();
+        first_refusal.recv().await.unwrap();
+        for call in &abandoned {
+            call.abort();
         }
-        // Every place was given back: the next caller is served within the time of a few hashes, which
-        // a queue still full of abandoned logins would not allow.
-        let served = async {
-            loop {
-                match server.login("ada@example.org").await {
-                    Ok(_) => return,
-                    Err(status) => assert_eq!(failure(&status).reason, "OVERLOADED"),
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), served).await.expect("places are free again");
+        // Whoever comes next waits for the hash that runs, and not for forty that nobody awaits.
+        let start = Instant::now();
+        while let Err(status) = server.login("ada@example.org").await {
+            // The server has not read yet that they are gone.
+            assert_eq!(failure(&status).reason, "OVERLOADED");
+        }
+        let waited = start.elapsed();
+        assert!(waited < alone * 20, "{waited:?}, and {alone:?} alone");
     }
 }

@@ -10,7 +10,7 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 
-use crate::support::{TestDatabase, TestServer, on_both_databases, reason};
+use crate::support::{TestDatabase, TestServer, failure, on_both_databases, reason};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const AUTH: &str = "countersign.auth.v1.AuthService";
@@ -96,4 +96,47 @@ async fn an_outage_takes_out_only_what_needs_the_database() {
     assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));
     server.login("ada@example.org").await.unwrap();
     server.refresh(&tokens.refresh_token).await.unwrap();
+}
+
+/// The same outage under the policy that refuses to judge by old knowledge.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_the_reject_policy_old_knowledge_is_told_and_heals() {
+    let database = TestDatabase::create(crate::support::Kind::Postgres).await;
+    let proxy = crate::support::proxy::Proxy::before(&database.url).await;
+    let settings = [
+        ("COUNTERSIGN_DATABASE_URL", proxy.url.as_str()),
+        ("COUNTERSIGN_STALE_POLICY", "reject"),
+        ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "60s"),
+        ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "1s"),
+    ];
+    let server = TestServer::start_with(&database, &settings).await;
+    let tokens = server.signed_in("ada@example.org").await;
+    proxy.cut();
+    server.validate(&tokens.access_token).await.unwrap();
+    // A read that was under way when the connection was cut may still have been counted.
+    let status = timeout(PATIENCE, async {
+        loop {
+            server.clock.advance(Duration::from_secs(61));
+            if let Err(status) = server.validate(&tokens.access_token).await {
+                return status;
+            }
+        }
+    });
+    let failure = failure(&status.await.expect("knowledge grows old"));
+    assert_eq!(
+        (failure.code, failure.reason.as_str()),
+        (Code::Unavailable, "REVOCATION_STATE_STALE")
+    );
+    assert!(failure.details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+    // A bad token is bad, whatever is known of revocations.
+    assert_eq!(reason(server.validate("garbage").await), "TOKEN_INVALID");
+
+    proxy.mend();
+    timeout(PATIENCE, async {
+        while server.validate(&tokens.access_token).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("it heals by itself");
 }

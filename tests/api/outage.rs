@@ -87,7 +87,7 @@ impl Load {
         Self { seen, stop, tasks }
     }
 
-    async fn count(&self, answer: &str) -> usize {
+    fn count(&self, answer: &str) -> usize {
         let seen = self.seen.lock().unwrap();
         seen.answers.get(answer).copied().unwrap_or(0)
     }
@@ -140,11 +140,8 @@ async fn postgres_crashes_under_load_and_all_heals_without_a_restart() {
     let load = Load::start(&server, 8).await;
 
     for round in 0..3 {
-        let before = load.count("refresh OK").await;
-        eventually("load", async || {
-            load.count("refresh OK").await > before + 50
-        })
-        .await;
+        let before = load.count("refresh OK");
+        eventually("load", async || load.count("refresh OK") > before + 50).await;
         let tokens = server.signed_in(&format!("ada{round}@example.org")).await;
         let gone = server
             .login(&format!("ada{round}@example.org"))
@@ -217,9 +214,9 @@ async fn connections_that_an_administrator_kills_are_never_taken_for_bad_tokens(
             .unwrap();
         sleep(Duration::from_millis(50)).await;
     }
-    let before = load.count("refresh OK").await;
+    let before = load.count("refresh OK");
     eventually("load again", async || {
-        load.count("refresh OK").await > before + 50
+        load.count("refresh OK") > before + 50
     })
     .await;
     println!("{killed} connections killed");
@@ -235,17 +232,17 @@ async fn a_database_that_falls_silent_costs_callers_no_more_than_two_seconds() {
         TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_URL", &proxy.url)]).await,
     );
     let load = Load::start(&server, 8).await;
-    eventually("load", async || load.count("refresh OK").await > 50).await;
+    eventually("load", async || load.count("refresh OK") > 50).await;
     proxy.silence_all();
     eventually("refusals", async || {
-        load.count("refresh DATABASE_UNAVAILABLE").await > 50
+        load.count("refresh DATABASE_UNAVAILABLE") > 50
     })
     .await;
     proxy.mend();
     let start = Instant::now();
-    let (refreshed, logged_in) = (load.count("refresh OK").await, load.count("login OK").await);
+    let (refreshed, logged_in) = (load.count("refresh OK"), load.count("login OK"));
     eventually("load again", async || {
-        load.count("refresh OK").await > refreshed && load.count("login OK").await > logged_in
+        load.count("refresh OK") > refreshed && load.count("login OK") > logged_in
     })
     .await;
     println!("healed after {:?}", start.elapsed());

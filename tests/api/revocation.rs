@@ -10,6 +10,8 @@ use countersign::{
     store::Store,
 };
 
+use tokio::time::sleep;
+
 use crate::support::{
     Kind, PATIENCE, TestDatabase, TestServer, eventually, on_both_databases,
     proxy::Proxy,
@@ -223,6 +225,8 @@ async fn a_listening_connection_that_fell_silent_is_replaced() {
         listeners(&client).await == 2
     })
     .await;
+    // Past the read that follows the beginning, which would find what the notification was for.
+    sleep(Duration::from_secs(1)).await;
     let tokens = writer.signed_in("ada@example.org").await;
     proxy.silence_listeners();
     writer.logout(&tokens.refresh_token).await.unwrap();

@@ -1,13 +1,19 @@
 //! A start that cannot succeed: one clear line, the right exit code, never a panic.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
 
-use crate::support::{Kind, TestDatabase, TestServer, on_both_databases, process::run};
+use crate::support::{
+    Kind, TestDatabase, TestServer, on_both_databases,
+    process::{run, run_unprivileged},
+};
 
 /// What a command that must fail said, after checking that it is one line and no panic.
 async fn refusal(database: &TestDatabase, variables: &[(&str, &str)], code: i32) -> String {
-    let output = run(database, variables, &[]).await;
-    let said = String::from_utf8(output.stderr).unwrap();
+    told(&run(database, variables, &[]).await, code)
+}
+
+fn told(output: &Output, code: i32) -> String {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(!said.contains("panicked"), "{said}");
     assert_eq!(said.trim_end().lines().count(), 1, "{said}");
@@ -36,6 +42,9 @@ on_both_databases! {
         let server = TestServer::start(&database).await;
         let address = server.address.to_string();
         let said = refusal(&database, &[("COUNTERSIGN_GRPC_ADDR", &address)], 1).await;
+        assert!(said.contains(&address), "{said}");
+        let address = server.http().to_string();
+        let said = refusal(&database, &[("COUNTERSIGN_HTTP_ADDR", &address)], 1).await;
         assert!(said.contains(&address), "{said}");
     }
 
@@ -81,6 +90,53 @@ async fn a_sqlite_file_that_cannot_be_used_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sqlite_file_that_may_not_be_written_is_told() {
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    TestServer::start(&database).await.stop().await;
+    let (folder, file) = (database.folder.path(), database.sqlite_path());
+
+    allow(folder, 0o777);
+    allow(&file, 0o444);
+    let said = told(&run_unprivileged(&database).await, 1);
+    assert!(said.contains("Permission denied"), "{said}");
+
+    // The file may be written, but SQLite needs two more beside it.
+    allow(&file, 0o666);
+    allow(folder, 0o555);
+    let said = told(&run_unprivileged(&database).await, 1);
+    assert!(said.contains("database"), "{said}");
+
+    // Not even a new one can be made.
+    allow(folder, 0o755);
+    fs::remove_file(&file).unwrap();
+    allow(folder, 0o555);
+    let said = told(&run_unprivileged(&database).await, 1);
+    assert!(said.contains("countersign.db"), "{said}");
+    allow(folder, 0o755);
+}
+
+fn allow(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_sqlite_file_is_made_folders_and_all() {
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    let missing = format!(
+        "sqlite://{}/not/yet/there.db",
+        database.folder.path().display()
+    );
+    let output = run(
+        &database,
+        &[("COUNTERSIGN_DATABASE_URL", &missing)],
+        &["migrate"],
+    )
+    .await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(database.folder.path().join("not/yet/there.db").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sqlite_file_that_is_locked_is_told() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let path = database.sqlite_path();
@@ -102,7 +158,6 @@ async fn a_postgres_that_is_not_there_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_the_database_are_private() {
-    use std::os::unix::fs::PermissionsExt;
     let database = TestDatabase::create(Kind::Sqlite).await;
     TestServer::start(&database).await.stop().await;
     let mode = fs::metadata(database.sqlite_path())

@@ -1,6 +1,6 @@
 //! What is said about one call when it ends, however it ends.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Extensions, HeaderMap};
 use tonic::{Code, Status};
@@ -28,6 +28,7 @@ pub(super) struct Call {
 impl Call {
     /// A call that begins now.
     pub(super) fn begin(method: &'static Method, extensions: &Extensions) -> Self {
+        method.metrics.started();
         Self {
             method,
             request_id: RequestId::of(extensions),
@@ -50,15 +51,16 @@ impl Call {
 
     fn report(&mut self, code: Code, headers: Option<&HeaderMap>) {
         self.reported = true;
-        // Metrics belong here: every call passes this point once, with its method, code and time.
+        let took = monotonic_now().saturating_duration_since(self.started);
+        self.method.metrics.handled(code as usize, took);
         self.span.record("rpc.grpc.status_code", code as i32);
         if is_our_fault(code) {
             self.span.record("otel.status_code", "ERROR");
         }
-        self.write_line(code, headers);
+        self.write_line(code, took, headers);
     }
 
-    fn write_line(&self, code: Code, headers: Option<&HeaderMap>) {
+    fn write_line(&self, code: Code, took: Duration, headers: Option<&HeaderMap>) {
         // The arguments of `event!` are evaluated only when somebody listens.
         macro_rules! line {
             ($level:ident) => {
@@ -71,7 +73,7 @@ impl Call {
                     method = self.method.full_name(),
                     code = name(code),
                     reason = headers.and_then(reason).map(Reason::as_str),
-                    duration_us = self.micros(),
+                    duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                     client = self.client.map(|client| tracing::field::display(client.ip())),
                     "call"
                 )
@@ -85,11 +87,6 @@ impl Call {
             Loudness::Debug => line!(DEBUG),
             Loudness::Info => line!(INFO),
         }
-    }
-
-    fn micros(&self) -> u64 {
-        let duration = monotonic_now().saturating_duration_since(self.started);
-        u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
     }
 }
 

@@ -1,5 +1,7 @@
-//! Every method this server answers, who may call it, and how the layers treat it. A new RPC gets a
-//! line here.
+//! Every method this server answers, who may call it, how the layers treat it, and what is counted of
+//! it. A new RPC gets a line here.
+
+use crate::telemetry::{CallMetrics, CallSeries};
 
 /// Who may call one method, and how the layers treat it.
 #[derive(Debug)]
@@ -15,6 +17,11 @@ pub(in crate::grpc) struct Method {
     pub(super) success: Loudness,
     /// The same when the call fails.
     pub(super) failure: Loudness,
+    /// Who streams, as `grpc_type` says it.
+    grpc_type: &'static str,
+    /// What is counted of its calls. It lies here, so that a call that knows its method need not look
+    /// anything up; counters belong to the process, like the process's own.
+    pub(super) metrics: CallMetrics,
 }
 
 /// Who may call a method.
@@ -45,7 +52,7 @@ pub(super) enum Loudness {
 }
 
 /// The methods, the most called one first: the search is linear.
-const METHODS: &[Method] = &[
+static METHODS: [Method; 16] = [
     Method {
         limit: Some(Limit::Token),
         span: Loudness::Debug,
@@ -63,6 +70,7 @@ const METHODS: &[Method] = &[
     },
     Method {
         access: Access::AnyRole(&["verifier", "admin"]),
+        grpc_type: SERVER_STREAM,
         ..Method::plain("/countersign.auth.v1.VerifierService/WatchRevocations")
     },
     admin("/countersign.auth.v1.AdminService/RotateSigningKey"),
@@ -71,13 +79,33 @@ const METHODS: &[Method] = &[
     admin("/countersign.auth.v1.AdminService/RevokeUserSessions"),
     admin("/countersign.auth.v1.AdminService/SetUserRoles"),
     probe("/grpc.health.v1.Health/Check"),
-    probe("/grpc.health.v1.Health/Watch"),
+    Method {
+        grpc_type: SERVER_STREAM,
+        ..probe("/grpc.health.v1.Health/Watch")
+    },
     reflection("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
     reflection("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
 ];
 
 /// Stands for every path that is not ours: what such a path says goes into no log.
 static UNKNOWN: Method = Method::plain("/unknown");
+
+const UNARY: &str = "unary";
+const SERVER_STREAM: &str = "server_stream";
+const BIDI_STREAM: &str = "bidi_stream";
+
+/// What is counted of the calls to each method; those to strange paths are one.
+pub(super) fn call_series() -> impl Iterator<Item = CallSeries> {
+    METHODS.iter().chain([&UNKNOWN]).map(|method| {
+        let (service, name) = method.names();
+        CallSeries {
+            grpc_type: method.grpc_type,
+            service,
+            method: name,
+            metrics: &method.metrics,
+        }
+    })
+}
 
 /// The method with that path.
 pub(in crate::grpc) fn find(path: &str) -> &'static Method {
@@ -107,6 +135,8 @@ impl Method {
             span: Loudness::Info,
             success: Loudness::Info,
             failure: Loudness::Info,
+            grpc_type: UNARY,
+            metrics: CallMetrics::new(),
         }
     }
 }
@@ -144,6 +174,7 @@ const fn probe(path: &'static str) -> Method {
 const fn reflection(path: &'static str) -> Method {
     Method {
         span: Loudness::Debug,
+        grpc_type: BIDI_STREAM,
         ..Method::plain(path)
     }
 }
@@ -162,8 +193,15 @@ mod tests {
             for service in &file.service {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    let count = METHODS.iter().filter(|known| known.path == path).count();
-                    assert_eq!(count, 1, "{path} must stand in METHODS once");
+                    let known: Vec<_> = METHODS.iter().filter(|known| known.path == path).collect();
+                    assert_eq!(known.len(), 1, "{path} must stand in METHODS once");
+                    let grpc_type = match (method.client_streaming(), method.server_streaming()) {
+                        (false, false) => UNARY,
+                        (true, false) => "client_stream",
+                        (false, true) => SERVER_STREAM,
+                        (true, true) => BIDI_STREAM,
+                    };
+                    assert_eq!(known[0].grpc_type, grpc_type, "{path}");
                     seen += 1;
                 }
             }
@@ -173,7 +211,7 @@ mod tests {
 
     #[test]
     fn who_may_call_is_as_the_contract_says() {
-        for method in METHODS {
+        for method in &METHODS {
             let (service, name) = method.names();
             let expected = match (service, name) {
                 ("countersign.auth.v1.AdminService", _) => Access::AnyRole(&["admin"]),

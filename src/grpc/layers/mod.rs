@@ -33,7 +33,7 @@ use tower::{
     layer::util::{Identity, Stack},
 };
 
-use crate::clock::Clock;
+use crate::{clock::Clock, telemetry::CallCollector};
 
 /// What the layers need to know.
 #[derive(Clone)]
@@ -54,6 +54,11 @@ pub type Edge = Stack<
         Stack<TraceLayer, Stack<ClientAddressLayer, Stack<RequestIdLayer, Identity>>>,
     >,
 >;
+
+/// What the layers count of every call, for `/metrics`.
+pub fn call_metrics() -> CallCollector {
+    CallCollector(methods::call_series().collect())
+}
 
 /// Stacks the layers in the order above.
 pub fn stack(settings: Settings) -> Edge {

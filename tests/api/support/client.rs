@@ -1,8 +1,11 @@
 //! Short words for the calls, and for what a failure must look like.
 
-use countersign::grpc::pb::{
-    LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair, User,
-    ValidateTokenRequest, ValidateTokenResponse,
+use countersign::grpc::{
+    Reason,
+    pb::{
+        LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair, User,
+        ValidateTokenRequest, ValidateTokenResponse,
+    },
 };
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetail, ErrorDetails, StatusExt};
@@ -77,7 +80,7 @@ pub struct Failure {
 }
 
 /// Takes a status apart, after checking what the contract promises of every failure: exactly one
-/// `ErrorInfo` of our domain, exactly one `RequestInfo` with the id that the metadata returns.
+/// `ErrorInfo` of our domain with the code and the sentence of its reason, exactly one `RequestInfo` with the id that the metadata returns.
 pub fn failure(status: &Status) -> Failure {
     let details = status.check_error_details_vec().unwrap();
     let infos: Vec<_> = details
@@ -97,6 +100,11 @@ pub fn failure(status: &Status) -> Failure {
     assert_eq!(infos.len(), 1, "{status:?}");
     assert_eq!(requests.len(), 1, "{status:?}");
     assert_eq!(infos[0].domain, "auth.countersign.v1");
+    let known = Reason::from_name(&infos[0].reason).expect("a reason of the contract");
+    assert_eq!(
+        (status.code(), status.message()),
+        (known.code(), known.message())
+    );
     let returned_id = status.metadata().get("x-request-id").unwrap();
     assert_eq!(requests[0].request_id, returned_id.to_str().unwrap());
     Failure {

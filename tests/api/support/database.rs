@@ -89,9 +89,7 @@ impl TestDatabase {
             }
         }
     }
-}
 
-impl TestDatabase {
     /// The only database of a PostgreSQL server that the test runs itself.
     pub fn of_cluster(url: String) -> Self {
         Self {

@@ -3,10 +3,12 @@
 pub mod client;
 pub mod cluster;
 pub mod database;
+pub mod forge;
 pub mod operator;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod web;
 
 use std::time::Duration;
 

@@ -1,7 +1,10 @@
 //! The real binary as a process of its own, for what only a process can show: crashes and exit codes.
 
 use std::{
+    ffi::OsStr,
+    fs,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
     process::{Output, Stdio},
     time::Duration,
 };
@@ -11,8 +14,9 @@ use countersign::grpc::pb::{
     ValidateTokenResponse, auth_service_client::AuthServiceClient,
 };
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt as _, BufReader},
     process::{Child, Command},
+    task::JoinHandle,
     time::timeout,
 };
 use tonic::{Status, transport::Channel};
@@ -28,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct TestProcess {
     pub child: Child,
     pub channel: Channel,
+    /// Where HTTP is served, unless it is off.
+    pub http: Option<SocketAddr>,
 }
 
 impl TestProcess {
@@ -38,7 +44,29 @@ impl TestProcess {
 
     /// The same with other settings.
     pub async fn start_with(database: &TestDatabase, variables: &[(&str, &str)]) -> Self {
-        let mut child = command(database, variables).spawn().unwrap();
+        Self::started(command(database, variables).spawn().unwrap())
+            .await
+            .0
+    }
+
+    /// The same; besides, all that it ever writes comes back once it has ended.
+    pub async fn start_recorded(
+        database: &TestDatabase,
+        variables: &[(&str, &str)],
+    ) -> (Self, Recording) {
+        let mut command = command(database, variables);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let errors = tokio::spawn(async move {
+            let mut said = Vec::new();
+            stderr.read_to_end(&mut said).await.unwrap();
+            String::from_utf8(said).unwrap()
+        });
+        let (server, output) = Self::started(child).await;
+        (server, Recording { output, errors })
+    }
+
+    async fn started(mut child: Child) -> (Self, JoinHandle<String>) {
         let stdout = child.stdout.take().unwrap();
         let mut lines = BufReader::new(stdout).lines();
         let line = timeout(PATIENCE, lines.next_line())
@@ -46,18 +74,32 @@ impl TestProcess {
             .expect("the server starts in time")
             .unwrap()
             .expect("the server says where it listens");
-        let address: SocketAddr = line
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("grpc="))
-            .unwrap_or_else(|| panic!("no address in {line:?}"))
-            .parse()
-            .unwrap();
+        let told = |port: &str| {
+            let mut words = line.split_whitespace();
+            words
+                .find_map(|word| word.strip_prefix(port))
+                .unwrap_or_else(|| panic!("no {port} in {line:?}"))
+        };
+        let address = told("grpc=").parse().unwrap();
+        let http = match told("http=") {
+            "off" => None,
+            address => Some(address.parse().unwrap()),
+        };
         // Keeps reading, so that the server never blocks on a full pipe.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self {
+        let output = tokio::spawn(async move {
+            let mut said = line + "\n";
+            while let Ok(Some(line)) = lines.next_line().await {
+                said += &(line + "\n");
+            }
+            said
+        });
+        let channel = connect(address).await;
+        let server = Self {
             child,
-            channel: connect(address).await,
-        }
+            channel,
+            http,
+        };
+        (server, output)
     }
 
     pub fn auth(&self) -> AuthServiceClient<Channel> {
@@ -108,6 +150,11 @@ impl TestProcess {
         Ok(self.auth().validate_token(request).await?.into_inner())
     }
 
+    /// Where HTTP is served.
+    pub fn http(&self) -> SocketAddr {
+        self.http.expect("HTTP is not off")
+    }
+
     /// `kill -9`.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
@@ -128,6 +175,19 @@ impl TestProcess {
     }
 }
 
+/// What a process writes, up to its end.
+pub struct Recording {
+    output: JoinHandle<String>,
+    errors: JoinHandle<String>,
+}
+
+impl Recording {
+    /// Standard output and standard error; waits for the process to close them.
+    pub async fn finish(self) -> (String, String) {
+        (self.output.await.unwrap(), self.errors.await.unwrap())
+    }
+}
+
 /// Runs the binary to its end.
 pub async fn run(
     database: &TestDatabase,
@@ -144,8 +204,38 @@ pub async fn run(
         .unwrap()
 }
 
+/// Runs the binary to its end, as a user for whom the permissions of files count: root is above them.
+pub async fn run_unprivileged(database: &TestDatabase) -> Output {
+    const NOBODY: u32 = 65_534;
+    let mut command = if rustix::process::geteuid().is_root() {
+        // The build's own folder may be closed to others.
+        let program = database.folder.path().join("program");
+        if !program.exists() {
+            fs::copy(env!("CARGO_BIN_EXE_countersign"), &program).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let mut command = command_of(program, database, &[]);
+        command.uid(NOBODY).gid(NOBODY);
+        command
+    } else {
+        command(database, &[])
+    };
+    timeout(PATIENCE, command.stderr(Stdio::piped()).output())
+        .await
+        .expect("the command ends in time")
+        .unwrap()
+}
+
 fn command(database: &TestDatabase, variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command_of(env!("CARGO_BIN_EXE_countersign"), database, variables)
+}
+
+fn command_of(
+    program: impl AsRef<OsStr>,
+    database: &TestDatabase,
+    variables: &[(&str, &str)],
+) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .envs(test_variables(database, variables))

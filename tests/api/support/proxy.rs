@@ -35,6 +35,7 @@ struct State {
     /// Which connections are silenced.
     silence: Mutex<Option<Silence>>,
     swallowed: AtomicUsize,
+    carried: AtomicUsize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,6 +91,11 @@ impl Proxy {
     /// How many bytes were swallowed so far.
     pub fn swallowed(&self) -> usize {
         self.state.swallowed.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes were forwarded so far, both ways.
+    pub fn carried(&self) -> usize {
+        self.state.carried.load(Ordering::SeqCst)
     }
 
     /// Forwards again. What was swallowed stays lost, and so do the connections it was lost on.
@@ -148,6 +154,7 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State,
             state.swallowed.fetch_add(length, Ordering::SeqCst);
         }
         let is_lost = traits.is_lost.load(Ordering::SeqCst);
+        state.carried.fetch_add(length, Ordering::SeqCst);
         if !is_lost && to.write_all(chunk).await.is_err() {
             return;
         }

@@ -23,6 +23,8 @@ pub const MASTER_KEYS: &str = "v1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// A running server.
 pub struct TestServer {
     pub address: SocketAddr,
+    /// Where HTTP is served, unless it is off.
+    pub http: Option<SocketAddr>,
     pub clock: ManualClock,
     pub database: TestDatabase,
     pub channel: Channel,
@@ -59,7 +61,7 @@ impl TestServer {
     ) -> Result<Self, StartError> {
         let config = Config::from_vars(test_variables(database, variables)).unwrap();
         let server = Server::build(config, Clock::Manual(clock.clone())).await?;
-        let address = server.grpc_addr();
+        let (address, http) = (server.grpc_addr(), server.http_addr());
         let core = server.auth().clone();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(server.run(async {
@@ -67,6 +69,7 @@ impl TestServer {
         }));
         Ok(Self {
             address,
+            http,
             clock,
             database: database.clone(),
             channel: connect(address).await,
@@ -79,6 +82,11 @@ impl TestServer {
     /// The generated client on the server's shared connection.
     pub fn auth(&self) -> AuthServiceClient<Channel> {
         AuthServiceClient::new(self.channel.clone())
+    }
+
+    /// Where HTTP is served.
+    pub fn http(&self) -> SocketAddr {
+        self.http.expect("HTTP is not off")
     }
 
     /// Tells the server to stop, without waiting.

@@ -1,0 +1,162 @@
+//! What a resource server has to know of this issuer, found from the issuer's name alone (RFC 8414).
+
+use std::net::SocketAddr;
+
+use http::Uri;
+use serde::Serialize;
+
+pub(super) const JWKS_PATH: &str = "/.well-known/jwks.json";
+pub(super) const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";
+
+/// Authorization server metadata (RFC 8414 section 2): only what is true of us. There is no endpoint at
+/// which a browser or an OAuth client could get a token, so none is named.
+#[derive(Debug, Serialize)]
+pub(super) struct Metadata<'a> {
+    issuer: &'a str,
+    jwks_uri: String,
+    /// REQUIRED, and we have none. Section 3.2 wants empty lists left out; but who reads this strictly
+    /// looks for a required member first.
+    response_types_supported: [&'static str; 0],
+    /// Left out, it would mean the authorization code and implicit grants.
+    grant_types_supported: [&'static str; 0],
+}
+
+impl<'a> Metadata<'a> {
+    pub(super) fn new(issuer: &'a str, grpc_port: SocketAddr, http_port: SocketAddr) -> Self {
+        Self {
+            issuer,
+            jwks_uri: jwks_uri(issuer, grpc_port, http_port),
+            response_types_supported: [],
+            grant_types_supported: [],
+        }
+    }
+}
+
+/// The paths under which the JWKS and the metadata are served: at the root, and, for an issuer with a
+/// path, where its name leads to. RFC 8414 section 3.1 puts the well-known part before the issuer's
+/// path; the JWKS is where `jwks_uri` says.
+pub(super) fn paths(issuer: &str) -> (Vec<String>, Vec<String>) {
+    let (mut jwks, mut metadata) = (vec![JWKS_PATH.to_owned()], vec![METADATA_PATH.to_owned()]);
+    if let Some(path) = issuer_path(issuer) {
+        jwks.push(format!("{path}{JWKS_PATH}"));
+        metadata.push(format!("{METADATA_PATH}{path}"));
+    }
+    (jwks, metadata)
+}
+
+/// The issuer's path without a final slash; `None` when there is none, or one that is not plain enough
+/// to be matched letter by letter.
+fn issuer_path(issuer: &str) -> Option<String> {
+    let issuer: Uri = issuer.parse().ok()?;
+    let path = issuer.path().trim_end_matches('/');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    (!path.is_empty() && path.bytes().all(plain)).then(|| path.to_owned())
+}
+
+/// Below the issuer, as resource servers expect it. In development the default issuer is the address of
+/// the gRPC port, where no document is: then it is the HTTP port of the same host.
+fn jwks_uri(issuer: &str, grpc_port: SocketAddr, http_port: SocketAddr) -> String {
+    let base = issuer.trim_end_matches('/');
+    let Some(path) = path_at_our_grpc_port(base, grpc_port) else {
+        return format!("{base}{JWKS_PATH}");
+    };
+    let host = base.parse::<Uri>().ok();
+    let host = host.as_ref().and_then(Uri::host).unwrap_or("localhost");
+    format!("http://{host}:{}{path}{JWKS_PATH}", http_port.port())
+}
+
+/// The path of an issuer that is this machine's gRPC port.
+fn path_at_our_grpc_port(issuer: &str, grpc_port: SocketAddr) -> Option<String> {
+    let issuer: Uri = issuer.parse().ok()?;
+    let here = matches!(issuer.host()?, "localhost" | "127.0.0.1" | "[::1]");
+    let ours =
+        here && issuer.scheme_str() == Some("http") && issuer.port_u16() == Some(grpc_port.port());
+    ours.then(|| issuer.path().trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRPC: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50_051);
+    const HTTP: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8_080);
+
+    #[test]
+    fn the_well_known_part_goes_between_host_and_path() {
+        let (jwks, metadata) = paths("https://auth.example.com/shop/eu/");
+        assert_eq!(jwks, [JWKS_PATH, "/shop/eu/.well-known/jwks.json"]);
+        assert_eq!(
+            metadata,
+            [
+                METADATA_PATH,
+                "/.well-known/oauth-authorization-server/shop/eu"
+            ]
+        );
+        for issuer in [
+            "https://auth.example.com",
+            "https://auth.example.com/",
+            "https://a.example/{x}",
+            "auth",
+        ] {
+            assert_eq!(paths(issuer).0, [JWKS_PATH], "{issuer}");
+            assert_eq!(paths(issuer).1, [METADATA_PATH], "{issuer}");
+        }
+    }
+
+    #[test]
+    fn the_keys_are_below_the_issuer() {
+        for (issuer, expected) in [
+            (
+                "https://auth.example.com",
+                "https://auth.example.com/.well-known/jwks.json",
+            ),
+            (
+                "https://auth.example.com/shop/",
+                "https://auth.example.com/shop/.well-known/jwks.json",
+            ),
+            (
+                "https://localhost:50051",
+                "https://localhost:50051/.well-known/jwks.json",
+            ),
+            (
+                "http://localhost:9000",
+                "http://localhost:9000/.well-known/jwks.json",
+            ),
+            (
+                "http://auth.example.com:50051",
+                "http://auth.example.com:50051/.well-known/jwks.json",
+            ),
+        ] {
+            assert_eq!(jwks_uri(issuer, GRPC, HTTP), expected);
+        }
+    }
+
+    #[test]
+    fn an_issuer_that_is_our_grpc_port_has_its_keys_at_the_http_port() {
+        for (issuer, expected) in [
+            (
+                "http://localhost:50051",
+                "http://localhost:8080/.well-known/jwks.json",
+            ),
+            (
+                "http://127.0.0.1:50051/a/",
+                "http://127.0.0.1:8080/a/.well-known/jwks.json",
+            ),
+        ] {
+            assert_eq!(jwks_uri(issuer, GRPC, HTTP), expected);
+        }
+    }
+
+    #[test]
+    fn the_document_names_no_endpoint_that_is_not_there() {
+        let metadata = Metadata::new("https://auth.example.com", GRPC, HTTP);
+        assert_eq!(
+            serde_json::to_string(&metadata).unwrap(),
+            "{\"issuer\":\"https://auth.example.com\",\
+             \"jwks_uri\":\"https://auth.example.com/.well-known/jwks.json\",\
+             \"response_types_supported\":[],\"grant_types_supported\":[]}"
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! `GET /metrics`: what Prometheus reads. All but the calls is asked of the parts when it is read, so
+//! that it costs nothing while nobody reads.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, info::Info},
+    registry::{Registry, Unit},
+};
+
+use crate::{
+    auth::{Auth, Vitals},
+    store::PoolLoad,
+    telemetry::CallCollector,
+};
+
+/// OpenMetrics 1.0, which Prometheus and all that read its text understand.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything that is told.
+pub(super) fn registry(auth: Auth, calls: CallCollector) -> Registry {
+    let mut registry = Registry::default();
+    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("countersign_build", "The program that runs", version);
+    registry.register_collector(Box::new(calls));
+    registry.register_collector(Box::new(VitalsCollector(auth)));
+    registry
+}
+
+struct VitalsCollector(Auth);
+
+impl fmt::Debug for VitalsCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VitalsCollector")
+    }
+}
+
+impl Collector for VitalsCollector {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        tell(&self.0.vitals(), &mut Teller(encoder))
+    }
+}
+
+fn tell(vitals: &Vitals, teller: &mut Teller<'_>) -> fmt::Result {
+    teller.gauge(
+        "countersign_database_available",
+        "Whether the database answers: 1, or 0 while the circuit is open.",
+        u32::from(vitals.database_available),
+    )?;
+    teller.pools(&vitals.pools)?;
+    teller.gauge(
+        "countersign_live_revocations",
+        "Revocations in memory: those whose last token has not expired by itself.",
+        count(vitals.live_revocations),
+    )?;
+    teller.seconds(
+        "countersign_revocation_staleness",
+        "How old the knowledge of revocations is.",
+        vitals.revocation_staleness.as_secs_f64(),
+    )?;
+    teller.seconds(
+        "countersign_signing_key_age",
+        "For how long the key that signs now has been signing.",
+        vitals.signing_key_age.as_secs_f64(),
+    )?;
+    let hashing = &vitals.hashing;
+    teller.gauge(
+        "countersign_hashing_waiting",
+        "Password hashes that wait for a worker.",
+        count(hashing.waiting),
+    )?;
+    teller.gauge(
+        "countersign_hashing_running",
+        "Password hashes being worked on.",
+        count(hashing.running),
+    )?;
+    teller.seconds(
+        "countersign_hashing_average",
+        "What a password hash takes a worker, lately.",
+        hashing.average.as_secs_f64(),
+    )?;
+    teller.counter(
+        "countersign_hashing_finished",
+        "Password hashes done.",
+        hashing.finished,
+    )?;
+    teller.counter(
+        "countersign_hashing_refused",
+        "Password hashes refused because the queue was full or too slow.",
+        hashing.refused,
+    )
+}
+
+/// Writes metrics in few words.
+struct Teller<'a>(DescriptorEncoder<'a>);
+
+impl Teller<'_> {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        value: impl EncodeGaugeValue + Copy,
+    ) -> fmt::Result {
+        let kind = MetricType::Gauge;
+        ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, None, kind)?)
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let (unit, kind) = (Some(&Unit::Seconds), MetricType::Gauge);
+        ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, unit, kind)?)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let kind = MetricType::Counter;
+        ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, None, kind)?)
+    }
+
+    fn pools(&mut self, pools: &[PoolLoad]) -> fmt::Result {
+        let (name, help) = (
+            "countersign_database_connections",
+            "Open connections to the database.",
+        );
+        let kind = MetricType::Gauge;
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for pool in pools {
+            for (state, number) in [("in_use", pool.in_use), ("idle", pool.idle)] {
+                let labels = [("pool", pool.name), ("state", state)];
+                ConstGauge::new(count(number)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        self.by_pool(
+            "countersign_database_connections_max",
+            "Connections held at most.",
+            pools.iter().map(|pool| (pool.name, pool.max)),
+        )?;
+        self.by_pool(
+            "countersign_database_waiting",
+            "Operations that wait for a connection.",
+            pools.iter().map(|pool| (pool.name, pool.waiting)),
+        )
+    }
+
+    fn by_pool(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (&'static str, usize)>,
+    ) -> fmt::Result {
+        let kind = MetricType::Gauge;
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (pool, number) in values {
+            ConstGauge::new(count(number)).encode(family.encode_family(&[("pool", pool)])?)?;
+        }
+        Ok(())
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

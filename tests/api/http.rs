@@ -1,0 +1,325 @@
+//! The HTTP port as verifiers and Prometheus see it.
+
+#![allow(
+    clippy::float_cmp,
+    reason = "what is compared are counts, which Prometheus writes as floats"
+)]
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use countersign::{auth::RequestContext, grpc::pb::ValidateTokenRequest};
+use jsonwebtoken::{DecodingKey, Validation, jwk::JwkSet};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
+use tonic::{Code, Request};
+
+use crate::support::{
+    Kind, TestDatabase, TestServer, eventually, on_both_databases,
+    process::TestProcess,
+    proxy::Proxy,
+    reason,
+    web::{Answer, get, get_with, send},
+};
+
+const JWKS: &str = "/.well-known/jwks.json";
+const METADATA: &str = "/.well-known/oauth-authorization-server";
+
+/// Every series and its value, after checking that each line is what OpenMetrics allows.
+async fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
+    let answer = get(address, "/metrics").await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .header("content-type")
+            .starts_with("application/openmetrics-text; version=1.0.0")
+    );
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let text = answer
+        .body
+        .strip_suffix("# EOF\n")
+        .expect("the text is whole");
+    let mut series = BTreeMap::new();
+    let mut family = String::new();
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.split(' ');
+            assert!(
+                matches!(words.next(), Some("HELP" | "TYPE" | "UNIT")),
+                "{line}"
+            );
+            words.next().unwrap().clone_into(&mut family);
+            continue;
+        }
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(name.starts_with(&family), "{line} is told under {family}");
+        let known = series.insert(name.to_owned(), value.parse().unwrap());
+        assert_eq!(known, None, "{line} is told twice");
+    }
+    series
+}
+
+/// How often a method ended with a code.
+fn handled(series: &BTreeMap<String, f64>, method: &str, code: &str) -> f64 {
+    let mut found = series.iter().filter(|(name, _)| {
+        name.starts_with("grpc_server_handled_total{")
+            && name.contains(&format!("grpc_method=\"{method}\""))
+            && name.contains(&format!("grpc_code=\"{code}\""))
+    });
+    let value = found
+        .next()
+        .unwrap_or_else(|| panic!("{method} with {code} is told"));
+    assert!(found.next().is_none());
+    *value.1
+}
+
+/// The value of the one series that begins so.
+fn value(series: &BTreeMap<String, f64>, start: &str) -> f64 {
+    let mut found = series.iter().filter(|(name, _)| name.starts_with(start));
+    let value = found.next().unwrap_or_else(|| panic!("{start} is told"));
+    assert!(found.next().is_none(), "{start} is more than one");
+    *value.1
+}
+
+on_both_databases! {
+    async fn the_keys_verify_a_token_with_a_library_of_others(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let token = server.signed_in("ada@example.org").await.access_token;
+        let answer = get(server.http(), JWKS).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), "application/json");
+        let keys: JwkSet = serde_json::from_str(&answer.body).unwrap();
+        let header = jsonwebtoken::decode_header(&token).unwrap();
+        let jwk = keys.find(header.kid.as_deref().unwrap()).unwrap();
+        let mut validation = Validation::new(header.alg);
+        validation.set_audience(&["countersign"]);
+        validation.set_issuer(&["http://localhost:50051"]);
+        // The test's clock stands still, the library's does not.
+        validation.validate_exp = false;
+        let claims = jsonwebtoken::decode::<serde_json::Value>(
+            &token,
+            &DecodingKey::from_jwk(jwk).unwrap(),
+            &validation,
+        );
+        assert!(claims.unwrap().claims["sub"].is_string());
+        for member in answer.json()["keys"].as_array().unwrap() {
+            assert_eq!(member["use"], "sig");
+            assert!(member["alg"].is_string() && member.get("d").is_none(), "{member}");
+        }
+    }
+
+    async fn a_cache_is_told_how_long_and_whether_still(database: TestDatabase) {
+        let settings = [("COUNTERSIGN_JWKS_MAX_AGE", "90s")];
+        let server = TestServer::start_with(&database, &settings).await;
+        for path in [JWKS, METADATA] {
+            let full = get(server.http(), path).await;
+            assert_eq!(full.header("cache-control"), "public, max-age=90");
+            let etag = full.header("etag");
+            assert!(etag.starts_with('"'), "{etag} is a strong validator");
+
+            let same = get_with(server.http(), path, &format!("if-none-match: {etag}\r\n")).await;
+            assert_eq!((same.status, same.body.as_str()), (304, ""));
+            assert_eq!(same.header("etag"), etag);
+            assert_eq!(same.header("cache-control"), "public, max-age=90");
+            let other = get_with(server.http(), path, "if-none-match: \"other\"\r\n").await;
+            assert_eq!((other.status, &other.body), (200, &full.body));
+
+            let request = format!("HEAD {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            let head = send(server.http(), &request).await;
+            assert_eq!((head.status, head.body.as_str()), (200, ""));
+            assert_eq!(head.header("etag"), etag);
+            assert_eq!(head.header("content-length"), full.body.len().to_string());
+        }
+    }
+
+    async fn a_rotation_changes_what_caches_have(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let before = get(server.http(), JWKS).await;
+        let context = RequestContext::default();
+        let new = server.core.rotate_signing_key(false, &context).await.unwrap();
+        let condition = format!("if-none-match: {}\r\n", before.header("etag"));
+        let after = get_with(server.http(), JWKS, &condition).await;
+        assert_eq!(after.status, 200, "the old document is not the current one");
+        let kids = |answer: &Answer| -> Vec<_> {
+            let json = answer.json();
+            let keys = json["keys"].as_array().unwrap().iter();
+            keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(kids(&after), [kids(&before), vec![new.kid]].concat());
+    }
+
+    async fn replicas_publish_the_same(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let replica = server.replica(&[]).await;
+        let (ours, theirs) = (get(server.http(), JWKS).await, get(replica.http(), JWKS).await);
+        assert_eq!(ours.body, theirs.body);
+        assert_eq!(ours.header("etag"), theirs.header("etag"));
+    }
+
+    async fn the_metadata_leads_from_the_issuer_to_the_keys(database: TestDatabase) {
+        let issuer = "https://auth.example.com/shop";
+        let server = TestServer::start_with(&database, &[("COUNTERSIGN_ISSUER", issuer)]).await;
+        for path in [METADATA.to_owned(), format!("{METADATA}/shop")] {
+            let metadata = get(server.http(), &path).await;
+            assert_eq!(metadata.header("content-type"), "application/json");
+            let metadata = metadata.json();
+            assert_eq!(metadata["issuer"], issuer);
+            assert_eq!(metadata["response_types_supported"], serde_json::json!([]));
+            let jwks_uri = metadata["jwks_uri"].as_str().unwrap();
+            let path = jwks_uri.strip_prefix("https://auth.example.com").unwrap();
+            assert_eq!(get(server.http(), path).await.status, 200, "{path}");
+        }
+        assert_eq!(get(server.http(), &format!("{METADATA}/other")).await.status, 404);
+    }
+
+    async fn what_happened_is_counted(database: TestDatabase) {
+        // A process of its own: its counters are nobody else's.
+        let limits = [
+            ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "1"),
+            ("COUNTERSIGN_CREDENTIAL_RATE_BURST", "1"),
+        ];
+        let server = TestProcess::start_with(&database, &limits).await;
+        let before = scrape(server.http()).await;
+        assert_eq!(value(&before, "countersign_build_info{version=\""), 1.0);
+        assert_eq!(value(&before, "countersign_database_available"), 1.0);
+        assert_eq!(handled(&before, "Login", "OK"), 0.0);
+        assert_eq!(handled(&before, "Login", "Internal"), 0.0);
+
+        let mut auth = server.auth();
+        let mut refused = 0.0;
+        for _ in 0..3 {
+            let request = Request::new(countersign::grpc::pb::LoginRequest {
+                email: "nobody@example.org".to_owned(),
+                password: "not the right one".to_owned(),
+                ..Default::default()
+            });
+            if auth.login(request).await.unwrap_err().code() == Code::ResourceExhausted {
+                refused += 1.0;
+            }
+        }
+        for _ in 0..5 {
+            let forged = ValidateTokenRequest { access_token: "x".to_owned(), ..Default::default() };
+            auth.validate_token(forged).await.unwrap_err();
+        }
+        let mut raw = tonic::client::Grpc::new(server.channel.clone());
+        raw.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static("/ada@example.org/secret");
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        raw.unary(Request::new(()), path, codec).await.unwrap_err();
+
+        let after = scrape(server.http()).await;
+        assert!(refused >= 1.0);
+        assert_eq!(handled(&after, "Login", "ResourceExhausted"), refused);
+        assert_eq!(handled(&after, "Login", "Unauthenticated"), 3.0 - refused);
+        assert_eq!(handled(&after, "ValidateToken", "Unauthenticated"), 5.0);
+        assert_eq!(handled(&after, "unknown", "Unimplemented"), 1.0);
+        assert!(!after.keys().any(|name| name.contains("ada")));
+        assert_eq!(after.len(), before.len(), "no call makes a new series");
+        for (method, calls) in [("ValidateToken", 5.0), ("Login", 3.0), ("unknown", 1.0)] {
+            let of = |metric: &str| {
+                let mut found = after.iter().filter(|(name, _)| {
+                    name.starts_with(metric) && name.contains(&format!("grpc_method=\"{method}\""))
+                });
+                *found.next().unwrap().1
+            };
+            assert_eq!(of("grpc_server_started_total"), calls);
+            assert_eq!(of("grpc_server_in_flight"), 0.0);
+            assert_eq!(of("grpc_server_handling_seconds_count"), calls);
+            assert_eq!(of("grpc_server_handling_seconds_bucket{le=\"+Inf\""), calls);
+            assert!(of("grpc_server_handling_seconds_sum") > 0.0);
+        }
+        // A worker answers first and counts then.
+        eventually("hashes are counted", async || {
+            let finished = value(&scrape(server.http()).await, "countersign_hashing_finished_total");
+            finished >= 3.0 - refused
+        }).await;
+    }
+
+    async fn the_parts_are_asked_how_they_are(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in("ada@example.org").await;
+        server.logout(&tokens.refresh_token).await.unwrap();
+        server.clock.advance(Duration::from_secs(7));
+        let series = scrape(server.http()).await;
+        assert_eq!(value(&series, "countersign_live_revocations"), 1.0);
+        assert_eq!(value(&series, "countersign_signing_key_age_seconds"), 7.0);
+        assert!((0.0..=7.0).contains(&value(&series, "countersign_revocation_staleness_seconds")));
+        let most = match database.kind {
+            Kind::Sqlite => value(&series, "countersign_database_connections_max{pool=\"writer\"}") * 8.0,
+            Kind::Postgres => value(&series, "countersign_database_connections_max{pool=\"all\"}"),
+        };
+        assert_eq!(most, 8.0);
+        assert_eq!(value(&series, "countersign_hashing_waiting"), 0.0);
+        assert!(value(&series, "countersign_hashing_average_seconds") > 0.0);
+    }
+
+    async fn what_is_not_there_is_answered_without_an_echo(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let long = "echo".repeat(20_000);
+        let requests = [
+            ("GET /echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(), 404),
+            ("GET /.well-known/jwks.json/echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(), 404),
+            ("GET /../../echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(), 404),
+            (format!("POST {JWKS} HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999\r\n\r\necho"), 405),
+            (format!("POST {JWKS} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n4\r\necho\r\n"), 405),
+            (format!("DELETE {METADATA} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"), 405),
+            ("OPTIONS /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(), 405),
+            ("echo\r\n\r\n".to_owned(), 400),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 0),
+            (format!("GET /{long} HTTP/1.1\r\n\r\n"), 431),
+        ];
+        for (request, status) in requests {
+            let answer = send(server.http(), &request).await;
+            let start: String = request.chars().take(60).collect();
+            // Who is cut off while still sending may be told nothing.
+            let cut_off = status == 431 && answer.status == 0;
+            assert!(answer.status == status || cut_off, "{start:?} was answered {answer:?}");
+            assert_eq!(answer.body, "", "{start:?}");
+            assert!(!format!("{answer:?}").contains("echo"), "{answer:?}");
+        }
+        assert_eq!(get(server.http(), JWKS).await.status, 200, "it lives on");
+    }
+
+    async fn set_to_nothing_the_port_is_off(database: TestDatabase) {
+        let off = [("COUNTERSIGN_HTTP_ADDR", "")];
+        let server = TestServer::start_with(&database, &off).await;
+        assert_eq!(server.http, None);
+        server.signed_in("ada@example.org").await;
+        server.stop().await;
+        let process = TestProcess::start_with(&database, &off).await;
+        assert_eq!(process.http, None);
+    }
+
+    async fn a_stop_waits_for_nobody_who_dawdles(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let address = server.http();
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET /metrics HTTP/1.1\r\nx-slow:").await.unwrap();
+        assert_eq!(get(address, JWKS).await.status, 200);
+        timeout(Duration::from_secs(10), server.stop()).await.expect("it stops in time");
+        assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_told_and_the_keys_are_served_through_it() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let proxy = Proxy::before(&database.url).await;
+    let settings = [("COUNTERSIGN_DATABASE_URL", proxy.url.as_str())];
+    let server = TestServer::start_with(&database, &settings).await;
+    let before = get(server.http(), JWKS).await;
+    proxy.cut();
+    while reason(server.login("ada@example.org").await) != "DATABASE_UNAVAILABLE" {}
+    let told = async {
+        while value(
+            &scrape(server.http()).await,
+            "countersign_database_available",
+        ) > 0.0
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), told)
+        .await
+        .expect("it is told");
+    assert_eq!(get(server.http(), JWKS).await.body, before.body);
+}
