@@ -4,18 +4,19 @@ use std::fmt::Write as _;
 
 use super::report::{Line, figure};
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 920.0;
 const LABEL: f64 = 400.0;
-const FULL: f64 = 330.0;
+const FULL: f64 = 300.0;
 const ROW: f64 = 44.0;
 const TOP: f64 = 64.0;
 /// A bar that is longer than this many times the other is cut off.
 const MOST: f64 = 1.4;
 
-/// Draws every line that compares.
+/// Draws every comparison about which something is promised; the table and the JSON have the others.
 pub fn draw(lines: &[Line], caption: &str) -> String {
     let compared: Vec<_> = lines
         .iter()
+        .filter(|line| line.bound.is_some())
         .filter_map(|line| Some((line, line.other?, line.ratio?)))
         .collect();
     let height = TOP + ROW * f64::from(u32::try_from(compared.len()).unwrap_or(0)) + 16.0;

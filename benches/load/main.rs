@@ -28,6 +28,7 @@ use clap::{Parser, ValueEnum as _};
 
 use report::Report;
 use scenarios::{Bench, Scenario};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The allocator of the service, so that the echo server has the same.
 #[global_allocator]
@@ -75,7 +76,11 @@ fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match options.role {
             Some(Role::EchoServer(settings)) => echo::serve(settings).await,
-            None => measure(&options).await,
+            // Ended from outside, it drops what it was doing, and with it every process it started.
+            None => tokio::select! {
+                done = measure(&options) => done,
+                () = told_to_stop() => Err("stopped".into()),
+            },
         }
     });
     match done {
@@ -118,6 +123,15 @@ async fn measure(options: &Options) -> Result<()> {
         report.write(&options.out)?;
     }
     Ok(())
+}
+
+/// Completes on SIGINT and SIGTERM.
+async fn told_to_stop() {
+    let mut terminate = signal(SignalKind::terminate()).expect("a signal handler");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 fn has_server(bin: &Path) -> bool {

@@ -1,24 +1,30 @@
 //! Tokens whose signature has been checked once need not be checked again.
 
 use std::{
+    borrow::Borrow,
+    hash::{Hash, Hasher},
     ops::Deref,
     sync::{Arc, OnceLock},
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache;
+use zeroize::Zeroizing;
 
 use super::AccessClaims;
 
-/// How many verified tokens are remembered; with some 800 bytes each this stays below 15 MB.
+/// How many verified tokens are remembered; with some 1,400 bytes each this stays below 25 MB.
 const CAPACITY: usize = 16_384;
 
-/// The claims of tokens that were verified lately, keyed by the token's SHA-256.
+/// The claims of tokens that were verified lately, keyed by the token itself.
+///
+/// Not by its SHA-256: that was the dearest part of a validation, and a lesser hash would have to be trusted
+/// never to give two texts one name, where a comparison of the texts is exact. It protected nothing either:
+/// whoever can read this process's memory finds the keys that sign tokens.
 ///
 /// Only good tokens get in, so a flood of garbage cannot push them out. What changes after signing
 /// (expiry, revocation) is checked on every call. An entry belongs to an epoch of the keyring: when a
 /// key is revoked the epoch rises, and everything that was verified before has to be verified again.
-pub struct VerifiedTokens(Cache<TokenDigest, Entry>);
+pub struct VerifiedTokens(Cache<Text, Entry>);
 
 #[derive(Clone)]
 struct Entry {
@@ -26,8 +32,24 @@ struct Entry {
     claims: Arc<VerifiedClaims>,
 }
 
-/// The name of a token in the cache.
-pub type TokenDigest = [u8; 32];
+/// A token, wiped when it leaves the cache.
+///
+/// Texts are compared only where the cache's keyed hashes agree, so how long a comparison takes tells nothing
+/// to who guesses.
+#[derive(PartialEq, Eq)]
+struct Text(Zeroizing<Box<str>>);
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self.0).hash(state);
+    }
+}
+
+impl Borrow<str> for Text {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 /// The claims of a token that was verified, and how the edge spells them.
 ///
@@ -69,26 +91,17 @@ impl VerifiedTokens {
         Self(Cache::new(CAPACITY))
     }
 
-    /// The name under which a token is kept: a hash, so that no token lies about in memory.
-    ///
-    /// SHA-256, because nothing less will do: whoever could make two texts with one name could have
-    /// the one accepted for the other. With the processor's help it costs a third of a microsecond.
-    pub fn digest(token: &str) -> TokenDigest {
-        let mut key = [0; 32];
-        key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        key
-    }
-
     /// The claims of a token that was verified before, in this epoch.
-    pub fn get(&self, token: &TokenDigest, epoch: u64) -> Option<Arc<VerifiedClaims>> {
+    pub fn get(&self, token: &str, epoch: u64) -> Option<Arc<VerifiedClaims>> {
         let entry = self.0.get(token)?;
         (entry.epoch == epoch).then_some(entry.claims)
     }
 
     /// Remembers a token that has just been verified. `epoch` is what the keyring said *before* the
     /// token was verified: a key that is revoked meanwhile leaves an entry that nobody will find.
-    pub fn insert(&self, token: TokenDigest, claims: Arc<VerifiedClaims>, epoch: u64) {
-        self.0.insert(token, Entry { epoch, claims });
+    pub fn insert(&self, token: &str, claims: Arc<VerifiedClaims>, epoch: u64) {
+        let text = Text(Zeroizing::new(token.into()));
+        self.0.insert(text, Entry { epoch, claims });
     }
 }
 

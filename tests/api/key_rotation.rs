@@ -18,8 +18,8 @@ use countersign::{
 use tonic::{Status, transport::Channel};
 
 use crate::{
-    keys::{eventually, kid, published},
-    support::{Kind, PASSWORD, TestDatabase, TestServer, server::START},
+    keys::{kid, published},
+    support::{Kind, PASSWORD, TestDatabase, TestServer, eventually, server::START},
 };
 
 const ROTATIONS: u32 = 5;

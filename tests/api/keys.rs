@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 
 use crate::support::{
-    PASSWORD, TestDatabase, TestServer, on_both_databases,
+    PASSWORD, TestDatabase, TestServer, eventually, on_both_databases,
     process::{TestProcess, run},
     reason,
     server::{MASTER_KEYS, START},
@@ -46,16 +46,6 @@ pub fn published(server: &TestServer) -> Vec<String> {
     let keys = jwks["keys"].as_array().unwrap();
     let kid = |key: &Value| key["kid"].as_str().unwrap().to_owned();
     keys.iter().map(kid).collect()
-}
-
-/// Waits for what background tasks bring about, at the pace of the machine.
-pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let patience = tokio::time::timeout(Duration::from_secs(20), async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    patience.await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 async fn rotate(server: &TestServer, emergency: bool) -> SigningKeyInfo {
@@ -193,8 +183,14 @@ on_both_databases! {
     }
 
     async fn an_emergency_kills_every_token_at_once_and_everywhere(database: TestDatabase) {
-        let server = TestServer::start_with(&database, &SETTINGS).await;
-        let other = server.replica(&SETTINGS).await;
+        // On PostgreSQL only a notification explains that the other replica hears of it in time; on
+        // SQLite the file is looked at every second, whatever is set here.
+        let settings = [
+            ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "10m"),
+            ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "1h"),
+        ];
+        let server = TestServer::start_with(&database, &settings).await;
+        let other = server.replica(&settings).await;
         let tokens = server.signed_in("ada@example.org").await;
         rotate(&server, false).await;
         for _ in 0..2 {
@@ -202,12 +198,10 @@ on_both_databases! {
             other.validate(&tokens.access_token).await.unwrap();
         }
         let fresh = rotate(&server, true).await;
-        let began = tokio::time::Instant::now();
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_INVALID");
         assert_eq!(published(&server), [fresh.kid.as_str()]);
-        eventually("the other replica knows", async || other.validate(&tokens.access_token).await.is_err()).await;
-        println!("the other replica knew after {:?}", began.elapsed());
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        let took = eventually("the other replica knows", async || other.validate(&tokens.access_token).await.is_err()).await;
+        println!("{:?}: an emergency reached the other replica after {took:?}", database.kind);
         assert_eq!(reason(other.validate(&tokens.access_token).await), "TOKEN_INVALID");
         assert_eq!(published(&other), [fresh.kid.as_str()]);
 

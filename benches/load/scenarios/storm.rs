@@ -10,7 +10,7 @@ use tokio::{
 use super::Bench;
 use crate::{
     Result,
-    driver::{Client, Load, OK, Sample, Source, UNAVAILABLE, float, in_turn},
+    driver::{Client, Load, OK, Sample, Source, UNAVAILABLE, float, in_turn, once},
     fixture::{Fixture, LOGIN, VALIDATE, logins},
     report::Bound,
     rounds::Rounds,
@@ -115,13 +115,14 @@ fn login_load(
 /// In the midst of the storm, that many logins more, once.
 fn burst(client: &Client, credentials: &Source, after: Duration) -> JoinHandle<Result<Sample>> {
     let client = client.clone();
+    let requests = (0..EXCESS).filter_map(|_| credentials(0, None));
     let load = Load {
         path: LOGIN,
-        source: Source::clone(credentials),
+        source: once(requests.collect()),
         streams: EXCESS,
-        // Over before a stream could begin a second call.
-        duration: Duration::from_millis(1),
-        pace: Some(Duration::from_micros(1)),
+        // They are over long before, one on each stream.
+        duration: Duration::from_secs(60),
+        pace: None,
     };
     tokio::spawn(async move {
         sleep_until(Instant::now() + after).await;

@@ -53,7 +53,7 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         )
         .await?;
         let mut line = |figure: usize, name: &str, bound| {
-            let name = format!("{streams} streams: {name}");
+            let name = format!("{name}, {streams} at once");
             let medians = measured.medians(figure);
             bench.report.compare(GROUP, &name, "echo", medians, bound);
         };

@@ -20,7 +20,7 @@ pub struct ClientAddress(IpAddr);
 impl ClientAddress {
     /// The address of whoever sent the request with these extensions, if it came over TCP.
     pub fn of(extensions: &Extensions) -> Option<Self> {
-        extensions.get().copied()
+        extensions.get().copied().or_else(|| peer(extensions))
     }
 
     /// The address.
@@ -44,7 +44,7 @@ impl From<IpAddr> for ClientAddress {
     }
 }
 
-/// Puts a [`ClientAddress`] into each request's extensions.
+/// Makes [`ClientAddress::of`] tell who speaks through a trusted proxy.
 #[derive(Clone, Debug)]
 pub struct ClientAddressLayer {
     /// `None` when nobody is trusted: then there is nothing to share and nothing to look up.
@@ -91,11 +91,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        if let Some(peer) = peer(request.extensions()) {
-            let client = match self.trusted.as_deref() {
-                Some(trusted) => forwarded(peer, trusted, request.headers()),
-                None => peer,
-            };
+        // Where nobody is trusted the peer is the client, and that is found without a note of it.
+        if let Some(trusted) = self.trusted.as_deref()
+            && let Some(peer) = peer(request.extensions())
+        {
+            let client = forwarded(peer, trusted, request.headers());
             request.extensions_mut().insert(client);
         }
         self.inner.call(request)
