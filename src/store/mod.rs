@@ -17,6 +17,7 @@ mod master_keys;
 mod migrate;
 mod pool;
 mod postgres;
+mod prepared;
 mod retention;
 mod revocations;
 mod schema;

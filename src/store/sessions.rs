@@ -6,7 +6,9 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, Store, StoreError, read,
+    AuditEvent, Store, StoreError,
+    prepared::Prepared,
+    read,
     revocations::append_revocation,
     schema::{audit_events, login_failures, revocations, sessions, users},
     users::parse_user_id,
@@ -174,7 +176,7 @@ impl Store {
             .select(users::roles)
             .single_value();
         let rotated: Option<(String, i64, Option<String>)> = write!(self, |conn| {
-            Ok(diesel::update(live_session)
+            let rotation = diesel::update(live_session)
                 .set((
                     sessions::generation.eq(next),
                     sessions::rotated_at.eq(now.micros()),
@@ -184,10 +186,8 @@ impl Store {
                     sessions::user_id,
                     sessions::absolute_expires_at,
                     current_roles,
-                ))
-                .get_result(conn)
-                .await
-                .optional()?)
+                ));
+            Ok(Prepared(rotation).get_result(conn).await.optional()?)
         })?;
         rotated
             .map(|(user_id, absolute, roles)| {
