@@ -71,7 +71,7 @@ impl auth_service_server::AuthService for AuthApi {
         }))
     }
 
-    /// Only for the calls that are not plain: see [`fast_lane`](super::fast_lane).
+    /// Only for the calls that are not plain: see `fast_lane.rs`.
     async fn validate_token(
         &self,
         request: Request<pb::ValidateTokenRequest>,
