@@ -18,6 +18,8 @@ pub struct Email {
     key: String,
 }
 
+const TOO_LONG: &str = "must have at most 254 bytes";
+
 impl Email {
     /// The longest address that SMTP carries, in bytes (RFC 5321 section 4.5.3.1.3).
     const MAX_BYTES: usize = 254;
@@ -32,8 +34,10 @@ impl Email {
         if text.is_empty() {
             return refuse(ViolationReason::Required, "must not be empty");
         }
-        if text.len() > Self::MAX_BYTES {
-            return refuse(ViolationReason::TooLong, "must have at most 254 bytes");
+        // Composition may shorten a text or lengthen it, so what counts is the length after it. What is
+        // longer than this before cannot come down to it.
+        if text.len() > Self::MAX_BYTES * 4 {
+            return refuse(ViolationReason::TooLong, TOO_LONG);
         }
         if text.chars().any(is_invisible) {
             return refuse(
@@ -42,6 +46,9 @@ impl Email {
             );
         }
         let text: String = text.nfc().collect();
+        if text.len() > Self::MAX_BYTES {
+            return refuse(ViolationReason::TooLong, TOO_LONG);
+        }
         if !is_address(&text) {
             return refuse(ViolationReason::Malformed, "must be an e-mail address");
         }
@@ -97,6 +104,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// U+FB2C may not be composed: in NFC it is three characters and twice as long.
+    #[test]
+    fn the_length_counts_after_composition() {
+        let domain = "@example.org";
+        let grows = "\u{fb2c}".repeat(60);
+        let violation = Email::parse("email", &(grows + domain)).unwrap_err();
+        assert_eq!(violation.reason, ViolationReason::TooLong);
+        let shrinks = "e\u{301}".repeat(30) + "@" + &"a\u{308}".repeat(30) + ".org";
+        let email = Email::parse("email", &shrinks).unwrap();
+        assert_eq!(Email::parse("email", email.as_str()).unwrap(), email);
+    }
 
     #[test]
     fn case_and_composition_do_not_make_another_user() {
