@@ -4,7 +4,7 @@
 
 use countersign_fuzz::{KID, NOW, WORLD};
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 fuzz_target!(|text: &str| {
     let Some((header, payload)) = text.split_once('\n') else {
@@ -15,16 +15,13 @@ fuzz_target!(|text: &str| {
         return;
     };
     // A reader that shares no code with the one under test says the same.
-    let header: Value = serde_json::from_str(header).expect("an accepted header is JSON");
-    let header = header.as_object().expect("an accepted header is an object");
+    let (Some(header), Some(payload)) = (object(header), object(payload)) else {
+        return;
+    };
     assert_eq!(header["typ"], "at+jwt");
     assert_eq!(header["kid"], KID);
     assert!(header["alg"] == "EdDSA" || header["alg"] == "Ed25519");
     assert!(!header.contains_key("crit"));
-    let payload: Value = serde_json::from_str(payload).expect("an accepted payload is JSON");
-    let payload = payload
-        .as_object()
-        .expect("an accepted payload is an object");
     assert_eq!(payload["iss"], "https://auth.example");
     let audiences = match &payload["aud"] {
         Value::String(one) => vec![one.as_str()],
@@ -43,6 +40,22 @@ fuzz_target!(|text: &str| {
     assert_id(&payload["jti"], claims.token_id.to_string());
     let _ = WORLD.profile.check_expiry(&claims, NOW);
 });
+
+/// Reads what was accepted; `None` where that says nothing: half a surrogate pair is good grammar and no text (RFC
+/// 8259 section 8.2), so it may stand in a member that the reader under test passes over, and this one reads all.
+fn object(accepted: &str) -> Option<Map<String, Value>> {
+    match serde_json::from_str(accepted) {
+        Ok(Value::Object(members)) => Some(members),
+        Ok(other) => panic!("accepted, and no object: {other}"),
+        Err(error) => {
+            assert!(
+                accepted.to_ascii_lowercase().contains("\\ud"),
+                "accepted, and no JSON: {error}"
+            );
+            None
+        }
+    }
+}
 
 /// An id has one form, in upper or lower case (RFC 9562 section 4).
 fn assert_id(claim: &Value, id: String) {
