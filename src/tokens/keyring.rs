@@ -178,22 +178,6 @@ impl Keyring {
         self.age() >= self.policy.publish_ahead()
     }
 
-    /// Reads the rows again and says whether the JWKS changed since the last time, be it by a row or
-    /// by the passing of time. Keys that are open stay so; one that cannot be opened is logged.
-    ///
-    /// # Errors
-    /// The database fails, and everything stays as it was.
-    pub async fn reload(
-        &self,
-        store: &Store,
-        keys: &DerivedKeys,
-        now: Timestamp,
-    ) -> Result<bool, KeyringError> {
-        let mut turn = self.turn.lock().await;
-        self.read(store, keys, now).await?;
-        Ok(self.notice_change(&mut turn, now))
-    }
-
     /// Reads the rows while the turn is held, installs them, and returns them.
     pub(super) async fn read(
         &self,

@@ -112,8 +112,10 @@ impl Keyring {
         Ok(ring)
     }
 
-    /// What every replica does each time it looks at the database: [`reload`](Self::reload), then
-    /// publish a successor when it is time, and delete keys that have outlived their use.
+    /// What every replica does each time it looks at the database: read the rows again, then
+    /// publish a successor when it is time, and delete keys that have outlived their use. Says whether the
+    /// JWKS changed since the last time, be it by a row or by the passing of time. A key that cannot be
+    /// opened is logged, and the others go on.
     ///
     /// # Errors
     /// The rows cannot be read, and everything stays as it was.
