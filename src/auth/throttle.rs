@@ -35,10 +35,11 @@ impl Auth {
         now: Timestamp,
     ) -> Result<CountedAttempt, AuthError> {
         let limit = self.parts.settings.account_failure_limit.get();
-        // Each round that loses its race saw another attempt counted; past the limit the account is
-        // refused, so the rounds are bounded.
+        // Most accounts have nothing held against them: that is tried before it is looked up. Each further
+        // round has seen another attempt counted; past the limit the account is refused, so the rounds are
+        // bounded.
+        let mut before: Option<AttemptState> = None;
         loop {
-            let before = self.parts.store.attempt_state(account).await?;
             let seen = before.unwrap_or_default();
             if seen.retry_at > now {
                 return Err(AuthError::AccountThrottled {
@@ -57,6 +58,7 @@ impl Auth {
                     counted,
                 });
             }
+            before = store.attempt_state(account).await?;
         }
     }
 

@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::StreamExt as _;
 
 use super::{
-    OPERATION_TIMEOUT, Store, StoreError, pool::AsyncSqliteConnection, postgres::Connector,
+    OPERATION_TIMEOUT, Store, StoreError, postgres::Connector, sqlite::AsyncSqliteConnection,
 };
 use crate::config::DatabaseUrl;
 

@@ -9,7 +9,7 @@ use diesel::{
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{StoreError, pool::connect_sqlite, postgres::Connector};
+use super::{StoreError, postgres::Connector, sqlite};
 use crate::config::DatabaseUrl;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -21,9 +21,7 @@ const ADVISORY_LOCK: &str = "SELECT pg_advisory_lock(4851233071)";
 pub(super) async fn run(url: &DatabaseUrl) -> Result<usize, StoreError> {
     match url {
         DatabaseUrl::Sqlite(path) => {
-            let connection = connect_sqlite(path.clone())
-                .await
-                .map_err(|error| unreachable(&error))?;
+            let connection = sqlite::connect(path).map_err(|error| unreachable(&error))?;
             apply(AsyncMigrationHarness::new(connection))
         }
         DatabaseUrl::Postgres(url) => {

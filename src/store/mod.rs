@@ -23,6 +23,7 @@ mod revocations;
 mod schema;
 mod sessions;
 mod signing_keys;
+mod sqlite;
 mod users;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -75,8 +76,9 @@ macro_rules! on_connection {
                         $crate::store::postgres::judge(result, &mut pooled).await
                     }
                     $crate::store::pool::Pool::Sqlite { $sqlite_pool, .. } => {
-                        let $conn = &mut *$sqlite_pool.get().await?;
-                        $body
+                        let mut pooled = $sqlite_pool.get().await?;
+                        let $conn = &mut *pooled;
+                        $crate::store::sqlite::in_place($crate::store::same(async { $body }))
                     }
                 }
             })
@@ -167,7 +169,8 @@ impl Store {
                 one.get_result::<i32>(&mut *pool.get().await?).await?;
             }
             Pool::Sqlite { readers, .. } => {
-                one.get_result::<i32>(&mut *readers.get().await?).await?;
+                let mut pooled = readers.get().await?;
+                sqlite::in_place(one.get_result::<i32>(&mut *pooled))?;
             }
         }
         Ok(())

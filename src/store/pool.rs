@@ -1,27 +1,25 @@
 //! Connections: two kinds of database, one shape of pool.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, future, path::Path, time::Duration};
 
 use deadpool::{
     Runtime, Status,
     managed::{Manager, Timeouts},
 };
-use diesel::{ConnectionError, ConnectionResult, SqliteConnection};
+use diesel::ConnectionResult;
 use diesel_async::{
-    AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
+    AsyncPgConnection,
     pooled_connection::{
         AsyncDieselConnectionManager, ManagerConfig, PoolError, PoolableConnection,
         RecyclingMethod, deadpool::Pool as Deadpool,
     },
-    sync_connection_wrapper::SyncConnectionWrapper,
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use super::{StoreError, postgres};
+use super::{
+    StoreError, postgres,
+    sqlite::{self, AsyncSqliteConnection},
+};
 use crate::config::{DatabaseSettings, DatabaseUrl};
 
 /// How long to wait for a free connection.
@@ -31,9 +29,6 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
 const CREATE_TIMEOUT: Duration = Duration::from_millis(900);
 /// SQLite readers beside the one writer; more would only wait for the disk.
 const MAX_SQLITE_READERS: usize = 4;
-
-/// An asynchronous connection to SQLite, on a blocking thread.
-pub(super) type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
 
 /// Pooled connections to either database.
 #[derive(Clone)]
@@ -96,7 +91,7 @@ impl Pool {
             DatabaseUrl::Sqlite(path) => {
                 prepare_folder(path)?;
                 let path = path.clone();
-                let setup = move || connect_sqlite(path.clone()).boxed();
+                let setup = move || future::ready(sqlite::connect(&path)).boxed();
                 Ok(Self::Sqlite {
                     readers: deadpool(size.min(MAX_SQLITE_READERS), setup.clone())?,
                     writer: deadpool(1, setup)?,
@@ -138,23 +133,6 @@ where
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(|error| StoreError::Query(error.to_string()))
-}
-
-/// Opens one SQLite connection with the settings that every connection needs.
-pub(super) async fn connect_sqlite(path: PathBuf) -> ConnectionResult<AsyncSqliteConnection> {
-    let mut connection = AsyncSqliteConnection::establish(&path.to_string_lossy()).await?;
-    // The time-out comes first: switching to WAL takes a lock itself. `FULL` makes every commit
-    // survive a power cut, not only a crash of this process: an acknowledged logout must stay one.
-    connection
-        .batch_execute(
-            "PRAGMA busy_timeout = 1500;
-             PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
-             PRAGMA foreign_keys = ON;",
-        )
-        .await
-        .map_err(ConnectionError::CouldntSetupConfiguration)?;
-    Ok(connection)
 }
 
 /// Creates the database's folder and file so that nobody else on the machine can read them.

@@ -126,14 +126,11 @@ impl Store {
                     .filter(users::id.eq(&row.user_id))
                     .filter(users::disabled_at.is_null())
                     .filter(users::password_hash.eq(login.verified_hash));
-                let changed = diesel::update(user)
-                    .set((
-                        users::last_login_at.eq(row.created_at),
-                        users::password_hash.eq(hash),
-                    ))
-                    .execute(conn)
-                    .await?;
-                if changed == 0 {
+                let update = diesel::update(user).set((
+                    users::last_login_at.eq(row.created_at),
+                    users::password_hash.eq(hash),
+                ));
+                if Prepared(update).execute(conn).await? == 0 {
                     return Ok(false);
                 }
                 diesel::insert_into(sessions::table)
