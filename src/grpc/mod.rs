@@ -4,6 +4,7 @@
 mod admin_service;
 mod auth_service;
 mod bearer;
+mod bulkhead;
 mod convert;
 mod edge;
 mod fast_lane;
@@ -16,6 +17,7 @@ mod verifier_service;
 pub use admin_service::AdminApi;
 pub use auth_service::AuthApi;
 pub use bearer::Guarded;
+pub use bulkhead::{Bulkhead, BulkheadFuture};
 pub use fast_lane::FastLane;
 pub use reason::Reason;
 pub use status::{DOMAIN, Detail, error_status, status};

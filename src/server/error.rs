@@ -29,6 +29,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The threads that serve connections.
+    #[error("connections cannot be served: {0}")]
+    Front(#[source] std::io::Error),
     /// The gRPC transport.
     #[error("gRPC transport failed: {0}")]
     Transport(#[from] tonic::transport::Error),

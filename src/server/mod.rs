@@ -2,21 +2,24 @@
 
 mod background;
 mod error;
+mod front;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Server as TonicServer, server::TcpIncoming};
 
 pub use error::StartError;
+
+use front::Front;
 
 use crate::{
     auth::{Auth, AuthParts, AuthSettings, CLOCK_SKEW},
     clock::Clock,
     config::{Config, Rate, StalePolicy},
     grpc::{
-        AdminApi, AuthApi, DESCRIPTORS, FastLane, VerifierApi,
+        AdminApi, AuthApi, Bulkhead, DESCRIPTORS, FastLane, VerifierApi,
         health::HealthState,
         layers::{self, Quota, RateLimitLayer},
         pb::auth_service_server::AuthServiceServer,
@@ -152,6 +155,7 @@ impl Server {
         }
         let (health, health_service) = HealthState::new();
         health.publish(true, store.is_available());
+        let here = Handle::current();
         let router = TonicServer::builder()
             // Streams are open for days: a peer whose network is gone must not hold one for ever.
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -162,9 +166,15 @@ impl Server {
             }))
             .layer(FastLane::new(auth.clone()))
             .add_service(health_service)
-            .add_service(AuthServiceServer::new(AuthApi::new(auth.clone())))
-            .add_service(VerifierApi::service(auth.clone()))
-            .add_service(AdminApi::service(auth));
+            .add_service(Bulkhead::new(
+                AuthServiceServer::new(AuthApi::new(auth.clone())),
+                here.clone(),
+            ))
+            .add_service(Bulkhead::new(
+                VerifierApi::service(auth.clone()),
+                here.clone(),
+            ))
+            .add_service(Bulkhead::new(AdminApi::service(auth), here));
         let router = if config.reflection {
             router
                 .add_service(reflection().build_v1()?)
@@ -172,10 +182,12 @@ impl Server {
         } else {
             router
         };
+        let front = Front::start().map_err(StartError::Front)?;
+        let listener = front.adopt(listener).map_err(StartError::Front)?;
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let mut serving = std::pin::pin!(
-            router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned())
-        );
+        let serving =
+            router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned());
+        let mut serving = std::pin::pin!(front.run(serving));
 
         let stopping = CancellationToken::new();
         let watchdog = background::watch_database(store.clone(), health, stopping.clone());

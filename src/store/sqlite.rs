@@ -1,8 +1,8 @@
 //! SQLite connections: a library that reads and writes a file while its caller waits.
 //!
-//! An operation is one blocking section as a whole ([`in_place`]), and its statements run on the thread that
-//! asks. Handing each of them to another thread, which is what diesel-async does by itself, costs two changes of
-//! threads a statement: a login would spend more time on those than on its statements.
+//! An operation's statements run on the thread that asks, one after the other. Handing each of them to another
+//! thread, which is what diesel-async does by itself, costs two changes of threads a statement: a login would spend
+//! more time on those than on its statements.
 
 use std::{
     error::Error,
@@ -36,11 +36,20 @@ impl SpawnBlocking for InPlace {
     }
 }
 
-/// Runs an operation that awaits nothing but statements on such connections, from its begin to its end: nobody
-/// who loses patience can leave a transaction open. The runtime's other tasks go on elsewhere meanwhile.
-pub(super) fn in_place<T>(operation: impl Future<Output = T>) -> T {
-    tokio::task::block_in_place(|| operation.now_or_never())
+/// Runs an operation that only reads. The file is in memory but for the first time, so this is over before
+/// another thread could take over.
+///
+/// Like [`write()`], it wants an operation that awaits nothing but statements on such connections, and does it from
+/// its begin to its end: nobody who loses patience can leave a transaction open.
+pub(super) fn read<T>(operation: impl Future<Output = T>) -> T {
+    operation
+        .now_or_never()
         .expect("statements that run in place are over when they are awaited")
+}
+
+/// Runs an operation that writes. A commit waits for the disk; the runtime's other tasks go on elsewhere.
+pub(super) fn write<T>(operation: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| read(operation))
 }
 
 /// Opens a connection with the settings that every connection needs.
