@@ -7,7 +7,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     domain::{RefreshDecision, RefreshRefusal},
-    store::{AuditKind, RefreshSubject},
+    store::{AuditKind, RefreshSubject, Rotation},
     tokens::ParsedRefreshToken,
 };
 
@@ -66,7 +66,12 @@ impl Auth {
         let rotated = self
             .parts
             .store
-            .rotate_session(token.session_id, token.generation, now, idle_expires_at)
+            .rotate_session(Rotation {
+                session_id: token.session_id,
+                generation: token.generation,
+                now,
+                idle_expires_at,
+            })
             .await?;
         rotated
             .map(|rotated| {

@@ -20,6 +20,7 @@ mod postgres;
 mod prepared;
 mod retention;
 mod revocations;
+mod rotations;
 mod schema;
 mod sessions;
 mod signing_keys;
@@ -38,11 +39,13 @@ pub use error::StoreError;
 pub use login_failures::AttemptState;
 pub use pool::PoolLoad;
 pub use revocations::{RevocationCursor, RevocationPage};
-pub use sessions::{Login, RefreshSubject, Rotated};
+pub use rotations::{Rotated, Rotation};
+pub use sessions::{Login, RefreshSubject};
 pub use signing_keys::StoredSigningKey;
 
 use circuit::Circuit;
 use pool::Pool;
+use rotations::Rotations;
 
 use crate::config::{DatabaseSettings, DatabaseUrl};
 
@@ -99,6 +102,7 @@ pub struct Store {
     pool: Pool,
     url: DatabaseUrl,
     circuit: Arc<Circuit>,
+    rotations: Arc<Rotations>,
 }
 
 impl Store {
@@ -111,6 +115,7 @@ impl Store {
             pool: Pool::build(settings)?,
             url: settings.url.clone(),
             circuit: Arc::default(),
+            rotations: Arc::default(),
         })
     }
 

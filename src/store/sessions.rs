@@ -1,4 +1,4 @@
-//! Sessions: opened by a login, rotated by one conditional UPDATE, revoked for good.
+//! Sessions: opened by a login, revoked for good. (`rotations` moves them on in between.)
 
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ use crate::{
     clock::Timestamp,
     domain::{
         DeviceLabel, PositionedRevocation, Revocation, RevokedSubject, Roles, Session, SessionId,
-        UserId,
     },
 };
 
@@ -92,16 +91,6 @@ pub struct Login<'a> {
     pub account: &'a str,
 }
 
-/// What a rotation needs to know to issue the next pair.
-pub struct Rotated {
-    /// Whose session it is.
-    pub user_id: UserId,
-    /// The roles the user has now.
-    pub roles: Roles,
-    /// When the session ends, however busy it is.
-    pub absolute_expires_at: Timestamp,
-}
-
 /// A session with what else decides about its refresh tokens.
 pub struct RefreshSubject {
     /// The session.
@@ -144,57 +133,6 @@ impl Store {
             })
             .await
         })
-    }
-
-    /// Rotates a live session from `generation` to the next: the whole rotation is this one
-    /// conditional UPDATE. `None` when the session does not stand at `generation` or is not live.
-    pub async fn rotate_session(
-        &self,
-        id: SessionId,
-        generation: i32,
-        now: Timestamp,
-        idle_expires_at: Timestamp,
-    ) -> Result<Option<Rotated>, StoreError> {
-        let Some(next) = generation.checked_add(1) else {
-            return Ok(None);
-        };
-        let live_user = users::table
-            .filter(users::id.eq(sessions::user_id))
-            .filter(users::disabled_at.is_null());
-        let live_session = sessions::table
-            .filter(sessions::id.eq(id.to_string()))
-            .filter(sessions::generation.eq(generation))
-            .filter(sessions::revoked_at.is_null())
-            .filter(sessions::idle_expires_at.gt(now.micros()))
-            .filter(sessions::absolute_expires_at.gt(now.micros()))
-            .filter(diesel::dsl::exists(live_user));
-        let current_roles = users::table
-            .filter(users::id.eq(sessions::user_id))
-            .select(users::roles)
-            .single_value();
-        let rotated: Option<(String, i64, Option<String>)> = write!(self, |conn| {
-            let rotation = diesel::update(live_session)
-                .set((
-                    sessions::generation.eq(next),
-                    sessions::rotated_at.eq(now.micros()),
-                    sessions::idle_expires_at.eq(idle_expires_at.micros()),
-                ))
-                .returning((
-                    sessions::user_id,
-                    sessions::absolute_expires_at,
-                    current_roles,
-                ));
-            Ok(Prepared(rotation).get_result(conn).await.optional()?)
-        })?;
-        rotated
-            .map(|(user_id, absolute, roles)| {
-                Ok(Rotated {
-                    user_id: parse_user_id(&user_id)?,
-                    roles: Roles::from_stored(roles.as_deref().unwrap_or_default()),
-                    absolute_expires_at: Timestamp::from_micros(absolute),
-                })
-            })
-            .transpose()
     }
 
     /// A session and what decides about its refresh tokens; `None` when there is no such session.

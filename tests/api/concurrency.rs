@@ -53,4 +53,53 @@ on_both_databases! {
             }
         }
     }
+
+    async fn sessions_that_refresh_at_once_each_get_what_is_theirs(database: TestDatabase) {
+        let server = TestServer::start_with(&database, &[("COUNTERSIGN_HASHING_QUEUE", "200")]).await;
+        server.register("ada@example.org").await.unwrap();
+        let logins = join_all((0..100).map(|_| server.login("ada@example.org"))).await;
+        let mut sessions: Vec<_> = logins.into_iter().map(Result::unwrap).collect();
+        for (i, session) in sessions.iter().enumerate() {
+            match i % 10 {
+                LOGGED_OUT => server.logout(&session.refresh_token).await.unwrap(),
+                OUTDATED => {
+                    let next = server.refresh(&session.refresh_token).await.unwrap();
+                    server.refresh(&next.refresh_token).await.unwrap();
+                }
+                _ => {}
+            }
+        }
+        for round in 0..3 {
+            let refreshes = sessions.iter().map(|session| server.refresh(&session.refresh_token));
+            // Each of them twice, as a client does that lost patience.
+            let (outcomes, again) = tokio::join!(join_all(refreshes.clone()), join_all(refreshes));
+            for (i, (first, second)) in outcomes.into_iter().zip(again).enumerate() {
+                match (first, second) {
+                    (Ok(first), Ok(second)) => {
+                        assert!(i % 10 != LOGGED_OUT && i % 10 != OUTDATED, "session {i}");
+                        assert_eq!(first.refresh_token, second.refresh_token, "session {i}");
+                        assert_eq!(first.session_id, sessions[i].session_id);
+                        let claims = server.validate(&first.access_token).await.unwrap();
+                        assert_eq!(claims.session_id, first.session_id);
+                        sessions[i] = first;
+                    }
+                    (Err(first), Err(second)) => {
+                        assert!(i % 10 == LOGGED_OUT || i % 10 == OUTDATED, "session {i}");
+                        let reasons = [failure(&first).reason, failure(&second).reason];
+                        let is_found_out = i % 10 == OUTDATED && round == 0;
+                        let (reused, rest): (Vec<_>, Vec<_>) =
+                            reasons.into_iter().partition(|reason| reason == "REFRESH_TOKEN_REUSED");
+                        assert_eq!(!reused.is_empty(), is_found_out, "session {i}");
+                        assert!(rest.iter().all(|reason| reason == "SESSION_REVOKED"), "session {i}: {rest:?}");
+                    }
+                    outcome => panic!("session {i}: {outcome:?}"),
+                }
+            }
+        }
+    }
 }
+
+/// Which of the sessions, by their last digit, have been logged out.
+const LOGGED_OUT: usize = 7;
+/// Which of them come with a token from before the last two rotations.
+const OUTDATED: usize = 8;

@@ -13,7 +13,10 @@ use crate::{
 };
 
 const GROUP: &str = "refresh";
+/// Connections to the database, the service's and pgbench's.
 const CONNECTIONS: usize = 16;
+/// Clients that refresh at once: the service's connections are shared by all of them.
+const STREAMS: usize = 64;
 
 /// The service's own statement; pgbench does not know a session's generation, so it takes any.
 const SCRIPT: &str = r"
@@ -54,12 +57,10 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         .await?
         .batch_execute(RENAME)
         .await?;
-    // A few more than connections, so that none of them waits for a client.
-    let streams = CONNECTIONS * 3 / 2;
     let load = Load {
         path: REFRESH,
-        source: refreshes(&client, streams).await?,
-        streams,
+        source: refreshes(&client, STREAMS).await?,
+        streams: STREAMS,
         duration,
         pace: None,
     };
