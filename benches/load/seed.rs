@@ -49,6 +49,8 @@ fn statements(size: Size, twelve: &str) -> [String; 3] {
     };
     let id = |kind: char| format!("'00000000-0000-7000-{kind}000-' || {twelve}");
     let (user, session, revocation) = (id('8'), id('9'), id('a'));
+    // One each 5 ms until now: read once, and not again and again as those of the last seconds are.
+    let past = format!("{now} - 5000 * i");
     let (users, revocations) = (numbers(size.users), numbers(size.revocations));
     [
         format!(
@@ -63,8 +65,8 @@ fn statements(size: Size, twelve: &str) -> [String; 3] {
              {now}, {now}, {day}, {week} FROM n"
         ),
         format!(
-            "INSERT INTO revocations (id, kind, subject, not_before, created_at, expires_at)
-             {revocations} SELECT {revocation}, 'session', {session}, {now}, {now}, {soon} FROM n"
+            "INSERT INTO revocations (id, kind, subject, not_before, created_at, expires_at, position)
+             {revocations} SELECT {revocation}, 'session', {session}, {past}, {past}, {soon}, {past} FROM n"
         ),
     ]
 }

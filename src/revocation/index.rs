@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 use crate::{
     clock::Timestamp,
     domain::{PositionedRevocation, Revocation, RevokedSubject, SessionId, UserId},
+    store::RevocationCounts,
     tokens::AccessClaims,
 };
 
@@ -86,6 +87,14 @@ impl RevocationIndex {
         let issued_at = claims.token_id.created_at();
         let user = entries.users.get(&claims.user_id);
         user.is_some_and(|user| issued_at.millis() <= user.not_before.millis())
+    }
+
+    /// Makes room for what is about to be learnt: maps that grow step by step leave the memory of every step
+    /// behind.
+    pub(super) fn expect(&self, counts: RevocationCounts) {
+        let mut entries = self.write();
+        entries.sessions.reserve(counts.sessions);
+        entries.users.reserve(counts.users);
     }
 
     /// Takes note of revocations, and passes on those that were not known.

@@ -38,7 +38,7 @@ pub use changes::ChangeListener;
 pub use error::StoreError;
 pub use login_failures::AttemptState;
 pub use pool::PoolLoad;
-pub use revocations::{RevocationCursor, RevocationPage};
+pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
 pub use rotations::{Rotated, Rotation};
 pub use sessions::{Login, RefreshSubject};
 pub use signing_keys::StoredSigningKey;

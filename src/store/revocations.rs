@@ -163,7 +163,39 @@ impl From<Vec<RevocationRow>> for RevocationPage {
     }
 }
 
+/// How many revocations there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RevocationCounts {
+    /// Of single sessions.
+    pub sessions: usize,
+    /// Of all that a user has.
+    pub users: usize,
+}
+
 impl Store {
+    /// How many revocations expire after `live_after`.
+    pub async fn count_revocations(
+        &self,
+        live_after: Timestamp,
+    ) -> Result<RevocationCounts, StoreError> {
+        let kinds: Vec<(String, i64)> = read!(self, |conn| {
+            Ok(revocations::table
+                .filter(revocations::expires_at.gt(live_after.micros()))
+                .group_by(revocations::kind)
+                .select((revocations::kind, diesel::dsl::count_star()))
+                .load(conn)
+                .await?)
+        })?;
+        let of = |kind| {
+            let count = kinds.iter().find(|(found, _)| found == kind);
+            count.map_or(0, |(_, count)| usize::try_from(*count).unwrap_or_default())
+        };
+        Ok(RevocationCounts {
+            sessions: of(SESSION),
+            users: of(USER),
+        })
+    }
+
     /// A page of the revocations from `cursor` on that expire after `live_after`.
     pub async fn revocations_from(
         &self,
