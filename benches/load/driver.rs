@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -150,6 +153,26 @@ impl Client {
 }
 
 impl Caller {
+    /// With an access token in each call's metadata.
+    pub fn bearing(mut self, access_token: &str) -> Result<Self> {
+        let value = HeaderValue::try_from(format!("Bearer {access_token}"))?;
+        self.request.headers_mut().insert("authorization", value);
+        Ok(self)
+    }
+
+    /// A call whose answer is a stream without end: counts what arrives, in frames.
+    pub async fn listen(&mut self, framed: Bytes, heard: &AtomicU64) -> Result<()> {
+        std::future::poll_fn(|cx| self.sender.poll_ready(cx)).await?;
+        let (response, mut stream) = self.sender.send_request(self.request.clone(), false)?;
+        stream.send_data(framed, true)?;
+        let mut body = response.await?.into_body();
+        while let Some(chunk) = body.data().await {
+            body.flow_control().release_capacity(chunk?.len())?;
+            heard.fetch_add(1, Ordering::Relaxed);
+        }
+        Err("the stream ended".into())
+    }
+
     /// One call.
     pub async fn call(&mut self, framed: Bytes) -> Result<Answer> {
         std::future::poll_fn(|cx| self.sender.poll_ready(cx)).await?;
@@ -216,18 +239,18 @@ pub fn float(count: u64) -> f64 {
 
 /// A source that tells the same messages again and again.
 pub fn in_turn(messages: Vec<Bytes>) -> Source {
-    let next = std::sync::atomic::AtomicUsize::new(0);
+    let next = AtomicUsize::new(0);
     Arc::new(move |_, _| {
-        let turn = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let turn = next.fetch_add(1, Ordering::Relaxed);
         messages.get(turn % messages.len()).cloned()
     })
 }
 
 /// A source that tells each message once.
 pub fn once(messages: Vec<Bytes>) -> Source {
-    let next = std::sync::atomic::AtomicUsize::new(0);
+    let next = AtomicUsize::new(0);
     Arc::new(move |_, _| {
-        let turn = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let turn = next.fetch_add(1, Ordering::Relaxed);
         messages.get(turn).cloned()
     })
 }

@@ -33,6 +33,10 @@ pub const VALIDATE: &str = "/countersign.auth.v1.AuthService/ValidateToken";
 pub const LOGIN: &str = "/countersign.auth.v1.AuthService/Login";
 /// `Refresh`.
 pub const REFRESH: &str = "/countersign.auth.v1.AuthService/Refresh";
+/// `Logout`.
+pub const LOGOUT: &str = "/countersign.auth.v1.AuthService/Logout";
+/// `WatchRevocations`.
+pub const WATCH: &str = "/countersign.auth.v1.VerifierService/WatchRevocations";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REGISTER: &str = "/countersign.auth.v1.AuthService/Register";
 const PASSWORD: &str = "a mill that weaves algebra";
@@ -115,11 +119,20 @@ impl Fixture {
 impl Mint {
     /// The access token of a session that nobody ever opened.
     pub fn token(&self) -> Result<String> {
+        self.token_with(&self.roles)
+    }
+
+    /// The same of one who may watch revocations.
+    pub fn verifier_token(&self) -> Result<String> {
+        self.token_with(&Roles::from_stored("verifier"))
+    }
+
+    fn token_with(&self, roles: &Roles) -> Result<String> {
         let now = Clock::System.now();
         let subject = Subject {
             user_id: UserId::generate(now),
             session_id: SessionId::generate(now),
-            roles: &self.roles,
+            roles,
         };
         let issued = self.profile.issue(&self.keyring, &subject, now);
         Ok(issued.ok_or("signing failed")?.token.expose().clone())
@@ -168,17 +181,34 @@ pub fn login(email: &str) -> pb::LoginRequest {
     }
 }
 
-/// Opens that many sessions and returns the requests that refresh them: on each stream, one session's
-/// newest token, over as many loads as may be.
-pub async fn refreshes(client: &Client, sessions: usize) -> Result<Source> {
+/// Opens that many sessions of one user and returns their refresh tokens.
+async fn sessions(client: &Client, count: usize) -> Result<Vec<String>> {
     let email = format!("busy-{}@example.org", UserId::generate(Clock::System.now()));
     register(client, &email).await?;
-    let mut newest = Vec::new();
-    for _ in 0..sessions {
+    let mut refresh_tokens = Vec::new();
+    for _ in 0..count {
         let answer: pb::LoginResponse = client.call(LOGIN, &login(&email)).await?;
         let tokens = answer.tokens.ok_or("a login without tokens")?;
-        newest.push(Mutex::new(tokens.refresh_token));
+        refresh_tokens.push(tokens.refresh_token);
     }
+    Ok(refresh_tokens)
+}
+
+/// Opens that many sessions and returns the requests that end them.
+pub async fn logouts(client: &Client, count: usize) -> Result<Vec<Bytes>> {
+    let requests = sessions(client, count).await?.into_iter();
+    let requests = requests.map(|refresh_token| frame(&pb::LogoutRequest { refresh_token }));
+    Ok(requests.collect())
+}
+
+/// Opens that many sessions and returns the requests that refresh them: on each stream, one session's
+/// newest token, over as many loads as may be.
+pub async fn refreshes(client: &Client, count: usize) -> Result<Source> {
+    let newest: Vec<_> = sessions(client, count)
+        .await?
+        .into_iter()
+        .map(Mutex::new)
+        .collect();
     Ok(Arc::new(move |stream, last| {
         let mut newest = newest[stream].lock().ok()?;
         if let Some(last) = last {

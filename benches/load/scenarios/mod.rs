@@ -8,10 +8,20 @@ mod refresh;
 mod start;
 mod storm;
 mod validate;
+mod watchers;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use super::{Result, report::Report};
+use super::{
+    Result,
+    driver::{Client, Load, Sample, Source},
+    fixture::VALIDATE,
+    report::Report,
+};
+
+/// Streams of steady validation, each with a call every so often: 2,000 calls per second.
+const STEADY_STREAMS: usize = 16;
+const STEADY_PACE: Duration = Duration::from_millis(8);
 
 /// What every scenario is given.
 pub struct Bench<'a> {
@@ -49,6 +59,8 @@ pub enum Scenario {
     Memory,
     /// From the start of the process to SERVING
     Start,
+    /// A thousand streams of `WatchRevocations`
+    Watchers,
 }
 
 impl Scenario {
@@ -63,6 +75,7 @@ impl Scenario {
             Self::Growth => "growth: a small and a large database",
             Self::Memory => "memory: idle, per revocation, over many validations",
             Self::Start => "start: from the process to SERVING",
+            Self::Watchers => "watchers: a thousand that listen, beside validation",
         }
     }
 
@@ -77,6 +90,22 @@ impl Scenario {
             Self::Growth => growth::run(bench).await,
             Self::Memory => memory::run(bench).await,
             Self::Start => start::run(bench).await,
+            Self::Watchers => watchers::run(bench).await,
         }
     }
+}
+
+/// Validation at a steady rate.
+async fn steady(client: &Client, tokens: &Source, duration: Duration) -> Result<Sample> {
+    let sample = client
+        .drive(&Load {
+            path: VALIDATE,
+            source: Source::clone(tokens),
+            streams: STEADY_STREAMS,
+            duration,
+            pace: Some(STEADY_PACE),
+        })
+        .await?;
+    sample.all_good()?;
+    Ok(sample)
 }

@@ -7,11 +7,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::Bench;
+use super::{Bench, steady};
 use crate::{
     Result,
     driver::{Client, Load, OK, Sample, Source, UNAVAILABLE, float, in_turn, once},
-    fixture::{Fixture, LOGIN, VALIDATE, logins},
+    fixture::{Fixture, LOGIN, logins},
     report::Bound,
     rounds::Rounds,
 };
@@ -21,9 +21,6 @@ const GROUP: &str = "login storm";
 const STORM: usize = 64;
 /// Logins that come on top, all at once.
 const EXCESS: usize = 64;
-/// Streams of validation, each with a call every so often: 2,000 calls per second.
-const STREAMS: usize = 16;
-const PACE: Duration = Duration::from_millis(8);
 
 pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let rounds = bench.choose(3, 9);
@@ -83,21 +80,6 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let bound = Some(Bound::AtMost(50.0));
     report.number(GROUP, "refusals' p99, ms", slowest, bound);
     Ok(())
-}
-
-/// Validation at a steady rate.
-async fn steady(client: &Client, tokens: &Source, duration: Duration) -> Result<Sample> {
-    let sample = client
-        .drive(&Load {
-            path: VALIDATE,
-            source: Source::clone(tokens),
-            streams: STREAMS,
-            duration,
-            pace: Some(PACE),
-        })
-        .await?;
-    sample.all_good()?;
-    Ok(sample)
 }
 
 fn login_load(
