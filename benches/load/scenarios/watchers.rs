@@ -119,7 +119,7 @@ async fn open(process: &Process, access_token: &str) -> Result<JoinSet<Result<()
 async fn percent_of_a_core(process: &Process, duration: Duration) -> Result<f64> {
     let (begin, used) = (monotonic_now(), process.cpu_time()?);
     sleep(duration).await;
-    let used = process.cpu_time()? - used;
+    let used = process.cpu_time()?.saturating_sub(used);
     Ok(100.0 * used.as_secs_f64() / (monotonic_now() - begin).as_secs_f64())
 }
 
