@@ -142,6 +142,30 @@ fn every_file_says_why_it_exists_and_is_short() {
 }
 
 #[test]
+fn every_file_belongs_to_a_module() {
+    let sources = sources(&["src"]);
+    let mut broken = Vec::new();
+    for source in &sources {
+        let module = source.path.trim_end_matches(".rs").trim_end_matches("/mod");
+        let Some((folder, name)) = module.rsplit_once('/') else {
+            continue;
+        };
+        let (declared, by_path) = (format!("mod {name};"), format!("\"{name}.rs\""));
+        let is_named = sources.iter().any(|other| {
+            let beside = other
+                .path
+                .rsplit_once('/')
+                .is_some_and(|(path, _)| path == folder);
+            beside && (other.text.contains(&declared) || other.text.contains(&by_path))
+        });
+        if !is_named && !matches!(name, "main" | "lib") {
+            broken.push(format!("{}: no `mod` names it", source.path));
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
 fn no_secret_can_be_printed_or_serialised() {
     let sources = sources(&["src"]);
     let mut secrets: BTreeSet<String> = SECRETS.iter().map(ToString::to_string).collect();

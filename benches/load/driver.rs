@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -160,15 +160,18 @@ impl Caller {
         Ok(self)
     }
 
-    /// A call whose answer is a stream without end: counts what arrives, in frames.
-    pub async fn listen(&mut self, framed: Bytes, heard: &AtomicU64) -> Result<()> {
+    /// A call whose answer is a stream without end; adds one to `begun` when the first of it arrives.
+    pub async fn listen(&mut self, framed: Bytes, begun: &AtomicUsize) -> Result<()> {
         std::future::poll_fn(|cx| self.sender.poll_ready(cx)).await?;
         let (response, mut stream) = self.sender.send_request(self.request.clone(), false)?;
         stream.send_data(framed, true)?;
         let mut body = response.await?.into_body();
+        let mut is_first = true;
         while let Some(chunk) = body.data().await {
             body.flow_control().release_capacity(chunk?.len())?;
-            heard.fetch_add(1, Ordering::Relaxed);
+            if std::mem::take(&mut is_first) {
+                begun.fetch_add(1, Ordering::Relaxed);
+            }
         }
         Err("the stream ended".into())
     }

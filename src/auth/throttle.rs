@@ -35,8 +35,8 @@ impl Auth {
         now: Timestamp,
     ) -> Result<CountedAttempt, AuthError> {
         let limit = self.parts.settings.account_failure_limit.get();
-        // Most accounts have nothing held against them: that is tried before it is looked up. Each further
-        // round has seen another attempt counted; past the limit the account is refused, so the rounds are
+        // Most accounts have nothing held against them: that is tried before it is looked up. Whoever loses a
+        // race has seen another attempt counted; past the limit the account is refused, so the rounds are
         // bounded.
         let mut before: Option<AttemptState> = None;
         loop {

@@ -242,7 +242,7 @@ impl Feed {
     }
 
     /// The live revocations from there on, by position. On a thread for blocking work: copying and
-    /// sorting many takes milliseconds, in which a thread of the runtime would validate no tokens.
+    /// sorting many takes milliseconds, in which a thread of the runtime would do nothing else.
     async fn live_since(&self, since: Cursor) -> Option<Vec<PositionedRevocation>> {
         let index = Arc::clone(&self.inner.index);
         let copy = tokio::task::spawn_blocking(move || {

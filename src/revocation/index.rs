@@ -93,8 +93,9 @@ impl RevocationIndex {
     /// behind.
     pub(super) fn expect(&self, counts: RevocationCounts) {
         let mut entries = self.write();
-        entries.sessions.reserve(counts.sessions);
-        entries.users.reserve(counts.users);
+        let Entries { sessions, users } = &mut *entries;
+        sessions.reserve(counts.sessions.saturating_sub(sessions.len()));
+        users.reserve(counts.users.saturating_sub(users.len()));
     }
 
     /// Takes note of revocations, and passes on those that were not known.

@@ -1,6 +1,6 @@
 //! The threads that serve connections and validate tokens, apart from those that do all the rest.
 //!
-//! Nothing that computes for long or waits for a database runs here (`grpc::Bulkhead` sends it away), so that a
+//! No call that computes for long or waits for a database runs here (`grpc::Bulkhead` sends it away), so that a
 //! validation never stands behind a login.
 
 use std::{future::Future, io, panic};

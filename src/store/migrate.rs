@@ -31,7 +31,11 @@ pub(super) async fn run(url: &DatabaseUrl) -> Result<usize, StoreError> {
                 .map_err(|error| unreachable(&error))?;
             // Waiting for another replica and building an index may take longer than a statement
             // usually may. The lock goes with the connection, however this function ends.
-            for statement in ["SET statement_timeout = 0", ADVISORY_LOCK] {
+            for statement in [
+                "SET statement_timeout = 0",
+                "SET lock_timeout = 0",
+                ADVISORY_LOCK,
+            ] {
                 diesel::sql_query(statement)
                     .execute(&mut connection)
                     .await?;

@@ -53,22 +53,23 @@ use crate::config::{DatabaseSettings, DatabaseUrl};
 /// answer within two seconds.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(1_800);
 
-/// Runs a query on a connection that may read. The body is written once and compiled for both databases.
+/// Runs a query on a connection that may read. The body is written once and compiled for both databases. It awaits
+/// nothing but statements: on SQLite they are over at once, and anything else would panic.
 macro_rules! read {
     ($store:expr, |$conn:ident| $body:expr) => {
-        $crate::store::on_connection!($store, readers, read, |$conn| $body)
+        $crate::store::on_connection!($store, readers, |$conn| $body)
     };
 }
 
-/// Runs a query on a connection that may write.
+/// The same on a connection that may write.
 macro_rules! write {
     ($store:expr, |$conn:ident| $body:expr) => {
-        $crate::store::on_connection!($store, writer, write, |$conn| $body)
+        $crate::store::on_connection!($store, writer, |$conn| $body)
     };
 }
 
 macro_rules! on_connection {
-    ($store:expr, $sqlite_pool:ident, $run:ident, |$conn:ident| $body:expr) => {
+    ($store:expr, $sqlite_pool:ident, |$conn:ident| $body:expr) => {
         $store
             .bounded(async {
                 match &$store.pool {
@@ -81,7 +82,7 @@ macro_rules! on_connection {
                     $crate::store::pool::Pool::Sqlite { $sqlite_pool, .. } => {
                         let mut pooled = $sqlite_pool.get().await?;
                         let $conn = &mut *pooled;
-                        $crate::store::sqlite::$run($crate::store::same(async { $body }))
+                        $crate::store::sqlite::in_place($crate::store::same(async { $body }))
                     }
                 }
             })
@@ -175,7 +176,7 @@ impl Store {
             }
             Pool::Sqlite { readers, .. } => {
                 let mut pooled = readers.get().await?;
-                sqlite::read(one.get_result::<i32>(&mut *pooled))?;
+                sqlite::in_place(one.get_result::<i32>(&mut *pooled))?;
             }
         }
         Ok(())

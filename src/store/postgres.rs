@@ -19,6 +19,10 @@ use crate::secret::Secret;
 /// No statement of ours is slow: what takes longer is stuck, and its caller is owed an answer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// No lock of ours is held long either. A row that somebody else holds fails its statement soon enough for a batch
+/// to be tried again one by one (see `rotations`).
+const LOCK_TIMEOUT: Duration = Duration::from_millis(600);
+
 /// A transaction whose program went away lets go of its locks after this long, and can no longer commit a
 /// revocation that readers have stopped waiting for (see `revocation::checkpoints`).
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,8 +50,9 @@ impl Connector {
         // Set as a start-up option: it costs no round trip of its own.
         let options = config.get_options().unwrap_or_default();
         let options = format!(
-            "{options} -c statement_timeout={} -c idle_in_transaction_session_timeout={}",
+            "{options} -c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={}",
             STATEMENT_TIMEOUT.as_millis(),
+            LOCK_TIMEOUT.as_millis(),
             IDLE_IN_TRANSACTION_TIMEOUT.as_millis()
         );
         config.options(options.trim());
@@ -201,6 +206,7 @@ mod tests {
         for option in [
             "-c work_mem=8MB",
             "-c statement_timeout=1500",
+            "-c lock_timeout=600",
             "-c idle_in_transaction_session_timeout=2000",
         ] {
             assert!(options.contains(option), "{options}");

@@ -10,7 +10,7 @@ use diesel::{
 };
 
 /// A statement whose SQL is the same every time, whatever its values: the connection keeps it prepared. Only for
-/// statements written out in one piece; of those that are put together by conditions, each variant would be kept.
+/// statements written out in one piece, or of few variants: each of them is kept.
 pub(super) struct Prepared<Q>(pub(super) Q);
 
 impl<Q: Query> Query for Prepared<Q> {

@@ -5,11 +5,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use diesel::{prelude::*, sql_types::Text};
 use diesel_async::RunQueryDsl;
+use futures_util::future::join_all;
 use tokio::{sync::oneshot, time};
 
 use super::{
@@ -88,12 +89,12 @@ impl Rotations {
 }
 
 /// One of those who fetch batches. It counts as under way until it finds the line empty, or dies.
-struct Carrier<'a> {
-    rotations: &'a Rotations,
+struct Carrier {
+    rotations: Arc<Rotations>,
     is_done: bool,
 }
 
-impl Carrier<'_> {
+impl Carrier {
     /// The next batch, of those who still wait; `None` when nobody does.
     fn next(&mut self) -> Option<Vec<Waiting>> {
         let mut line = self.rotations.lock();
@@ -108,7 +109,7 @@ impl Carrier<'_> {
     }
 }
 
-impl Drop for Carrier<'_> {
+impl Drop for Carrier {
     fn drop(&mut self) {
         if !self.is_done {
             self.rotations.lock().under_way -= 1;
@@ -116,69 +117,15 @@ impl Drop for Carrier<'_> {
     }
 }
 
-impl Store {
-    /// Rotates a live session from its generation to the next by a conditional UPDATE. `None` when the session
-    /// does not stand at that generation or is not live.
-    pub async fn rotate_session(&self, rotation: Rotation) -> Outcome {
-        self.check_available()?;
-        if rotation.generation == i32::MAX {
-            return Ok(None);
-        }
-        let (reply, outcome) = oneshot::channel();
-        if self.rotations.line_up(Waiting { rotation, reply }) {
-            let store = self.clone();
-            tokio::spawn(async move { store.carry_rotations().await });
-        }
-        let late = || StoreError::Unavailable("no answer in time".to_owned());
-        time::timeout(OPERATION_TIMEOUT, outcome)
-            .await
-            .map_err(|_| late())?
-            .map_err(|_| StoreError::Unavailable("the batch was cut off".to_owned()))?
-    }
-
-    async fn carry_rotations(&self) {
-        let mut carrier = Carrier {
-            rotations: &self.rotations,
-            is_done: false,
-        };
-        while let Some(batch) = carrier.next() {
-            let rotations: Vec<_> = batch.iter().map(|waiting| waiting.rotation).collect();
-            let mut outcome = self.rotate_together(&rotations).await;
-            for Waiting { rotation, reply } in batch {
-                let own = match &mut outcome {
-                    // Two may come with the same token: the first has the row, the other has to look again.
-                    Ok(rows) => rows.remove(&rotation.stand()).map(RotatedRow::read),
-                    Err(error) => Some(Err(error.clone())),
-                };
-                // Whoever has stopped waiting comes again, within the time of grace.
-                let _ = reply.send(own.transpose());
-            }
-        }
-    }
-
-    /// One UPDATE for all; the rows to which it applied, by where they stood. The times differ by less than a
-    /// batch takes: the latest is taken for all.
-    async fn rotate_together(
-        &self,
-        rotations: &[Rotation],
-    ) -> Result<HashMap<String, RotatedRow>, StoreError> {
-        let latest = |time: fn(&Rotation) -> Timestamp| rotations.iter().map(time).max();
-        let now = latest(|rotation| rotation.now).unwrap_or_default();
-        let idle_expires_at = latest(|rotation| rotation.idle_expires_at).unwrap_or_default();
-        let ids = rotations
-            .iter()
-            .map(|rotation| rotation.session_id.to_string());
-        let stands = rotations.iter().map(Rotation::stand);
-        // The ids find the rows by their index; then each has to stand at the generation that goes with its id.
-        let stand = sessions::id
-            .concat(":")
-            .concat(sessions::generation.cast::<Text>());
+/// The UPDATE, for one session or for many: moves those on that are live, and returns their rows. A macro, because
+/// diesel's queries are of a different type each.
+macro_rules! move_on {
+    ($store:expr, $sessions:expr, $now:expr, $idle_expires_at:expr) => {{
+        let (now, idle_expires_at): (Timestamp, Timestamp) = ($now, $idle_expires_at);
         let live_user = users::table
             .filter(users::id.eq(sessions::user_id))
             .filter(users::disabled_at.is_null());
-        let live_sessions = sessions::table
-            .filter(sessions::id.eq_any(ids.collect::<Vec<_>>()))
-            .filter(stand.eq_any(stands.collect::<Vec<_>>()))
+        let live_sessions = $sessions
             .filter(sessions::revoked_at.is_null())
             .filter(sessions::idle_expires_at.gt(now.micros()))
             .filter(sessions::absolute_expires_at.gt(now.micros()))
@@ -187,7 +134,7 @@ impl Store {
             .filter(users::id.eq(sessions::user_id))
             .select(users::roles)
             .single_value();
-        let rows: Vec<RotatedRow> = write!(self, |conn| {
+        let rows: Result<Vec<RotatedRow>, StoreError> = write!($store, |conn| {
             let update = diesel::update(live_sessions)
                 .set((
                     sessions::generation.eq(sessions::generation + 1),
@@ -202,10 +149,105 @@ impl Store {
                     current_roles,
                 ));
             Ok(Prepared(update).load(conn).await?)
-        })?;
+        });
+        rows
+    }};
+}
+
+impl Store {
+    /// Rotates a live session from its generation to the next by a conditional UPDATE. `None` when the session
+    /// does not stand at that generation or is not live.
+    pub async fn rotate_session(&self, rotation: Rotation) -> Outcome {
+        self.check_available()?;
+        if rotation.generation == i32::MAX {
+            return Ok(None);
+        }
+        let (reply, outcome) = oneshot::channel();
+        if self.rotations.line_up(Waiting { rotation, reply }) {
+            let (store, rotations) = (self.clone(), Arc::clone(&self.rotations));
+            let is_done = false;
+            let carrier = Carrier { rotations, is_done };
+            tokio::spawn(async move { store.carry_rotations(carrier).await });
+        }
+        let late = || StoreError::Unavailable("no answer in time".to_owned());
+        time::timeout(OPERATION_TIMEOUT, outcome)
+            .await
+            .map_err(|_| late())?
+            .map_err(|_| StoreError::Unavailable("the batch was cut off".to_owned()))?
+    }
+
+    async fn carry_rotations(&self, mut carrier: Carrier) {
+        while let Some(batch) = carrier.next() {
+            let rows = match batch.as_slice() {
+                [_] => None,
+                many => self.rotate_together(many).await.ok(),
+            };
+            match rows {
+                Some(mut rows) => {
+                    for Waiting { rotation, reply } in batch {
+                        // Two may come with the same token: the first has the row, the other looks again.
+                        let row = rows.remove(&rotation.stand());
+                        // Whoever has stopped waiting comes again, within the time of grace.
+                        let _ = reply.send(row.map(RotatedRow::read).transpose());
+                    }
+                }
+                // What failed may be one of many: a row that another transaction holds, say.
+                None => {
+                    join_all(batch.into_iter().map(|waiting| self.rotate_for(waiting))).await;
+                }
+            }
+        }
+    }
+
+    /// Rotates one session for one who still waits.
+    async fn rotate_for(&self, waiting: Waiting) {
+        let Waiting { rotation, reply } = waiting;
+        if !reply.is_closed() {
+            let _ = reply.send(self.rotate_alone(rotation).await);
+        }
+    }
+
+    async fn rotate_alone(&self, rotation: Rotation) -> Outcome {
+        let claimed = sessions::table
+            .filter(sessions::id.eq(rotation.session_id.to_string()))
+            .filter(sessions::generation.eq(rotation.generation));
+        let rows = move_on!(self, claimed, rotation.now, rotation.idle_expires_at)?;
+        rows.into_iter().next().map(RotatedRow::read).transpose()
+    }
+
+    /// Rotates all at once; the rows of those to which it applied, by where they stood. For all of them the
+    /// latest of their times is taken: they differ by the time spent in the line.
+    async fn rotate_together(
+        &self,
+        batch: &[Waiting],
+    ) -> Result<HashMap<String, RotatedRow>, StoreError> {
+        let rotations = || batch.iter().map(|waiting| waiting.rotation);
+        let latest = |time: fn(Rotation) -> Timestamp| rotations().map(time).max();
+        let now = latest(|rotation| rotation.now).unwrap_or_default();
+        let idle_expires_at = latest(|rotation| rotation.idle_expires_at).unwrap_or_default();
+        let ids = rotations().map(|rotation| rotation.session_id.to_string());
+        let stands = rotations().map(|rotation| rotation.stand());
+        // The ids find the rows by their index; then each has to stand at the generation that goes with its id.
+        let stand = sessions::id
+            .concat(":")
+            .concat(sessions::generation.cast::<Text>());
+        let claimed = sessions::table
+            .filter(sessions::id.eq_any(padded(ids)))
+            .filter(stand.eq_any(padded(stands)));
+        let rows = move_on!(self, claimed, now, idle_expires_at)?;
         let by_stand = |row: RotatedRow| (stand_of(&row.id, row.generation - 1), row);
         Ok(rows.into_iter().map(by_stand).collect())
     }
+}
+
+/// The values, the last of them repeated up to a power of two: SQLite has a parameter for each, and so a statement
+/// for each length.
+fn padded(values: impl Iterator<Item = String>) -> Vec<String> {
+    let mut values: Vec<_> = values.collect();
+    if let Some(last) = values.last().cloned() {
+        values.resize(values.len().next_power_of_two(), last);
+    }
+    values
 }
 
 impl Rotation {
@@ -255,16 +297,16 @@ mod tests {
         (Waiting { rotation, reply }, outcome)
     }
 
-    fn carrier(rotations: &Rotations) -> Carrier<'_> {
+    fn carrier(rotations: &Arc<Rotations>) -> Carrier {
         Carrier {
-            rotations,
+            rotations: Arc::clone(rotations),
             is_done: false,
         }
     }
 
     #[test]
     fn who_comes_while_all_are_under_way_goes_with_the_next_batch() {
-        let rotations = Rotations::default();
+        let rotations = Arc::new(Rotations::default());
         let mut outcomes = Vec::new();
         let mut come = || {
             let (waiting, outcome) = waiting();
@@ -289,8 +331,18 @@ mod tests {
     }
 
     #[test]
+    fn there_are_few_lengths_of_lists() {
+        let length = |count| padded((0..count).map(|n| n.to_string())).len();
+        assert_eq!([0, 1, 2, 3, 33, 64].map(length), [0, 1, 2, 4, 64, 64]);
+        assert_eq!(
+            padded(["a", "b", "c"].map(str::to_owned).into_iter())[3],
+            "c"
+        );
+    }
+
+    #[test]
     fn who_has_stopped_waiting_is_left_out() {
-        let rotations = Rotations::default();
+        let rotations = Arc::new(Rotations::default());
         let (first, outcome) = waiting();
         assert!(rotations.line_up(first));
         drop(outcome);
@@ -299,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_carrier_that_dies_makes_room_for_another() {
-        let rotations = Rotations::default();
+        let rotations = Arc::new(Rotations::default());
         let (first, _first) = waiting();
         assert!(rotations.line_up(first));
         drop(carrier(&rotations));

@@ -36,32 +36,24 @@ impl SpawnBlocking for InPlace {
     }
 }
 
-/// Runs an operation that only reads. The file is in memory but for the first time, so this is over before
-/// another thread could take over.
-///
-/// Like [`write()`], it wants an operation that awaits nothing but statements on such connections, and does it from
-/// its begin to its end: nobody who loses patience can leave a transaction open.
-pub(super) fn read<T>(operation: impl Future<Output = T>) -> T {
-    operation
-        .now_or_never()
+/// Runs an operation that awaits nothing but statements on such connections, from its begin to its end: nobody
+/// who loses patience can leave a transaction open. The runtime's other tasks go on elsewhere meanwhile.
+pub(super) fn in_place<T>(operation: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| operation.now_or_never())
         .expect("statements that run in place are over when they are awaited")
-}
-
-/// Runs an operation that writes. A commit waits for the disk; the runtime's other tasks go on elsewhere.
-pub(super) fn write<T>(operation: impl Future<Output = T>) -> T {
-    tokio::task::block_in_place(|| read(operation))
 }
 
 /// Opens a connection with the settings that every connection needs.
 pub(super) fn connect(path: &Path) -> ConnectionResult<AsyncSqliteConnection> {
     tokio::task::block_in_place(|| {
         let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
-        // The time-out comes first: switching to WAL takes a lock itself. `FULL` makes every commit
+        // The time-out comes first: switching to WAL takes a lock itself. Only another process can hold one for
+        // long, and with the wait for a connection it stays under the two seconds that callers are promised. `FULL` makes every commit
         // survive a power cut, not only a crash of this process: an acknowledged logout must stay one. The
         // cache, in KiB, is small because what is not in it comes from the system's.
         connection
             .batch_execute(
-                "PRAGMA busy_timeout = 1500;
+                "PRAGMA busy_timeout = 700;
                  PRAGMA journal_mode = WAL;
                  PRAGMA synchronous = FULL;
                  PRAGMA foreign_keys = ON;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 
-use crate::support::{TestDatabase, TestServer, failure, on_both_databases};
+use crate::support::{Kind, TestDatabase, TestServer, failure, on_both_databases, reason};
 
 on_both_databases! {
     async fn of_fifty_registrations_of_one_address_one_succeeds(database: TestDatabase) {
@@ -97,6 +97,32 @@ on_both_databases! {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_somebody_keeps_locked_holds_up_itself_alone() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let server = TestServer::start(&database).await;
+    server.register("ada@example.org").await.unwrap();
+    let logins = join_all((0..30).map(|_| server.login("ada@example.org"))).await;
+    let sessions: Vec<_> = logins.into_iter().map(Result::unwrap).collect();
+    let (held, others) = sessions.split_last().unwrap();
+    let mut client = database.client().await;
+    let holder = client.transaction().await.unwrap();
+    let lock = "SELECT 1 FROM sessions WHERE id = $1 FOR UPDATE";
+    holder.execute(lock, &[&held.session_id]).await.unwrap();
+
+    let refreshes = sessions
+        .iter()
+        .map(|session| server.refresh(&session.refresh_token));
+    let mut outcomes = join_all(refreshes).await;
+    let of_the_held = outcomes.pop().unwrap();
+    assert_eq!(reason(of_the_held), "DATABASE_UNAVAILABLE");
+    for (session, outcome) in others.iter().zip(outcomes) {
+        assert_eq!(outcome.unwrap().session_id, session.session_id);
+    }
+    holder.rollback().await.unwrap();
+    server.refresh(&held.refresh_token).await.unwrap();
 }
 
 /// Which of the sessions, by their last digit, have been logged out.

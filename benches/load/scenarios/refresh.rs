@@ -1,4 +1,5 @@
-//! Refresh on PostgreSQL with everything forced to disk, against pgbench with the same UPDATE.
+//! Refresh on PostgreSQL with everything forced to disk, against pgbench with the same UPDATE for one session at a
+//! time; the service moves those on together that come together.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const CONNECTIONS: usize = 16;
 /// Clients that refresh at once: the service's connections are shared by all of them.
 const STREAMS: usize = 64;
 
-/// The service's own statement; pgbench does not know a session's generation, so it takes any.
+/// The service's own statement for a session that comes alone; pgbench does not know a session's generation, so it takes any.
 const SCRIPT: &str = r"
 \set n random(1, 64)
 UPDATE sessions
