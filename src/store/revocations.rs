@@ -14,7 +14,7 @@ const USER: &str = "user";
 
 /// Rows read by one statement, which has to end in time however many there are. A page is held in memory as rows,
 /// many times as large as what the index makes of them.
-const PAGE: i64 = 1_000;
+const PAGE: i64 = 256;
 
 #[derive(Insertable)]
 #[diesel(table_name = revocations)]

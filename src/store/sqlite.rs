@@ -57,7 +57,7 @@ pub(super) fn connect(path: &Path) -> ConnectionResult<AsyncSqliteConnection> {
                  PRAGMA journal_mode = WAL;
                  PRAGMA synchronous = FULL;
                  PRAGMA foreign_keys = ON;
-                 PRAGMA cache_size = -1024;",
+                 PRAGMA cache_size = -512;",
             )
             .map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(AsyncSqliteConnection::new(connection))
