@@ -1,8 +1,7 @@
 //! SQLite connections: a library that reads and writes a file while its caller waits.
 //!
 //! An operation's statements run on the thread that asks, one after the other. Handing each of them to another
-//! thread, which is what diesel-async does by itself, costs two changes of threads a statement: a login would spend
-//! more time on those than on its statements.
+//! thread, which is what diesel-async does by itself, costs two changes of threads a statement.
 
 use std::{
     error::Error,
@@ -48,9 +47,9 @@ pub(super) fn connect(path: &Path) -> ConnectionResult<AsyncSqliteConnection> {
     tokio::task::block_in_place(|| {
         let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
         // The time-out comes first: switching to WAL takes a lock itself. Only another process can hold one for
-        // long, and with the wait for a connection it stays under the two seconds that callers are promised. `FULL` makes every commit
-        // survive a power cut, not only a crash of this process: an acknowledged logout must stay one. The
-        // cache, in KiB, is small because what is not in it comes from the system's.
+        // long, and with the wait for a connection it stays under the two seconds that callers are promised.
+        // `FULL` makes every commit survive a power cut, not only a crash of this process: an acknowledged logout
+        // must stay one. The cache, in KiB, is small because what is not in it comes from the system's.
         connection
             .batch_execute(
                 "PRAGMA busy_timeout = 700;
