@@ -7,6 +7,7 @@ use countersign::{
     clock::{Clock, Timestamp},
     config::Config,
     domain::{PositionedRevocation, Revocation, RevokedSubject, Roles, SessionId, UserId},
+    passwords::Memory,
     revocation::RevocationIndex,
     server::{access_profile, signing_policy},
     store::Store,
@@ -165,6 +166,11 @@ fn passwords(criterion: &mut Criterion) {
     let mut memory = vec![Block::new(); blocks];
     group.bench_function("memory used again", |bench| {
         bench.iter(|| hash(&mut memory));
+    });
+    let mut huge = Memory::default();
+    let huge = huge.at_least(blocks).expect("enough memory");
+    group.bench_function("memory used again, in huge pages", |bench| {
+        bench.iter(|| hash(&mut *huge));
     });
     group.bench_function("memory allocated each time", |bench| {
         bench.iter(|| hash(&mut vec![Block::new(); blocks]));

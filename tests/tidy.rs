@@ -69,6 +69,9 @@ const SECRETS: &[&str] = &[
     "Email",
 ];
 
+/// The only file that may have `unsafe` code.
+const UNSAFE: &str = "src/passwords/huge_pages.rs";
+
 const MAX_LINES: usize = 400;
 
 #[test]
@@ -118,6 +121,20 @@ fn a_floor_uses_only_floors_below_it() {
         }
     }
     assert_none(&broken);
+}
+
+#[test]
+fn unsafe_code_stands_in_one_file() {
+    let mut places: Vec<_> = sources(&["src", "tests", "benches", "examples", "build.rs"])
+        .iter()
+        .filter(|source| source.path != UNSAFE)
+        .flat_map(|source| {
+            ["unsafe", "unsafe_code"].map(|name| source.lines_with(name).collect::<Vec<_>>())
+        })
+        .flatten()
+        .collect();
+    places.dedup();
+    assert_none(&places);
 }
 
 #[test]

@@ -5,23 +5,41 @@ use std::{sync::Arc, thread, time::Duration};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign::clock::monotonic_now;
+use countersign::{clock::monotonic_now, passwords::Memory};
 
 use super::{Result, driver::float};
 
 /// The service's own default cost.
 const COST: (u32, u32, u32) = (19_456, 2, 1);
 
+/// The memory of a loop that hashes.
+#[derive(Clone, Copy)]
+pub enum Pages {
+    /// As it comes.
+    Small,
+    /// As the service's workers have it.
+    Huge,
+}
+
 /// Argon2id hashes per second: default parameters, a secret, memory that is used again.
-pub fn argon2(duration: Duration) -> Result<f64> {
+pub fn argon2(duration: Duration, pages: Pages) -> Result<f64> {
     let (memory, passes, lanes) = COST;
     let params = Params::new(memory, passes, lanes, Some(32))?;
-    on_every_core(duration, move |_| {
+    on_every_core(move |_| {
         let secret = [7; 32];
         let hasher =
             Argon2::new_with_secret(&secret, Algorithm::Argon2id, Version::V0x13, params.clone())
                 .expect("a secret of 32 bytes");
-        let mut blocks = vec![Block::new(); params.block_count()];
+        let mut small = Vec::new();
+        let mut huge = Memory::default();
+        let count = params.block_count();
+        let blocks = match pages {
+            Pages::Small => {
+                small.resize(count, Block::new());
+                &mut small[..]
+            }
+            Pages::Huge => huge.at_least(count).expect("enough memory"),
+        };
         counted(duration, || {
             let mut output = [0; 32];
             hasher
@@ -29,7 +47,7 @@ pub fn argon2(duration: Duration) -> Result<f64> {
                     b"a mill that weaves algebra",
                     &[3; 16],
                     &mut output,
-                    &mut blocks,
+                    &mut *blocks,
                 )
                 .is_ok()
         })
@@ -40,7 +58,7 @@ pub fn argon2(duration: Duration) -> Result<f64> {
 pub fn ed25519(duration: Duration, public_key: &str, tokens: &[String]) -> Result<f64> {
     let key = Arc::new(URL_SAFE_NO_PAD.decode(public_key)?);
     let tokens: Arc<[String]> = tokens.into();
-    on_every_core(duration, move |core| {
+    on_every_core(move |core| {
         let mut next = core;
         counted(duration, || {
             next += 1;
@@ -61,29 +79,26 @@ pub fn signed_by(key: &[u8], token: &str) -> bool {
     })
 }
 
-/// How often that goes well until the time is over.
-fn counted(duration: Duration, mut work: impl FnMut() -> bool) -> u64 {
-    let end = monotonic_now() + duration;
+/// How often a second that goes well. The last time ends after `duration`, so the time is taken anew.
+fn counted(duration: Duration, mut work: impl FnMut() -> bool) -> f64 {
+    let begin = monotonic_now();
     let mut count = 0;
-    while monotonic_now() < end {
+    while begin.elapsed() < duration {
         count += u64::from(work());
     }
-    count
+    float(count) / begin.elapsed().as_secs_f64()
 }
 
-fn on_every_core(
-    duration: Duration,
-    work: impl Fn(usize) -> u64 + Clone + Send + 'static,
-) -> Result<f64> {
+fn on_every_core(work: impl Fn(usize) -> f64 + Clone + Send + 'static) -> Result<f64> {
     let cores = thread::available_parallelism()?.get();
     let start = |core| {
         let work = work.clone();
         thread::spawn(move || work(core))
     };
     let threads: Vec<_> = (0..cores).map(start).collect();
-    let mut total = 0;
+    let mut total = 0.0;
     for thread in threads {
         total += thread.join().map_err(|_| "a loop panicked")?;
     }
-    Ok(float(total) / duration.as_secs_f64())
+    Ok(total)
 }

@@ -3,7 +3,7 @@
 use argon2::Block;
 use zeroize::Zeroize;
 
-use super::error::HashingFault;
+use super::{error::HashingFault, huge_pages};
 
 /// The memory that one worker fills, job after job.
 ///
@@ -14,7 +14,7 @@ use super::error::HashingFault;
 /// It *is* wiped before it goes back to the allocator: the worker idles then, so it costs
 /// nobody anything, and no later owner of those pages finds Argon2 state in them.
 #[derive(Default)]
-pub(super) struct Memory {
+pub struct Memory {
     blocks: Vec<Block>,
 }
 
@@ -30,6 +30,8 @@ impl Memory {
             self.blocks
                 .try_reserve_exact(count)
                 .map_err(|_| HashingFault::OutOfMemory(count))?;
+            // Before it is touched: pages that are there already stay small.
+            huge_pages::ask_for(self.blocks.spare_capacity_mut());
             self.blocks.resize(count, Block::new());
         }
         Ok(&mut self.blocks[..count])
@@ -51,6 +53,8 @@ impl Memory {
     /// Wipes everything and gives it back.
     pub fn release(&mut self) {
         self.blocks.iter_mut().for_each(Zeroize::zeroize);
+        self.blocks.clear();
+        huge_pages::renounce(self.blocks.spare_capacity_mut());
         self.blocks = Vec::new();
     }
 }

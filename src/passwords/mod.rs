@@ -8,6 +8,7 @@
 
 mod error;
 mod hasher;
+mod huge_pages;
 mod job;
 mod memory;
 mod phc;
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 
 pub use self::{
     error::{HashingFault, PasswordError},
+    memory::Memory,
     phc::PasswordHash,
     queue::HashingLoad,
     recipe::{MAX_STORED_MEMORY_KIB, MAX_STORED_WORK_KIB},

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Store, StoreError, read, schema::login_failures, write};
+use super::{Store, StoreError, read, schema::login_failures, write_lazily};
 use crate::clock::Timestamp;
 
 /// How an account stands with its attempts.
@@ -33,6 +33,8 @@ impl Store {
     }
 
     /// Moves the account from `seen` to `next`, unless another attempt was first. Returns whether it did.
+    ///
+    /// A power cut may undo it, which gives whoever guesses at the account the few attempts before it once more.
     pub async fn count_attempt(
         &self,
         account: &str,
@@ -46,7 +48,7 @@ impl Store {
             login_failures::updated_at.eq(now.micros()),
         );
         let changed = match seen {
-            None => write!(self, |conn| {
+            None => write_lazily!(self, |conn| {
                 Ok(diesel::insert_into(login_failures::table)
                     .values((login_failures::account.eq(account), values))
                     .on_conflict_do_nothing()
@@ -57,7 +59,7 @@ impl Store {
                 let unchanged = login_failures::table
                     .find(account)
                     .filter(login_failures::failures.eq(seen.failures));
-                write!(self, |conn| {
+                write_lazily!(self, |conn| {
                     Ok(diesel::update(unchanged).set(values).execute(conn).await?)
                 })?
             }

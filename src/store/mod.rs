@@ -57,19 +57,26 @@ const OPERATION_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// nothing but statements: on SQLite they are over at once, and anything else would panic.
 macro_rules! read {
     ($store:expr, |$conn:ident| $body:expr) => {
-        $crate::store::on_connection!($store, readers, |$conn| $body)
+        $crate::store::on_connection!($store, readers, in_place, |$conn| $body)
     };
 }
 
 /// The same on a connection that may write.
 macro_rules! write {
     ($store:expr, |$conn:ident| $body:expr) => {
-        $crate::store::on_connection!($store, writer, |$conn| $body)
+        $crate::store::on_connection!($store, writer, in_place, |$conn| $body)
+    };
+}
+
+/// The same for what a power cut may undo: on SQLite it does not wait for the disk.
+macro_rules! write_lazily {
+    ($store:expr, |$conn:ident| $body:expr) => {
+        $crate::store::on_connection!($store, writer, in_place_lazily, |$conn| $body)
     };
 }
 
 macro_rules! on_connection {
-    ($store:expr, $sqlite_pool:ident, |$conn:ident| $body:expr) => {
+    ($store:expr, $sqlite_pool:ident, $in_place:ident, |$conn:ident| $body:expr) => {
         $store
             .bounded(async {
                 match &$store.pool {
@@ -80,9 +87,8 @@ macro_rules! on_connection {
                         $crate::store::postgres::judge(result, &mut pooled).await
                     }
                     $crate::store::pool::Pool::Sqlite { $sqlite_pool, .. } => {
-                        let mut pooled = $sqlite_pool.get().await?;
-                        let $conn = &mut *pooled;
-                        $crate::store::sqlite::in_place($crate::store::same(async { $body }))
+                        let pooled = $sqlite_pool.get().await?;
+                        $crate::store::sqlite::$in_place(pooled, async |$conn| $body)
                     }
                 }
             })
@@ -90,7 +96,7 @@ macro_rules! on_connection {
     };
 }
 
-use {on_connection, read, write};
+use {on_connection, read, write, write_lazily};
 
 /// Tells the compiler what an operation comes to, which it cannot see in a block.
 async fn same<T>(operation: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -175,8 +181,8 @@ impl Store {
                 one.get_result::<i32>(&mut *pool.get().await?).await?;
             }
             Pool::Sqlite { readers, .. } => {
-                let mut pooled = readers.get().await?;
-                sqlite::in_place(one.get_result::<i32>(&mut *pooled))?;
+                let pooled = readers.get().await?;
+                sqlite::in_place(pooled, async |conn| Ok(one.get_result::<i32>(conn).await?))?;
             }
         }
         Ok(())

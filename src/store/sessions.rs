@@ -21,8 +21,10 @@ use crate::{
     },
 };
 
+// With `NULL` written out, the statement is always the same and stays prepared; leaving the column out is one more
+// round trip at every login.
 #[derive(Insertable, Queryable, Selectable)]
-#[diesel(table_name = sessions)]
+#[diesel(table_name = sessions, treat_none_as_default_value = false)]
 struct SessionRow {
     id: String,
     user_id: String,

@@ -1,13 +1,14 @@
-//! Login throughput when nothing else runs, against a loop that does nothing but hash.
+//! Login throughput when nothing else runs, against loops that do nothing but hash: one with memory as it comes,
+//! and one with the huge pages that the service's workers ask for.
 
 use std::time::Duration;
 
 use super::Bench;
 use crate::{
     Result,
-    driver::{Client, Load, OK, Source, in_turn},
+    driver::{Client, Load, Source, in_turn},
     fixture::{Fixture, LOGIN, logins},
-    loops,
+    loops::{self, Pages},
     report::Bound,
     rounds::Rounds,
 };
@@ -28,26 +29,30 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         duration,
         pace: None,
     };
-    let measured = Rounds::measure(
-        rounds,
-        async || {
-            let sample = client.drive(&load).await?;
-            sample.all_good()?;
-            Ok(vec![sample.rate(), sample.micros(OK, 0.5)])
-        },
-        async || {
-            let hashing = tokio::task::spawn_blocking(move || loops::argon2(duration));
-            Ok(vec![hashing.await??, f64::NAN])
-        },
-    )
-    .await?;
-    let bound = Some(Bound::AtLeast(0.95));
-    bench.report.compare(
-        GROUP,
-        "logins per second",
-        "bare Argon2id loop",
-        measured.medians(0),
-        bound,
-    );
+    for (pages, name, bound) in [
+        (
+            Pages::Small,
+            "bare Argon2id loop",
+            Some(Bound::AtLeast(0.95)),
+        ),
+        (Pages::Huge, "the same on huge pages", None),
+    ] {
+        let measured = Rounds::measure(
+            rounds,
+            async || {
+                let sample = client.drive(&load).await?;
+                sample.all_good()?;
+                Ok(vec![sample.rate()])
+            },
+            async || {
+                let hashing = tokio::task::spawn_blocking(move || loops::argon2(duration, pages));
+                Ok(vec![hashing.await??])
+            },
+        )
+        .await?;
+        bench
+            .report
+            .compare(GROUP, "logins per second", name, measured.medians(0), bound);
+    }
     Ok(())
 }
