@@ -22,7 +22,7 @@ impl Store {
             Ok(login_failures::table
                 .find(account)
                 .select((login_failures::failures, login_failures::retry_at))
-                .first(conn)
+                .get_result(conn)
                 .await
                 .optional()?)
         })?;

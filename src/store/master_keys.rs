@@ -18,7 +18,7 @@ impl Store {
             Ok(master_keys::table
                 .find(version)
                 .select(master_keys::fingerprint)
-                .first(conn)
+                .get_result(conn)
                 .await
                 .optional()?)
         })?;
@@ -39,7 +39,7 @@ impl Store {
             Ok(master_keys::table
                 .find(version)
                 .select(master_keys::fingerprint)
-                .first(conn)
+                .get_result(conn)
                 .await?)
         })
     }

@@ -6,6 +6,7 @@
 //! 2. Declare the table in `schema.rs`.
 //! 3. Give it a file here with an `impl Store`: a private `*Row` type, and functions that take and
 //!    return types of `domain/`, each body written once inside `read!` or `write!`.
+//!    One row is `get_result`: the `LIMIT` of `first` makes SQLite prepare the statement again at every execution.
 
 mod administration;
 mod audit;
@@ -27,7 +28,7 @@ mod signing_keys;
 mod sqlite;
 mod users;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use diesel::sql_types::Integer;
 use diesel_async::RunQueryDsl;
@@ -78,7 +79,7 @@ macro_rules! write_lazily {
 macro_rules! on_connection {
     ($store:expr, $sqlite_pool:ident, $in_place:ident, |$conn:ident| $body:expr) => {
         $store
-            .bounded(async {
+            .bounded(Box::pin(async {
                 match &$store.pool {
                     $crate::store::pool::Pool::Postgres(pool) => {
                         let mut pooled = pool.get().await?;
@@ -91,12 +92,16 @@ macro_rules! on_connection {
                         $crate::store::sqlite::$in_place(pooled, async |$conn| $body)
                     }
                 }
-            })
+            }))
             .await
     };
 }
 
 use {on_connection, read, write, write_lazily};
+
+/// An operation under way. It has its own place in memory: each future that contained it would hold it twice, where
+/// it came in and where it is awaited, and with four of them a login's came to 39 KB.
+type Operation<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Tells the compiler what an operation comes to, which it cannot see in a block.
 async fn same<T>(operation: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -166,7 +171,7 @@ impl Store {
     /// # Errors
     /// It gave none.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let result = self.timed(self.select_one()).await;
+        let result = self.timed(Box::pin(self.select_one())).await;
         self.circuit.record(&result);
         if matches!(result, Err(StoreError::Unavailable(_))) {
             self.circuit.trip();
@@ -189,20 +194,14 @@ impl Store {
     }
 
     /// Refuses at once while the circuit is open; otherwise runs the operation and learns from it.
-    async fn bounded<T>(
-        &self,
-        operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+    async fn bounded<T>(&self, operation: Operation<'_, T>) -> Result<T, StoreError> {
         self.check_available()?;
         let result = self.timed(operation).await;
         self.circuit.record(&result);
         result
     }
 
-    async fn timed<T>(
-        &self,
-        operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+    async fn timed<T>(&self, operation: Operation<'_, T>) -> Result<T, StoreError> {
         match tokio::time::timeout(OPERATION_TIMEOUT, operation).await {
             Ok(result) => result,
             // The connection that fell silent is back in the pool by now, and the others are not likely to

@@ -25,7 +25,7 @@ impl Store {
         let newest: Option<i64> = read!(self, |conn| {
             Ok(revocations::table
                 .select(max(revocations::position))
-                .first(conn)
+                .get_result(conn)
                 .await?)
         })?;
         let dead_revocations = revocations::table

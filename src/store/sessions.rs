@@ -147,7 +147,7 @@ impl Store {
                 .inner_join(users::table)
                 .filter(sessions::id.eq(id.to_string()))
                 .select((SessionRow::as_select(), users::disabled_at, users::roles))
-                .first(conn)
+                .get_result(conn)
                 .await
                 .optional()?)
         })?;

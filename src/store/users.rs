@@ -110,7 +110,7 @@ impl Store {
             Ok(users::table
                 .find(id.to_string())
                 .select(UserRow::as_select())
-                .first(conn)
+                .get_result(conn)
                 .await
                 .optional()?)
         })?;
@@ -126,7 +126,7 @@ impl Store {
             Ok(users::table
                 .filter(users::email_key.eq(email.key()))
                 .select((UserRow::as_select(), users::password_hash))
-                .first(conn)
+                .get_result(conn)
                 .await
                 .optional()?)
         })?;
