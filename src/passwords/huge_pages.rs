@@ -11,7 +11,8 @@ pub(super) fn ask_for<T>(memory: &mut [MaybeUninit<T>]) {
     advise(memory, rustix::mm::Advice::LinuxHugepage);
 }
 
-/// Takes that back before the memory goes to other use: a small thing on a huge page holds all of it.
+/// Bars huge pages there before the memory goes to other use: a small thing on a huge page holds all of it. Linux
+/// knows no way back to neither.
 #[cfg(target_os = "linux")]
 pub(super) fn renounce<T>(memory: &mut [MaybeUninit<T>]) {
     advise(memory, rustix::mm::Advice::LinuxNoHugepage);
@@ -34,7 +35,7 @@ fn advise<T>(memory: &mut [MaybeUninit<T>], advice: rustix::mm::Advice) {
         // advice change neither what is in them nor whether they are mapped.
         let advised = unsafe { rustix::mm::madvise(first, length, advice) };
         if let Err(error) = advised {
-            tracing::debug!(%error, "the system has no huge pages");
+            tracing::debug!(%error, "advice about huge pages was refused");
         }
     }
 }

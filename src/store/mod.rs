@@ -5,7 +5,8 @@
 //!    share: `TEXT`, `BIGINT`, `INTEGER`, `BYTEA`, nullable times for flags.
 //! 2. Declare the table in `schema.rs`.
 //! 3. Give it a file here with an `impl Store`: a private `*Row` type, and functions that take and
-//!    return types of `domain/`, each body written once inside `read!` or `write!`.
+//!    return types of `domain/`, each body written once inside `read!` or `write!`; `write_lazily!` is for what is no
+//!    loss when the machine crashes.
 //!    One row is `get_result`: the `LIMIT` of `first` makes SQLite prepare the statement again at every execution.
 
 mod administration;
@@ -99,8 +100,8 @@ macro_rules! on_connection {
 
 use {on_connection, read, write, write_lazily};
 
-/// An operation under way. It has its own place in memory: each future that contained it would hold it twice, where
-/// it came in and where it is awaited, and with four of them a login's came to 39 KB.
+/// An operation under way. Boxed, because every future around it would hold it twice, as its argument and as what it
+/// awaits: a login's came to 39 KB.
 type Operation<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Tells the compiler what an operation comes to, which it cannot see in a block.

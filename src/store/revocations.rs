@@ -61,7 +61,7 @@ macro_rules! append_revocation {
         let revocation: $crate::domain::Revocation = $revocation;
         let newest: Option<i64> = revocations::table
             .select(diesel::dsl::max(revocations::position))
-            .first($conn)
+            .get_result($conn)
             .await?;
         let row = $crate::store::revocations::NewRevocationRow::new(&revocation, newest);
         diesel::insert_into(revocations::table)

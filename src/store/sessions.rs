@@ -21,8 +21,8 @@ use crate::{
     },
 };
 
-// With `NULL` written out, the statement is always the same and stays prepared; leaving the column out is one more
-// round trip at every login.
+// `NULL` is written out, so that the statement is always the same and stays prepared: on PostgreSQL a round trip less at
+// every login.
 #[derive(Insertable, Queryable, Selectable)]
 #[diesel(table_name = sessions, treat_none_as_default_value = false)]
 struct SessionRow {

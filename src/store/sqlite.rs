@@ -15,6 +15,7 @@ use diesel_async::{
     sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
+use scopeguard::ScopeGuard;
 
 use super::StoreError;
 
@@ -54,20 +55,19 @@ pub(super) fn in_place<T>(
     tokio::task::block_in_place(|| operation(&mut connection).now_or_never()).expect(AT_ONCE)
 }
 
-/// The same for a commit that survives a crash of this process, though not a power cut: it reaches the disk with
-/// the next one that has to.
+/// The same for a commit that survives a crash of this process, though not of the machine: it reaches the disk with
+/// the next one that is forced, if not earlier.
 pub(super) fn in_place_lazily<T>(
-    mut connection: Pooled,
+    connection: Pooled,
     operation: impl AsyncFnOnce(&mut AsyncSqliteConnection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
+    // Back to the pool it goes only when all is well: what is committed on it next may have to last.
+    let mut lazy = scopeguard::guard(connection, |connection| drop(Pooled::take(connection)));
     let unforced = async {
-        connection
-            .batch_execute("PRAGMA synchronous = NORMAL")
-            .await?;
-        let result = operation(&mut connection).await;
-        if connection.batch_execute(FORCED).await.is_err() {
-            // What is committed on it next may have to last.
-            drop(Pooled::take(connection));
+        lazy.batch_execute("PRAGMA synchronous = NORMAL").await?;
+        let result = operation(&mut lazy).await;
+        if lazy.batch_execute(FORCED).await.is_ok() {
+            drop(ScopeGuard::into_inner(lazy));
         }
         result
     };
@@ -96,7 +96,7 @@ pub(super) fn connect(path: &Path) -> ConnectionResult<AsyncSqliteConnection> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
+    use std::{num::NonZeroUsize, panic::AssertUnwindSafe};
 
     use diesel::sql_types::Integer;
     use diesel_async::RunQueryDsl as _;
@@ -163,6 +163,19 @@ mod tests {
             Err(StoreError::Conflict)
         });
         assert!(matches!(failed, Err(StoreError::Conflict)));
+        assert_eq!(file.synchronous().await, FULL);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lazy_operation_that_panics_leaves_no_lazy_connection() {
+        let file = File::new();
+        let writer = file.writer().await;
+        let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            in_place_lazily(writer, async |_| -> Result<(), _> {
+                panic!("this panic is part of a test")
+            })
+        }));
+        assert!(panicked.is_err());
         assert_eq!(file.synchronous().await, FULL);
     }
 }
