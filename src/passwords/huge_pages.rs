@@ -12,7 +12,7 @@ pub(super) fn ask_for<T>(memory: &mut [MaybeUninit<T>]) {
 }
 
 /// Bars huge pages there before the memory goes to other use: a small thing on a huge page holds all of it. Linux
-/// knows no way back to neither.
+/// has no advice that leads back to its default.
 #[cfg(target_os = "linux")]
 pub(super) fn renounce<T>(memory: &mut [MaybeUninit<T>]) {
     advise(memory, rustix::mm::Advice::LinuxNoHugepage);

@@ -34,8 +34,8 @@ impl Store {
 
     /// Moves the account from `seen` to `next`, unless another attempt was first. Returns whether it did.
     ///
-    /// On SQLite a power cut may undo what was counted since the last forced commit, at most the half minute in which
-    /// systems write back by themselves: whoever guesses at the account has those attempts once more.
+    /// On SQLite a power cut may undo what was counted since the last forced commit, unless the system wrote it to the
+    /// disk by itself: whoever guesses at the account has those attempts once more.
     pub async fn count_attempt(
         &self,
         account: &str,
