@@ -4,11 +4,13 @@
 //! learns how busy the service is: what publishes this port to the world should let in
 //! `/.well-known/` alone.
 
+mod accept;
 mod document;
 mod metadata;
 mod metrics;
 mod port;
 mod routes;
 
+pub use accept::next_connection;
 pub use port::HttpPort;
 pub use routes::Site;

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Site;
+use super::{Site, next_connection};
 
 /// The bounds of a connection. A body is bounded by not being read: no route takes one, and hyper closes
 /// the connection of who sends one that has not arrived with its head.
@@ -43,9 +43,6 @@ const LIMITS: Limits = Limits {
     life: Duration::from_secs(300),
     farewell: Duration::from_secs(2),
 };
-
-/// How long to wait when the system has no file descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A port that is held, but not answered yet.
 #[derive(Debug)]
@@ -87,16 +84,9 @@ async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: Can
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(converse(stream, router.clone(), limits, stop.clone()));
-                }
-                Err(error) if concerns_one_peer(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "no HTTP connection can be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            stream = next_connection(&listener), if connections.len() < limits.connections => {
+                connections.spawn(converse(stream, router.clone(), limits, stop.clone()));
+            }
         }
     }
     drop(listener);
@@ -104,8 +94,6 @@ async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: Can
 }
 
 async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
-    // Answers are small; Nagle's algorithm would hold them back.
-    let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -120,14 +108,6 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(limits.farewell, connection).await;
-}
-
-fn concerns_one_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 mod background;
 mod error;
 mod front;
+mod incoming;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::{Server as TonicServer, server::TcpIncoming};
+use tonic::transport::Server as TonicServer;
 
 pub use error::StartError;
 
@@ -184,10 +185,13 @@ impl Server {
         };
         let front = Front::start().map_err(StartError::Front)?;
         let listener = front.adopt(listener).map_err(StartError::Front)?;
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let serving =
-            router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned());
-        let mut serving = std::pin::pin!(front.run(serving));
+        let serving = front.serve(listener, draining.clone(), |incoming| {
+            let draining = draining.clone().cancelled_owned();
+            router
+                .clone()
+                .serve_with_incoming_shutdown(incoming, draining)
+        });
+        let mut serving = std::pin::pin!(serving);
 
         let stopping = CancellationToken::new();
         let watchdog = background::watch_database(store.clone(), health, stopping.clone());
