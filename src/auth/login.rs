@@ -46,9 +46,8 @@ impl Auth {
         // First of all, so that a login storm is turned away before it costs the database anything.
         let place = parts.passwords.reserve(context.deadline)?;
         let account = parts.derived_keys.account_name(&command.email);
-        let found = parts.store.find_credentials(&command.email).await?;
         let now = parts.clock.now();
-        let attempt = self.count_attempt(&account, now).await?;
+        let (attempt, found) = self.begin_attempt(&command.email, &account, now).await?;
 
         let stored = found
             .as_ref()

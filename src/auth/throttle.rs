@@ -7,7 +7,11 @@
 use std::time::Duration;
 
 use super::{Auth, AuthError};
-use crate::{clock::Timestamp, store::AttemptState};
+use crate::{
+    clock::Timestamp,
+    domain::{Email, User},
+    store::AttemptState,
+};
 
 /// The longest an account is slowed down.
 const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
@@ -28,38 +32,50 @@ pub(super) struct CountedAttempt {
 }
 
 impl Auth {
-    /// Counts an attempt, or refuses it while the account is slowed down.
-    pub(super) async fn count_attempt(
+    /// Counts an attempt, or refuses it while the account is slowed down. Returns with it the user of that address and
+    /// the stored password hash, if there is one.
+    pub(super) async fn begin_attempt(
         &self,
+        email: &Email,
         account: &str,
         now: Timestamp,
-    ) -> Result<CountedAttempt, AuthError> {
-        let limit = self.parts.settings.account_failure_limit.get();
-        // Most accounts have nothing held against them: that is tried before it is looked up. Whoever loses a
-        // race has seen another attempt counted; past the limit the account is refused, so the rounds are
-        // bounded.
-        let mut before: Option<AttemptState> = None;
+    ) -> Result<(CountedAttempt, Option<(User, String)>), AuthError> {
+        let store = &self.parts.store;
+        // Whoever loses a race has seen another attempt counted; past the limit the account is refused, so the rounds
+        // are bounded.
         loop {
-            let seen = before.unwrap_or_default();
-            if seen.retry_at > now {
-                return Err(AuthError::AccountThrottled {
-                    retry_after: seen.retry_at.since(now),
-                });
-            }
-            let failures = seen.failures.saturating_add(1);
-            let counted = AttemptState {
-                failures,
-                retry_at: now + delay(failures.unsigned_abs(), limit),
+            // Most accounts have nothing held against them: that is tried before it is looked up.
+            let first = self.one_more(AttemptState::default(), now)?;
+            let begun = store
+                .begin_attempt(email, account, first.counted, now)
+                .await?;
+            let Some(held) = begun.held else {
+                return Ok((first, begun.credentials));
             };
-            let store = &self.parts.store;
-            if store.count_attempt(account, before, counted, now).await? {
-                return Ok(CountedAttempt {
-                    before: seen,
-                    counted,
-                });
+            let next = self.one_more(held, now)?;
+            if store
+                .count_attempt(account, held, next.counted, now)
+                .await?
+            {
+                return Ok((next, begun.credentials));
             }
-            before = store.attempt_state(account).await?;
         }
+    }
+
+    /// An attempt beyond `before`.
+    fn one_more(&self, before: AttemptState, now: Timestamp) -> Result<CountedAttempt, AuthError> {
+        if before.retry_at > now {
+            return Err(AuthError::AccountThrottled {
+                retry_after: before.retry_at.since(now),
+            });
+        }
+        let limit = self.parts.settings.account_failure_limit.get();
+        let failures = before.failures.saturating_add(1);
+        let counted = AttemptState {
+            failures,
+            retry_at: now + delay(failures.unsigned_abs(), limit),
+        };
+        Ok(CountedAttempt { before, counted })
     }
 
     /// Takes back an attempt whose password was never looked at.
@@ -72,7 +88,7 @@ impl Auth {
         let CountedAttempt { before, counted } = attempt;
         self.parts
             .store
-            .count_attempt(account, Some(counted), before, now)
+            .count_attempt(account, counted, before, now)
             .await?;
         Ok(())
     }

@@ -62,8 +62,8 @@ impl Users {
     /// # Errors
     /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
     pub async fn find_by_email(&self, email: &Email) -> Result<User, AuthError> {
-        let found = self.store.find_credentials(email).await?;
-        found.map(|(user, _)| user).ok_or(AuthError::UserNotFound)
+        let found = self.store.find_user_by_email(email).await?;
+        found.ok_or(AuthError::UserNotFound)
     }
 
     /// Bars a user from logging in and refreshing, and kills every token. Doing so twice succeeds twice.

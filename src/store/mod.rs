@@ -38,7 +38,7 @@ pub use administration::EndedSessions;
 pub use audit::{AuditEvent, AuditKind};
 pub use changes::ChangeListener;
 pub use error::StoreError;
-pub use login_failures::AttemptState;
+pub use login_failures::{AttemptState, BegunAttempt};
 pub use pool::PoolLoad;
 pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
 pub use rotations::{Rotated, Rotation};

@@ -33,7 +33,7 @@ diesel::define_sql_function! {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]
-struct UserRow {
+pub(super) struct UserRow {
     id: String,
     email: String,
     display_name: String,
@@ -117,22 +117,17 @@ impl Store {
         found.map(User::try_from).transpose()
     }
 
-    /// The user with that e-mail address, and the stored password hash.
-    pub async fn find_credentials(
-        &self,
-        email: &Email,
-    ) -> Result<Option<(User, String)>, StoreError> {
-        let found: Option<(UserRow, String)> = read!(self, |conn| {
+    /// The user with that e-mail address.
+    pub async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreError> {
+        let found: Option<UserRow> = read!(self, |conn| {
             Ok(users::table
                 .filter(users::email_key.eq(email.key()))
-                .select((UserRow::as_select(), users::password_hash))
+                .select(UserRow::as_select())
                 .get_result(conn)
                 .await
                 .optional()?)
         })?;
-        found
-            .map(|(row, hash)| Ok((User::try_from(row)?, hash)))
-            .transpose()
+        found.map(User::try_from).transpose()
     }
 
     /// How many users there are whose password hash contains `mark`, in just that case.
