@@ -16,6 +16,8 @@ use super::{error::HashingFault, huge_pages};
 #[derive(Default)]
 pub struct Memory {
     blocks: Vec<Block>,
+    /// How many of them lie before the first huge page: not used, so that all that are lie on huge pages.
+    skipped: usize,
 }
 
 impl Memory {
@@ -24,17 +26,22 @@ impl Memory {
     /// # Errors
     /// The machine has not that much: an error, where a plain `Vec` would abort the process.
     pub fn at_least(&mut self, count: usize) -> Result<&mut [Block], HashingFault> {
-        if self.blocks.len() < count {
+        if self.usable() < count {
             // Not grown in place: that would copy the old content and hold both for a moment.
             self.release();
+            let room = count.saturating_add(huge_pages::margin::<Block>(count));
             self.blocks
-                .try_reserve_exact(count)
+                .try_reserve_exact(room)
                 .map_err(|_| HashingFault::OutOfMemory(count))?;
             // Before it is touched: pages that are there already stay small.
-            huge_pages::ask_for(self.blocks.spare_capacity_mut());
-            self.blocks.resize(count, Block::new());
+            self.skipped = huge_pages::ask_for(self.blocks.spare_capacity_mut(), count);
+            self.blocks.resize(self.skipped + count, Block::new());
         }
-        Ok(&mut self.blocks[..count])
+        Ok(&mut self.blocks[self.skipped..][..count])
+    }
+
+    fn usable(&self) -> usize {
+        self.blocks.len() - self.skipped
     }
 
     /// Whether there is anything to give back.
@@ -45,7 +52,7 @@ impl Memory {
     /// Gives everything back when it is more than `count` blocks: one stored hash of unusual cost
     /// must not keep the worker fat.
     pub fn release_beyond(&mut self, count: usize) {
-        if self.blocks.len() > count {
+        if self.usable() > count {
             self.release();
         }
     }
@@ -56,6 +63,7 @@ impl Memory {
         self.blocks.clear();
         huge_pages::renounce(self.blocks.spare_capacity_mut());
         self.blocks = Vec::new();
+        self.skipped = 0;
     }
 }
 
