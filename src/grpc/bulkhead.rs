@@ -1,6 +1,6 @@
 //! Calls that compute or wait for a database run on other threads than those that serve connections.
 //!
-//! A thread in the midst of a login cannot answer the validation that waits behind it. So connections have a runtime
+//! A thread in the midst of a login cannot answer the validation that waits behind it. So connections have threads
 //! of their own (`server::front`); plain calls of `ValidateToken` (`fast_lane`), health and reflection are answered
 //! there, and every call of the services below is sent to the runtime where the rest of the work is done: a bulkhead
 //! between the two. Answers that are streams are written where connections are.

@@ -16,7 +16,7 @@ pub(super) const fn margin<T>(count: usize) -> usize {
 }
 
 /// Asks the system to back `memory` with huge pages, so far as it has some to spare. Returns how many elements to leave
-/// out for the `count` after them to begin with a page.
+/// out for the `count` after them to begin with a page: none where the allocator's addresses do not allow it.
 ///
 /// Argon2 reads blocks all over its memory, and with small pages the processor must first find out where
 /// each of them lies: huge ones make a hash some 7 % quicker. Nothing depends on the system's consent.

@@ -16,7 +16,8 @@ use super::{error::HashingFault, huge_pages};
 #[derive(Default)]
 pub struct Memory {
     blocks: Vec<Block>,
-    /// How many of them lie before the first huge page: not used, so that all that are lie on huge pages.
+    /// How many of them lie before the first huge page: written once, but never hashed in, so that all that are lie on
+    /// huge pages.
     skipped: usize,
 }
 
@@ -90,6 +91,21 @@ mod tests {
         memory.release_beyond(7);
         assert!(!memory.is_held());
         assert_eq!(memory.blocks.capacity(), 0);
+    }
+
+    #[test]
+    fn as_much_as_fills_huge_pages_is_used_again_and_given_back_as_well() {
+        let count = 5_000;
+        let mut memory = Memory::default();
+        let blocks = memory.at_least(count).unwrap();
+        assert_eq!(blocks.len(), count);
+        let address = blocks.as_ptr();
+        assert_eq!(memory.at_least(count).unwrap().as_ptr(), address);
+        memory.release_beyond(count);
+        assert!(memory.is_held());
+        memory.release_beyond(count - 1);
+        assert!(!memory.is_held());
+        assert_eq!(memory.at_least(8).unwrap().len(), 8);
     }
 
     #[test]

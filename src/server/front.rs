@@ -30,10 +30,12 @@ impl Front {
     pub(super) fn start() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let ended = CancellationToken::new();
+        // Before the first thread: if another cannot be started, this ends those that were.
+        let running = ended.clone().drop_guard();
         let threads = (0..count).map(|number| start_thread(number, ended.clone()));
         Ok(Self {
             threads: threads.collect::<io::Result<_>>()?,
-            _running: ended.drop_guard(),
+            _running: running,
         })
     }
 
@@ -44,7 +46,8 @@ impl Front {
     }
 
     /// Shares the listener's connections out until `draining` begins. `serve` makes what serves one thread's share;
-    /// this ends when all of them have, or the first has failed. Dropping the future ends them at once.
+    /// this ends when all of them have, or the first has failed. Dropping the future ends the sharing out; connections
+    /// last until the front is dropped.
     pub(super) async fn serve<F, E>(
         &self,
         listener: TcpListener,

@@ -26,7 +26,8 @@ pub struct AttemptState {
 /// Failures, and when the next attempt is let through.
 type Held = (i32, i64);
 
-/// What a success has forgotten between two statements. Whoever counts on it finds that it is not so, and begins anew.
+/// What was deleted between two statements, by a success or because it was old. Whoever goes on from it changes no row,
+/// and begins anew.
 const FORGOTTEN: Held = (0, 0);
 
 #[derive(Insertable, AsChangeset)]
@@ -118,7 +119,8 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let unchanged = login_failures::table
             .find(account)
-            .filter(login_failures::failures.eq(seen.failures));
+            .filter(login_failures::failures.eq(seen.failures))
+            .filter(login_failures::retry_at.eq(seen.retry_at.micros()));
         let update = diesel::update(unchanged).set(AttemptRow::new(account, next, now));
         let changed = write_lazily!(self, |conn| Ok(update.execute(conn).await?))?;
         Ok(changed > 0)

@@ -4,7 +4,7 @@
 //! 1. Write `migrations/<date>_<name>/up.sql` and `down.sql` in the SQL that SQLite and PostgreSQL
 //!    share: `TEXT`, `BIGINT`, `INTEGER`, `BYTEA`, nullable times for flags.
 //! 2. Declare the table in `schema.rs`.
-//! 3. Give it a file here with an `impl Store`: a private `*Row` type, and functions that take and
+//! 3. Give it a file here with an `impl Store`: a `*Row` type that stays in `store/`, and functions that take and
 //!    return types of `domain/`, each body written once inside `read!` or `write!`; `write_lazily!` is for what is no
 //!    loss when the machine crashes.
 //!    One row is `get_result`: the `LIMIT` of `first` makes SQLite prepare the statement again at every execution.
