@@ -28,11 +28,14 @@ pub(super) struct Front {
 impl Front {
     /// Starts the threads.
     pub(super) fn start() -> io::Result<Self> {
-        let count = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self::of(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
+
+    fn of(count: NonZeroUsize) -> io::Result<Self> {
         let ended = CancellationToken::new();
         // Before the first thread: if another cannot be started, this ends those that were.
         let running = ended.clone().drop_guard();
-        let threads = (0..count).map(|number| start_thread(number, ended.clone()));
+        let threads = (0..count.get()).map(|number| start_thread(number, ended.clone()));
         Ok(Self {
             threads: threads.collect::<io::Result<_>>()?,
             _running: running,
@@ -102,7 +105,10 @@ async fn share_out(listener: TcpListener, desks: &[Desk]) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, sync::Arc};
+    use std::{
+        net::SocketAddr,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use futures_util::StreamExt as _;
     use tokio::{
@@ -129,18 +135,12 @@ mod tests {
         let (arriving, arrived) = unbounded_channel();
         let (closing, closed) = unbounded_channel();
         let token = draining.clone();
-        let ended = CancellationToken::new();
-        let front = Front {
-            threads: (0..threads)
-                .map(|number| start_thread(number, ended.clone()).unwrap())
-                .collect(),
-            _running: ended.drop_guard(),
-        };
-        let shares = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let front = Front::of(NonZeroUsize::new(threads).unwrap()).unwrap();
+        let shares = AtomicUsize::new(0);
         let ended = tokio::spawn(async move {
             let listener = front.adopt(listener)?;
             let serve = |mut incoming: Incoming| {
-                let share = shares.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let share = shares.fetch_add(1, Ordering::Relaxed);
                 let (arriving, closing) = (arriving.clone(), closing.clone());
                 async move {
                     while let Some(connection) = incoming.next().await {
