@@ -54,6 +54,12 @@ pub fn argon2(duration: Duration, pages: Pages) -> Result<f64> {
     })
 }
 
+/// The same, with the service's huge pages and at its workers' priority, until the process is killed.
+pub fn argon2_for_ever() -> Result<()> {
+    rustix::process::nice(19)?;
+    argon2(Duration::MAX, Pages::Huge).map(drop)
+}
+
 /// Ed25519 verifications per second, one after the other over these tokens.
 pub fn ed25519(duration: Duration, public_key: &str, tokens: &[String]) -> Result<f64> {
     let key = Arc::new(URL_SAFE_NO_PAD.decode(public_key)?);

@@ -65,6 +65,9 @@ enum Role {
     /// Serves the echo that validation is compared with
     #[command(hide = true)]
     EchoServer(echo::Settings),
+    /// Hashes on every core, at the lowest priority, until it is killed
+    #[command(hide = true)]
+    Hashing,
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match options.role {
             Some(Role::EchoServer(settings)) => echo::serve(settings).await,
+            Some(Role::Hashing) => loops::argon2_for_ever(),
             // Ended from outside, it drops what it was doing, and with it every process it started.
             None => tokio::select! {
                 done = measure(&options) => done,

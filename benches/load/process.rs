@@ -105,3 +105,21 @@ impl Process {
         Ok(format!("/proc/{id}/{file}"))
     }
 }
+
+/// A process that does nothing but hash, on every core and at the priority of the service's workers; killed when
+/// dropped.
+pub struct Hashing(Child);
+
+impl Hashing {
+    /// Starts it.
+    pub fn start() -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let child = command.arg("hashing").kill_on_drop(true).spawn()?;
+        Ok(Self(child))
+    }
+
+    /// Kills it and waits until it is gone.
+    pub async fn stop(mut self) -> Result<()> {
+        Ok(self.0.kill().await?)
+    }
+}

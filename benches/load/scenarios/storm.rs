@@ -12,6 +12,7 @@ use crate::{
     Result,
     driver::{Client, Load, OK, Sample, Source, UNAVAILABLE, float, in_turn, once},
     fixture::{Fixture, LOGIN, logins},
+    process::Hashing,
     report::Bound,
     rounds::Rounds,
 };
@@ -32,20 +33,34 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let client = Client::connect(process.address, 4).await?;
     let credentials = in_turn(logins(&client, STORM).await?);
 
-    let measured = Rounds::measure(
-        rounds,
-        async || {
-            let storm = login_load(&client, &credentials, STORM, duration);
-            let sample = steady(&validation, &tokens, duration).await?;
-            storm.await??.all_good()?;
-            Ok(vec![sample.micros(OK, 0.5), sample.micros(OK, 0.99)])
-        },
-        async || {
-            let sample = steady(&validation, &tokens, duration).await?;
-            Ok(vec![sample.micros(OK, 0.5), sample.micros(OK, 0.99)])
-        },
-    )
-    .await?;
+    let alone = async || {
+        let sample = steady(&validation, &tokens, duration).await?;
+        Ok(vec![sample.micros(OK, 0.5), sample.micros(OK, 0.99)])
+    };
+    let in_the_storm = async || {
+        let storm = login_load(&client, &credentials, STORM, duration);
+        let figures = alone().await?;
+        storm.await??.all_good()?;
+        Ok(figures)
+    };
+    let measured = Rounds::measure(rounds, in_the_storm, alone).await?;
+    report(
+        bench,
+        "without the storm",
+        &measured,
+        Some(Bound::AtMost(2.0)),
+    );
+    if !bench.quick {
+        // What of it is due to cores that are never idle, whoever makes them so.
+        let beside_hashing = async || {
+            let hashing = Hashing::start()?;
+            let figures = alone().await?;
+            hashing.stop().await?;
+            Ok(figures)
+        };
+        let measured = Rounds::measure(rounds, in_the_storm, beside_hashing).await?;
+        report(bench, "beside bare hashing", &measured, None);
+    }
 
     // By itself: callers that are refused and come again at once are another load than the storm.
     let mut refused = Vec::new();
@@ -55,22 +70,6 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         storm.await??;
     }
     let report = &mut *bench.report;
-    let against = "without the storm";
-    report.compare(
-        GROUP,
-        "validate p50, us",
-        against,
-        measured.medians(0),
-        None,
-    );
-    let bound = Some(Bound::AtMost(2.0));
-    report.compare(
-        GROUP,
-        "validate p99, us",
-        against,
-        measured.medians(1),
-        bound,
-    );
     let overloaded: u64 = refused.iter().map(|sample| sample.count(UNAVAILABLE)).sum();
     let slowest = refused
         .iter()
@@ -80,6 +79,13 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let bound = Some(Bound::AtMost(50.0));
     report.number(GROUP, "refusals' p99, ms", slowest, bound);
     Ok(())
+}
+
+fn report(bench: &mut Bench<'_>, against: &'static str, measured: &Rounds, bound: Option<Bound>) {
+    let report = &mut *bench.report;
+    let (p50, p99) = (measured.medians(0), measured.medians(1));
+    report.compare(GROUP, "validate p50, us", against, p50, None);
+    report.compare(GROUP, "validate p99, us", against, p99, bound);
 }
 
 fn login_load(
