@@ -33,8 +33,8 @@ const NICENESS: i32 = 19;
 
 /// A piece of work for a worker.
 pub(super) trait Job: Send + 'static {
-    /// Does the work and answers the caller.
-    fn run(self, memory: &mut Memory);
+    /// Does the work, and returns what remains: to answer the caller.
+    fn run(self, memory: &mut Memory) -> impl FnOnce();
 
     /// Answers the caller that it came to the front too late.
     fn refuse(self, refused: Refused);
@@ -72,8 +72,13 @@ fn work<J: Job>(queue: &Queue<J>) {
                 let started = monotonic_now();
                 // A job that panics drops its end of the reply channel, which is how its caller
                 // learns of it. Memory has no invariant that a panic could break: any content will do.
-                let _ = catch_unwind(AssertUnwindSafe(|| job.run(&mut memory)));
+                let answer = catch_unwind(AssertUnwindSafe(|| job.run(&mut memory)));
+                // Before the answer: who has it and comes back at once must find the worker free,
+                // and at this priority the next line may be long in coming.
                 queue.finish(monotonic_now() - started);
+                if let Ok(answer) = answer {
+                    answer();
+                }
                 patience = Some(IDLE);
             }
             Next::Late(job, refused) => job.refuse(refused),
@@ -128,15 +133,21 @@ mod tests {
     }
 
     impl Job for TestJob {
-        fn run(self, _: &mut Memory) {
-            match self {
+        fn run(self, _: &mut Memory) -> impl FnOnce() {
+            let said = match self {
                 Self::Hold(said, gate) => {
                     let name = thread::current().name().unwrap_or_default().to_owned();
                     said.send(name).unwrap();
                     let _ = gate.recv();
+                    None
                 }
-                Self::Say(what, said) => said.send(what.to_owned()).unwrap(),
+                Self::Say(what, said) => Some((what, said)),
                 Self::Panic => panic!("this panic is part of a test"),
+            };
+            move || {
+                if let Some((what, said)) = said {
+                    said.send(what.to_owned()).unwrap();
+                }
             }
         }
 

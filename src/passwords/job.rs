@@ -48,36 +48,43 @@ pub(super) enum Task {
 }
 
 impl hasher::Job for Job {
-    fn run(self, memory: &mut Memory) {
+    fn run(self, memory: &mut Memory) -> impl FnOnce() {
         let rules = &*self.rules;
-        // An answer that nobody waits for any more is thrown away: that is what `let _` says below.
-        match self.task {
+        let answer: Box<dyn FnOnce()> = match self.task {
             Task::HashNew {
                 field,
                 password,
                 personal,
                 reply,
             } => {
-                let _ = reply.send(rules.hash_new(field, &password, &personal, memory));
+                let hash = rules.hash_new(field, &password, &personal, memory);
+                Box::new(|| answer(reply, hash))
             }
             Task::Verify {
                 password,
                 stored,
                 reply,
             } => {
-                let _ = reply.send(rules.verify(&password, stored.as_ref(), memory));
+                let verdict = rules.verify(&password, stored.as_ref(), memory);
+                Box::new(|| answer(reply, verdict))
             }
-        }
+        };
         memory.release_beyond(rules.recipe.blocks());
+        answer
     }
 
     fn refuse(self, Refused { retry_after }: Refused) {
         let overloaded = PasswordError::Overloaded { retry_after };
         match self.task {
-            Task::HashNew { reply, .. } => drop(reply.send(Err(overloaded))),
-            Task::Verify { reply, .. } => drop(reply.send(Err(overloaded))),
+            Task::HashNew { reply, .. } => answer(reply, Err(overloaded)),
+            Task::Verify { reply, .. } => answer(reply, Err(overloaded)),
         }
     }
+}
+
+/// An answer that nobody waits for any more is thrown away.
+fn answer<T>(reply: Reply<T>, answer: Result<T, PasswordError>) {
+    let _ = reply.send(answer);
 }
 
 impl Rules {

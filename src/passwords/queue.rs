@@ -58,7 +58,7 @@ pub(super) struct Refused {
 
 /// What a worker gets.
 pub(super) enum Next<J> {
-    /// A job to run; [`Queue::finish`] must follow.
+    /// A job to run; [`Queue::finish`] must follow, before anybody learns of its end.
     Run(J),
     /// A job that came to the front too late: tell its caller, do not run it.
     Late(J, Refused),
@@ -133,11 +133,15 @@ impl<J> Queue<J> {
         Ok(Place {
             queue: Arc::clone(self),
             start_by,
+            filled: false,
         })
     }
 
+    /// Puts a job in a place that was reserved for it. Both under one lock: a job that counted as
+    /// coming and as waiting, if only for a moment, would take somebody else's place.
     fn line_up(self: &Arc<Self>, job: J, start_by: Option<Instant>) -> Ticket<J> {
         let mut state = self.lock();
+        state.reserved -= 1;
         let id = state.next_id;
         state.next_id += 1;
         state.waiting.push_back(Waiting { id, start_by, job });
@@ -180,7 +184,8 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Says that a job from [`Next::Run`] is over, and how long it took.
+    /// Says that a job from [`Next::Run`] is over, and how long it took. Its worker is free from now
+    /// on for whoever asks.
     pub fn finish(&self, took: Duration) {
         let mut state = self.lock();
         state.running -= 1;
@@ -253,19 +258,23 @@ impl<J> Queue<J> {
 pub(super) struct Place<J> {
     queue: Arc<Queue<J>>,
     start_by: Option<Instant>,
+    /// A job has it: there is nothing to give up.
+    filled: bool,
 }
 
 impl<J> Place<J> {
     /// Lines the job up in this place, which is kept while the ticket lives.
-    pub fn fill(self, job: J) -> Ticket<J> {
-        // The place is given back as `self` is dropped, after the job has taken it.
+    pub fn fill(mut self, job: J) -> Ticket<J> {
+        self.filled = true;
         self.queue.line_up(job, self.start_by)
     }
 }
 
 impl<J> Drop for Place<J> {
     fn drop(&mut self) {
-        self.queue.lock().reserved -= 1;
+        if !self.filled {
+            self.queue.lock().reserved -= 1;
+        }
     }
 }
 

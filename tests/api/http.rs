@@ -13,7 +13,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 use tonic::{Code, Request};
 
 use crate::support::{
-    Kind, TestDatabase, TestServer, eventually, on_both_databases,
+    Kind, TestDatabase, TestServer, on_both_databases,
     process::TestProcess,
     proxy::Proxy,
     reason,
@@ -226,11 +226,7 @@ on_both_databases! {
             assert_eq!(of("grpc_server_handling_seconds_bucket{le=\"+Inf\""), calls);
             assert!(of("grpc_server_handling_seconds_sum") > 0.0);
         }
-        // A worker answers first and counts then.
-        eventually("hashes are counted", async || {
-            let finished = value(&scrape(server.http()).await, "countersign_hashing_finished_total");
-            finished >= 3.0 - refused
-        }).await;
+        assert_eq!(value(&after, "countersign_hashing_finished_total"), 3.0 - refused);
     }
 
     async fn the_parts_are_asked_how_they_are(database: TestDatabase) {
