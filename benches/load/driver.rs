@@ -42,6 +42,8 @@ pub struct Answer {
     pub code: i32,
     /// The message, without its gRPC prefix.
     pub message: Bytes,
+    /// The `grpc-message`: what is said of a call that went wrong.
+    pub explanation: String,
 }
 
 /// Makes calls of one method, one after the other.
@@ -70,9 +72,12 @@ pub struct Load {
 }
 
 /// What came of a load.
+#[derive(Default)]
 pub struct Sample {
     /// Nanoseconds that the calls took, by `grpc-status`.
     pub latencies: BTreeMap<i32, Histogram<u64>>,
+    /// What was said of the first call that ended with each bad `grpc-status`.
+    pub explanations: BTreeMap<i32, String>,
     /// From the first call to the end of the last.
     pub elapsed: Duration,
 }
@@ -123,7 +128,7 @@ impl Client {
         let answer = self.caller(path, 0).call(frame(message)).await?;
         match answer.code {
             OK => Ok(A::decode(answer.message)?),
-            code => Err(format!("{path} answered with status {code}").into()),
+            code => Err(format!("{path} failed with {code}: {}", answer.explanation).into()),
         }
     }
 
@@ -136,19 +141,12 @@ impl Client {
             let caller = self.caller(load.path, number);
             streams.spawn(keep_calling(caller, load.clone(), number, begin, end));
         }
-        let mut latencies: BTreeMap<i32, Histogram<u64>> = BTreeMap::new();
+        let mut sample = Sample::default();
         while let Some(stream) = streams.join_next().await {
-            for (code, histogram) in stream?? {
-                latencies
-                    .entry(code)
-                    .or_insert_with(histogram_of_nanos)
-                    .add(histogram)?;
-            }
+            sample.add(stream??)?;
         }
-        Ok(Sample {
-            latencies,
-            elapsed: monotonic_now() - begin,
-        })
+        sample.elapsed = monotonic_now() - begin;
+        Ok(sample)
     }
 }
 
@@ -186,6 +184,7 @@ impl Caller {
             return Ok(Answer {
                 code,
                 message: Bytes::new(),
+                explanation: explanation(&head.headers),
             });
         }
         let mut message = Bytes::new();
@@ -203,11 +202,42 @@ impl Caller {
         let message = message
             .get(5..)
             .map_or_else(Bytes::new, |_| message.slice(5..));
-        Ok(Answer { code, message })
+        Ok(Answer {
+            code,
+            message,
+            explanation: explanation(&trailers),
+        })
     }
 }
 
 impl Sample {
+    fn count_in(&mut self, answer: &Answer, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.latencies
+            .entry(answer.code)
+            .or_insert_with(histogram_of_nanos)
+            .saturating_record(nanos);
+        if answer.code != OK {
+            let explanation = || answer.explanation.clone();
+            self.explanations
+                .entry(answer.code)
+                .or_insert_with(explanation);
+        }
+    }
+
+    fn add(&mut self, other: Self) -> Result<()> {
+        for (code, histogram) in other.latencies {
+            let latencies = self.latencies.entry(code);
+            latencies
+                .or_insert_with(histogram_of_nanos)
+                .add(histogram)?;
+        }
+        for (code, explanation) in other.explanations {
+            self.explanations.entry(code).or_insert(explanation);
+        }
+        Ok(())
+    }
+
     /// Calls with that status.
     pub fn count(&self, code: i32) -> u64 {
         self.latencies.get(&code).map_or(0, Histogram::len)
@@ -229,7 +259,10 @@ impl Sample {
         let bad = self.latencies.iter().find(|(code, _)| **code != OK);
         match bad {
             None => Ok(()),
-            Some((code, calls)) => Err(format!("{} calls failed with {code}", calls.len()).into()),
+            Some((code, calls)) => {
+                let explanation = &self.explanations[code];
+                Err(format!("{} calls failed with {code}: {explanation}", calls.len()).into())
+            }
         }
     }
 }
@@ -274,8 +307,8 @@ async fn keep_calling(
     number: usize,
     begin: Instant,
     end: Instant,
-) -> Result<BTreeMap<i32, Histogram<u64>>> {
-    let mut latencies = BTreeMap::new();
+) -> Result<Sample> {
+    let mut sample = Sample::default();
     let mut last = None;
     // Paced streams do not start in step.
     let mut due = begin;
@@ -291,15 +324,11 @@ async fn keep_calling(
         // Asked also at the end: a source may have to remember the last answer.
         let message = (load.source)(number, last.take());
         let Some(message) = message.filter(|_| monotonic_now() < end) else {
-            return Ok(latencies);
+            return Ok(sample);
         };
         let sent = monotonic_now();
         let answer = caller.call(message).await?;
-        let nanos = u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        latencies
-            .entry(answer.code)
-            .or_insert_with(histogram_of_nanos)
-            .saturating_record(nanos);
+        sample.count_in(&answer, sent.elapsed());
         last = (answer.code == OK).then_some(answer.message);
     }
 }
@@ -311,4 +340,9 @@ fn histogram_of_nanos() -> Histogram<u64> {
 
 fn status(headers: &HeaderMap) -> Option<i32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+fn explanation(headers: &HeaderMap) -> String {
+    let value = headers.get("grpc-message").map(HeaderValue::as_bytes);
+    String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
 }
