@@ -69,7 +69,7 @@ const SECRETS: &[&str] = &[
     "Email",
 ];
 
-/// The only file that may have `unsafe` code.
+/// The only files that may have `unsafe` code.
 const UNSAFE: [&str; 2] = ["src/passwords/huge_pages.rs", "src/passwords/preemption.rs"];
 
 const MAX_LINES: usize = 400;
