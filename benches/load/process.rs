@@ -1,6 +1,7 @@
 //! The processes that are measured: started, looked at through `/proc`, killed when no longer needed.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     net::SocketAddr,
     path::Path,
@@ -28,7 +29,7 @@ pub struct Process {
 impl Process {
     /// Starts the service with these variables and waits until it listens.
     pub async fn countersign(folder: &Path, variables: &[(String, String)]) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        let mut command = in_own_session(env!("CARGO_BIN_EXE_countersign"));
         command
             .env_clear()
             .envs(variables.iter().cloned())
@@ -38,7 +39,7 @@ impl Process {
 
     /// Starts this program as an echo server.
     pub async fn echo(folder: &Path, answer_bytes: usize, verify: Option<&str>) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = in_own_session(std::env::current_exe()?);
         command
             .arg("echo-server")
             .arg("--answer-bytes")
@@ -106,6 +107,15 @@ impl Process {
     }
 }
 
+/// A program in a session of its own, as whatever runs services starts them. Linux divides a core between sessions (or
+/// control groups) first: in one session with their client, servers would share that client's part with it. `setsid`
+/// becomes the program, under the same process id.
+fn in_own_session(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setsid");
+    command.arg(program);
+    command
+}
+
 /// A process that does nothing but hash, on every core and at the priority of the service's workers; killed when
 /// dropped.
 pub struct Hashing(Child);
@@ -113,7 +123,7 @@ pub struct Hashing(Child);
 impl Hashing {
     /// Starts it.
     pub fn start() -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = in_own_session(std::env::current_exe()?);
         let child = command.arg("hashing").kill_on_drop(true).spawn()?;
         Ok(Self(child))
     }

@@ -11,6 +11,7 @@ use std::{
 use super::{
     error::HashingFault,
     memory::Memory,
+    preemption::Preemption,
     queue::{Next, Queue, Refused},
 };
 use crate::clock::monotonic_now;
@@ -26,8 +27,9 @@ const SETTLE: Duration = Duration::from_secs(2);
 ///
 /// The most there is. Weights fall by a fifth with each step, so a worker at 19 gets about 1.5 % of a
 /// core that requests want, and all of one that nobody wants: a storm of logins hardly delays other
-/// requests, and without other load hashing loses nothing. `SCHED_IDLE` was measured to be no
-/// better; it would starve logins on a busy machine, and rustix does not offer it.
+/// requests, and without other load hashing loses nothing. How soon those requests get the core is
+/// another matter: see [`Preemption`]. `SCHED_IDLE` was measured to be no better; it would starve logins
+/// on a busy machine, and rustix does not offer it.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 19;
 
@@ -65,6 +67,7 @@ pub(super) fn spawn<J: Job>(
 
 fn work<J: Job>(queue: &Queue<J>) {
     let mut memory = Memory::default();
+    let mut preemption = Preemption::of_this_thread();
     let mut patience = None;
     loop {
         match queue.take(patience) {
@@ -72,7 +75,8 @@ fn work<J: Job>(queue: &Queue<J>) {
                 let started = monotonic_now();
                 // A job that panics drops its end of the reply channel, which is how its caller
                 // learns of it. Memory has no invariant that a panic could break: any content will do.
-                let answer = catch_unwind(AssertUnwindSafe(|| job.run(&mut memory)));
+                let run = || catch_unwind(AssertUnwindSafe(|| job.run(&mut memory)));
+                let answer = preemption.during(run);
                 // Before the answer: who has it and comes back at once must find the worker free,
                 // and at this priority the next line may be long in coming.
                 queue.finish(monotonic_now() - started);

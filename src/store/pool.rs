@@ -22,11 +22,14 @@ use super::{
 };
 use crate::config::{DatabaseSettings, DatabaseUrl};
 
-/// How long to wait for a free connection.
+/// How long to wait for a free connection to PostgreSQL.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a new connection may take; with the wait it stays under the two seconds in which a
 /// caller is promised an answer.
 const CREATE_TIMEOUT: Duration = Duration::from_millis(900);
+/// How long to wait for a free connection to SQLite, which opens at once. It is for disks that now and then take a
+/// second to force a commit; with [`sqlite::BUSY_TIMEOUT`] it stays under the same two seconds.
+const SQLITE_WAIT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// SQLite readers beside the one writer; more would only wait for the disk.
 const MAX_SQLITE_READERS: usize = 4;
 
@@ -86,15 +89,19 @@ impl Pool {
             DatabaseUrl::Postgres(url) => {
                 let connector = postgres::Connector::parse(url)?;
                 let setup = move || connector.clone().connect().boxed();
-                Ok(Self::Postgres(deadpool(size, setup)?))
+                Ok(Self::Postgres(deadpool(size, WAIT_TIMEOUT, setup)?))
             }
             DatabaseUrl::Sqlite(path) => {
                 prepare_folder(path)?;
                 let path = path.clone();
                 let setup = move || future::ready(sqlite::connect(&path)).boxed();
                 Ok(Self::Sqlite {
-                    readers: deadpool(size.min(MAX_SQLITE_READERS), setup.clone())?,
-                    writer: deadpool(1, setup)?,
+                    readers: deadpool(
+                        size.min(MAX_SQLITE_READERS),
+                        SQLITE_WAIT_TIMEOUT,
+                        setup.clone(),
+                    )?,
+                    writer: deadpool(1, SQLITE_WAIT_TIMEOUT, setup)?,
                 })
             }
         }
@@ -111,6 +118,7 @@ impl Pool {
 
 fn deadpool<C>(
     size: usize,
+    wait: Duration,
     connect: impl Fn() -> BoxFuture<'static, ConnectionResult<C>> + Send + Sync + 'static,
 ) -> Result<Deadpool<C>, StoreError>
 where
@@ -126,7 +134,7 @@ where
     Deadpool::builder(manager)
         .max_size(size)
         .timeouts(Timeouts {
-            wait: Some(WAIT_TIMEOUT),
+            wait: Some(wait),
             create: Some(CREATE_TIMEOUT),
             recycle: Some(CREATE_TIMEOUT),
         })

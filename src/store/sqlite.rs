@@ -3,7 +3,7 @@
 //! An operation's statements run on the thread that asks, one after the other. Handing each of them to another
 //! thread, which is what diesel-async does by itself, costs two changes of threads a statement.
 
-use std::{error::Error, future, path::Path};
+use std::{error::Error, future, path::Path, time::Duration};
 
 use diesel::{
     Connection as _, ConnectionError, ConnectionResult, SqliteConnection,
@@ -27,6 +27,9 @@ type Pooled = Object<AsyncSqliteConnection>;
 
 /// Makes every commit survive a power cut, not only a crash of this process: an acknowledged logout must stay one.
 const FORCED: &str = "PRAGMA synchronous = FULL";
+
+/// How long to wait for a lock. Only another process can hold one for long: here writers queue for the one connection.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
 
 const AT_ONCE: &str = "statements that run in place are over when they are awaited";
 
@@ -78,16 +81,16 @@ pub(super) fn in_place_lazily<T>(
 pub(super) fn connect(path: &Path) -> ConnectionResult<AsyncSqliteConnection> {
     tokio::task::block_in_place(|| {
         let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
-        // The time-out comes first: switching to WAL takes a lock itself. Only another process can hold one for
-        // long, and with the wait for a connection it stays under the two seconds that callers are promised.
+        // The time-out comes first: switching to WAL takes a lock itself.
         // The cache, in KiB, is small because what is not in it comes from the system's.
         connection
-            .batch_execute(
-                "PRAGMA busy_timeout = 700;
+            .batch_execute(&format!(
+                "PRAGMA busy_timeout = {};
                  PRAGMA journal_mode = WAL;
                  PRAGMA foreign_keys = ON;
                  PRAGMA cache_size = -512;",
-            )
+                BUSY_TIMEOUT.as_millis()
+            ))
             .and_then(|()| connection.batch_execute(FORCED))
             .map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(AsyncSqliteConnection::new(connection))
