@@ -30,6 +30,7 @@ const CREATE_TIMEOUT: Duration = Duration::from_millis(900);
 /// How long to wait for a free connection to SQLite, which opens at once. It is for disks that now and then take a
 /// second to force a commit; with [`sqlite::BUSY_TIMEOUT`] it stays under the same two seconds.
 const SQLITE_WAIT_TIMEOUT: Duration = Duration::from_millis(1_500);
+const _: () = assert!(SQLITE_WAIT_TIMEOUT.as_millis() + sqlite::BUSY_TIMEOUT.as_millis() < 2_000);
 /// SQLite readers beside the one writer; more would only wait for the disk.
 const MAX_SQLITE_READERS: usize = 4;
 
