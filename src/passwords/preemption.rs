@@ -40,7 +40,7 @@ mod linux {
 
     /// How long a hash keeps the core at most while somebody waits for it, in wall-clock time.
     ///
-    /// An interruption costs some 20 us. Every 0.3 ms would halve the time that others wait once more, for 7 % fewer
+    /// An interruption costs some 20 us on a virtual machine. With 0.3 ms others would wait half as long, for 7 % fewer
     /// logins.
     const INTERVAL: Duration = Duration::from_millis(1);
 
