@@ -18,6 +18,7 @@ use hdrhistogram::Histogram;
 use http::{HeaderMap, HeaderValue, Request, Uri};
 use prost::Message;
 use tokio::{net::TcpStream, task::JoinSet, time::sleep_until};
+use tonic::Status;
 
 use super::Result;
 
@@ -184,7 +185,7 @@ impl Caller {
             return Ok(Answer {
                 code,
                 message: Bytes::new(),
-                explanation: explanation(&head.headers),
+                explanation: explanation(code, &head.headers),
             });
         }
         let mut message = Bytes::new();
@@ -205,7 +206,7 @@ impl Caller {
         Ok(Answer {
             code,
             message,
-            explanation: explanation(&trailers),
+            explanation: explanation(code, &trailers),
         })
     }
 }
@@ -342,7 +343,10 @@ fn status(headers: &HeaderMap) -> Option<i32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-fn explanation(headers: &HeaderMap) -> String {
-    let value = headers.get("grpc-message").map(HeaderValue::as_bytes);
-    String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+/// Only for what went wrong: it copies the headers.
+fn explanation(code: i32, headers: &HeaderMap) -> String {
+    let status = (code != OK).then(|| Status::from_header_map(headers));
+    status
+        .flatten()
+        .map_or_else(String::new, |status| status.message().to_owned())
 }

@@ -108,16 +108,16 @@ impl Process {
 }
 
 /// A program in a session of its own, as whatever runs services starts them. Linux divides a core between sessions (or
-/// control groups) first: in one session with their client, servers would share that client's part with it. `setsid`
-/// becomes the program, under the same process id.
+/// control groups) first; a session that server and client shared kept kernel threads from a core for up to a second,
+/// see `artifacts/benchmarks/`. `setsid` becomes the program, under the same process id.
 fn in_own_session(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setsid");
     command.arg(program);
     command
 }
 
-/// A process that does nothing but hash, on every core and at the priority of the service's workers; killed when
-/// dropped.
+/// A process that does nothing but hash, on every core and at the priority of the service's workers, as another service
+/// beside it would; killed when dropped.
 pub struct Hashing(Child);
 
 impl Hashing {
