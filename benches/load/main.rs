@@ -12,12 +12,12 @@ mod echo;
 mod fixture;
 mod loops;
 mod postgres;
-
 mod process;
 mod report;
 mod rounds;
 mod scenarios;
 mod seed;
+mod steady;
 
 use std::{
     path::{Path, PathBuf},

@@ -10,18 +10,9 @@ mod storm;
 mod validate;
 mod watchers;
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
-use super::{
-    Result,
-    driver::{Client, Load, Sample, Source},
-    fixture::VALIDATE,
-    report::Report,
-};
-
-/// Streams of steady validation, each with a call every so often: 2,000 calls per second.
-const STEADY_STREAMS: usize = 16;
-const STEADY_PACE: Duration = Duration::from_millis(8);
+use super::{Result, report::Report};
 
 /// What every scenario is given.
 pub struct Bench<'a> {
@@ -93,19 +84,4 @@ impl Scenario {
             Self::Watchers => watchers::run(bench).await,
         }
     }
-}
-
-/// Validation at a steady rate.
-async fn steady(client: &Client, tokens: &Source, duration: Duration) -> Result<Sample> {
-    let sample = client
-        .drive(&Load {
-            path: VALIDATE,
-            source: Source::clone(tokens),
-            streams: STEADY_STREAMS,
-            duration,
-            pace: Some(STEADY_PACE),
-        })
-        .await?;
-    sample.all_good()?;
-    Ok(sample)
 }

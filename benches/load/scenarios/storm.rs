@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokio::{
+    runtime::Handle,
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
 
-use super::{Bench, steady};
+use super::Bench;
 use crate::{
     Result,
     driver::{Client, Load, OK, Sample, Source, UNAVAILABLE, float, in_turn, once},
@@ -15,6 +16,7 @@ use crate::{
     process::Hashing,
     report::Bound,
     rounds::Rounds,
+    steady::{Foremost, SteadyValidation},
 };
 
 const GROUP: &str = "login storm";
@@ -22,6 +24,8 @@ const GROUP: &str = "login storm";
 const STORM: usize = 64;
 /// Logins that come on top, all at once.
 const EXCESS: usize = 64;
+/// How a caller's figures are marked that has no core to itself.
+const ORDINARY: &str = ", its caller waiting too";
 
 pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let rounds = bench.choose(3, 9);
@@ -29,37 +33,59 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let fixture = Fixture::sqlite(&[])?;
     let process = fixture.start().await?;
     let tokens = in_turn(fixture.mint().await?.requests(256)?);
-    let validation = Client::connect(process.address, 4).await?;
+    let foremost = Foremost::start().await;
+    let (thread, name) = match &foremost {
+        Ok(foremost) => (foremost.handle(), ""),
+        Err(error) => {
+            eprintln!("  the caller waits for cores like others: {error}");
+            (Handle::current(), ORDINARY)
+        }
+    };
+    let validation = SteadyValidation::connect(thread, process.address, &tokens).await?;
     let client = Client::connect(process.address, 4).await?;
     let credentials = in_turn(logins(&client, STORM).await?);
 
-    let alone = async || {
-        let sample = steady(&validation, &tokens, duration).await?;
-        Ok(vec![sample.micros(OK, 0.5), sample.micros(OK, 0.99)])
-    };
-    let in_the_storm = async || {
+    let in_the_storm = async |validation: &SteadyValidation| {
         let storm = login_load(&client, &credentials, STORM, duration);
-        let figures = alone().await?;
+        let figures = validation.micros(duration).await?;
         storm.await??.all_good()?;
         Ok(figures)
     };
-    let measured = Rounds::measure(rounds, in_the_storm, alone).await?;
-    report(
-        bench,
-        "without the storm",
-        &measured,
-        Some(Bound::AtMost(2.0)),
-    );
+    let beside_hashing = async || {
+        let hashing = Hashing::start()?;
+        let figures = validation.micros(duration).await?;
+        hashing.stop().await?;
+        Ok(figures)
+    };
+    let measured = Rounds::measure(
+        rounds,
+        async || in_the_storm(&validation).await,
+        async || validation.micros(duration).await,
+    )
+    .await?;
+    let bound = Some(Bound::AtMost(2.0));
+    report(bench, name, "without the storm", &measured, bound);
     if !bench.quick {
         // What of it is due to cores that are never idle, whoever makes them so.
-        let beside_hashing = async || {
-            let hashing = Hashing::start()?;
-            let figures = alone().await?;
-            hashing.stop().await?;
-            Ok(figures)
-        };
-        let measured = Rounds::measure(rounds, in_the_storm, beside_hashing).await?;
-        report(bench, "beside bare hashing", &measured, None);
+        let measured = Rounds::measure(
+            rounds,
+            async || in_the_storm(&validation).await,
+            beside_hashing,
+        )
+        .await?;
+        report(bench, name, "beside bare hashing", &measured, None);
+    }
+    if foremost.is_ok() {
+        // What a caller sees that has to share these cores.
+        let beside = Handle::current();
+        let validation = SteadyValidation::connect(beside, process.address, &tokens).await?;
+        let measured = Rounds::measure(
+            rounds,
+            async || in_the_storm(&validation).await,
+            async || validation.micros(duration).await,
+        )
+        .await?;
+        report(bench, ORDINARY, "without the storm", &measured, None);
     }
 
     // By itself: callers that are refused and come again at once are another load than the storm.
@@ -81,11 +107,18 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-fn report(bench: &mut Bench<'_>, against: &'static str, measured: &Rounds, bound: Option<Bound>) {
+fn report(
+    bench: &mut Bench<'_>,
+    caller: &str,
+    against: &'static str,
+    measured: &Rounds,
+    bound: Option<Bound>,
+) {
     let report = &mut *bench.report;
     let (p50, p99) = (measured.medians(0), measured.medians(1));
-    report.compare(GROUP, "validate p50, us", against, p50, None);
-    report.compare(GROUP, "validate p99, us", against, p99, bound);
+    let name = |figure| format!("validate {figure}, us{caller}");
+    report.compare(GROUP, &name("p50"), against, p50, None);
+    report.compare(GROUP, &name("p99"), against, p99, bound);
 }
 
 fn login_load(

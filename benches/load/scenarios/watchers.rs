@@ -10,17 +10,19 @@ use std::{
 
 use countersign::{clock::monotonic_now, grpc::pb};
 use tokio::{
+    runtime::Handle,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use super::{Bench, steady};
+use super::Bench;
 use crate::{
     Result,
-    driver::{Client, Load, OK, Source, float, frame, in_turn, once},
+    driver::{Client, Load, Source, float, frame, in_turn, once},
     fixture::{CHEAP_HASHES, Fixture, LOGOUT, WATCH, logouts},
     process::Process,
-    rounds::Rounds,
+    rounds::{Figures, Rounds},
+    steady::SteadyValidation,
 };
 
 const GROUP: &str = "watchers";
@@ -40,7 +42,7 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let mint = fixture.mint().await?;
     let access_token = mint.verifier_token()?;
     let tokens = in_turn(mint.requests(256)?);
-    let validation = Client::connect(process.address, 4).await?;
+    let validation = SteadyValidation::connect(Handle::current(), process.address, &tokens).await?;
     let client = Client::connect(process.address, 1).await?;
     let farewells = once(logouts(&client, bench.choose(40, 160)).await?);
 
@@ -52,15 +54,14 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
             let watchers = open(&process, &access_token).await?;
             processor.push(percent_of_a_core(&process, duration).await?);
             memory.push(float(process.resident()?.saturating_sub(before)) / 1e6);
-            let sample =
-                validate_beside_logouts(&validation, &tokens, &client, &farewells, duration);
-            let sample = sample.await?;
+            let figures = validate_beside_logouts(&validation, &client, &farewells, duration);
+            let figures = figures.await?;
             drop(watchers);
             // The streams are being closed; that is nobody's round.
             sleep(SETTLED).await;
-            Ok(sample)
+            Ok(figures)
         },
-        async || validate_beside_logouts(&validation, &tokens, &client, &farewells, duration).await,
+        async || validate_beside_logouts(&validation, &client, &farewells, duration).await,
     )
     .await?;
     let report = &mut *bench.report;
@@ -121,12 +122,11 @@ async fn percent_of_a_core(process: &Process, duration: Duration) -> Result<f64>
 }
 
 async fn validate_beside_logouts(
-    validation: &Client,
-    tokens: &Source,
+    validation: &SteadyValidation,
     client: &Client,
     farewells: &Source,
     duration: Duration,
-) -> Result<Vec<f64>> {
+) -> Result<Figures> {
     let logouts = Load {
         path: LOGOUT,
         source: Source::clone(farewells),
@@ -134,9 +134,7 @@ async fn validate_beside_logouts(
         duration,
         pace: Some(LOGOUTS),
     };
-    let (sample, ended) =
-        tokio::join!(steady(validation, tokens, duration), client.drive(&logouts));
+    let (figures, ended) = tokio::join!(validation.micros(duration), client.drive(&logouts));
     ended?.all_good()?;
-    let sample = sample?;
-    Ok(vec![sample.micros(OK, 0.5), sample.micros(OK, 0.99)])
+    figures
 }
