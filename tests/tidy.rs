@@ -70,7 +70,7 @@ const SECRETS: &[&str] = &[
 ];
 
 /// The only files that may have `unsafe` code.
-const UNSAFE: [&str; 2] = ["src/passwords/huge_pages.rs", "src/passwords/preemption.rs"];
+const UNSAFE: [&str; 2] = ["src/passwords/huge_pages.rs", "src/passwords/priority.rs"];
 
 const MAX_LINES: usize = 400;
 

@@ -11,7 +11,7 @@ use std::{
 use super::{
     error::HashingFault,
     memory::Memory,
-    preemption::Preemption,
+    priority::give_way,
     queue::{Next, Queue, Refused},
 };
 use crate::clock::monotonic_now;
@@ -22,16 +22,6 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// How long after that the allocator is reminded to pass the memory on to the system; see [`remind`].
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// By how much a worker is nicer than the threads that serve requests.
-///
-/// The most there is. Weights fall by a fifth with each step, so a worker at 19 gets about 1.5 % of a
-/// core that requests want, and all of one that nobody wants: a storm of logins hardly delays other
-/// requests, and without other load hashing loses nothing. How soon those requests get the core is
-/// another matter: see [`Preemption`]. `SCHED_IDLE` was measured to be no better; it would starve logins
-/// on a busy machine, and rustix does not offer it.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 19;
 
 /// A piece of work for a worker.
 pub(super) trait Job: Send + 'static {
@@ -67,7 +57,6 @@ pub(super) fn spawn<J: Job>(
 
 fn work<J: Job>(queue: &Queue<J>) {
     let mut memory = Memory::default();
-    let mut preemption = Preemption::of_this_thread();
     let mut patience = None;
     loop {
         match queue.take(patience) {
@@ -75,8 +64,7 @@ fn work<J: Job>(queue: &Queue<J>) {
                 let started = monotonic_now();
                 // A job that panics drops its end of the reply channel, which is how its caller
                 // learns of it. Memory has no invariant that a panic could break: any content will do.
-                let run = || catch_unwind(AssertUnwindSafe(|| job.run(&mut memory)));
-                let answer = preemption.during(run);
+                let answer = catch_unwind(AssertUnwindSafe(|| job.run(&mut memory)));
                 // Before the answer: who has it and comes back at once must find the worker free,
                 // and at this priority the next line may be long in coming.
                 queue.finish(monotonic_now() - started);
@@ -108,19 +96,6 @@ fn remind() {
         let _ = thread.join();
     }
 }
-
-/// Lowers the priority of the calling thread alone: on Linux, unlike what POSIX says, niceness
-/// belongs to the thread (setpriority(2), "C library/kernel differences").
-#[cfg(target_os = "linux")]
-fn give_way() {
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::warn!(%error, "hashing keeps the priority of the threads that serve requests");
-    }
-}
-
-/// Elsewhere niceness belongs to the whole process, and lowering it would slow requests just as much.
-#[cfg(not(target_os = "linux"))]
-fn give_way() {}
 
 #[cfg(test)]
 mod tests {
@@ -250,18 +225,5 @@ mod tests {
         let queue = Arc::clone(&shop.queue);
         shop.close();
         assert_eq!((queue.load().finished, queue.load().running), (2, 0));
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_worker_gives_way_and_nobody_else_does() {
-        let niceness = || rustix::process::getpriority_process(None).unwrap();
-        let ours = niceness();
-        let theirs = thread::spawn(move || {
-            give_way();
-            niceness()
-        });
-        assert_eq!(theirs.join().unwrap(), 19);
-        assert_eq!(niceness(), ours);
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Hashing is made to be slow, so it must not happen where requests are served, nor more often
 //! than the machine can bear. A request's job waits in a short `queue`, unless that is full or
-//! too slow for the request's deadline; a `hasher` thread of low priority runs it, and `preemption`
-//! lets other threads in between. Whoever stops waiting leaves the queue at once. `recipe` makes
-//! and compares hashes, `phc` knows their stored form, `policy` what a new password must fulfil.
+//! too slow for the request's deadline; a `hasher` thread of low priority runs it. Whoever stops
+//! waiting leaves the queue at once. `recipe` makes and compares hashes, `phc` knows their stored
+//! form, `policy` what a new password must fulfil.
 
 mod error;
 mod hasher;
@@ -13,7 +13,7 @@ mod job;
 mod memory;
 mod phc;
 mod policy;
-mod preemption;
+mod priority;
 mod queue;
 mod recipe;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::{
 use super::Bench;
 use crate::{
     Result,
-    driver::{Client, Load, OK, Sample, Source, UNAVAILABLE, float, in_turn, once},
+    driver::{Client, Load, Sample, Source, UNAVAILABLE, float, in_turn, once},
     fixture::{Fixture, LOGIN, logins},
     process::Hashing,
     report::Bound,
