@@ -32,7 +32,7 @@ struct Place {
 
 pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let rounds = bench.choose(5, 11);
-    let duration = Duration::from_millis(bench.choose(300, 1_000));
+    let duration = Duration::from_millis(bench.choose(200, 1_000));
     let large = Size {
         users: bench.choose(100_000, 1_000_000),
         revocations: bench.choose(10_000, 100_000),

@@ -58,7 +58,7 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
 
 /// Fills the cache with more tokens than fit, then validates and validates.
 async fn validations(bench: &mut Bench<'_>, process: &Process, mint: &Mint) -> Result<()> {
-    let total: u64 = bench.choose(300_000, 10_000_000);
+    let total: u64 = bench.choose(200_000, 10_000_000);
     let client = Client::connect(process.address, 4).await?;
     let fill = mint.requests(bench.choose(20_000, 60_000))?;
     let tokens = in_turn(fill.iter().take(4_096).cloned().collect());

@@ -46,7 +46,7 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         return Ok(());
     };
     let rounds = bench.choose(3, 7);
-    let duration = Duration::from_secs(bench.choose(2, 5));
+    let duration = Duration::from_secs(bench.choose(1, 5));
     let cluster = Cluster::start(bin).await?;
     let url = cluster.create("refresh").await?;
     let fixture = Fixture::on(&url, CHEAP_HASHES)?;

@@ -89,6 +89,7 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     }
 
     // By itself: callers that are refused and come again at once are another load than the storm.
+    let duration = Duration::from_secs(bench.choose(1, 4));
     let excess = thread.spawn(Client::connect(process.address, 4)).await??;
     let mut refused = Vec::new();
     for _ in 0..3 {

@@ -29,7 +29,7 @@ pub struct Side {
 
 pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let rounds = bench.choose(7, 21);
-    let duration = Duration::from_millis(bench.choose(400, 1_000));
+    let duration = Duration::from_millis(bench.choose(350, 1_000));
     let fixture = Fixture::sqlite(&[])?;
     let ours = Side::new(fixture.start().await?, VALIDATE).await?;
     let mint = fixture.mint().await?;
