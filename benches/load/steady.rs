@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     Result,
-    driver::{Client, Load, OK, Sample, Source},
+    driver::{Client, Load, OK, Source},
     fixture::VALIDATE,
     rounds::Figures,
 };
@@ -19,7 +19,6 @@ const STREAMS: usize = 16;
 const PACE: Duration = Duration::from_millis(8);
 
 /// A caller that asks about tokens seen before, at a steady rate.
-#[derive(Clone)]
 pub struct SteadyValidation {
     client: Client,
     tokens: Source,
@@ -48,7 +47,7 @@ impl SteadyValidation {
             pace: Some(PACE),
         };
         let driven = async move { client.drive(&load).await };
-        let sample: Sample = self.runtime.spawn(driven).await??;
+        let sample = self.runtime.spawn(driven).await??;
         sample.all_good()?;
         Ok(vec![sample.micros(OK, 0.5), sample.micros(OK, 0.99)])
     }

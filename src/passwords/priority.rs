@@ -39,7 +39,8 @@ mod linux {
         }
     }
 
-    /// Linux before 6.12 accepts it and does nothing.
+    /// Linux before 6.12 accepts it and does nothing. The call sets the niceness too, which must not depend on it: a
+    /// sandbox may refuse it (seccomp).
     #[expect(unsafe_code, reason = "no library offers sched_setattr(2)")]
     fn ask_for_slice() -> io::Result<()> {
         let attributes = attributes(SLICE);
