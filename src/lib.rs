@@ -2,12 +2,13 @@
 //!
 //! The floors, top to bottom; each imports only floors below it (`tests/tidy.rs` checks it):
 //! `cli` → `server` → `grpc` → `http` → `auth` → `revocation` → `tokens` → `passwords` → `store` → `domain`
-//! → `telemetry` → `config` → `clock`, `secret`.
+//! → `telemetry` → `config` → `clock`, `cores`, `secret`.
 
 pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cores;
 pub mod domain;
 pub mod grpc;
 pub mod http;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Auth, AuthError};
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, monotonic_now},
     tokens::{AccessClaims, AccessProfile, AccessTokenError, VerifiedClaims},
 };
 
@@ -58,6 +58,7 @@ impl Auth {
             return Err(AuthError::RevocationStateStale);
         }
         check_audience_and_roles(&claims, &query)?;
+        parts.passwords.make_room(monotonic_now());
         Ok(Validated {
             claims,
             revocation_as_of: last_read.as_of(now, monotonic),

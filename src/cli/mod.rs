@@ -10,7 +10,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::config::Config;
+use crate::{config::Config, cores::Priority};
 
 /// A gRPC authentication service.
 ///
@@ -114,6 +114,7 @@ fn usage(error: &clap::Error) -> Outcome {
 fn block_on<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) -> Outcome {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_start(|| Priority::Calls.assume())
         .build()
     {
         Ok(runtime) => runtime,

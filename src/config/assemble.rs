@@ -3,7 +3,6 @@
 use std::{
     io::IsTerminal as _,
     num::{NonZeroU32, NonZeroUsize},
-    thread,
     time::Duration,
 };
 
@@ -20,6 +19,7 @@ use super::{
     source::{self, Texts},
     variables::{Input, Inputs},
 };
+use crate::cores;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -117,7 +117,6 @@ fn signing(inputs: &Inputs, problems: &mut Problems) -> SigningSettings {
 }
 
 fn passwords(inputs: &Inputs, problems: &mut Problems) -> PasswordSettings {
-    let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     PasswordSettings {
         argon2: Argon2Settings {
             memory_kib: problems.read(&inputs.argon2_memory_kib, number(8..=4 * 1024 * 1024)),
@@ -126,7 +125,7 @@ fn passwords(inputs: &Inputs, problems: &mut Problems) -> PasswordSettings {
         },
         workers: problems
             .read_if_given(&inputs.hashing_workers, count(1024))
-            .unwrap_or_else(cores),
+            .unwrap_or_else(cores::count),
         queue: problems.read(&inputs.hashing_queue, count(65_536)),
         min_length: problems.read(&inputs.password_min_length, number(8..=256)),
     }

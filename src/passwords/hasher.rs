@@ -11,10 +11,9 @@ use std::{
 use super::{
     error::HashingFault,
     memory::Memory,
-    priority::give_way,
     queue::{Next, Queue, Refused},
 };
-use crate::clock::monotonic_now;
+use crate::{clock::monotonic_now, cores::Priority};
 
 /// How long a worker keeps its memory without work: long enough for the pauses between logins on a
 /// quiet morning, short enough that an idle server is a small one.
@@ -45,7 +44,7 @@ pub(super) fn spawn<J: Job>(
         thread::Builder::new()
             .name(format!("hashing-{n}"))
             .spawn(move || {
-                give_way();
+                Priority::Hashing.assume();
                 work(&queue);
             })
     };
@@ -101,7 +100,10 @@ fn remind() {
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use super::{super::queue::Ticket, *};
+    use super::{
+        super::{queue::Ticket, traffic::Workers},
+        *,
+    };
 
     /// A job that tells what becomes of it.
     enum TestJob {
@@ -147,7 +149,7 @@ mod tests {
 
     impl Shop {
         fn open() -> Self {
-            let queue = Arc::new(Queue::new(1, 2));
+            let queue = Arc::new(Queue::new(Workers::new(1, 1, monotonic_now()), 2));
             let workers = spawn(&queue, 1).unwrap();
             let (say, said) = channel();
             Self {

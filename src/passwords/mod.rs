@@ -13,11 +13,11 @@ mod job;
 mod memory;
 mod phc;
 mod policy;
-mod priority;
 mod queue;
 mod recipe;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::{sync::Arc, time::Instant};
 
@@ -35,8 +35,9 @@ use self::{
     policy::Policy,
     queue::{Place, Queue, Refused},
     recipe::Recipe,
+    traffic::Workers,
 };
-use crate::{clock::monotonic_now, domain::Password, secret::Secret};
+use crate::{clock::monotonic_now, cores, domain::Password, secret::Secret};
 
 /// What one hash costs (RFC 9106 section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +129,10 @@ impl Passwords {
                 policy,
                 decoy,
             }),
-            queue: Arc::new(Queue::new(workers, queue)),
+            queue: Arc::new(Queue::new(
+                Workers::new(workers, cores::count().get(), monotonic_now()),
+                queue,
+            )),
         };
         hasher::spawn(&shared.queue, workers)?;
         Ok(Self(Arc::new(shared)))
@@ -149,6 +153,11 @@ impl Passwords {
             rules: Arc::clone(&self.0.rules),
             place,
         })
+    }
+
+    /// A request has come that must not wait for a core: for a moment, one is left to such requests.
+    pub fn make_room(&self, now: Instant) {
+        self.0.queue.workers().make_room(now);
     }
 
     /// How busy the workers are, for metrics.

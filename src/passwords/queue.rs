@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::traffic::{self, Workers};
 use crate::clock::monotonic_now;
 
 /// The shortest and the longest time after which a refused caller is asked to come back. The lower
@@ -22,7 +23,7 @@ const AVERAGING: u32 = 8;
 /// It is generic so that its rules can be tested without hashing anything. The lock guards a few
 /// moves of pointers: no job runs, is dropped or panics under it.
 pub(super) struct Queue<J> {
-    workers: usize,
+    workers: Workers,
     capacity: usize,
     state: Mutex<State<J>>,
     arrival: Condvar,
@@ -84,8 +85,8 @@ pub struct HashingLoad {
 }
 
 impl<J> Queue<J> {
-    /// A line for at most `capacity` jobs, beyond those that `workers` workers are busy with.
-    pub fn new(workers: usize, capacity: usize) -> Self {
+    /// A line for at most `capacity` jobs, beyond those that the workers are busy with.
+    pub fn new(workers: Workers, capacity: usize) -> Self {
         Self {
             workers,
             capacity,
@@ -103,6 +104,11 @@ impl<J> Queue<J> {
         }
     }
 
+    /// Who does the jobs.
+    pub const fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
     /// Keeps a place for a job that is worth nothing after `deadline`: who is going to be refused
     /// learns of it before having done anything else.
     ///
@@ -115,19 +121,19 @@ impl<J> Queue<J> {
     ) -> Result<Place<J>, Refused> {
         let mut state = self.lock();
         let ahead = state.running + state.waiting.len() + state.reserved;
-        if ahead >= self.workers.saturating_add(self.capacity) {
-            return Err(self.refuse(&mut state));
+        if ahead >= self.workers.all().saturating_add(self.capacity) {
+            return Err(self.refuse(&mut state, now));
         }
         // A job that meets an idle worker is let in whatever the average says: after one slow
         // spell, only jobs that run can teach the average better.
-        let (wait, start_by) = if ahead < self.workers {
+        let (wait, start_by) = if ahead < self.workers.at_once(now) {
             (Duration::ZERO, deadline)
         } else {
             let latest = |by: Instant| by.checked_sub(state.average).unwrap_or(now);
-            (self.drain_time(&state), deadline.map(latest))
+            (self.drain_time(&state, now), deadline.map(latest))
         };
         if start_by.is_some_and(|by| now + wait >= by) {
-            return Err(self.refuse(&mut state));
+            return Err(self.refuse(&mut state, now));
         }
         state.reserved += 1;
         Ok(Place {
@@ -152,36 +158,63 @@ impl<J> Queue<J> {
     }
 
     /// Waits for a job, for ever or as long as `patience` lasts.
+    ///
+    /// A worker beyond those that may work at once leaves the jobs to the others, whoever was woken for them.
     pub fn take(&self, patience: Option<Duration>) -> Next<J> {
         let mut state = self.lock();
         loop {
-            if state.closed {
-                return Next::Closed;
+            if let Some(next) = self.next(&mut state, monotonic_now()) {
+                return next;
             }
-            if let Some(Waiting { start_by, job, .. }) = state.waiting.pop_front() {
-                if start_by.is_some_and(|by| monotonic_now() >= by) {
-                    return Next::Late(job, self.refuse(&mut state));
-                }
-                state.running += 1;
-                return Next::Run(job);
-            }
-            state = match patience {
-                None => self
-                    .arrival
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(patience) => {
-                    let (state, timeout) = self
-                        .arrival
-                        .wait_timeout(state, patience)
-                        .unwrap_or_else(PoisonError::into_inner);
-                    if timeout.timed_out() && state.waiting.is_empty() && !state.closed {
-                        return Next::Nothing;
-                    }
-                    state
-                }
+            let held_back = !state.waiting.is_empty();
+            // Who is held back looks again when the requests may have ended.
+            let wait = if held_back {
+                Some(traffic::LASTING)
+            } else {
+                patience
             };
+            let timed_out;
+            (state, timed_out) = self.wait(state, wait);
+            if timed_out && !held_back && state.waiting.is_empty() && !state.closed {
+                return Next::Nothing;
+            }
         }
+    }
+
+    /// What there is for a worker just now.
+    fn next(&self, state: &mut State<J>, now: Instant) -> Option<Next<J>> {
+        if state.closed {
+            return Some(Next::Closed);
+        }
+        let Waiting { id, start_by, job } = state.waiting.pop_front()?;
+        if start_by.is_some_and(|by| now >= by) {
+            return Some(Next::Late(job, self.refuse(state, now)));
+        }
+        if !self.has_room(state, now) {
+            state.waiting.push_front(Waiting { id, start_by, job });
+            return None;
+        }
+        state.running += 1;
+        // Who was woken for the job behind it may have been held back then.
+        if !state.waiting.is_empty() && self.has_room(state, now) {
+            self.arrival.notify_one();
+        }
+        Some(Next::Run(job))
+    }
+
+    /// Waits until somebody calls, and tells whether nobody did for that long.
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State<J>>,
+        patience: Option<Duration>,
+    ) -> (MutexGuard<'a, State<J>>, bool) {
+        let Some(patience) = patience else {
+            let called = self.arrival.wait(state);
+            return (called.unwrap_or_else(PoisonError::into_inner), false);
+        };
+        let called = self.arrival.wait_timeout(state, patience);
+        let (state, timeout) = called.unwrap_or_else(PoisonError::into_inner);
+        (state, timeout.timed_out())
     }
 
     /// Says that a job from [`Next::Run`] is over, and how long it took. Its worker is free from now
@@ -223,6 +256,11 @@ impl<J> Queue<J> {
         }
     }
 
+    /// Whether one more worker may work now.
+    fn has_room(&self, state: &State<J>, now: Instant) -> bool {
+        state.running < self.workers.at_once(now)
+    }
+
     fn withdraw(&self, id: u64) {
         let mut state = self.lock();
         let place = state
@@ -233,19 +271,19 @@ impl<J> Queue<J> {
         drop(withdrawn);
     }
 
-    fn refuse(&self, state: &mut State<J>) -> Refused {
+    fn refuse(&self, state: &mut State<J>, now: Instant) -> Refused {
         state.refused += 1;
         let (least, most) = RETRY_BOUNDS;
-        let retry_after = self.drain_time(state).clamp(least, most);
+        let retry_after = self.drain_time(state, now).clamp(least, most);
         Refused { retry_after }
     }
 
     /// How long it takes until one more job would find a worker, when all are busy.
-    fn drain_time(&self, state: &State<J>) -> Duration {
+    fn drain_time(&self, state: &State<J>, now: Instant) -> Duration {
         let rounds = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let ahead = state.waiting.len().saturating_add(state.reserved);
         let jobs = rounds(ahead.saturating_add(1));
-        state.average.saturating_mul(jobs) / rounds(self.workers).max(1)
+        state.average.saturating_mul(jobs) / rounds(self.workers.at_once(now))
     }
 
     /// A panic under the lock cannot leave the state half-changed, so a poisoned lock is as good as any.

@@ -1,5 +1,7 @@
 //! The rules of the line, tried out with jobs that are words.
 
+use std::thread;
+
 use super::*;
 
 impl<J> Queue<J> {
@@ -16,9 +18,15 @@ impl<J> Queue<J> {
 
 const JOB: Duration = Duration::from_millis(200);
 
+/// A queue before so many workers, each with a core of its own.
+fn line<J>(workers: usize, capacity: usize) -> Arc<Queue<J>> {
+    let workers = Workers::new(workers, workers, monotonic_now());
+    Arc::new(Queue::new(workers, capacity))
+}
+
 /// A queue whose workers are all busy and whose jobs have been taking [`JOB`] each.
 fn busy(workers: usize, capacity: usize) -> Arc<Queue<&'static str>> {
-    let queue = Arc::new(Queue::new(workers, capacity));
+    let queue = line(workers, capacity);
     for round in 0..2 {
         let tickets: Vec<_> = (0..workers)
             .map(|_| queue.push("busy", None, monotonic_now()).unwrap())
@@ -43,6 +51,12 @@ fn run<J>(queue: &Queue<J>) -> J {
     }
 }
 
+/// A worker ends its job and takes the next.
+fn go_on<J>(queue: &Queue<J>) -> J {
+    queue.finish(JOB);
+    run(queue)
+}
+
 fn refusal<J>(pushed: Result<Ticket<J>, Refused>) -> Refused {
     pushed.err().expect("was let in")
 }
@@ -58,14 +72,13 @@ fn a_full_line_refuses_and_says_when_it_will_have_drained() {
         refusal(queue.push("third", None, now)),
         Refused { retry_after }
     );
-    queue.finish(JOB);
-    assert_eq!(run(&queue), "first");
+    assert_eq!(go_on(&queue), "first");
     assert!(queue.push("third", None, now).is_ok());
 }
 
 #[test]
 fn without_room_to_wait_only_idle_workers_take_jobs() {
-    let queue = Arc::new(Queue::new(1, 0));
+    let queue = line(1, 0);
     let now = monotonic_now();
     let _ticket = queue.push("a", None, now).unwrap();
     let (least, _) = RETRY_BOUNDS;
@@ -82,8 +95,8 @@ fn a_dropped_ticket_frees_its_place_at_once_and_its_job_never_runs() {
     drop(gone);
     assert_eq!(queue.load().waiting, 1);
     let _late = queue.push("late", None, now).unwrap();
-    assert_eq!(run(&queue), "stays");
-    assert_eq!(run(&queue), "late");
+    assert_eq!(go_on(&queue), "stays");
+    assert_eq!(go_on(&queue), "late");
     assert!(matches!(queue.take(Some(Duration::ZERO)), Next::Nothing));
 }
 
@@ -91,10 +104,10 @@ fn a_dropped_ticket_frees_its_place_at_once_and_its_job_never_runs() {
 fn a_ticket_dropped_late_takes_nobody_elses_place() {
     let queue = busy(1, 4);
     let done = queue.push("done", None, monotonic_now()).unwrap();
-    assert_eq!(run(&queue), "done");
+    assert_eq!(go_on(&queue), "done");
     let _next = queue.push("next", None, monotonic_now()).unwrap();
     drop(done);
-    assert_eq!(run(&queue), "next");
+    assert_eq!(go_on(&queue), "next");
 }
 
 #[test]
@@ -142,8 +155,7 @@ fn a_reserved_place_counts_until_it_is_filled_or_given_up() {
     let place = queue.reserve(None, now).ok().unwrap();
     let _ticket = place.fill("job");
     assert!(queue.reserve(None, now).is_err());
-    assert_eq!(run(&queue), "job");
-    queue.finish(JOB);
+    assert_eq!(go_on(&queue), "job");
     queue.finish(JOB);
     assert!(queue.reserve(None, now).is_ok());
 }
@@ -170,5 +182,53 @@ fn the_average_follows_and_the_advice_stays_within_bounds() {
     assert_eq!(
         refusal(queue.push("x", None, monotonic_now())).retry_after,
         most
+    );
+}
+
+/// A moment that is still to come when the test has long ended: requests come all the while.
+fn all_the_while() -> Instant {
+    monotonic_now() + Duration::from_secs(3_600)
+}
+
+#[test]
+fn while_requests_come_one_worker_is_held_back() {
+    let queue = line(2, 3);
+    queue.workers().make_room(all_the_while());
+    let tickets: Vec<_> = ["first", "second"]
+        .into_iter()
+        .map(|job| queue.push(job, None, monotonic_now()).unwrap())
+        .collect();
+    assert_eq!(run(&queue), "first");
+    // It waits for the traffic to end rather than for its patience.
+    let held_back = thread::spawn({
+        let queue = Arc::clone(&queue);
+        move || matches!(queue.take(Some(Duration::ZERO)), Next::Closed)
+    });
+    drop(tickets);
+    queue.close();
+    assert!(held_back.join().unwrap(), "it got the second job");
+}
+
+#[test]
+fn a_worker_who_ends_takes_the_job_that_another_was_held_back_from() {
+    let queue = line(2, 3);
+    queue.workers().make_room(all_the_while());
+    let _first = queue.push("first", None, monotonic_now()).unwrap();
+    let _second = queue.push("second", None, monotonic_now()).unwrap();
+    assert_eq!(run(&queue), "first");
+    assert_eq!(go_on(&queue), "second");
+}
+
+#[test]
+fn the_wait_is_reckoned_with_the_workers_who_may_work() {
+    let queue = busy(2, 2);
+    let now = monotonic_now();
+    let _first = queue.push("first", None, now).unwrap();
+    let _second = queue.push("second", None, now).unwrap();
+    queue.workers().make_room(all_the_while());
+    let retry_after = JOB * 3;
+    assert_eq!(
+        refusal(queue.push("third", None, now)),
+        Refused { retry_after }
     );
 }

@@ -164,7 +164,7 @@ fn a_full_queue_refuses_and_a_dropped_future_makes_room() {
             policy: Policy { min_length: 15 },
             decoy,
         }),
-        queue: Arc::new(Queue::new(1, 1)),
+        queue: Arc::new(Queue::new(Workers::new(1, 1, monotonic_now()), 1)),
     }));
     let mut context = Context::from_waker(Waker::noop());
     let ask = || Box::pin(passwords.verify(password(GOOD), None, None));

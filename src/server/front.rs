@@ -17,7 +17,10 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::incoming::{Desk, Incoming, desk};
-use crate::http::next_connection;
+use crate::{
+    cores::{self, Priority},
+    http::next_connection,
+};
 
 /// As many threads as the machine has cores. Dropping it cuts off what still runs on them.
 pub(super) struct Front {
@@ -28,7 +31,7 @@ pub(super) struct Front {
 impl Front {
     /// Starts the threads.
     pub(super) fn start() -> io::Result<Self> {
-        Self::of(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+        Self::of(cores::count())
     }
 
     fn of(count: NonZeroUsize) -> io::Result<Self> {
@@ -88,7 +91,10 @@ fn start_thread(number: usize, ended: CancellationToken) -> io::Result<Handle> {
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name(format!("front-{number}"))
-        .spawn(move || runtime.block_on(ended.cancelled()))?;
+        .spawn(move || {
+            Priority::Connections.assume();
+            runtime.block_on(ended.cancelled());
+        })?;
     Ok(handle)
 }
 
