@@ -1,10 +1,12 @@
 //! The machine's cores: how many there are, and which threads get them first.
 
-use std::{num::NonZeroUsize, thread};
+use std::{num::NonZeroUsize, sync::LazyLock, thread};
 
 /// How many cores this process may use: those of the machine, or fewer by affinity or the control group's CPU limit.
 pub fn count() -> NonZeroUsize {
-    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+    static COUNT: LazyLock<NonZeroUsize> =
+        LazyLock::new(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    *COUNT
 }
 
 /// What a thread gets of a core that others want, and how soon they get it; from the first to the last.
@@ -44,7 +46,7 @@ mod linux {
     use libc::{SCHED_OTHER, SYS_sched_setattr, sched_attr, syscall};
     use rustix::process::nice;
 
-    use super::Priority;
+    use super::{Priority, count};
 
     /// By how much a hashing thread is nicer than others.
     ///
@@ -71,10 +73,13 @@ mod linux {
     /// Linux lets a thread have its slice before it looks whether another one should run, at the next tick, which may
     /// be four milliseconds off. A thread that wakes and asks for less time than that is let in at once
     /// (`PREEMPT_SHORT`, since Linux 6.12). The longest that Linux grants is 100 ms.
-    pub(super) const fn slice(priority: Priority) -> u64 {
+    ///
+    /// Where hashing has the only core, a call that was interrupted waits behind a hash until the next tick, and so may
+    /// who interrupted it: there calls and connections had better wait for each other.
+    pub(super) fn slice(priority: Priority) -> u64 {
         match priority {
-            Priority::Connections => 0,
-            Priority::Calls => 20_000_000,
+            Priority::Calls if count().get() > 1 => 20_000_000,
+            Priority::Connections | Priority::Calls => 0,
             Priority::Hashing => 100_000_000,
         }
     }
@@ -108,7 +113,10 @@ mod linux {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::{linux::attributes, *};
+    use super::{
+        linux::{attributes, slice},
+        *,
+    };
 
     /// The niceness and the slice of the calling thread; the slice is 0 before Linux 6.12.
     #[expect(unsafe_code, reason = "no library offers sched_getattr(2)")]
@@ -134,14 +142,17 @@ mod tests {
 
     #[test]
     fn a_thread_assumes_a_priority_and_no_other_thread_does() {
-        let (niceness, slice) = priority();
-        let known = |asked: u64| if slice == 0 { 0 } else { asked };
+        let usual = priority();
+        let (niceness, usual_slice) = usual;
+        let known = |asked: u64| match asked {
+            0 => usual_slice,
+            _ if usual_slice == 0 => 0,
+            asked => asked,
+        };
         assert_eq!(after(&[Priority::Hashing]), (19, known(100_000_000)));
-        assert_eq!(after(&[Priority::Calls]), (niceness, known(20_000_000)));
-        assert_eq!(
-            after(&[Priority::Calls, Priority::Connections]),
-            (niceness, slice)
-        );
-        assert_eq!(priority(), (niceness, slice));
+        let calls = (niceness, known(slice(Priority::Calls)));
+        assert_eq!(after(&[Priority::Calls]), calls);
+        assert_eq!(after(&[Priority::Calls, Priority::Connections]), usual);
+        assert_eq!(priority(), usual);
     }
 }

@@ -1,6 +1,6 @@
 //! Steady validation beside a storm of logins, and what becomes of the logins that are too many.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -15,7 +15,7 @@ use crate::{
     fixture::{Fixture, LOGIN, logins},
     process::Hashing,
     report::Bound,
-    rounds::Rounds,
+    rounds::{Rounds, median},
     steady::{Foremost, SteadyValidation},
 };
 
@@ -45,10 +45,14 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let client = Client::connect(process.address, 4).await?;
     let credentials = in_turn(logins(&client, STORM).await?);
 
+    // How many logins the service manages while it keeps a core free for validation.
+    let rates = RefCell::new(Vec::new());
     let in_the_storm = async |validation: &SteadyValidation| {
         let storm = login_load(&client, &credentials, STORM, duration);
         let figures = validation.micros(duration).await?;
-        storm.await??.all_good()?;
+        let storm = storm.await??;
+        storm.all_good()?;
+        rates.borrow_mut().push(storm.rate());
         Ok(figures)
     };
     let beside_hashing = async || {
@@ -65,6 +69,10 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     .await?;
     let bound = Some(Bound::AtMost(2.0));
     report(bench, name, "without the storm", &measured, bound);
+    let rate = median(rates.take());
+    bench
+        .report
+        .number(GROUP, "logins per second meanwhile", rate, None);
     if !bench.quick {
         // What of it is due to cores that are never idle, whoever makes them so.
         let measured = Rounds::measure(
