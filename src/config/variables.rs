@@ -124,7 +124,7 @@ variables! {
     argon2_parallelism: "COUNTERSIGN_ARGON2_PARALLELISM", Text("1"),
         "Lanes of one password hash.";
     hashing_workers: "COUNTERSIGN_HASHING_WORKERS", Rule("number of cores"),
-        "Threads that hash passwords.";
+        "Threads that hash passwords; while tokens are validated, no more at once than there are other cores.";
     hashing_queue: "COUNTERSIGN_HASHING_QUEUE", Text("64"),
         "Hashing jobs that may wait; further ones are answered OVERLOADED.";
     password_min_length: "COUNTERSIGN_PASSWORD_MIN_LENGTH", Text("15"),

@@ -76,6 +76,11 @@ fn tell(vitals: &Vitals, teller: &mut Teller<'_>) -> fmt::Result {
         "Password hashes being worked on.",
         count(hashing.running),
     )?;
+    teller.gauge(
+        "countersign_hashing_at_once",
+        "Password hashes that may be worked on at once; fewer while tokens are validated.",
+        count(hashing.at_once),
+    )?;
     teller.seconds(
         "countersign_hashing_average",
         "What a password hash takes a worker, lately.",

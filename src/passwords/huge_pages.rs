@@ -1,4 +1,4 @@
-//! Huge pages for memory that is read here and there. This file and `priority` are the only ones with `unsafe` code.
+//! Huge pages for memory that is read here and there. This file and `crate::cores` are the only ones with `unsafe` code.
 
 use std::mem::MaybeUninit;
 

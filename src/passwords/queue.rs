@@ -76,6 +76,8 @@ pub struct HashingLoad {
     pub waiting: usize,
     /// Jobs being worked on.
     pub running: usize,
+    /// Jobs that may be worked on at once; fewer than there are workers while requests come.
+    pub at_once: usize,
     /// Jobs done since the start, good and bad; those dropped unrun are not among them.
     pub finished: u64,
     /// Jobs refused since the start: the line was full, or too slow for their deadline.
@@ -250,6 +252,7 @@ impl<J> Queue<J> {
         HashingLoad {
             waiting: state.waiting.len(),
             running: state.running,
+            at_once: self.workers.at_once(monotonic_now()),
             finished: state.finished,
             refused: state.refused,
             average: state.average,

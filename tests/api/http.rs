@@ -5,7 +5,7 @@
     reason = "what is compared are counts, which Prometheus writes as floats"
 )]
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, thread, time::Duration};
 
 use countersign::{auth::RequestContext, grpc::pb::ValidateTokenRequest};
 use jsonwebtoken::{DecodingKey, Validation, jwk::JwkSet};
@@ -13,7 +13,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 use tonic::{Code, Request};
 
 use crate::support::{
-    Kind, TestDatabase, TestServer, on_both_databases,
+    Kind, TestDatabase, TestServer, eventually, on_both_databases,
     process::TestProcess,
     proxy::Proxy,
     reason,
@@ -245,6 +245,30 @@ on_both_databases! {
         assert_eq!(most, 8.0);
         assert_eq!(value(&series, "countersign_hashing_waiting"), 0.0);
         assert!(value(&series, "countersign_hashing_average_seconds") > 0.0);
+    }
+
+    async fn while_tokens_are_validated_a_core_is_left_to_that(database: TestDatabase) {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let workers = (cores + 1).to_string();
+        let variables = [("COUNTERSIGN_HASHING_WORKERS", workers.as_str())];
+        let server = TestServer::start_with(&database, &variables).await;
+        let tokens = server.signed_in("ada@example.org").await;
+        let at_once = async || {
+            let series = scrape(server.http()).await;
+            value(&series, "countersign_hashing_at_once").to_string()
+        };
+        let all = async || at_once().await == workers;
+        assert!(all().await, "nobody has validated anything yet");
+
+        let others = cores.saturating_sub(1).max(1).to_string();
+        eventually("one core is left to validation", async || {
+            server.validate(&tokens.access_token).await.unwrap();
+            at_once().await == others
+        })
+        .await;
+        eventually("every worker works again", all).await;
+        server.validate("no token").await.unwrap_err();
+        assert!(all().await, "who has no good token takes no worker away");
     }
 
     async fn what_is_not_there_is_answered_without_an_echo(database: TestDatabase) {
