@@ -43,7 +43,7 @@ impl Priority {
 mod linux {
     use std::io;
 
-    use libc::{SCHED_OTHER, SYS_sched_setattr, sched_attr, syscall};
+    use libc::{SCHED_FLAG_KEEP_POLICY, SCHED_OTHER, SYS_sched_setattr, sched_attr, syscall};
     use rustix::process::nice;
 
     use super::{Priority, count};
@@ -63,7 +63,12 @@ mod linux {
             Priority::Hashing => NICENESS,
             Priority::Connections | Priority::Calls => 0,
         })?;
-        ask_for_slice(slice(priority), niceness)
+        let mut attributes = attributes(slice(priority), niceness);
+        if priority != Priority::Hashing {
+            // An operator may have chosen another policy for the process; hashing must not have it.
+            attributes.sched_flags = SCHED_FLAG_KEEP_POLICY as u64;
+        }
+        set(&attributes)
     }
 
     /// How long a thread would like to keep the core that it has, in nanoseconds; 0 is the system's choice of a few
@@ -84,12 +89,11 @@ mod linux {
         }
     }
 
-    /// Linux before 6.12 accepts it and does nothing.
+    /// Linux before 6.12 accepts a slice and does nothing.
     #[expect(unsafe_code, reason = "no library offers sched_setattr(2)")]
-    fn ask_for_slice(slice: u64, niceness: i32) -> io::Result<()> {
-        let attributes = attributes(slice, niceness);
+    fn set(attributes: &sched_attr) -> io::Result<()> {
         // SAFETY: the kernel reads the structure, as far as its `size` says; 0 stands for the calling thread.
-        let done = unsafe { syscall(SYS_sched_setattr, 0, &raw const attributes, 0) };
+        let done = unsafe { syscall(SYS_sched_setattr, 0, &raw const *attributes, 0) };
         if done == 0 {
             Ok(())
         } else {
