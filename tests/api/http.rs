@@ -5,9 +5,9 @@
     reason = "what is compared are counts, which Prometheus writes as floats"
 )]
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, thread, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use countersign::{auth::RequestContext, grpc::pb::ValidateTokenRequest};
+use countersign::{auth::RequestContext, cores, grpc::pb::ValidateTokenRequest};
 use jsonwebtoken::{DecodingKey, Validation, jwk::JwkSet};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 use tonic::{Code, Request};
@@ -248,7 +248,7 @@ on_both_databases! {
     }
 
     async fn while_tokens_are_validated_a_core_is_left_to_that(database: TestDatabase) {
-        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let cores = cores::count().get();
         let workers = (cores + 1).to_string();
         let variables = [("COUNTERSIGN_HASHING_WORKERS", workers.as_str())];
         let server = TestServer::start_with(&database, &variables).await;
