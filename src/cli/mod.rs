@@ -10,7 +10,10 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::{config::Config, cores::Priority};
+use crate::{
+    config::Config,
+    cores::{self, Priority},
+};
 
 /// A gRPC authentication service.
 ///
@@ -114,6 +117,8 @@ fn usage(error: &clap::Error) -> Outcome {
 fn block_on<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) -> Outcome {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // SQLite's writer keeps one of them while it waits for the disk.
+        .worker_threads(cores::count().get() + 1)
         .on_thread_start(|| Priority::Calls.assume())
         .build()
     {

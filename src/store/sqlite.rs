@@ -1,7 +1,9 @@
 //! SQLite connections: a library that reads and writes a file while its caller waits.
 //!
 //! An operation's statements run on the thread that asks, one after the other. Handing each of them to another
-//! thread, which is what diesel-async does by itself, costs two changes of threads a statement.
+//! thread, which is what diesel-async does by itself, costs two changes of threads a statement. Nor is the thread's
+//! other work handed on before it waits for the disk (`block_in_place`): that wakes another thread for each operation,
+//! and only the one writer waits long. The runtime has a worker more than there are cores instead.
 
 use std::{error::Error, future, path::Path, time::Duration};
 
@@ -50,12 +52,12 @@ impl SpawnBlocking for InPlace {
 }
 
 /// Runs an operation that awaits nothing but statements on this connection, from its begin to its end: nobody
-/// who loses patience can leave a transaction open. The runtime's other tasks go on elsewhere meanwhile.
+/// who loses patience can leave a transaction open.
 pub(super) fn in_place<T>(
     mut connection: Pooled,
     operation: impl AsyncFnOnce(&mut AsyncSqliteConnection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    tokio::task::block_in_place(|| operation(&mut connection).now_or_never()).expect(AT_ONCE)
+    operation(&mut connection).now_or_never().expect(AT_ONCE)
 }
 
 /// The same for a commit that survives a crash of this process, though not of the machine: it reaches the disk with
@@ -74,27 +76,25 @@ pub(super) fn in_place_lazily<T>(
         }
         result
     };
-    tokio::task::block_in_place(|| unforced.now_or_never()).expect(AT_ONCE)
+    unforced.now_or_never().expect(AT_ONCE)
 }
 
 /// Opens a connection with the settings that every connection needs.
 pub(super) fn connect(path: &Path) -> ConnectionResult<AsyncSqliteConnection> {
-    tokio::task::block_in_place(|| {
-        let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
-        // The time-out comes first: switching to WAL takes a lock itself.
-        // The cache, in KiB, is small because what is not in it comes from the system's.
-        connection
-            .batch_execute(&format!(
-                "PRAGMA busy_timeout = {};
-                 PRAGMA journal_mode = WAL;
-                 PRAGMA foreign_keys = ON;
-                 PRAGMA cache_size = -512;",
-                BUSY_TIMEOUT.as_millis()
-            ))
-            .and_then(|()| connection.batch_execute(FORCED))
-            .map_err(ConnectionError::CouldntSetupConfiguration)?;
-        Ok(AsyncSqliteConnection::new(connection))
-    })
+    let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
+    // The time-out comes first: switching to WAL takes a lock itself.
+    // The cache, in KiB, is small because what is not in it comes from the system's.
+    connection
+        .batch_execute(&format!(
+            "PRAGMA busy_timeout = {};
+             PRAGMA journal_mode = WAL;
+             PRAGMA foreign_keys = ON;
+             PRAGMA cache_size = -512;",
+            BUSY_TIMEOUT.as_millis()
+        ))
+        .and_then(|()| connection.batch_execute(FORCED))
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(AsyncSqliteConnection::new(connection))
 }
 
 #[cfg(test)]
