@@ -8,10 +8,10 @@
 use std::{
     convert::Infallible,
     panic,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,7 +19,7 @@ use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 use tracing::Instrument as _;
 
-/// A service whose calls run on another runtime than its connections.
+/// A service whose calls run on another runtime than its connections. Dropping the future ends the call.
 #[derive(Clone, Debug)]
 pub struct Bulkhead<S> {
     inner: S,
@@ -44,33 +44,27 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BulkheadFuture;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> BulkheadFuture {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = self.inner.call(request).in_current_span();
-        BulkheadFuture(AbortOnDropHandle::new(self.runtime.spawn(call)))
-    }
-}
-
-/// The future of [`Bulkhead`]. Dropping it ends the call.
-#[derive(Debug)]
-pub struct BulkheadFuture(AbortOnDropHandle<Result<Response<Body>, Infallible>>);
-
-impl Future for BulkheadFuture {
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let ended = ready!(Pin::new(&mut self.0).poll(cx));
-        Poll::Ready(ended.unwrap_or_else(|error| match error.try_into_panic() {
-            // It ends this call alone, as if there were no bulkhead.
-            Ok(payload) => panic::resume_unwind(payload),
-            // The other runtime went away first: the process is about to end.
-            Err(_) => Ok(Status::unavailable("shutting down").into_http()),
-        }))
+        let runtime = self.runtime.clone();
+        Box::pin(async move {
+            // The thread that this wakes may take the core from the one that wakes it. Validations that have come are
+            // answered before.
+            tokio::task::yield_now().await;
+            let ended = AbortOnDropHandle::new(runtime.spawn(call)).await;
+            ended.unwrap_or_else(|error| match error.try_into_panic() {
+                // It ends this call alone, as if there were no bulkhead.
+                Ok(payload) => panic::resume_unwind(payload),
+                // The other runtime went away first: the process is about to end.
+                Err(_) => Ok(Status::unavailable("shutting down").into_http()),
+            })
+        })
     }
 }
 

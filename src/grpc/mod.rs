@@ -17,7 +17,7 @@ mod verifier_service;
 pub use admin_service::AdminApi;
 pub use auth_service::AuthApi;
 pub use bearer::Guarded;
-pub use bulkhead::{Bulkhead, BulkheadFuture};
+pub use bulkhead::Bulkhead;
 pub use fast_lane::FastLane;
 pub use reason::Reason;
 pub use status::{DOMAIN, Detail, error_status, status};
