@@ -189,6 +189,12 @@ pub fn monotonic_now() -> Instant {
     Instant::now()
 }
 
+/// The CPU time that the threads of this process have used since its start.
+pub fn cpu_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.try_into().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

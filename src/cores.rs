@@ -1,6 +1,10 @@
 //! The machine's cores: how many there are, and which threads get them first.
 
+mod limit;
+
 use std::{num::NonZeroUsize, sync::LazyLock, thread};
+
+pub use limit::limit;
 
 /// How many cores this process may use: those of the machine, or fewer by affinity or the control group's CPU limit.
 pub fn count() -> NonZeroUsize {

@@ -13,7 +13,10 @@ use super::{
     memory::Memory,
     queue::{Next, Queue, Refused},
 };
-use crate::{clock::monotonic_now, cores::Priority};
+use crate::{
+    clock::{cpu_time, monotonic_now},
+    cores::Priority,
+};
 
 /// How long a worker keeps its memory without work: long enough for the pauses between logins on a
 /// quiet morning, short enough that an idle server is a small one.
@@ -65,11 +68,15 @@ fn work<J: Job>(queue: &Queue<J>) {
                 // learns of it. Memory has no invariant that a panic could break: any content will do.
                 let answer = catch_unwind(AssertUnwindSafe(|| job.run(&mut memory)));
                 // Before the answer: who has it and comes back at once must find the worker free,
-                // and at this priority the next line may be long in coming.
-                queue.finish(monotonic_now() - started);
+                // and at this priority the next line may be long in coming. The rest counts: it is how long the next
+                // one waits.
+                let ended = monotonic_now();
+                let rest = queue.workers().rest(ended, cpu_time());
+                queue.finish(ended - started + rest);
                 if let Ok(answer) = answer {
                     answer();
                 }
+                pause(rest);
                 patience = Some(IDLE);
             }
             Next::Late(job, refused) => job.refuse(refused),
@@ -84,6 +91,14 @@ fn work<J: Job>(queue: &Queue<J>) {
             Next::Closed => return,
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a worker runs nothing but its jobs"
+)]
+fn pause(rest: Duration) {
+    thread::sleep(rest);
 }
 
 /// Ends a thread that has allocated something: that is when mimalloc looks for memory freed more than

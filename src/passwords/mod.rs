@@ -6,6 +6,7 @@
 //! waiting leaves the queue at once. `recipe` makes and compares hashes, `phc` knows their stored
 //! form, `policy` what a new password must fulfil.
 
+mod budget;
 mod error;
 mod hasher;
 mod huge_pages;
@@ -23,6 +24,14 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
+use self::{
+    budget::Budget,
+    job::{Job, Reply, Rules, Task},
+    policy::Policy,
+    queue::{Place, Queue, Refused},
+    recipe::Recipe,
+    traffic::Workers,
+};
 pub use self::{
     error::{HashingFault, PasswordError},
     memory::Memory,
@@ -30,14 +39,12 @@ pub use self::{
     queue::HashingLoad,
     recipe::{MAX_STORED_MEMORY_KIB, MAX_STORED_WORK_KIB},
 };
-use self::{
-    job::{Job, Reply, Rules, Task},
-    policy::Policy,
-    queue::{Place, Queue, Refused},
-    recipe::Recipe,
-    traffic::Workers,
+use crate::{
+    clock::{cpu_time, monotonic_now},
+    cores,
+    domain::Password,
+    secret::Secret,
 };
-use crate::{clock::monotonic_now, cores, domain::Password, secret::Secret};
 
 /// What one hash costs (RFC 9106 section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +129,9 @@ impl Passwords {
         let recipe = Recipe::new(cost, peppers)?;
         let decoy = recipe.decoy()?;
         let policy = Policy { min_length };
+        let now = monotonic_now();
+        let budget = cores::limit().map(|limit| Budget::new(limit, now, cpu_time()));
+        let traffic = Workers::new(workers, cores::count().get(), now).within(budget);
         // Made before the threads, so that they end should one of them not start.
         let shared = Shared {
             rules: Arc::new(Rules {
@@ -129,10 +139,7 @@ impl Passwords {
                 policy,
                 decoy,
             }),
-            queue: Arc::new(Queue::new(
-                Workers::new(workers, cores::count().get(), monotonic_now()),
-                queue,
-            )),
+            queue: Arc::new(Queue::new(traffic, queue)),
         };
         hasher::spawn(&shared.queue, workers)?;
         Ok(Self(Arc::new(shared)))

@@ -2,13 +2,15 @@
 //!
 //! A low priority does not make up for a core that is free. A request that comes to a core that hashes has to get it
 //! first; one that was interrupted there may have to wait for the next tick of the clock. And where a control group
-//! limits the CPU time (a limit in Kubernetes), hashing on every core uses it up at whatever priority, and then nobody
-//! gets any for tens of milliseconds.
+//! limits the CPU time, hashing on every core uses it up at whatever priority; a limit of about a core one hash after
+//! another uses up as well, hence the rests ([`Budget`]).
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
+
+use super::budget::Budget;
 
 /// How long after a request the next one is expected. Twenty requests a second are traffic; one now and then costs the
 /// logins next to nothing.
@@ -21,6 +23,8 @@ pub(super) struct Workers {
     start: Instant,
     /// When the traffic will have ended, in milliseconds since `start`.
     lasts_until: AtomicU64,
+    /// Where the CPU time is limited.
+    budget: Option<Budget>,
 }
 
 impl Workers {
@@ -31,7 +35,13 @@ impl Workers {
             beside_requests: all.min(cores.saturating_sub(1)).max(1),
             start,
             lasts_until: AtomicU64::new(0),
+            budget: None,
         }
+    }
+
+    /// The same where the CPU time is limited.
+    pub fn within(self, budget: Option<Budget>) -> Self {
+        Self { budget, ..self }
     }
 
     /// How many there are.
@@ -41,10 +51,24 @@ impl Workers {
 
     /// How many may hash at this moment.
     pub fn at_once(&self, now: Instant) -> usize {
-        if self.millis(now) < self.lasts_until.load(Relaxed) {
+        if self.requests_come(now) {
             self.beside_requests
         } else {
             self.all
+        }
+    }
+
+    /// How long a worker that has done a job rests, so that requests find CPU time left. `used` is what the process
+    /// has used since its start.
+    pub fn rest(&self, now: Instant, used: Duration) -> Duration {
+        let Some(budget) = &self.budget else {
+            return Duration::ZERO;
+        };
+        let pause = budget.pause(now, used);
+        if self.requests_come(now) {
+            pause
+        } else {
+            Duration::ZERO
         }
     }
 
@@ -55,6 +79,10 @@ impl Workers {
         if self.lasts_until.load(Relaxed) != until {
             self.lasts_until.store(until, Relaxed);
         }
+    }
+
+    fn requests_come(&self, now: Instant) -> bool {
+        self.millis(now) < self.lasts_until.load(Relaxed)
     }
 
     fn millis(&self, now: Instant) -> u64 {
@@ -79,6 +107,20 @@ mod tests {
         assert_eq!(workers.at_once(start + LASTING), 4);
         workers.make_room(start + LASTING);
         assert_eq!(workers.at_once(start + LASTING), 3);
+    }
+
+    #[test]
+    fn workers_rest_only_while_requests_come() {
+        let start = monotonic_now();
+        let later = |millis| start + Duration::from_millis(millis);
+        let used = Duration::from_millis;
+        let workers = Workers::new(1, 1, start).within(Some(Budget::new(0.5, start, used(0))));
+        assert_eq!(workers.rest(later(40), used(36)), Duration::ZERO);
+        workers.make_room(later(40));
+        assert_eq!(workers.rest(later(80), used(54)).as_millis(), 40);
+        let unlimited = Workers::new(1, 1, start);
+        unlimited.make_room(start);
+        assert_eq!(unlimited.rest(later(40), used(80)), Duration::ZERO);
     }
 
     #[test]
