@@ -1,17 +1,4 @@
-//! The machine's cores: how many there are, and which threads get them first.
-
-mod limit;
-
-use std::{num::NonZeroUsize, sync::LazyLock, thread};
-
-pub use limit::limit;
-
-/// How many cores this process may use: those of the machine, or fewer by affinity or the control group's CPU limit.
-pub fn count() -> NonZeroUsize {
-    static COUNT: LazyLock<NonZeroUsize> =
-        LazyLock::new(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
-    *COUNT
-}
+//! Which threads get a core first.
 
 /// What a thread gets of a core that others want, and how soon they get it; from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +37,8 @@ mod linux {
     use libc::{SCHED_FLAG_KEEP_POLICY, SCHED_OTHER, SYS_sched_setattr, sched_attr, syscall};
     use rustix::process::nice;
 
-    use super::{Priority, count};
+    use super::Priority;
+    use crate::cores::count;
 
     /// By how much a hashing thread is nicer than others.
     ///
@@ -121,6 +109,8 @@ mod linux {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::thread;
+
     use super::{
         linux::{attributes, slice},
         *,
