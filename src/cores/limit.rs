@@ -1,15 +1,19 @@
 //! The CPU time that control groups grant (cgroups(7)): what a CPU limit in Kubernetes comes to.
 
-use std::{fs, path::Path, str::FromStr};
+use std::{fs, path::Path, str::FromStr as _};
+
+use rustix::thread::sched_getaffinity;
 
 /// Where the control groups are mounted, by convention (file-hierarchy(7)).
 const MOUNTED: &str = "/sys/fs/cgroup";
 
 /// How many cores' worth of CPU time this process may use by the control groups that it is in; `None` when they set no
-/// limit, and where there are none. Unlike [`count`](super::count) it may be less than one core, or a fraction.
+/// limit, or none below the cores that it may run on. Unlike [`count`](super::count) it may be less than one core, or a
+/// fraction.
 pub fn limit() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    lowest(&groups, Path::new(MOUNTED))
+    let cores = sched_getaffinity(None).ok()?.count();
+    lowest(&groups, Path::new(MOUNTED)).filter(|limit| *limit < f64::from(cores))
 }
 
 /// The lowest limit of the groups in this list, each with those above it.
@@ -50,12 +54,12 @@ fn version_2(group: &Path) -> Option<f64> {
 
 /// A file for each; the quota is -1 for none.
 fn version_1(group: &Path) -> Option<f64> {
-    let read = |name| f64::from_str(fs::read_to_string(group.join(name)).ok()?.trim()).ok();
+    let read = |name| u32::from_str(fs::read_to_string(group.join(name)).ok()?.trim()).ok();
     cores(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
 }
 
-fn cores(quota: f64, period: f64) -> Option<f64> {
-    (quota > 0.0 && period > 0.0).then(|| quota / period)
+fn cores(quota: u32, period: u32) -> Option<f64> {
+    (quota > 0 && period > 0).then(|| f64::from(quota) / f64::from(period))
 }
 
 #[cfg(test)]
@@ -119,7 +123,7 @@ mod tests {
             "0 100000",
             "100000 0",
             "one two",
-            "NaN 1",
+            "inf 1",
             "-5 100000",
         ] {
             assert_eq!(found("0::/\n", &[("cpu.max", text)]), None, "{text}");

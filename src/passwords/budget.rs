@@ -2,7 +2,7 @@
 //!
 //! A control group's limit (a CPU limit in Kubernetes) is so much CPU time in every tenth of a second. A process that
 //! has used it up is stopped until the next one begins, whatever the priorities of its threads: one hash that outlasts
-//! the limit keeps every validation waiting. So a worker pauses after a hash until the process is within the limit.
+//! the limit keeps every validation waiting. So a worker rests after a hash until the process is within the limit.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -12,7 +12,7 @@ use std::{
 /// The part of the limit that may be used on average: some tenths of a second are busier than others.
 const USABLE: f64 = 0.9;
 
-/// The longest pause: where other work alone needs more than there is, somebody must still be able to log in.
+/// The longest rest: where other work alone needs more than there is, somebody must still be able to log in.
 const LONGEST: Duration = Duration::from_millis(200);
 
 /// What the process may use, and what it has used.
@@ -44,7 +44,7 @@ impl Budget {
     }
 
     /// How long nothing should be hashed now, when the process has used `used` since its start.
-    pub fn pause(&self, now: Instant, used: Duration) -> Duration {
+    pub fn rest(&self, now: Instant, used: Duration) -> Duration {
         let usable = self.usable;
         let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
         let spent = used.saturating_sub(account.used);
@@ -73,41 +73,41 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// What is paused after each step of so many milliseconds, and so many of CPU time in it.
-    fn pauses(limit: f64, steps: &[(u64, u64)]) -> Vec<u128> {
+    /// How long a worker rests after each step of so many milliseconds, and so many of CPU time in it.
+    fn rests(limit: f64, steps: &[(u64, u64)]) -> Vec<u128> {
         let start = monotonic_now();
         let budget = Budget::new(limit, start, millis(500));
         let (mut now, mut used) = (start, millis(500));
-        let mut pause = |&(passed, spent)| {
+        let mut rest = |&(passed, spent)| {
             now += millis(passed);
             used += millis(spent);
-            budget.pause(now, used).as_millis()
+            budget.rest(now, used).as_millis()
         };
-        steps.iter().map(&mut pause).collect()
+        steps.iter().map(&mut rest).collect()
     }
 
     #[test]
-    fn who_stays_within_the_limit_never_pauses() {
-        assert_eq!(pauses(1.0, &[(100, 90), (100, 0), (10, 9)]), [0, 0, 0]);
-        assert_eq!(pauses(2.5, &[(100, 225)]), [0]);
+    fn who_stays_within_the_limit_never_rests() {
+        assert_eq!(rests(1.0, &[(100, 90), (100, 0), (10, 9)]), [0, 0, 0]);
+        assert_eq!(rests(2.5, &[(100, 225)]), [0]);
     }
 
     #[test]
-    fn what_goes_beyond_it_is_paused_off() {
+    fn what_goes_beyond_it_is_made_up_for() {
         // 90 ms are granted in 100 ms: 45 ms more take 50 ms, in which nothing may be used.
-        assert_eq!(pauses(1.0, &[(100, 135), (50, 0)]), [50, 0]);
-        // What others use meanwhile is paused off after the next hash.
-        assert_eq!(pauses(1.0, &[(100, 135), (50, 45)]), [50, 50]);
-        assert_eq!(pauses(0.5, &[(100, 90)]), [100]);
+        assert_eq!(rests(1.0, &[(100, 135), (50, 0)]), [50, 0]);
+        // What others use meanwhile is made up for after the next hash.
+        assert_eq!(rests(1.0, &[(100, 135), (50, 45)]), [50, 50]);
+        assert_eq!(rests(0.5, &[(100, 90)]), [100]);
     }
 
     #[test]
     fn what_was_not_used_cannot_be_saved_up() {
-        assert_eq!(pauses(1.0, &[(10_000, 0), (100, 135)]), [0, 50]);
+        assert_eq!(rests(1.0, &[(10_000, 0), (100, 135)]), [0, 50]);
     }
 
     #[test]
-    fn no_pause_is_longer_than_a_login_can_wait() {
-        assert_eq!(pauses(1.0, &[(100, 90_000), (200, 0)]), [200, 0]);
+    fn no_rest_is_longer_than_a_login_can_wait() {
+        assert_eq!(rests(1.0, &[(100, 90_000), (200, 0)]), [200, 0]);
     }
 }

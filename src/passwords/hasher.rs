@@ -76,7 +76,7 @@ fn work<J: Job>(queue: &Queue<J>) {
                 if let Ok(answer) = answer {
                     answer();
                 }
-                pause(rest);
+                sleep(rest);
                 patience = Some(IDLE);
             }
             Next::Late(job, refused) => job.refuse(refused),
@@ -97,8 +97,8 @@ fn work<J: Job>(queue: &Queue<J>) {
     clippy::disallowed_methods,
     reason = "a worker runs nothing but its jobs"
 )]
-fn pause(rest: Duration) {
-    thread::sleep(rest);
+fn sleep(time: Duration) {
+    thread::sleep(time);
 }
 
 /// Ends a thread that has allocated something: that is when mimalloc looks for memory freed more than

@@ -64,9 +64,9 @@ impl Workers {
         let Some(budget) = &self.budget else {
             return Duration::ZERO;
         };
-        let pause = budget.pause(now, used);
+        let rest = budget.rest(now, used);
         if self.requests_come(now) {
-            pause
+            rest
         } else {
             Duration::ZERO
         }
