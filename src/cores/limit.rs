@@ -12,8 +12,9 @@ const MOUNTED: &str = "/sys/fs/cgroup";
 /// fraction.
 pub fn limit() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let cores = sched_getaffinity(None).ok()?.count();
-    lowest(&groups, Path::new(MOUNTED)).filter(|limit| *limit < f64::from(cores))
+    let limit = lowest(&groups, Path::new(MOUNTED))?;
+    let has_all = sched_getaffinity(None).is_ok_and(|cores| limit >= f64::from(cores.count()));
+    (!has_all).then_some(limit)
 }
 
 /// The lowest limit of the groups in this list, each with those above it.

@@ -113,18 +113,22 @@ mod tests {
             }
         }
 
-        let back = runtime("back");
+        let (front, back) = (runtime("front"), runtime("back"));
         let (told, dropped) = mpsc::channel();
+        let (begin, begun) = mpsc::channel();
         let inner = service_fn(move |_: Request<()>| {
-            let told = Told(told.clone());
+            let (told, begin) = (Told(told.clone()), begin.clone());
             async move {
+                begin.send(()).unwrap();
                 std::future::pending::<()>().await;
                 drop(told);
                 Ok(Response::new(Body::empty()))
             }
         });
-        let call = Bulkhead::new(inner, back.handle().clone()).call(Request::new(()));
-        drop(call);
+        let mut bulkhead = Bulkhead::new(inner, back.handle().clone());
+        let call = front.spawn(bulkhead.call(Request::new(())));
+        begun.recv().expect("the call begins");
+        call.abort();
         dropped
             .recv_timeout(Duration::from_secs(10))
             .expect("the call goes on");

@@ -55,9 +55,10 @@ impl Budget {
         let debt = (account.debt + spent)
             .saturating_sub(granted)
             .min(LONGEST.mul_f64(usable));
+        // Whoever looked at the clock before another did, and came here after, must not turn it back.
         *account = Account {
-            settled: now,
-            used,
+            settled: now.max(account.settled),
+            used: used.max(account.used),
             debt,
         };
         debt.div_f64(usable)

@@ -68,15 +68,13 @@ fn work<J: Job>(queue: &Queue<J>) {
                 // learns of it. Memory has no invariant that a panic could break: any content will do.
                 let answer = catch_unwind(AssertUnwindSafe(|| job.run(&mut memory)));
                 // Before the answer: who has it and comes back at once must find the worker free,
-                // and at this priority the next line may be long in coming. The rest counts: it is how long the next
-                // one waits.
+                // and at this priority the next line may be long in coming.
                 let ended = monotonic_now();
-                let rest = queue.workers().rest(ended, cpu_time());
-                queue.finish(ended - started + rest);
+                queue.rest(ended + queue.workers().rest(ended, cpu_time()));
+                queue.finish(ended - started);
                 if let Ok(answer) = answer {
                     answer();
                 }
-                sleep(rest);
                 patience = Some(IDLE);
             }
             Next::Late(job, refused) => job.refuse(refused),
@@ -91,14 +89,6 @@ fn work<J: Job>(queue: &Queue<J>) {
             Next::Closed => return,
         }
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a worker runs nothing but its jobs"
-)]
-fn sleep(time: Duration) {
-    thread::sleep(time);
 }
 
 /// Ends a thread that has allocated something: that is when mimalloc looks for memory freed more than

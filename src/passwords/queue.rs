@@ -36,6 +36,8 @@ struct State<J> {
     /// Places held for jobs that have not come yet.
     reserved: usize,
     running: usize,
+    /// Until then no job is begun.
+    rests_until: Option<Instant>,
     finished: u64,
     refused: u64,
     /// Exponentially weighted average of what a job takes; zero before the first one.
@@ -97,6 +99,7 @@ impl<J> Queue<J> {
                 next_id: 0,
                 reserved: 0,
                 running: 0,
+                rests_until: None,
                 finished: 0,
                 refused: 0,
                 average: Duration::ZERO,
@@ -128,11 +131,15 @@ impl<J> Queue<J> {
         }
         // A job that meets an idle worker is let in whatever the average says: after one slow
         // spell, only jobs that run can teach the average better.
-        let (wait, start_by) = if ahead < self.workers.at_once(now) {
-            (Duration::ZERO, deadline)
-        } else {
-            let latest = |by: Instant| by.checked_sub(state.average).unwrap_or(now);
-            (self.drain_time(&state, now), deadline.map(latest))
+        let rest = state.rest(now);
+        let latest = |by: Instant| by.checked_sub(state.average).unwrap_or(now);
+        let (wait, start_by) = match (ahead < self.workers.at_once(now), rest) {
+            (true, None) => (Duration::ZERO, deadline),
+            (true, Some(rest)) => (rest, deadline.map(latest)),
+            (false, rest) => (
+                self.drain_time(&state, now) + rest.unwrap_or_default(),
+                deadline.map(latest),
+            ),
         };
         if start_by.is_some_and(|by| now + wait >= by) {
             return Err(self.refuse(&mut state, now));
@@ -165,13 +172,14 @@ impl<J> Queue<J> {
     pub fn take(&self, patience: Option<Duration>) -> Next<J> {
         let mut state = self.lock();
         loop {
-            if let Some(next) = self.next(&mut state, monotonic_now()) {
+            let now = monotonic_now();
+            if let Some(next) = self.next(&mut state, now) {
                 return next;
             }
             let held_back = !state.waiting.is_empty();
-            // Who is held back looks again when the requests may have ended.
+            // Who is held back looks again when the rest is over, or when the requests may have ended.
             let wait = if held_back {
-                Some(traffic::LASTING)
+                Some(state.rest(now).unwrap_or(traffic::LASTING))
             } else {
                 patience
             };
@@ -236,6 +244,12 @@ impl<J> Queue<J> {
         };
     }
 
+    /// Begins no job before that moment, whoever is free.
+    pub fn rest(&self, until: Instant) {
+        let mut state = self.lock();
+        state.rests_until = state.rests_until.max(Some(until));
+    }
+
     /// Sends the workers home, as soon as each has done the job in its hands.
     pub fn close(&self) {
         let mut state = self.lock();
@@ -261,7 +275,7 @@ impl<J> Queue<J> {
 
     /// Whether one more worker may work now.
     fn has_room(&self, state: &State<J>, now: Instant) -> bool {
-        state.running < self.workers.at_once(now)
+        state.rest(now).is_none() && state.running < self.workers.at_once(now)
     }
 
     fn withdraw(&self, id: u64) {
@@ -292,6 +306,14 @@ impl<J> Queue<J> {
     /// A panic under the lock cannot leave the state half-changed, so a poisoned lock is as good as any.
     fn lock(&self) -> MutexGuard<'_, State<J>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J> State<J> {
+    /// How long no job is begun from now on.
+    fn rest(&self, now: Instant) -> Option<Duration> {
+        let rest = self.rests_until?.saturating_duration_since(now);
+        (!rest.is_zero()).then_some(rest)
     }
 }
 

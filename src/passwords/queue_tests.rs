@@ -223,3 +223,38 @@ fn the_wait_is_reckoned_with_the_workers_who_may_work() {
         Refused { retry_after }
     );
 }
+
+#[test]
+fn while_the_workers_rest_nobody_begins_a_job() {
+    let queue = line(2, 2);
+    let now = monotonic_now();
+    let rested = now + JOB;
+    queue.rest(rested);
+    queue.rest(now + JOB / 2);
+    let _ticket = queue.push("job", None, now).unwrap();
+    let mut state = queue.lock();
+    assert!(queue.next(&mut state, now + JOB * 3 / 4).is_none());
+    let next = queue.next(&mut state, rested);
+    assert!(matches!(next, Some(Next::Run("job"))));
+}
+
+#[test]
+fn who_cannot_wait_for_the_rest_to_end_is_refused() {
+    let queue = line::<&str>(1, 1);
+    let now = monotonic_now();
+    queue.rest(now + JOB);
+    assert!(queue.reserve(Some(now + JOB / 2), now).is_err());
+    assert!(queue.reserve(Some(now + JOB * 2), now).is_ok());
+    let rested = now + JOB;
+    assert!(queue.reserve(Some(rested + JOB / 2), rested).is_ok());
+}
+
+#[test]
+fn a_worker_comes_back_when_the_rest_is_over() {
+    let queue = line(1, 1);
+    let until = monotonic_now() + Duration::from_millis(20);
+    queue.rest(until);
+    let _ticket = queue.push("job", None, monotonic_now()).unwrap();
+    assert_eq!(run(&queue), "job");
+    assert!(monotonic_now() >= until);
+}

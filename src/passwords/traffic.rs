@@ -58,7 +58,7 @@ impl Workers {
         }
     }
 
-    /// How long a worker that has done a job rests, so that requests find CPU time left. `used` is what the process
+    /// How long the workers rest when one has done a job, so that requests find CPU time left. `used` is what the process
     /// has used since its start.
     pub fn rest(&self, now: Instant, used: Duration) -> Duration {
         let Some(budget) = &self.budget else {
