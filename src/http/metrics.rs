@@ -13,7 +13,7 @@ use prometheus_client::{
 use crate::{
     auth::{Auth, Vitals},
     store::PoolLoad,
-    telemetry::CallCollector,
+    telemetry::{self, CallCollector},
 };
 
 /// OpenMetrics 1.0, which Prometheus and all that read its text understand.
@@ -44,6 +44,11 @@ impl Collector for VitalsCollector {
 }
 
 fn tell(vitals: &Vitals, teller: &mut Teller<'_>) -> fmt::Result {
+    teller.counter(
+        "countersign_log_lines_dropped",
+        "Log lines not written because they came faster than they were read.",
+        telemetry::dropped_lines(),
+    )?;
     teller.gauge(
         "countersign_database_available",
         "Whether the database answers: 1, or 0 while the circuit is open.",

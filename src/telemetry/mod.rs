@@ -6,14 +6,18 @@
 
 mod calls;
 mod json;
+mod lines;
 mod traces;
 
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, BufWriter, IsTerminal as _};
 
 pub use calls::{CallCollector, CallMetrics, CallSeries};
+use json::JsonLines;
+use lines::Written;
+pub use lines::dropped_lines;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use thiserror::Error;
 use tracing::{Subscriber, level_filters::LevelFilter};
@@ -50,6 +54,7 @@ pub enum TelemetryError {
 #[must_use = "the last traces are lost unless it is shut down"]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
+    lines: Written,
 }
 
 /// Sets up logs and traces for the whole process: call it once, first thing in `main`, and inside
@@ -60,13 +65,19 @@ pub struct Telemetry {
 pub fn init(settings: &TelemetrySettings) -> Result<Telemetry, TelemetryError> {
     let provider = traces::provider(settings)?;
     let tracer = provider.as_ref().map(traces::tracer);
-    subscriber(settings, tracer, io::stderr)?
+    // What is written together costs one call of the system.
+    let (writer, written) = lines::to(BufWriter::new(io::stderr()));
+    subscriber(settings, tracer, writer.clone())?
         .try_init()
         .map_err(|_| TelemetryError::AlreadySetUp)?;
+    lines::count_dropped(&writer);
     if provider.is_some() {
         traces::continue_w3c_contexts();
     }
-    Ok(Telemetry { traces: provider })
+    Ok(Telemetry {
+        traces: provider,
+        lines: written,
+    })
 }
 
 /// From now on a panic is logged with its place alone: its message may quote what it panicked over,
@@ -80,12 +91,13 @@ pub fn hide_panic_messages() {
 }
 
 impl Telemetry {
-    /// Sends what has not been sent yet, for a few seconds at most. A collector that does not
-    /// answer costs the last traces and a warning, never the exit.
+    /// Sends and writes what has not been yet, for a few seconds at most. A collector that does not
+    /// answer costs the last traces and a warning, a reader that has stopped the last lines; neither the exit.
     pub async fn shutdown(self) {
         if let Some(provider) = self.traces {
             traces::flush(provider, traces::FLUSH_TIMEOUT).await;
         }
+        self.lines.flush();
     }
 }
 
@@ -100,11 +112,7 @@ where
 {
     let logged = log_filter(&settings.log)?;
     let logs = match settings.format {
-        LogFormat::Json => fmt::layer()
-            .fmt_fields(fmt::format::JsonFields::new())
-            .event_format(json::FlatJson)
-            .with_writer(writer)
-            .boxed(),
+        LogFormat::Json => JsonLines::to(writer).boxed(),
         LogFormat::Pretty => fmt::layer()
             .with_ansi(io::stderr().is_terminal())
             .with_writer(writer)

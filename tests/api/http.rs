@@ -245,6 +245,7 @@ on_both_databases! {
         assert_eq!(most, 8.0);
         assert_eq!(value(&series, "countersign_hashing_waiting"), 0.0);
         assert!(value(&series, "countersign_hashing_average_seconds") > 0.0);
+        assert_eq!(value(&series, "countersign_log_lines_dropped_total"), 0.0);
     }
 
     async fn while_tokens_are_validated_a_core_is_left_to_that(database: TestDatabase) {

@@ -1,4 +1,5 @@
-//! What the process writes, with everything switched on: nothing that must stay secret.
+//! What the process writes, with everything switched on: nothing that must stay secret; and that it does not wait
+//! for who reads it.
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::{
@@ -15,13 +16,14 @@ use countersign::{
     tokens::DerivedKeys,
 };
 use rustix::process::Signal;
+use tokio::time::timeout;
 use tonic::{Request, Status};
 
 use crate::support::{
     TestDatabase,
     forge::hex,
     on_both_databases,
-    process::TestProcess,
+    process::{PATIENCE, TestProcess},
     reason,
     server::{MASTER_KEYS, test_variables},
 };
@@ -58,6 +60,21 @@ on_both_databases! {
                 assert!(!said.contains(&secret.to_lowercase()), "{what} was written: {secret}");
             }
         }
+    }
+
+    async fn a_log_that_nobody_reads_stops_nothing(database: TestDatabase) {
+        let server = TestProcess::start_unread(&database).await;
+        let tokens = server.signed_in("ada@example.org").await;
+        let refused = async || {
+            // Each leaves a line, more of them than a pipe holds: 64 KiB.
+            for _ in 0..600 {
+                let refused = server.refresh("csr_nothing-that-was-ever-issued").await;
+                assert_eq!(reason(refused), "REFRESH_TOKEN_INVALID");
+            }
+            server.validate(&tokens.access_token).await.unwrap();
+        };
+        timeout(PATIENCE, refused()).await.expect("calls are answered");
+        assert_eq!(server.end(Signal::TERM).await, Some(0));
     }
 }
 

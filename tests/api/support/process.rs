@@ -30,7 +30,8 @@ use super::{
 /// Where LLVM's instrumentation writes what has been run.
 const PROFILE: &str = "LLVM_PROFILE_FILE";
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything that has to happen may take, on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running server process; killed when dropped.
 pub struct TestProcess {
@@ -68,6 +69,14 @@ impl TestProcess {
         });
         let (server, output) = Self::started(child).await;
         (server, Recording { output, errors })
+    }
+
+    /// The same, with a standard error that nobody reads: it takes what a pipe holds, and no more.
+    pub async fn start_unread(database: &TestDatabase) -> Self {
+        let mut command = command(database, &[]);
+        Self::started(command.stderr(Stdio::piped()).spawn().unwrap())
+            .await
+            .0
     }
 
     async fn started(mut child: Child) -> (Self, JoinHandle<String>) {
