@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use crate::{
     config::Config,
     cores::{self, Priority},
+    telemetry,
 };
 
 /// A gRPC authentication service.
@@ -131,7 +132,8 @@ fn block_on<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) -> 
     match runtime.block_on(work) {
         Ok(()) => Outcome::Done,
         Err(error) => {
-            eprintln!("countersign: {error}");
+            // A server whose log is stuck still has to exit, or nobody starts it again.
+            telemetry::say_last(format!("countersign: {error}"));
             Outcome::Failed
         }
     }

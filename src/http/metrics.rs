@@ -46,7 +46,7 @@ impl Collector for VitalsCollector {
 fn tell(vitals: &Vitals, teller: &mut Teller<'_>) -> fmt::Result {
     teller.counter(
         "countersign_log_lines_dropped",
-        "Log lines not written because they came faster than they were read.",
+        "Log lines lost because they came faster than they were read, or could not be written.",
         telemetry::dropped_lines(),
     )?;
     teller.gauge(

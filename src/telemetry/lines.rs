@@ -2,11 +2,15 @@
 //!
 //! The threads that answer validations log as well, and a pipe whose reader has stopped (a log driver that hangs, a
 //! terminal that was paused) would stop them with it. So one thread writes for all. When it falls behind by
-//! [`BUFFERED`] lines, further ones are dropped and counted.
+//! [`BUFFERED`] lines, further ones are dropped; those, and what the stream does not take, are counted.
 
 use std::{
-    io,
-    sync::{OnceLock, mpsc},
+    io::{self, Write},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -16,71 +20,162 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 /// Lines that may wait to be written: some two megabytes.
 const BUFFERED: usize = 8 * 1024;
 
-/// How long an exit waits for the last lines to be written.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// What is written at once, in bytes.
+const BATCH: usize = 16 * 1024;
 
-/// What the process has dropped: it has one log, like it has one standard error.
-static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+/// How long an exit waits for a stream that may be stuck. (The guard itself waits 1.1 s for the last lines.)
+const LAST_WAIT: Duration = Duration::from_millis(1_500);
 
-/// The end of the lines at which they are written.
-#[derive(Debug)]
-pub(super) struct Written(WorkerGuard);
+/// Of the log of the process: it has one, as it has one standard error.
+static DROPPED: OnceLock<Dropped> = OnceLock::new();
 
-/// Starts the thread that writes to `stream`, and returns the end at which lines are handed in.
-pub(super) fn to(stream: impl io::Write + Send + 'static) -> (NonBlocking, Written) {
-    let builder = NonBlockingBuilder::default()
-        .buffered_lines_limit(BUFFERED)
-        .lossy(true)
-        .thread_name("log");
-    let (lines, guard) = builder.finish(stream);
-    (lines, Written(guard))
-}
-
-/// These are the lines of the process.
-pub(super) fn count_dropped(lines: &NonBlocking) {
-    // There is no second one: the subscriber is set once.
-    let _ = DROPPED.set(lines.error_counter());
-}
-
-/// How many log lines were dropped, because they came faster than they were read.
+/// How many log lines were dropped, because they came faster than they were read or could not be written.
 pub fn dropped_lines() -> u64 {
-    let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
-    u64::try_from(dropped).unwrap_or(u64::MAX)
+    DROPPED.get().map_or(0, Dropped::count)
 }
 
-impl Written {
-    /// Waits until what was handed in is written, for a moment.
-    pub(super) fn flush(self) {
-        let Self(guard) = self;
-        let (done, flushed) = mpsc::channel();
-        // On a thread of its own: should the stream be stuck, so may be whoever gives the guard back.
-        let _ = thread::Builder::new().spawn(move || {
-            drop(guard);
-            let _ = done.send(());
+/// A last word on standard error, for when there is no log any more. It is not waited for any longer than that.
+pub fn say_last(message: String) {
+    briefly(move || {
+        let _ = writeln!(io::stderr(), "{message}");
+    });
+}
+
+/// A log: where its lines are handed in, and who writes them.
+pub(super) struct Log {
+    /// Takes lines without waiting.
+    pub(super) writer: NonBlocking,
+    dropped: Dropped,
+    guard: WorkerGuard,
+}
+
+/// Waits for the last lines.
+#[derive(Debug)]
+pub(super) struct Flush(WorkerGuard);
+
+struct Dropped {
+    queued_up: ErrorCounter,
+    unwritten: Arc<AtomicU64>,
+}
+
+impl Log {
+    /// Starts the thread that writes to `stream`.
+    pub(super) fn to(stream: impl Write + Send + 'static) -> Self {
+        let unwritten = Arc::default();
+        let builder = NonBlockingBuilder::default()
+            .buffered_lines_limit(BUFFERED)
+            .lossy(true)
+            .thread_name("log");
+        let (writer, guard) = builder.finish(Batch {
+            stream,
+            text: Vec::with_capacity(BATCH),
+            lines: 0,
+            unwritten: Arc::clone(&unwritten),
         });
-        let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
+        let dropped = Dropped {
+            queued_up: writer.error_counter(),
+            unwritten,
+        };
+        Self {
+            writer,
+            dropped,
+            guard,
+        }
+    }
+
+    /// Makes it the one whose losses [`dropped_lines`] tells.
+    pub(super) fn of_the_process(self) -> Flush {
+        // There is no other: the subscriber is set once.
+        let _ = DROPPED.set(self.dropped);
+        Flush(self.guard)
+    }
+}
+
+impl Flush {
+    /// Waits until what was handed in is written, for a moment. What nobody has read by then is lost.
+    pub(super) fn wait(self) {
+        let Self(guard) = self;
+        // The guard prints on standard output when even its message finds no place.
+        briefly(move || drop(guard));
+    }
+}
+
+impl Dropped {
+    fn count(&self) -> u64 {
+        let queued_up = u64::try_from(self.queued_up.dropped_lines()).unwrap_or(u64::MAX);
+        queued_up.saturating_add(self.unwritten.load(Ordering::Relaxed))
+    }
+}
+
+/// Does what may wait for a stream that is stuck, and waits for it no longer than [`LAST_WAIT`].
+fn briefly(work: impl FnOnce() + Send + 'static) {
+    let (done, over) = mpsc::channel();
+    let _ = thread::Builder::new().spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    let _ = over.recv_timeout(LAST_WAIT);
+}
+
+/// Writes together what comes together, and counts what it cannot write. Each write is one line.
+struct Batch<W> {
+    stream: W,
+    text: Vec<u8>,
+    lines: u64,
+    unwritten: Arc<AtomicU64>,
+}
+
+impl<W: Write> Write for Batch<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(line);
+        self.lines += 1;
+        if self.text.len() >= BATCH {
+            self.flush()?;
+        }
+        Ok(line.len())
+    }
+
+    /// Never fails: whoever wrote the lines has gone on, and these will not be written by trying again.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.stream.write_all(&self.text).is_err() {
+            self.unwritten.fetch_add(self.lines, Ordering::Relaxed);
+        }
+        self.text.clear();
+        self.lines = 0;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Write as _,
-        sync::{Arc, Mutex},
-    };
+    use std::sync::mpsc::{Receiver, Sender};
 
     use super::*;
 
     /// A stream whose reader has stopped, until its other end is dropped.
     struct Stuck {
-        stopped: mpsc::Receiver<()>,
-        read: Arc<Mutex<Vec<u8>>>,
+        stopped: Receiver<()>,
+        read: Sender<Vec<u8>>,
     }
 
-    impl io::Write for Stuck {
+    impl Write for Stuck {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let _ = self.stopped.recv();
-            self.read.lock().unwrap().write(bytes)
+            self.read.send(bytes.to_owned()).unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A stream that nobody can write to any more.
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -91,22 +186,44 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_reader_that_has_stopped() {
         let (reader, stopped) = mpsc::channel();
-        let read = Arc::default();
-        let (mut lines, written) = to(Stuck {
-            stopped,
-            read: Arc::clone(&read),
-        });
-        let dropped = lines.error_counter();
-        // One is being written, so many wait for it, and the last finds no place.
-        for _ in 0..BUFFERED + 2 {
-            lines.write_all(b"a line\n").unwrap();
+        let (read, reads) = mpsc::channel();
+        let mut log = Log::to(Stuck { stopped, read });
+        // One batch is being written and so many lines wait for it: the others find no place.
+        let line = [b'x'; 1_024];
+        let handed_in = BUFFERED + BATCH / line.len() + 5;
+        for _ in 0..handed_in {
+            log.writer.write_all(&line).unwrap();
         }
-        let dropped = dropped.dropped_lines();
-        assert!((1..=2).contains(&dropped), "{dropped} were dropped");
+        let dropped = usize::try_from(log.dropped.count()).unwrap();
+        assert!((5..handed_in).contains(&dropped), "{dropped} were dropped");
 
         drop(reader);
-        written.flush();
-        let read = String::from_utf8(read.lock().unwrap().clone()).unwrap();
-        assert_eq!(read, "a line\n".repeat(BUFFERED + 2 - dropped));
+        let mut missing = (handed_in - dropped) * line.len();
+        while missing > 0 {
+            missing -= reads.recv().unwrap().len();
+        }
+    }
+
+    #[test]
+    fn the_last_lines_are_written_before_the_end() {
+        let (_, stopped) = mpsc::channel();
+        let (read, reads) = mpsc::channel();
+        let mut log = Log::to(Stuck { stopped, read });
+        for line in ["one\n", "two\n"] {
+            log.writer.write_all(line.as_bytes()).unwrap();
+        }
+        Flush(log.guard).wait();
+        let read: Vec<_> = reads.try_iter().flatten().collect();
+        assert_eq!(read, b"one\ntwo\n");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        let mut log = Log::to(Broken);
+        for _ in 0..3 {
+            log.writer.write_all(b"a line\n").unwrap();
+        }
+        drop(log.guard);
+        assert_eq!(log.dropped.count(), 3);
     }
 }

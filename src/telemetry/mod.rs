@@ -12,12 +12,12 @@ mod traces;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, BufWriter, IsTerminal as _};
+use std::io::{self, IsTerminal as _};
 
 pub use calls::{CallCollector, CallMetrics, CallSeries};
 use json::JsonLines;
-use lines::Written;
-pub use lines::dropped_lines;
+use lines::{Flush, Log};
+pub use lines::{dropped_lines, say_last};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use thiserror::Error;
 use tracing::{Subscriber, level_filters::LevelFilter};
@@ -49,12 +49,12 @@ pub enum TelemetryError {
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Telemetry that runs; give it back with [`Telemetry::shutdown`], or the last traces are lost.
+/// Telemetry that runs; give it back with [`Telemetry::shutdown`], or the last traces and log lines are lost.
 #[derive(Debug)]
-#[must_use = "the last traces are lost unless it is shut down"]
+#[must_use = "the last traces and log lines are lost unless it is shut down"]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
-    lines: Written,
+    lines: Flush,
 }
 
 /// Sets up logs and traces for the whole process: call it once, first thing in `main`, and inside
@@ -65,18 +65,16 @@ pub struct Telemetry {
 pub fn init(settings: &TelemetrySettings) -> Result<Telemetry, TelemetryError> {
     let provider = traces::provider(settings)?;
     let tracer = provider.as_ref().map(traces::tracer);
-    // What is written together costs one call of the system.
-    let (writer, written) = lines::to(BufWriter::new(io::stderr()));
-    subscriber(settings, tracer, writer.clone())?
+    let log = Log::to(io::stderr());
+    subscriber(settings, tracer, log.writer.clone())?
         .try_init()
         .map_err(|_| TelemetryError::AlreadySetUp)?;
-    lines::count_dropped(&writer);
     if provider.is_some() {
         traces::continue_w3c_contexts();
     }
     Ok(Telemetry {
         traces: provider,
-        lines: written,
+        lines: log.of_the_process(),
     })
 }
 
@@ -97,7 +95,7 @@ impl Telemetry {
         if let Some(provider) = self.traces {
             traces::flush(provider, traces::FLUSH_TIMEOUT).await;
         }
-        self.lines.flush();
+        self.lines.wait();
     }
 }
 

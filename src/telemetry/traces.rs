@@ -15,8 +15,9 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 use super::TelemetryError;
 use crate::config::TelemetrySettings;
 
-/// How long an exit waits for a collector.
-pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an exit waits for a collector. With what it waits for the log, it fits into the 5 s that the manifests in
+/// `deploy/` leave between the drain and the kill.
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Collects spans and sends them in batches, when a collector is configured.
 pub(super) fn provider(

@@ -55,7 +55,7 @@ pub struct IssuedAccessToken {
     pub expires_at: Timestamp,
 }
 
-/// What a verified token says. Ids are kept as the text in which every answer needs them.
+/// What a verified token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessClaims {
     /// Claim `sub`.

@@ -26,6 +26,7 @@ use crate::support::{
     process::{PATIENCE, TestProcess},
     reason,
     server::{MASTER_KEYS, test_variables},
+    web::get,
 };
 
 const EMAIL: &str = "Ada.Lovelace@Analytical-Engine.example";
@@ -47,6 +48,8 @@ on_both_databases! {
             let mut secrets = use_everything(&server, &email).await;
             secrets.extend(break_everything(&server, &database, &email).await);
             secrets.extend(secrets_of_the_database(&database).await);
+            let metrics = get(server.http(), "/metrics").await.body;
+            assert!(metrics.contains("countersign_log_lines_dropped_total 0\n"), "not all was written");
             assert_eq!(server.end(Signal::TERM).await, Some(0));
 
             let (output, errors) = recording.finish().await;
