@@ -24,7 +24,7 @@ use tracing_subscriber::{
 /// side by side. Of fields with one name the innermost counts.
 ///
 /// Not `tracing_subscriber`'s own layer, which keeps a span's fields as text and reads all of it again for each that
-/// is recorded later: with the status that every call ends with, that was most of what a call's log cost.
+/// is recorded later: for the status that every call ends with, that was a quarter of what a call's log cost.
 pub(super) struct JsonLines<W> {
     writer: W,
 }

@@ -54,7 +54,9 @@ pub(super) struct Log {
 pub(super) struct Flush(WorkerGuard);
 
 struct Dropped {
-    queued_up: ErrorCounter,
+    /// Lines that found no place among those that wait.
+    crowded_out: ErrorCounter,
+    /// Lines that the stream did not take.
     unwritten: Arc<AtomicU64>,
 }
 
@@ -73,7 +75,7 @@ impl Log {
             unwritten: Arc::clone(&unwritten),
         });
         let dropped = Dropped {
-            queued_up: writer.error_counter(),
+            crowded_out: writer.error_counter(),
             unwritten,
         };
         Self {
@@ -102,8 +104,8 @@ impl Flush {
 
 impl Dropped {
     fn count(&self) -> u64 {
-        let queued_up = u64::try_from(self.queued_up.dropped_lines()).unwrap_or(u64::MAX);
-        queued_up.saturating_add(self.unwritten.load(Ordering::Relaxed))
+        let crowded_out = u64::try_from(self.crowded_out.dropped_lines()).unwrap_or(u64::MAX);
+        crowded_out.saturating_add(self.unwritten.load(Ordering::Relaxed))
     }
 }
 
