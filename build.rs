@@ -10,6 +10,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const PROTOS: &[&str] = &[
+    "countersign/auth/v1/account_service.proto",
     "countersign/auth/v1/admin_service.proto",
     "countersign/auth/v1/auth_service.proto",
     "countersign/auth/v1/verifier_service.proto",

@@ -1,28 +1,35 @@
 //! A walk round a running server: `cargo run` in one terminal, `cargo run --example tour` in another.
 //!
 //! It registers, logs in, validates, loses a refresh response and asks again, plays the thief with an
-//! old token, and logs out, and fails loudly if an answer is not what the contract promises.
+//! old token, changes the password, and logs out, and fails loudly if an answer is not what the contract promises.
 
 use std::error::Error;
 
 use countersign::grpc::pb::{
-    LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair, ValidateTokenRequest,
+    ChangePasswordRequest, ListSessionsRequest, LoginRequest, LogoutRequest, RefreshRequest,
+    RegisterRequest, TokenPair, ValidateTokenRequest, account_service_client::AccountServiceClient,
     auth_service_client::AuthServiceClient,
 };
-use tonic::{Status, transport::Channel};
+use tonic::{
+    Request, Status,
+    transport::{Channel, Endpoint},
+};
 use tonic_types::StatusExt;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const PASSWORD: &str = "a mill that weaves algebra";
+const NEW_PASSWORD: &str = "an engine that dreams of looms";
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let address = std::env::args().nth(1);
     let address = address.unwrap_or_else(|| "http://127.0.0.1:50051".to_owned());
     println!("Countersign at {address}\n");
+    let channel = Endpoint::from_shared(address)?.connect().await?;
     let mut tour = Tour {
-        client: AuthServiceClient::connect(address).await?,
+        client: AuthServiceClient::new(channel.clone()),
+        account: AccountServiceClient::new(channel),
         email: format!("ada-{}@example.org", std::process::id()),
     };
 
@@ -35,7 +42,9 @@ async fn main() -> Outcome<()> {
         .refresh("5. Refresh again with the newest token", &second)
         .await?;
     tour.play_the_thief(&stolen, &third).await?;
-    let last = tour.login("7. Log in again").await?;
+    let fourth = tour.login("7. Log in again").await?;
+    let last = tour.change_password(&fourth).await?;
+    tour.list_sessions(&last).await?;
     tour.logout(&last).await?;
     println!("\nThat was the tour.");
     Ok(())
@@ -43,6 +52,7 @@ async fn main() -> Outcome<()> {
 
 struct Tour {
     client: AuthServiceClient<Channel>,
+    account: AccountServiceClient<Channel>,
     email: String,
 }
 
@@ -133,8 +143,41 @@ impl Tour {
         Ok(())
     }
 
+    async fn change_password(&mut self, tokens: &TokenPair) -> Outcome<TokenPair> {
+        println!("\n8. Change the password");
+        let request = ChangePasswordRequest {
+            current_password: PASSWORD.to_owned(),
+            new_password: NEW_PASSWORD.to_owned(),
+        };
+        let request = bearing(tokens, request)?;
+        let next = self.account.change_password(request).await?;
+        let next = next.into_inner().tokens.ok_or("no tokens")?;
+        println!("   session {}, with tokens of its own", next.session_id);
+        let verdict = self
+            .client
+            .validate_token(validation(&tokens.access_token))
+            .await;
+        expect_failure(verdict, "TOKEN_REVOKED")?;
+        println!("   every token from before is dead: TOKEN_REVOKED");
+        Ok(next)
+    }
+
+    async fn list_sessions(&mut self, tokens: &TokenPair) -> Outcome<()> {
+        println!("\n9. Look at the sessions of the account");
+        let request = bearing(tokens, ListSessionsRequest::default())?;
+        let sessions = self.account.list_sessions(request).await?;
+        for session in sessions.into_inner().sessions {
+            let current = if session.current { ", this one" } else { "" };
+            println!(
+                "   \"{}\" from {}{current}",
+                session.device_label, session.client_ip
+            );
+        }
+        Ok(())
+    }
+
     async fn logout(&mut self, tokens: &TokenPair) -> Outcome<()> {
-        println!("\n8. Log out");
+        println!("\n10. Log out");
         let request = LogoutRequest {
             refresh_token: tokens.refresh_token.clone(),
         };
@@ -147,6 +190,14 @@ impl Tour {
         println!("   the access token died with the session: TOKEN_REVOKED");
         Ok(())
     }
+}
+
+/// A request that says whose it is.
+fn bearing<T>(tokens: &TokenPair, message: T) -> Outcome<Request<T>> {
+    let mut request = Request::new(message);
+    let bearer = format!("Bearer {}", tokens.access_token).parse()?;
+    request.metadata_mut().insert("authorization", bearer);
+    Ok(request)
 }
 
 fn validation(access_token: &str) -> ValidateTokenRequest {

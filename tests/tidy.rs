@@ -321,7 +321,7 @@ fn every_rpc_is_documented_and_called_in_a_test() {
 }
 
 /// Reasons whose RPCs do not exist yet.
-const AWAITED: &[&str] = &["ONE_TIME_TOKEN_INVALID", "SESSION_NOT_FOUND"];
+const AWAITED: &[&str] = &["ONE_TIME_TOKEN_INVALID"];
 
 #[test]
 fn every_reason_of_the_contract_is_produced_by_a_test_over_tcp() {

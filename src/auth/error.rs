@@ -63,6 +63,9 @@ pub enum AuthError {
     /// There is no such user.
     #[error("there is no such user")]
     UserNotFound,
+    /// The caller has no such session.
+    #[error("there is no such session")]
+    SessionNotFound,
     /// The database is gone, too slow or too busy.
     #[error("database unavailable: {0}")]
     DatabaseUnavailable(String),

@@ -3,12 +3,12 @@
 use super::{Auth, AuthError};
 use crate::{
     clock::Timestamp,
-    domain::{Roles, SessionId, UserId},
+    domain::{Roles, Session, SessionId, UserId},
     secret::Secret,
     tokens::Subject,
 };
 
-/// What a client holds after Login and Refresh.
+/// What a client holds after Login, Refresh and `ChangePassword`.
 pub struct TokenPair {
     /// The JWT.
     pub access_token: Secret<String>,
@@ -29,6 +29,19 @@ pub(super) struct Grant<'a> {
     pub(super) session_id: SessionId,
     pub(super) generation: i32,
     pub(super) refresh_expires_at: Timestamp,
+}
+
+impl<'a> Grant<'a> {
+    /// What a session grants as it stands, to a user with these roles.
+    pub(super) fn of(session: &Session, roles: &'a Roles) -> Self {
+        Self {
+            user_id: session.user_id,
+            roles,
+            session_id: session.id,
+            generation: session.generation,
+            refresh_expires_at: session.expires_at(),
+        }
+    }
 }
 
 impl Auth {

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     domain::{DeviceLabel, Email, Password, Session, SessionId, User},
-    passwords::{PasswordError, PasswordHash, Verdict},
+    passwords::{PasswordHash, Verdict},
     store::Login,
 };
 
@@ -45,20 +45,13 @@ impl Auth {
         let parts = &self.parts;
         // First of all, so that a login storm is turned away before it costs the database anything.
         let place = parts.passwords.reserve(context.deadline)?;
-        let account = parts.derived_keys.account_name(&command.email);
         let now = parts.clock.now();
-        let (attempt, found) = self.begin_attempt(&command.email, &account, now).await?;
+        let (attempt, found) = self.begin_attempt(&command.email, now).await?;
 
-        let stored = found
-            .as_ref()
-            .map(|(_, hash)| PasswordHash::from_stored(hash.clone()));
-        let verdict = match place.verify(command.password, stored).await {
-            Err(error @ PasswordError::Overloaded { .. }) => {
-                self.uncount_attempt(&account, attempt, now).await?;
-                return Err(error.into());
-            }
-            verdict => verdict?,
-        };
+        let stored = found.as_ref().map(|(_, hash)| hash.as_str());
+        let verdict = self
+            .judge_attempt(&attempt, place, command.password, stored)
+            .await?;
         let (Verdict::Right { rehashed }, Some((user, verified_hash))) = (verdict, found) else {
             return Err(AuthError::InvalidCredentials);
         };
@@ -68,30 +61,25 @@ impl Auth {
             session: &session,
             verified_hash: &verified_hash,
             new_hash: rehashed.as_ref().map(PasswordHash::as_str),
-            account: &account,
+            account: &attempt.account,
         });
         let opened = match opening.await {
             Ok(opened) => opened,
             Err(error) => {
-                self.uncount_in_the_background(account, attempt, now);
+                self.uncount_in_the_background(attempt);
                 return Err(error.into());
             }
         };
         if !opened {
             return Err(AuthError::InvalidCredentials);
         }
-        let grant = Grant {
-            user_id: user.id,
-            roles: &user.roles,
-            session_id: session.id,
-            generation: session.generation,
-            refresh_expires_at: session.idle_expires_at.min(session.absolute_expires_at),
-        };
+        let grant = Grant::of(&session, &user.roles);
         let tokens = self.issue_pair(&grant, session.created_at)?;
         Ok(LoggedIn { tokens, user })
     }
 
-    fn new_session(
+    /// A session of a user who has just shown the password; not opened yet.
+    pub(super) fn new_session(
         &self,
         user: &User,
         device_label: DeviceLabel,

@@ -1,5 +1,6 @@
 //! The use cases: what the service does, in the words of the trade. No protobuf, no SQL.
 
+mod change_password;
 mod error;
 mod issue;
 mod keys;
@@ -7,6 +8,7 @@ mod login;
 mod logout;
 mod refresh;
 mod register;
+mod sessions;
 mod throttle;
 mod users;
 mod validate;
@@ -19,10 +21,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use change_password::ChangePasswordCommand;
 pub use error::AuthError;
 pub use issue::TokenPair;
 pub use login::{LoggedIn, LoginCommand};
 pub use register::RegisterCommand;
+pub use sessions::SessionPage;
 pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
 pub use vitals::Vitals;

@@ -89,14 +89,7 @@ impl Auth {
 
     /// Rule 2: the response was lost or a race was on; the same successor is handed out again.
     fn repeat(&self, subject: &RefreshSubject, now: Timestamp) -> Result<TokenPair, AuthError> {
-        let session = &subject.session;
-        let grant = Grant {
-            user_id: session.user_id,
-            roles: &subject.roles,
-            session_id: session.id,
-            generation: session.generation,
-            refresh_expires_at: session.idle_expires_at.min(session.absolute_expires_at),
-        };
+        let grant = Grant::of(&subject.session, &subject.roles);
         self.issue_pair(&grant, now)
     }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::{Auth, AuthError};
 use crate::{
     clock::Timestamp,
-    domain::{Email, User},
+    domain::{Email, Password, User},
+    passwords::{HashingPlace, PasswordError, PasswordHash, Verdict},
     store::AttemptState,
 };
 
@@ -27,8 +28,11 @@ fn delay(failures: u32, limit: u32) -> Duration {
 
 /// An attempt that has been counted as failed in advance.
 pub(super) struct CountedAttempt {
+    /// The account it is held against: a name that says nothing.
+    pub(super) account: String,
     before: AttemptState,
     counted: AttemptState,
+    at: Timestamp,
 }
 
 impl Auth {
@@ -37,33 +41,35 @@ impl Auth {
     pub(super) async fn begin_attempt(
         &self,
         email: &Email,
-        account: &str,
         now: Timestamp,
     ) -> Result<(CountedAttempt, Option<(User, String)>), AuthError> {
         let store = &self.parts.store;
+        let account = self.parts.derived_keys.account_name(email);
+        let attempt = |account, before, counted| CountedAttempt {
+            account,
+            before,
+            counted,
+            at: now,
+        };
         // Whoever loses a race has seen another attempt counted; past the limit the account is refused, so the rounds
         // are bounded.
         loop {
             // Most accounts have nothing held against them: that is tried before it is looked up.
-            let first = self.one_more(AttemptState::default(), now)?;
-            let begun = store
-                .begin_attempt(email, account, first.counted, now)
-                .await?;
+            let none = AttemptState::default();
+            let first = self.one_more(none, now)?;
+            let begun = store.begin_attempt(email, &account, first, now).await?;
             let Some(held) = begun.held else {
-                return Ok((first, begun.credentials));
+                return Ok((attempt(account, none, first), begun.credentials));
             };
             let next = self.one_more(held, now)?;
-            if store
-                .count_attempt(account, held, next.counted, now)
-                .await?
-            {
-                return Ok((next, begun.credentials));
+            if store.count_attempt(&account, held, next, now).await? {
+                return Ok((attempt(account, held, next), begun.credentials));
             }
         }
     }
 
-    /// An attempt beyond `before`.
-    fn one_more(&self, before: AttemptState, now: Timestamp) -> Result<CountedAttempt, AuthError> {
+    /// The account with one failure beyond `before`.
+    fn one_more(&self, before: AttemptState, now: Timestamp) -> Result<AttemptState, AuthError> {
         if before.retry_at > now {
             return Err(AuthError::AccountThrottled {
                 retry_after: before.retry_at.since(now),
@@ -71,39 +77,51 @@ impl Auth {
         }
         let limit = self.parts.settings.account_failure_limit.get();
         let failures = before.failures.saturating_add(1);
-        let counted = AttemptState {
+        Ok(AttemptState {
             failures,
             retry_at: now + delay(failures.unsigned_abs(), limit),
-        };
-        Ok(CountedAttempt { before, counted })
+        })
     }
 
-    /// Takes back an attempt whose password was never looked at.
-    pub(super) async fn uncount_attempt(
+    /// Compares the password with the stored hash, if there is one. An attempt whose password could not be looked at
+    /// for want of time is taken back.
+    pub(super) async fn judge_attempt(
         &self,
-        account: &str,
-        attempt: CountedAttempt,
-        now: Timestamp,
-    ) -> Result<(), AuthError> {
-        let CountedAttempt { before, counted } = attempt;
+        attempt: &CountedAttempt,
+        place: HashingPlace,
+        password: Password,
+        stored: Option<&str>,
+    ) -> Result<Verdict, AuthError> {
+        let stored = stored.map(|hash| PasswordHash::from_stored(hash.to_owned()));
+        match place.verify(password, stored).await {
+            Err(error @ PasswordError::Overloaded { .. }) => {
+                self.uncount_attempt(attempt).await?;
+                Err(error.into())
+            }
+            verdict => Ok(verdict?),
+        }
+    }
+
+    async fn uncount_attempt(&self, attempt: &CountedAttempt) -> Result<(), AuthError> {
+        let CountedAttempt {
+            account,
+            before,
+            counted,
+            at,
+        } = attempt;
         self.parts
             .store
-            .count_attempt(account, counted, before, now)
+            .count_attempt(account, *counted, *before, *at)
             .await?;
         Ok(())
     }
 
-    /// Takes back an attempt whose password was right, and whose session could not be opened. The caller is
+    /// Takes back an attempt whose password was right, and which came to nothing all the same. The caller is
     /// owed an answer and does not wait; if the database fails again, the attempt stays counted.
-    pub(super) fn uncount_in_the_background(
-        &self,
-        account: String,
-        attempt: CountedAttempt,
-        now: Timestamp,
-    ) {
+    pub(super) fn uncount_in_the_background(&self, attempt: CountedAttempt) {
         let auth = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = auth.uncount_attempt(&account, attempt, now).await {
+            if let Err(error) = auth.uncount_attempt(&attempt).await {
                 tracing::debug!(%error, "an attempt to log in stays counted");
             }
         });

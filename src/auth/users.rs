@@ -85,12 +85,12 @@ impl Users {
                 .await?;
             let user = users.find(id).await;
             let known = match (ended, &user) {
-                (Some(ended), _) => Some(ended.revocation),
+                (Some(ended), _) => ended.revocations,
                 // Another call was first, and its replica may not be this one.
-                (None, Ok(user)) if user.disabled_at.is_some() => Some(users.all_until(id, now)),
-                (None, _) => None,
+                (None, Ok(user)) if user.disabled_at.is_some() => vec![users.all_until(id, now)],
+                (None, _) => Vec::new(),
             };
-            users.revocations.learn(known.as_slice());
+            users.revocations.learn(&known);
             user
         })
         .await
@@ -129,7 +129,7 @@ impl Users {
                 .revoke_user_sessions(id, now, users.remember, &event)
                 .await?
                 .ok_or(AuthError::UserNotFound)?;
-            users.revocations.learn(&[ended.revocation]);
+            users.revocations.learn(&ended.revocations);
             Ok(ended.count)
         })
         .await

@@ -23,6 +23,9 @@ use crate::cores;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// The longest that `COUNTERSIGN_REFRESH_GRACE` can be.
+pub const LONGEST_REFRESH_GRACE: Duration = MINUTE;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Ten years: no session should outlive that, and no sum of times overflows before.
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
@@ -89,7 +92,10 @@ fn tokens(inputs: &Inputs, problems: &mut Problems) -> TokenSettings {
         refresh_ttl: problems.read(&inputs.refresh_token_ttl, duration(SECOND..=LONGEST)),
         session_max_lifetime: problems
             .read(&inputs.session_max_lifetime, duration(SECOND..=LONGEST)),
-        refresh_grace: problems.read(&inputs.refresh_grace, duration(Duration::ZERO..=MINUTE)),
+        refresh_grace: problems.read(
+            &inputs.refresh_grace,
+            duration(Duration::ZERO..=LONGEST_REFRESH_GRACE),
+        ),
         leeway: problems.read(&inputs.token_leeway, duration(Duration::ZERO..=5 * MINUTE)),
     }
 }

@@ -21,6 +21,7 @@ use std::{
 
 use ipnet::IpNet;
 
+pub use assemble::LONGEST_REFRESH_GRACE;
 pub use database_url::DatabaseUrl;
 pub use key_file::KeyFileError;
 pub use master_keys::{MasterKey, MasterKeySource, MasterKeys};

@@ -13,6 +13,9 @@ macro_rules! id_type {
         pub struct $name(Uuid);
 
         impl $name {
+            /// Sorts after every id that is generated.
+            pub const MAX: Self = Self(Uuid::max());
+
             /// A new id that sorts after those of earlier milliseconds.
             pub fn generate(now: Timestamp) -> Self {
                 Self(uuid_v7(now))

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 pub enum RevokedSubject {
     /// Every access token of one session.
     Session(SessionId),
-    /// Every access token of one user that was issued before the revocation's `not_before`.
+    /// Every access token of one user that was not issued after the revocation's `not_before`.
     User(UserId),
 }
 
@@ -17,7 +17,7 @@ pub enum RevokedSubject {
 pub struct Revocation {
     /// What it kills.
     pub subject: RevokedSubject,
-    /// For a user: tokens issued before this moment are dead. For a session: when it was revoked.
+    /// For a user: tokens not issued after this millisecond are dead. For a session: when it was revoked.
     pub not_before: Timestamp,
     /// When it was written.
     pub created_at: Timestamp,

@@ -57,6 +57,11 @@ pub enum RefreshDecision {
 }
 
 impl Session {
+    /// When it ends if it is not refreshed before.
+    pub fn expires_at(&self) -> Timestamp {
+        self.idle_expires_at.min(self.absolute_expires_at)
+    }
+
     /// Judges a token of `generation` that is presented at `now`: the four rules of rotation.
     ///
     /// `user_barred` says that the user is disabled or deleted. `grace` is how long after a rotation the
@@ -80,7 +85,7 @@ impl Session {
         if generation < self.generation && !(is_previous && within_grace) {
             return RefreshDecision::Refuse(RefreshRefusal::Reused);
         }
-        if now >= self.idle_expires_at || now >= self.absolute_expires_at {
+        if now >= self.expires_at() {
             return RefreshDecision::Refuse(RefreshRefusal::Expired);
         }
         if generation == self.generation {

@@ -9,7 +9,7 @@ use super::{FieldViolation, ViolationReason};
 pub struct DisplayName(String);
 
 /// The label by which a user recognises a session; NFC, trimmed, at most 100 code points, may be empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceLabel(String);
 
 impl DisplayName {

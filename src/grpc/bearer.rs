@@ -55,8 +55,10 @@ impl<S> Guarded<S> {
 
     /// Lets a request through or says why not.
     fn admit<B>(&self, request: &mut Request<B>) -> Result<(), AuthError> {
-        let Access::AnyRole(roles) = methods::find(request.uri().path()).access else {
-            return Ok(());
+        let roles = match methods::find(request.uri().path()).access {
+            Access::Open => return Ok(()),
+            Access::Bearer => None,
+            Access::AnyRole(roles) => Some(roles),
         };
         let access_token = convert::bearer(request.headers());
         let claims = authenticate(&self.auth, access_token, roles)?;
@@ -65,11 +67,11 @@ impl<S> Guarded<S> {
     }
 }
 
-/// The claims of a good token that holds one of these roles.
+/// The claims of a good token; where roles are given, of one that holds any of them.
 fn authenticate(
     auth: &Auth,
     access_token: &str,
-    roles: &[&str],
+    roles: Option<&[&str]>,
 ) -> Result<Arc<VerifiedClaims>, AuthError> {
     let validated = auth.validate(ValidateQuery {
         access_token,
@@ -77,7 +79,8 @@ fn authenticate(
         required_roles: &[],
     })?;
     let held = &validated.claims.roles;
-    if roles.iter().any(|role| held.iter().any(|own| own == role)) {
+    let is_held = |role: &&str| held.iter().any(|own| own == role);
+    if roles.is_none_or(|roles| roles.iter().any(is_held)) {
         Ok(validated.claims)
     } else {
         Err(AuthError::InsufficientRole)

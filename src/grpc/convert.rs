@@ -1,5 +1,7 @@
 //! Between the domain's types and protobuf's. Nothing is decided here.
 
+use std::str::FromStr;
+
 use http::{HeaderMap, header::AUTHORIZATION};
 use prost_types::Timestamp as PbTimestamp;
 use tonic::metadata::MetadataMap;
@@ -8,7 +10,7 @@ use super::pb;
 use crate::{
     auth::{AuthError, TokenPair},
     clock::Timestamp,
-    domain::{FieldViolation, User, UserId, ViolationReason},
+    domain::{FieldViolation, SessionId, User, UserId, ViolationReason},
     tokens::AccessClaims,
 };
 
@@ -81,9 +83,22 @@ pub(super) fn timestamp(moment: Timestamp) -> PbTimestamp {
 
 /// Reads a user's id.
 pub(super) fn user_id(field: &'static str, text: &str) -> Result<UserId, FieldViolation> {
+    id(field, text, "must be a user's id")
+}
+
+/// Reads a session's id.
+pub(super) fn session_id(field: &'static str, text: &str) -> Result<SessionId, FieldViolation> {
+    id(field, text, "must be a session's id")
+}
+
+fn id<T: FromStr>(
+    field: &'static str,
+    text: &str,
+    form: &'static str,
+) -> Result<T, FieldViolation> {
     let (reason, rule) = match text {
         "" => (ViolationReason::Required, "must be given"),
-        _ => (ViolationReason::Malformed, "must be a user's id"),
+        _ => (ViolationReason::Malformed, form),
     };
     text.parse()
         .map_err(|_| FieldViolation::new(field, reason, rule))

@@ -24,6 +24,7 @@ const ALIVE: &[&str] = &["", "countersign.auth.v1.VerifierService"];
 /// The names that need the database besides.
 const ALIVE_WITH_DATABASE: &[&str] = &[
     "countersign.auth.v1.AuthService",
+    "countersign.auth.v1.AccountService",
     "countersign.auth.v1.AdminService",
 ];
 

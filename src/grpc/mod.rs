@@ -1,6 +1,7 @@
 //! The edge: the only floor that knows protobuf, tonic and HTTP. A request passes `layers`, is
 //! turned into domain types, and every failure leaves through `status`.
 
+mod account_service;
 mod admin_service;
 mod auth_service;
 mod bearer;
@@ -10,10 +11,12 @@ mod edge;
 mod fast_lane;
 pub mod health;
 pub mod layers;
+mod paging;
 mod reason;
 mod status;
 mod verifier_service;
 
+pub use account_service::AccountApi;
 pub use admin_service::AdminApi;
 pub use auth_service::AuthApi;
 pub use bearer::Guarded;

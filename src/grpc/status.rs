@@ -69,6 +69,7 @@ pub fn error_status(error: AuthError, request_id: &RequestId) -> Status {
         AuthError::RefreshTokenReused => (Reason::RefreshTokenReused, Detail::None),
         AuthError::SessionRevoked => (Reason::SessionRevoked, Detail::None),
         AuthError::UserNotFound => (Reason::UserNotFound, Detail::None),
+        AuthError::SessionNotFound => (Reason::SessionNotFound, Detail::None),
         AuthError::DatabaseUnavailable(cause) => {
             tracing::warn!(
                 request_id = request_id.as_str(),

@@ -20,7 +20,7 @@ use crate::{
     clock::Clock,
     config::{Config, Rate, StalePolicy},
     grpc::{
-        AdminApi, AuthApi, Bulkhead, DESCRIPTORS, FastLane, VerifierApi,
+        AccountApi, AdminApi, AuthApi, Bulkhead, DESCRIPTORS, FastLane, VerifierApi,
         health::HealthState,
         layers::{self, Quota, RateLimitLayer},
         pb::auth_service_server::AuthServiceServer,
@@ -173,6 +173,10 @@ impl Server {
             ))
             .add_service(Bulkhead::new(
                 VerifierApi::service(auth.clone()),
+                here.clone(),
+            ))
+            .add_service(Bulkhead::new(
+                AccountApi::service(auth.clone()),
                 here.clone(),
             ))
             .add_service(Bulkhead::new(AdminApi::service(auth), here));

@@ -1,6 +1,5 @@
 //! What is done to a user from above: barred, let in again, thrown out of every session, given roles. Each
-//! is one transaction that begins by locking the user's row, as a login does, so that no session slips
-//! through between the two.
+//! is one transaction that begins by locking the user's row.
 
 use std::time::Duration;
 
@@ -9,51 +8,29 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError,
-    audit::AuditEventRow,
-    revocations::append_revocation,
+    ending::{EndedSessions, count_live, end_open, of_user, revocations_of_user},
+    revocations::append_revocations,
     schema::{audit_events, revocations, sessions, users},
     write,
 };
 use crate::{
     clock::Timestamp,
-    domain::{PositionedRevocation, Revocation, RevokedSubject, Roles, UserId},
+    domain::{Roles, UserId},
 };
-
-/// Sessions that were ended together.
-#[derive(Clone, Copy, Debug)]
-pub struct EndedSessions {
-    /// What tells every replica.
-    pub revocation: PositionedRevocation,
-    /// How many of them could still have been refreshed.
-    pub count: usize,
-}
-
-/// When a session last issued a token, and when it would have ended.
-type SessionTimes = (i64, i64, i64);
 
 /// Ends every session of a user; the rest of a transaction that holds the lock on the user's row.
 macro_rules! end_sessions {
     ($conn:expr, $id:expr, $now:expr, $remember:expr, $event:expr) => {{
-        let open = sessions::table
-            .filter(sessions::user_id.eq($id.to_string()))
-            .filter(sessions::revoked_at.is_null());
-        let ended: Vec<SessionTimes> = diesel::update(open)
-            .set(sessions::revoked_at.eq($now.micros()))
-            .returning((
-                sessions::rotated_at,
-                sessions::idle_expires_at,
-                sessions::absolute_expires_at,
-            ))
-            .get_results($conn)
-            .await?;
+        let all = sessions::table.filter(sessions::user_id.eq($id.to_string()));
+        let ended = end_open!($conn, all, $now);
         diesel::insert_into(audit_events::table)
             .values($event)
             .execute($conn)
             .await?;
-        let revocation = revocation_of($id, &ended, $now, $remember);
+        let revocations = revocations_of_user($id, &ended, $now, $remember)?;
         EndedSessions {
-            revocation: append_revocation!($conn, revocation),
-            count: ended.iter().filter(|times| was_live(times, $now)).count(),
+            count: count_live(&ended, $now),
+            revocations: append_revocations!($conn, revocations),
         }
     }};
 }
@@ -186,32 +163,4 @@ impl Store {
             .await
         })
     }
-}
-
-fn of_user(event: &AuditEvent, id: UserId) -> AuditEventRow {
-    let mut row = event.to_row();
-    row.user_id = Some(id.to_string());
-    row
-}
-
-/// The revocation of all tokens that the ended sessions issued. Tokens bear the time of their session's
-/// last rotation, by the clock of the replica that did it: where that runs ahead of ours, it counts.
-fn revocation_of(
-    id: UserId,
-    ended: &[SessionTimes],
-    now: Timestamp,
-    remember: Duration,
-) -> Revocation {
-    let last_issue = ended.iter().map(|(rotated_at, ..)| *rotated_at).max();
-    let not_before = now.max(last_issue.map_or(now, Timestamp::from_micros));
-    Revocation {
-        subject: RevokedSubject::User(id),
-        not_before,
-        created_at: now,
-        expires_at: not_before + remember,
-    }
-}
-
-fn was_live(&(_, idle_expires_at, absolute_expires_at): &SessionTimes, now: Timestamp) -> bool {
-    idle_expires_at.min(absolute_expires_at) > now.micros()
 }

@@ -15,17 +15,21 @@ pub enum AuditKind {
     UserRegistered,
     /// A session ended because its user logged out.
     LoggedOut,
+    /// A session was ended by its user, from another session perhaps.
+    SessionRevoked,
     /// A session was revoked because an old refresh token came back.
     RefreshTokenReused,
     /// A successor of the active signing key was asked for.
     SigningKeyRotated,
     /// Every signing key was revoked and replaced.
     SigningKeysRevoked,
+    /// A user replaced the password, which ended all of the user's sessions.
+    PasswordChanged,
     /// A user was barred.
     UserDisabled,
     /// A user was let in again.
     UserEnabled,
-    /// All sessions of a user were ended.
+    /// All sessions of a user were ended, or all but the one that asked for it.
     UserSessionsRevoked,
     /// A user was given other roles.
     UserRolesChanged,
@@ -36,9 +40,11 @@ impl AuditKind {
         match self {
             Self::UserRegistered => "user_registered",
             Self::LoggedOut => "logged_out",
+            Self::SessionRevoked => "session_revoked",
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::SigningKeyRotated => "signing_key_rotated",
             Self::SigningKeysRevoked => "signing_keys_revoked",
+            Self::PasswordChanged => "password_changed",
             Self::UserDisabled => "user_disabled",
             Self::UserEnabled => "user_enabled",
             Self::UserSessionsRevoked => "user_sessions_revoked",
@@ -52,7 +58,7 @@ impl AuditKind {
 pub struct AuditEvent {
     /// What happened.
     pub kind: AuditKind,
-    /// Which user did it to another, or to all; `None` when users did it to themselves or an operator did.
+    /// Whose access token allowed it; `None` when none was needed or an operator did it.
     pub actor_id: Option<UserId>,
     /// To whom.
     pub user_id: Option<UserId>,

@@ -9,10 +9,12 @@
 //!    loss when the machine crashes.
 //!    One row is `get_result`: the `LIMIT` of `first` makes SQLite prepare the statement again at every execution.
 
+mod account;
 mod administration;
 mod audit;
 mod changes;
 mod circuit;
+mod ending;
 mod error;
 mod login_failures;
 mod master_keys;
@@ -34,9 +36,10 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use diesel::sql_types::Integer;
 use diesel_async::RunQueryDsl;
 
-pub use administration::EndedSessions;
+pub use account::PasswordChange;
 pub use audit::{AuditEvent, AuditKind};
 pub use changes::ChangeListener;
+pub use ending::EndedSessions;
 pub use error::StoreError;
 pub use login_failures::{AttemptState, BegunAttempt};
 pub use pool::PoolLoad;

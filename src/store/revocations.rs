@@ -53,30 +53,35 @@ impl NewRevocationRow {
     }
 }
 
-/// Writes a revocation and tells the replicas: the last thing that a transaction does, so that the time
+/// Writes revocations and tells the replicas: the last thing that a transaction does, so that the time
 /// between taking a position and committing it stays short. A macro, because diesel's queries cannot be
 /// written once for both kinds of connection in a function.
-macro_rules! append_revocation {
-    ($conn:expr, $revocation:expr) => {{
-        let revocation: $crate::domain::Revocation = $revocation;
-        let newest: Option<i64> = revocations::table
+macro_rules! append_revocations {
+    ($conn:expr, $revocations:expr) => {{
+        let mut newest: Option<i64> = revocations::table
             .select(diesel::dsl::max(revocations::position))
             .get_result($conn)
             .await?;
-        let row = $crate::store::revocations::NewRevocationRow::new(&revocation, newest);
-        diesel::insert_into(revocations::table)
-            .values(&row)
-            .execute($conn)
-            .await?;
-        $crate::store::changes::Announce::announce_change($conn).await?;
-        $crate::domain::PositionedRevocation {
-            position: row.position(),
-            revocation,
+        let mut positioned: Vec<$crate::domain::PositionedRevocation> = Vec::new();
+        for revocation in $revocations {
+            let row = $crate::store::revocations::NewRevocationRow::new(&revocation, newest);
+            diesel::insert_into(revocations::table)
+                .values(&row)
+                .execute($conn)
+                .await?;
+            let position = row.position();
+            newest = Some(position);
+            positioned.push($crate::domain::PositionedRevocation {
+                position,
+                revocation,
+            });
         }
+        $crate::store::changes::Announce::announce_change($conn).await?;
+        positioned
     }};
 }
 
-pub(super) use append_revocation;
+pub(super) use append_revocations;
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = revocations)]

@@ -9,7 +9,7 @@ use super::{
     AuditEvent, Store, StoreError,
     prepared::Prepared,
     read,
-    revocations::append_revocation,
+    revocations::append_revocations,
     schema::{audit_events, login_failures, revocations, sessions, users},
     users::parse_user_id,
     write,
@@ -18,6 +18,7 @@ use crate::{
     clock::Timestamp,
     domain::{
         DeviceLabel, PositionedRevocation, Revocation, RevokedSubject, Roles, Session, SessionId,
+        UserId,
     },
 };
 
@@ -25,7 +26,7 @@ use crate::{
 // every login.
 #[derive(Insertable, Queryable, Selectable)]
 #[diesel(table_name = sessions, treat_none_as_default_value = false)]
-struct SessionRow {
+pub(super) struct SessionRow {
     id: String,
     user_id: String,
     device_label: String,
@@ -61,12 +62,8 @@ impl TryFrom<SessionRow> for Session {
     type Error = StoreError;
 
     fn try_from(row: SessionRow) -> Result<Self, StoreError> {
-        let id = row
-            .id
-            .parse()
-            .map_err(|_| StoreError::Corrupt(format!("session id {:?}", row.id)))?;
         Ok(Self {
-            id,
+            id: parse_session_id(&row.id)?,
             user_id: parse_user_id(&row.user_id)?,
             device_label: DeviceLabel::from_stored(row.device_label),
             client_ip: row.client_ip,
@@ -79,6 +76,11 @@ impl TryFrom<SessionRow> for Session {
             revoked_at: row.revoked_at.map(Timestamp::from_micros),
         })
     }
+}
+
+pub(super) fn parse_session_id(text: &str) -> Result<SessionId, StoreError> {
+    text.parse()
+        .map_err(|_| StoreError::Corrupt(format!("session id {text:?}")))
 }
 
 /// What a successful login changes, all at once.
@@ -162,6 +164,45 @@ impl Store {
             .transpose()
     }
 
+    /// The session with that id, live or not.
+    pub async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let found: Option<SessionRow> = read!(self, |conn| {
+            Ok(sessions::table
+                .find(id.to_string())
+                .select(SessionRow::as_select())
+                .get_result(conn)
+                .await
+                .optional()?)
+        })?;
+        found.map(Session::try_from).transpose()
+    }
+
+    /// Sessions of a user that can still be refreshed at `now`, the latest first: `limit` of them at most, all of
+    /// them older than `older_than`.
+    pub async fn list_sessions(
+        &self,
+        user_id: UserId,
+        now: Timestamp,
+        older_than: SessionId,
+        limit: i64,
+    ) -> Result<Vec<Session>, StoreError> {
+        let rows: Vec<SessionRow> = read!(self, |conn| {
+            Ok(sessions::table
+                .filter(sessions::user_id.eq(user_id.to_string()))
+                .filter(sessions::revoked_at.is_null())
+                .filter(sessions::idle_expires_at.gt(now.micros()))
+                .filter(sessions::absolute_expires_at.gt(now.micros()))
+                // The ids are UUIDv7: their order is that of the logins.
+                .filter(sessions::id.lt(older_than.to_string()))
+                .order(sessions::id.desc())
+                .limit(limit)
+                .select(SessionRow::as_select())
+                .load(conn)
+                .await?)
+        })?;
+        rows.into_iter().map(Session::try_from).collect()
+    }
+
     /// Revokes a session for good, tells the other replicas, and records why. `None` when it was revoked
     /// before, or there is none.
     ///
@@ -201,7 +242,7 @@ impl Store {
                     created_at: now,
                     expires_at: now.max(Timestamp::from_micros(rotated_at)) + remember,
                 };
-                Ok(Some(append_revocation!(conn, revocation)))
+                Ok(append_revocations!(conn, [revocation]).pop())
             })
             .await
         })

@@ -32,8 +32,9 @@ on_both_databases! {
     async fn every_known_name_is_serving_and_an_unknown_one_is_not_found(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let mut health = HealthClient::new(server.channel.clone());
-        let others = ["countersign.auth.v1.AdminService", "countersign.auth.v1.VerifierService"];
-        for name in ["", AUTH].into_iter().chain(others) {
+        let others = ["AccountService", "AdminService", "VerifierService"];
+        let others = others.map(|name| format!("countersign.auth.v1.{name}"));
+        for name in ["", AUTH].into_iter().chain(others.iter().map(String::as_str)) {
             let status = health.check(named(name)).await.unwrap().into_inner().status();
             assert_eq!(status, ServingStatus::Serving, "{name}");
         }

@@ -29,6 +29,8 @@ pub(in crate::grpc) struct Method {
 pub(in crate::grpc) enum Access {
     /// Everybody.
     Open,
+    /// Who presents a good access token.
+    Bearer,
     /// Who presents an access token that holds one of these roles.
     AnyRole(&'static [&'static str]),
 }
@@ -52,7 +54,7 @@ pub(super) enum Loudness {
 }
 
 /// The methods, the most called one first: the search is linear.
-static METHODS: [Method; 16] = [
+static METHODS: [Method; 21] = [
     Method {
         limit: Some(Limit::Token),
         span: Loudness::Debug,
@@ -73,6 +75,14 @@ static METHODS: [Method; 16] = [
         grpc_type: SERVER_STREAM,
         ..Method::plain("/countersign.auth.v1.VerifierService/WatchRevocations")
     },
+    account("/countersign.auth.v1.AccountService/GetCurrentUser"),
+    Method {
+        limit: Some(Limit::Credential),
+        ..account("/countersign.auth.v1.AccountService/ChangePassword")
+    },
+    account("/countersign.auth.v1.AccountService/ListSessions"),
+    account("/countersign.auth.v1.AccountService/RevokeSession"),
+    account("/countersign.auth.v1.AccountService/RevokeAllSessions"),
     admin("/countersign.auth.v1.AdminService/RotateSigningKey"),
     admin("/countersign.auth.v1.AdminService/DisableUser"),
     admin("/countersign.auth.v1.AdminService/EnableUser"),
@@ -155,6 +165,13 @@ const fn token(path: &'static str) -> Method {
     }
 }
 
+const fn account(path: &'static str) -> Method {
+    Method {
+        access: Access::Bearer,
+        ..Method::plain(path)
+    }
+}
+
 const fn admin(path: &'static str) -> Method {
     Method {
         access: Access::AnyRole(&["admin"]),
@@ -214,6 +231,7 @@ mod tests {
         for method in &METHODS {
             let (service, name) = method.names();
             let expected = match (service, name) {
+                ("countersign.auth.v1.AccountService", _) => Access::Bearer,
                 ("countersign.auth.v1.AdminService", _) => Access::AnyRole(&["admin"]),
                 (_, "WatchRevocations") => Access::AnyRole(&["verifier", "admin"]),
                 _ => Access::Open,

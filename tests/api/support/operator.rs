@@ -1,4 +1,4 @@
-//! Short words for what operators and verifiers do: the admin calls, and a watcher that keeps what it
+//! Short words for what those do who hold an access token: the account and admin calls, and a watcher that keeps what it
 //! hears.
 
 use std::{
@@ -8,7 +8,8 @@ use std::{
 
 use countersign::grpc::pb::{
     GetJwksRequest, GetJwksResponse, Heartbeat, Jwks, TokenPair, WatchRevocationsRequest,
-    WatchRevocationsResponse, admin_service_client::AdminServiceClient, revocation::Subject,
+    WatchRevocationsResponse, account_service_client::AccountServiceClient,
+    admin_service_client::AdminServiceClient, revocation::Subject,
     verifier_service_client::VerifierServiceClient, watch_revocations_response::Event,
 };
 use tokio::time::timeout;
@@ -34,6 +35,10 @@ pub fn bearing<T>(access_token: &str, message: T) -> Request<T> {
 }
 
 impl TestServer {
+    pub fn account(&self) -> AccountServiceClient<Channel> {
+        AccountServiceClient::new(self.channel.clone())
+    }
+
     pub fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel.clone())
     }

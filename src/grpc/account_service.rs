@@ -1,0 +1,177 @@
+//! `AccountService` on the wire. Whose account it is was found out by `bearer::Guarded`.
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    bearer::{Caller, Guarded},
+    convert::{self, Violations},
+    edge::Edge,
+    paging,
+    pb::{
+        self,
+        account_service_server::{self, AccountServiceServer},
+    },
+};
+use crate::{
+    auth::{Auth, AuthError, ChangePasswordCommand},
+    domain::{Password, Session, SessionId, UserId},
+};
+
+/// Serves `countersign.auth.v1.AccountService`.
+pub struct AccountApi {
+    auth: Auth,
+}
+
+impl AccountApi {
+    /// Serves the use cases of `auth`, to those who may call them.
+    pub fn service(auth: Auth) -> Guarded<AccountServiceServer<Self>> {
+        let api = Self { auth: auth.clone() };
+        Guarded::new(AccountServiceServer::new(api), auth)
+    }
+}
+
+#[tonic::async_trait]
+impl account_service_server::AccountService for AccountApi {
+    async fn get_current_user(
+        &self,
+        request: Request<pb::GetCurrentUserRequest>,
+    ) -> Result<Response<pb::GetCurrentUserResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let (user_id, _) = caller(&request)?;
+            let user = self.auth.users().find(user_id).await?;
+            Ok(pb::GetCurrentUserResponse {
+                user: Some(convert::user(&user)),
+            })
+        };
+        edge.respond(answer.await)
+    }
+
+    async fn change_password(
+        &self,
+        request: Request<pb::ChangePasswordRequest>,
+    ) -> Result<Response<pb::ChangePasswordResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let command = change_password_command(caller(&request)?, request.get_ref())?;
+            let tokens = self.auth.change_password(command, &edge.context()).await?;
+            Ok(pb::ChangePasswordResponse {
+                tokens: Some(convert::token_pair(&tokens)),
+            })
+        };
+        edge.respond(answer.await)
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let (user_id, current) = caller(&request)?;
+            let (after, size) = page_of(request.get_ref())?;
+            let page = self.auth.list_sessions(user_id, after, size).await?;
+            let sessions = page.sessions.iter();
+            Ok(pb::ListSessionsResponse {
+                sessions: sessions.map(|one| session(one, current)).collect(),
+                next_page_token: paging::token(page.next),
+            })
+        };
+        edge.respond(answer.await)
+    }
+
+    async fn revoke_session(
+        &self,
+        request: Request<pb::RevokeSessionRequest>,
+    ) -> Result<Response<pb::RevokeSessionResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let (user_id, _) = caller(&request)?;
+            let id = session_id(&request.get_ref().session_id)?;
+            self.auth
+                .revoke_session_of(user_id, id, &edge.context())
+                .await?;
+            Ok(pb::RevokeSessionResponse {})
+        };
+        edge.respond(answer.await)
+    }
+
+    async fn revoke_all_sessions(
+        &self,
+        request: Request<pb::RevokeAllSessionsRequest>,
+    ) -> Result<Response<pb::RevokeAllSessionsResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let (user_id, current) = caller(&request)?;
+            let context = edge.context();
+            let count = if request.get_ref().keep_current {
+                self.auth
+                    .revoke_other_sessions(user_id, current, &context)
+                    .await?
+            } else {
+                let users = self.auth.users();
+                users.revoke_user_sessions(user_id, &context).await?
+            };
+            Ok(pb::RevokeAllSessionsResponse {
+                revoked_count: i32::try_from(count).unwrap_or(i32::MAX),
+            })
+        };
+        edge.respond(answer.await)
+    }
+}
+
+/// Whose access token was presented, and of which session.
+fn caller<T>(request: &Request<T>) -> Result<(UserId, SessionId), AuthError> {
+    let caller = Caller::of(request.extensions()).ok_or(AuthError::TokenMissing)?;
+    Ok((caller.claims.user_id, caller.claims.session_id))
+}
+
+fn change_password_command(
+    (user_id, session_id): (UserId, SessionId),
+    request: &pb::ChangePasswordRequest,
+) -> Result<ChangePasswordCommand, AuthError> {
+    let mut violations = Violations::default();
+    let current = violations.take(Password::parse(
+        "current_password",
+        &request.current_password,
+    ));
+    let new = violations.take(Password::parse("new_password", &request.new_password));
+    match (current, new) {
+        (Some(current_password), Some(new_password)) => Ok(ChangePasswordCommand {
+            user_id,
+            session_id,
+            current_password,
+            new_password,
+        }),
+        _ => Err(violations.into()),
+    }
+}
+
+fn page_of(request: &pb::ListSessionsRequest) -> Result<(Option<SessionId>, u16), AuthError> {
+    let mut violations = Violations::default();
+    let size = violations.take(paging::size("page_size", request.page_size));
+    let after = violations.take(paging::position("page_token", &request.page_token));
+    match (after, size) {
+        (Some(after), Some(size)) => Ok((after, size)),
+        _ => Err(violations.into()),
+    }
+}
+
+fn session_id(text: &str) -> Result<SessionId, AuthError> {
+    let mut violations = Violations::default();
+    let id = violations.take(convert::session_id("session_id", text));
+    id.ok_or_else(|| violations.into())
+}
+
+fn session(session: &Session, current: SessionId) -> pb::Session {
+    pb::Session {
+        session_id: session.id.to_string(),
+        device_label: session.device_label.as_str().to_owned(),
+        client_ip: session.client_ip.clone(),
+        user_agent: session.user_agent.clone(),
+        create_time: Some(convert::timestamp(session.created_at)),
+        last_refresh_time: Some(convert::timestamp(session.rotated_at)),
+        expire_time: Some(convert::timestamp(session.expires_at())),
+        current: session.id == current,
+    }
+}

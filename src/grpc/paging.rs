@@ -1,0 +1,93 @@
+//! Lists in pages (AIP-158): how many entries are asked for, and where a page begins.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::domain::{FieldViolation, SessionId, ViolationReason};
+
+/// The page of a caller who does not say how large it should be.
+const DEFAULT_SIZE: u16 = 50;
+
+/// The largest page; whoever asks for more gets this.
+const LARGEST_SIZE: u16 = 1_000;
+
+/// Reads `page_size`: 0 leaves it to us.
+pub(super) fn size(field: &'static str, asked: i32) -> Result<u16, FieldViolation> {
+    match asked {
+        0 => Ok(DEFAULT_SIZE),
+        ..0 => Err(FieldViolation::new(
+            field,
+            ViolationReason::Malformed,
+            "must not be negative",
+        )),
+        1.. => Ok(u16::try_from(asked).map_or(LARGEST_SIZE, |size| size.min(LARGEST_SIZE))),
+    }
+}
+
+/// Reads `page_token`: the last entry of the page before; `None` for the first page.
+///
+/// It is not secret and not signed: it says where to go on in a list that the caller may read.
+pub(super) fn position(
+    field: &'static str,
+    token: &str,
+) -> Result<Option<SessionId>, FieldViolation> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let mut id = [0; 16];
+    match URL_SAFE_NO_PAD.decode_slice(token, &mut id) {
+        Ok(16) => Ok(Some(SessionId::from_bytes(id))),
+        _ => Err(FieldViolation::new(
+            field,
+            ViolationReason::Malformed,
+            "must be the next_page_token of an earlier answer",
+        )),
+    }
+}
+
+/// The `next_page_token` of a page that ends with this entry; empty when it is the last page.
+pub(super) fn token(position: Option<SessionId>) -> String {
+    position.map_or_else(String::new, |id| URL_SAFE_NO_PAD.encode(id.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_never_larger_than_the_largest() {
+        for (asked, expected) in [
+            (0, Some(50)),
+            (1, Some(1)),
+            (1_000, Some(1_000)),
+            (1_001, Some(1_000)),
+            (i32::MAX, Some(1_000)),
+            (-1, None),
+            (i32::MIN, None),
+        ] {
+            assert_eq!(size("page_size", asked).ok(), expected, "{asked}");
+        }
+    }
+
+    #[test]
+    fn the_first_page_needs_no_token_and_the_last_gives_none() {
+        assert_eq!(position("page_token", ""), Ok(None));
+        assert_eq!(token(None), "");
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_leads_back_to_its_entry(bytes: [u8; 16]) {
+            let id = SessionId::from_bytes(bytes);
+            prop_assert_eq!(position("page_token", &token(Some(id))), Ok(Some(id)));
+        }
+
+        #[test]
+        fn any_other_text_is_refused(text in "\\PC{1,64}") {
+            if let Ok(read) = position("page_token", &text) {
+                prop_assert_eq!(token(read), text);
+            }
+        }
+    }
+}

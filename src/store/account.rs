@@ -1,0 +1,129 @@
+//! What users do to their own account: a new password, an end to the sessions elsewhere. Each is one transaction
+//! that begins by locking the user's row.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection, RunQueryDsl};
+
+use super::{
+    AuditEvent, Store, StoreError,
+    ending::{
+        EndedSessions, count_live, end_open, of_user, revocations_of_sessions, revocations_of_user,
+    },
+    revocations::append_revocations,
+    schema::{audit_events, login_failures, revocations, sessions, users},
+    sessions::SessionRow,
+    write,
+};
+use crate::{
+    clock::Timestamp,
+    domain::{Session, SessionId, UserId},
+};
+
+/// What a change of password changes, all at once.
+pub struct PasswordChange<'a> {
+    /// The session that takes the place of all others.
+    pub session: &'a Session,
+    /// The hash that the old password was checked against.
+    pub verified_hash: &'a str,
+    /// The hash of the new password.
+    pub new_hash: &'a str,
+    /// The account whose failed attempts are forgotten (see `login_failures`).
+    pub account: &'a str,
+}
+
+impl Store {
+    /// Replaces a user's password, ends every session and opens a new one. `None` when the user is gone or
+    /// disabled, or changed the password since it was checked.
+    ///
+    /// `remember` is how long the last access token may live, counted from its session's last rotation.
+    pub async fn change_password(
+        &self,
+        change: PasswordChange<'_>,
+        now: Timestamp,
+        remember: Duration,
+        event: &AuditEvent,
+    ) -> Result<Option<EndedSessions>, StoreError> {
+        let id = change.session.user_id;
+        let event = of_user(event, id);
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                let user = users::table
+                    .find(id.to_string())
+                    .filter(users::disabled_at.is_null())
+                    .filter(users::password_hash.eq(change.verified_hash));
+                let changed = diesel::update(user)
+                    .set((
+                        users::password_hash.eq(change.new_hash),
+                        users::updated_at.eq(now.micros()),
+                    ))
+                    .execute(conn)
+                    .await?;
+                if changed == 0 {
+                    return Ok(None);
+                }
+                let all = sessions::table.filter(sessions::user_id.eq(id.to_string()));
+                let ended = end_open!(conn, all, now);
+                diesel::insert_into(sessions::table)
+                    .values(&SessionRow::from(change.session))
+                    .execute(conn)
+                    .await?;
+                diesel::delete(login_failures::table.find(change.account))
+                    .execute(conn)
+                    .await?;
+                diesel::insert_into(audit_events::table)
+                    .values(&event)
+                    .execute(conn)
+                    .await?;
+                let revocations = revocations_of_user(id, &ended, now, remember)?;
+                Ok(Some(EndedSessions {
+                    count: count_live(&ended, now),
+                    revocations: append_revocations!(conn, revocations),
+                }))
+            })
+            .await
+        })
+    }
+
+    /// Ends every session of a user but one. `None` when there is no such user.
+    ///
+    /// Each is revoked by itself, since a revocation of the user would not spare the one. `remember` is how long
+    /// the last access token may live, counted from its session's last rotation.
+    pub async fn revoke_other_sessions(
+        &self,
+        id: UserId,
+        kept: SessionId,
+        now: Timestamp,
+        remember: Duration,
+        event: &AuditEvent,
+    ) -> Result<Option<EndedSessions>, StoreError> {
+        let event = of_user(event, id);
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                // Changes nothing, and takes the lock.
+                let locked = diesel::update(users::table.find(id.to_string()))
+                    .set(users::updated_at.eq(users::updated_at))
+                    .execute(conn)
+                    .await?;
+                if locked == 0 {
+                    return Ok(None);
+                }
+                let others = sessions::table
+                    .filter(sessions::user_id.eq(id.to_string()))
+                    .filter(sessions::id.ne(kept.to_string()));
+                let ended = end_open!(conn, others, now);
+                diesel::insert_into(audit_events::table)
+                    .values(&event)
+                    .execute(conn)
+                    .await?;
+                let revocations = revocations_of_sessions(&ended, now, remember)?;
+                Ok(Some(EndedSessions {
+                    count: count_live(&ended, now),
+                    revocations: append_revocations!(conn, revocations),
+                }))
+            })
+            .await
+        })
+    }
+}

@@ -1,0 +1,385 @@
+//! AccountService: what users do with their own account, its sessions and its password.
+
+use std::time::Duration;
+
+use countersign::grpc::pb::{
+    ChangePasswordRequest, GetCurrentUserRequest, ListSessionsRequest, ListSessionsResponse,
+    RevokeAllSessionsRequest, RevokeSessionRequest, Session, TokenPair, User,
+};
+use tonic::Status;
+
+use crate::support::{
+    PASSWORD, TestDatabase, TestServer, eventually, failure, on_both_databases, operator::bearing,
+    reason, server::START,
+};
+
+const ADA: &str = "ada@example.org";
+const BOB: &str = "bob@example.org";
+const NOBODY: &str = "01900000-0000-7000-8000-000000000000";
+const NEW_PASSWORD: &str = "an engine that dreams of looms";
+
+/// The calls, with that access token.
+struct Account<'a>(&'a TestServer, &'a str);
+
+impl Account<'_> {
+    async fn user(&self) -> Result<User, Status> {
+        let request = bearing(self.1, GetCurrentUserRequest {});
+        let response = self.0.account().get_current_user(request).await?;
+        Ok(response.into_inner().user.unwrap())
+    }
+
+    async fn change_password(&self, current: &str, new: &str) -> Result<TokenPair, Status> {
+        let request = ChangePasswordRequest {
+            current_password: current.to_owned(),
+            new_password: new.to_owned(),
+        };
+        let request = bearing(self.1, request);
+        let response = self.0.account().change_password(request).await?;
+        Ok(response.into_inner().tokens.unwrap())
+    }
+
+    async fn page(&self, size: i32, token: &str) -> Result<ListSessionsResponse, Status> {
+        let request = ListSessionsRequest {
+            page_size: size,
+            page_token: token.to_owned(),
+        };
+        let request = bearing(self.1, request);
+        Ok(self.0.account().list_sessions(request).await?.into_inner())
+    }
+
+    async fn sessions(&self) -> Result<Vec<Session>, Status> {
+        Ok(self.page(0, "").await?.sessions)
+    }
+
+    async fn revoke(&self, session_id: &str) -> Result<(), Status> {
+        let session_id = session_id.to_owned();
+        let request = bearing(self.1, RevokeSessionRequest { session_id });
+        self.0.account().revoke_session(request).await.map(drop)
+    }
+
+    async fn revoke_all(&self, keep_current: bool) -> Result<i32, Status> {
+        let request = bearing(self.1, RevokeAllSessionsRequest { keep_current });
+        let response = self.0.account().revoke_all_sessions(request).await?;
+        Ok(response.into_inner().revoked_count)
+    }
+
+    /// The reasons for which each call fails.
+    async fn reasons(&self) -> [String; 5] {
+        [
+            reason(self.user().await),
+            reason(self.change_password(PASSWORD, NEW_PASSWORD).await),
+            reason(self.sessions().await),
+            reason(self.revoke(NOBODY).await),
+            reason(self.revoke_all(false).await),
+        ]
+    }
+}
+
+/// The fields that a request was refused for.
+fn fields(status: &Status) -> Vec<String> {
+    let details = failure(status).details;
+    let violations = &details.bad_request().unwrap().field_violations;
+    let fields = violations.iter().map(|violation| violation.field.clone());
+    fields.collect()
+}
+
+async fn is_revoked(server: &TestServer, tokens: &TokenPair) -> bool {
+    match server.validate(&tokens.access_token).await {
+        Ok(_) => false,
+        Err(status) => failure(&status).reason == "TOKEN_REVOKED",
+    }
+}
+
+/// All that there is to a session is over on that server.
+async fn assert_ended(server: &TestServer, tokens: &TokenPair) {
+    assert!(is_revoked(server, tokens).await);
+    let refreshed = server.refresh(&tokens.refresh_token).await;
+    assert_eq!(reason(refreshed), "SESSION_REVOKED");
+}
+
+async fn assert_live(server: &TestServer, tokens: &TokenPair) {
+    server.validate(&tokens.access_token).await.unwrap();
+    server.refresh(&tokens.refresh_token).await.unwrap();
+}
+
+on_both_databases! {
+    async fn whoever_has_a_good_access_token_may_call_and_nobody_else(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let ada = server.signed_in(ADA).await;
+        for (token, expected) in [
+            ("", "TOKEN_MISSING"),
+            ("garbage", "TOKEN_INVALID"),
+            (ada.refresh_token.as_str(), "TOKEN_INVALID"),
+        ] {
+            let reasons = Account(&server, token).reasons().await;
+            assert!(reasons.iter().all(|reason| reason == expected), "{reasons:?}");
+        }
+        // She has no role at all.
+        Account(&server, &ada.access_token).user().await.unwrap();
+        server.logout(&ada.refresh_token).await.unwrap();
+        let reasons = Account(&server, &ada.access_token).reasons().await;
+        assert!(reasons.iter().all(|reason| reason == "TOKEN_REVOKED"), "{reasons:?}");
+        let ada = server.login(ADA).await.unwrap();
+        server.clock.advance(Duration::from_secs(15 * 60));
+        let reasons = Account(&server, &ada.access_token).reasons().await;
+        assert!(reasons.iter().all(|reason| reason == "TOKEN_EXPIRED"), "{reasons:?}");
+        server.login(ADA).await.expect("nothing was done to her");
+    }
+
+    async fn the_current_user_is_shown_as_the_account_stands_now(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let registered = server.register(ADA).await.unwrap();
+        server.register(BOB).await.unwrap();
+        let tokens = server.login(ADA).await.unwrap();
+        let account = Account(&server, &tokens.access_token);
+        assert_eq!(account.user().await.unwrap(), registered);
+        database.execute("UPDATE users SET roles = 'editor' WHERE email_key = 'ada@example.org'").await;
+        assert_eq!(account.user().await.unwrap().roles, ["editor"]);
+        database.execute("DELETE FROM users WHERE email_key = 'ada@example.org'").await;
+        assert_eq!(reason(account.user().await), "USER_NOT_FOUND");
+        assert_eq!(reason(account.change_password(PASSWORD, NEW_PASSWORD).await), "USER_NOT_FOUND");
+        assert_eq!(reason(account.revoke_all(true).await), "USER_NOT_FOUND");
+        assert_eq!(reason(account.revoke_all(false).await), "USER_NOT_FOUND");
+    }
+
+    /// The clock stands still: the new tokens bear the millisecond in which the old ones were revoked.
+    async fn a_new_password_ends_every_session_and_opens_one(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let phone = server.signed_in(ADA).await;
+        let laptop = server.login(ADA).await.unwrap();
+        let bob = server.signed_in(BOB).await;
+        let phone = server.refresh(&phone.refresh_token).await.unwrap();
+
+        let account = Account(&server, &phone.access_token);
+        let tokens = account.change_password(PASSWORD, NEW_PASSWORD).await.unwrap();
+
+        assert_ended(&server, &phone).await;
+        assert_ended(&server, &laptop).await;
+        let claims = server.validate(&tokens.access_token).await.unwrap();
+        assert_eq!(claims.session_id, tokens.session_id);
+        assert_ne!(tokens.session_id, phone.session_id);
+        assert_eq!(tokens.token_type, "Bearer");
+        let sessions = Account(&server, &tokens.access_token).sessions().await.unwrap();
+        assert_eq!(sessions.len(), 1);
+        assert_eq!(sessions[0].session_id, tokens.session_id);
+        assert_eq!(sessions[0].device_label, "Ada's phone");
+        assert!(sessions[0].current);
+        let next = server.refresh(&tokens.refresh_token).await.unwrap();
+        server.validate(&next.access_token).await.unwrap();
+
+        assert_eq!(reason(server.login(ADA).await), "INVALID_CREDENTIALS");
+        let again = server.login_as(ADA, NEW_PASSWORD).await.unwrap();
+        assert_live(&server, &again).await;
+        assert_live(&server, &bob).await;
+    }
+
+    /// A replica whose clock runs ahead has refreshed the session: its tokens lie in the future of this one.
+    async fn new_tokens_live_and_old_ones_are_dead_whatever_the_clocks_say(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in(ADA).await;
+        server.clock.set(START + Duration::from_secs(30));
+        let ahead = server.refresh(&tokens.refresh_token).await.unwrap();
+        // Its successor again, dated later still.
+        server.clock.set(START + Duration::from_secs(40));
+        let repeated = server.refresh(&tokens.refresh_token).await.unwrap();
+        server.clock.set(START);
+        let account = Account(&server, &ahead.access_token);
+        let new = account.change_password(PASSWORD, NEW_PASSWORD).await.unwrap();
+        let fresh = server.replica(&[]).await;
+        for server in [&server, &fresh] {
+            assert_ended(server, &ahead).await;
+            assert_ended(server, &repeated).await;
+            server.validate(&new.access_token).await.unwrap();
+        }
+        let next = server.refresh(&new.refresh_token).await.unwrap();
+        server.validate(&next.access_token).await.unwrap();
+        let account = Account(&server, &new.access_token);
+        assert_eq!(account.revoke_all(false).await.unwrap(), 1);
+        assert_ended(&server, &new).await;
+        assert_ended(&server, &next).await;
+    }
+
+    async fn a_password_that_cannot_be_changed_stays_and_so_do_the_sessions(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in(ADA).await;
+        let account = Account(&server, &tokens.access_token);
+        for weak in ["short", "passwordpassword", "ada@example.org Ada"] {
+            let status = account.change_password(PASSWORD, weak).await.unwrap_err();
+            assert_eq!(failure(&status).reason, "WEAK_PASSWORD", "{weak}");
+            assert_eq!(fields(&status), ["new_password"]);
+        }
+        let status = account.change_password("", "a\0b").await.unwrap_err();
+        assert_eq!(failure(&status).reason, "INVALID_FIELD");
+        assert_eq!(fields(&status), ["current_password", "new_password"]);
+        // Whoever does not know the password does not learn what would be wrong with the new one.
+        assert_eq!(reason(account.change_password("not it", "short").await), "INVALID_CREDENTIALS");
+        server.login(ADA).await.expect("the password is the old one");
+        assert_live(&server, &tokens).await;
+    }
+
+    async fn guesses_at_the_current_password_slow_the_account_down(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in(ADA).await;
+        let account = Account(&server, &tokens.access_token);
+        for _ in 0..9 {
+            assert_eq!(reason(account.change_password("not it", NEW_PASSWORD).await), "INVALID_CREDENTIALS");
+        }
+        // The password was right: what came after does not count.
+        assert_eq!(reason(account.change_password(PASSWORD, "short").await), "WEAK_PASSWORD");
+        eventually("the attempt is taken back", async || {
+            database.count("login_failures WHERE failures = 9").await == 1
+        })
+        .await;
+        assert_eq!(reason(account.change_password("not it", NEW_PASSWORD).await), "INVALID_CREDENTIALS");
+        let status = account.change_password(PASSWORD, NEW_PASSWORD).await.unwrap_err();
+        assert_eq!(failure(&status).reason, "ACCOUNT_THROTTLED");
+        assert!(failure(&status).details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+        assert_eq!(reason(server.login(ADA).await), "ACCOUNT_THROTTLED");
+        server.clock.advance(Duration::from_secs(1));
+        account.change_password(PASSWORD, NEW_PASSWORD).await.unwrap();
+        assert_eq!(database.count("login_failures").await, 0);
+    }
+
+    async fn of_two_who_change_the_password_at_once_one_does(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let one = server.signed_in(ADA).await;
+        let other = server.login(ADA).await.unwrap();
+        let (one, other) = (Account(&server, &one.access_token), Account(&server, &other.access_token));
+        let (first, second) = tokio::join!(
+            one.change_password(PASSWORD, NEW_PASSWORD),
+            other.change_password(PASSWORD, "a loom that hums of engines"),
+        );
+        let (password, won, lost) = match (first, second) {
+            (Ok(won), lost) => (NEW_PASSWORD, won, lost),
+            (lost, Ok(won)) => ("a loom that hums of engines", won, lost),
+            (first, second) => panic!("{first:?} {second:?}"),
+        };
+        // The other came while the first was at it, or a moment after.
+        let lost = reason(lost);
+        assert!(["INVALID_CREDENTIALS", "TOKEN_REVOKED"].contains(&lost.as_str()), "{lost}");
+        assert_live(&server, &won).await;
+        server.login_as(ADA, password).await.unwrap();
+    }
+
+    async fn sessions_are_listed_the_latest_first(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let mut logins = vec![server.signed_in(ADA).await];
+        server.signed_in(BOB).await;
+        for _ in 0..6 {
+            server.clock.advance(Duration::from_secs(60));
+            logins.push(server.login(ADA).await.unwrap());
+        }
+        server.logout(&logins[5].refresh_token).await.unwrap();
+        let gone = logins.remove(5);
+        logins[2] = server.refresh(&logins[2].refresh_token).await.unwrap();
+        let account = Account(&server, &logins[3].access_token);
+
+        let sessions = account.sessions().await.unwrap();
+        let ids: Vec<_> = sessions.iter().map(|session| session.session_id.as_str()).collect();
+        let expected: Vec<_> = logins.iter().rev().map(|login| login.session_id.as_str()).collect();
+        assert_eq!(ids, expected);
+        assert!(!ids.contains(&gone.session_id.as_str()));
+        for (session, login) in sessions.iter().zip(logins.iter().rev()) {
+            assert_eq!(session.current, session.session_id == logins[3].session_id);
+            assert_eq!(session.device_label, "Ada's phone");
+            assert_eq!(session.client_ip, "127.0.0.1");
+            assert!(session.user_agent.contains("tonic"), "{session:?}");
+            assert_eq!(session.expire_time, login.refresh_expire_time);
+            let was_refreshed = session.last_refresh_time != session.create_time;
+            assert_eq!(was_refreshed, login.session_id == logins[2].session_id);
+        }
+
+        let mut paged = Vec::new();
+        let mut token = String::new();
+        for size in [4, 2] {
+            let page = account.page(size, &token).await.unwrap();
+            assert_eq!(page.sessions.len(), usize::try_from(size).unwrap());
+            paged.extend(page.sessions);
+            token = page.next_page_token;
+        }
+        assert_eq!((paged, token.as_str()), (sessions, ""));
+    }
+
+    async fn sessions_that_have_run_out_are_not_listed(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        server.signed_in(ADA).await;
+        server.clock.advance(Duration::from_secs(7 * 24 * 3600));
+        let tokens = server.login(ADA).await.unwrap();
+        let account = Account(&server, &tokens.access_token);
+        let sessions = account.sessions().await.unwrap();
+        assert_eq!(sessions.len(), 1);
+        assert_eq!(sessions[0].session_id, tokens.session_id);
+    }
+
+    async fn a_page_that_cannot_be_is_refused(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in(ADA).await;
+        let account = Account(&server, &tokens.access_token);
+        let status = account.page(-1, "no token of ours").await.unwrap_err();
+        assert_eq!(failure(&status).reason, "INVALID_FIELD");
+        assert_eq!(fields(&status), ["page_size", "page_token"]);
+        assert_eq!(account.page(i32::MAX, "").await.unwrap().sessions.len(), 1);
+    }
+
+    async fn one_session_is_ended_and_the_others_live_on(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let phone = server.signed_in(ADA).await;
+        let laptop = server.login(ADA).await.unwrap();
+        let bob = server.signed_in(BOB).await;
+        let account = Account(&server, &phone.access_token);
+        for _ in 0..2 {
+            account.revoke(&laptop.session_id).await.unwrap();
+            assert_ended(&server, &laptop).await;
+        }
+        for (session_id, expected) in [
+            (bob.session_id.as_str(), "SESSION_NOT_FOUND"),
+            (NOBODY, "SESSION_NOT_FOUND"),
+            ("", "INVALID_FIELD"),
+            ("phone", "INVALID_FIELD"),
+        ] {
+            assert_eq!(reason(account.revoke(session_id).await), expected, "{session_id:?}");
+        }
+        assert_live(&server, &bob).await;
+        server.validate(&phone.access_token).await.unwrap();
+        account.revoke(&phone.session_id).await.unwrap();
+        assert_ended(&server, &phone).await;
+    }
+
+    async fn all_sessions_are_ended_but_the_current_one_if_it_shall_stay(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let phone = server.signed_in(ADA).await;
+        let bob = server.signed_in(BOB).await;
+        let logins = [server.login(ADA).await.unwrap(), server.login(ADA).await.unwrap()];
+        let logged_out = server.login(ADA).await.unwrap();
+        server.logout(&logged_out.refresh_token).await.unwrap();
+        let account = Account(&server, &phone.access_token);
+        assert_eq!(account.revoke_all(true).await.unwrap(), 2);
+        for login in &logins {
+            assert_ended(&server, login).await;
+        }
+        assert_eq!(account.revoke_all(true).await.unwrap(), 0);
+        server.validate(&phone.access_token).await.unwrap();
+        server.login(ADA).await.unwrap();
+        assert_eq!(account.revoke_all(false).await.unwrap(), 2);
+        assert_ended(&server, &phone).await;
+        assert_live(&server, &bob).await;
+        let by_herself = "audit_events WHERE kind = 'user_sessions_revoked' AND actor_id = user_id";
+        assert_eq!(database.count(by_herself).await, 3);
+    }
+
+    async fn other_replicas_hear_of_it(database: TestDatabase) {
+        let one = TestServer::start(&database).await;
+        let other = one.replica(&[]).await;
+        let phone = one.signed_in(ADA).await;
+        let (laptop, tablet) = (one.login(ADA).await.unwrap(), one.login(ADA).await.unwrap());
+        let account = Account(&one, &phone.access_token);
+        account.revoke(&laptop.session_id).await.unwrap();
+        eventually("one session is ended", async || is_revoked(&other, &laptop).await).await;
+        account.revoke_all(true).await.unwrap();
+        eventually("the others are ended", async || is_revoked(&other, &tablet).await).await;
+        other.validate(&phone.access_token).await.unwrap();
+        let new = account.change_password(PASSWORD, NEW_PASSWORD).await.unwrap();
+        eventually("all are ended", async || is_revoked(&other, &phone).await).await;
+        assert_live(&other, &new).await;
+    }
+}
