@@ -33,7 +33,7 @@ pub use vitals::Vitals;
 
 use crate::{
     clock::{Clock, Timestamp},
-    domain::{PositionedRevocation, Revocation, RevokedSubject, SessionId, UserId},
+    domain::{PositionedRevocation, Revocation, SessionId, UserId},
     passwords::Passwords,
     revocation::{Feed, RevocationIndex},
     store::{AuditEvent, AuditKind, Store},
@@ -136,12 +136,7 @@ impl Auth {
             // Also when another call was first: its replica may not be this one.
             let revocation = written.unwrap_or(PositionedRevocation {
                 position: 0,
-                revocation: Revocation {
-                    subject: RevokedSubject::Session(session_id),
-                    not_before: now,
-                    created_at: now,
-                    expires_at: now + remember,
-                },
+                revocation: Revocation::of_session(session_id, now, now + remember),
             });
             parts.revocations.learn(&[revocation]);
             Ok(written.is_some())

@@ -8,7 +8,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use super::{Auth, AuthError, CLOCK_SKEW, RequestContext};
 use crate::{
     clock::{Clock, Timestamp},
-    domain::{Email, PositionedRevocation, Revocation, RevokedSubject, Role, Roles, User, UserId},
+    domain::{Email, PositionedRevocation, Revocation, Role, Roles, User, UserId},
     revocation::RevocationIndex,
     store::{AuditKind, Store},
     tokens::AccessProfile,
@@ -192,12 +192,7 @@ impl Users {
     fn all_until(&self, id: UserId, now: Timestamp) -> PositionedRevocation {
         PositionedRevocation {
             position: 0,
-            revocation: Revocation {
-                subject: RevokedSubject::User(id),
-                not_before: now,
-                created_at: now,
-                expires_at: now + self.remember,
-            },
+            revocation: Revocation::of_user(id, now, now + self.remember),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A revocation: which access tokens are dead before their time.
 
+use std::time::Duration;
+
 use super::{SessionId, UserId};
 use crate::clock::Timestamp;
 
@@ -23,6 +25,29 @@ pub struct Revocation {
     pub created_at: Timestamp,
     /// When it can be forgotten.
     pub expires_at: Timestamp,
+}
+
+impl Revocation {
+    /// The revocation of a session, made at `now`, that is forgotten at `expires_at`.
+    pub const fn of_session(id: SessionId, now: Timestamp, expires_at: Timestamp) -> Self {
+        Self {
+            subject: RevokedSubject::Session(id),
+            not_before: now,
+            created_at: now,
+            expires_at,
+        }
+    }
+
+    /// The revocation of all tokens that a user was issued before the millisecond of `now`: whoever logs in
+    /// from then on is not concerned.
+    pub fn of_user(id: UserId, now: Timestamp, expires_at: Timestamp) -> Self {
+        Self {
+            subject: RevokedSubject::User(id),
+            not_before: now - Duration::from_millis(1),
+            created_at: now,
+            expires_at,
+        }
+    }
 }
 
 /// A revocation with its place in the order in which replicas read them.

@@ -9,7 +9,7 @@ use super::{AuditEvent, StoreError, audit::AuditEventRow, sessions::parse_sessio
 use crate::{
     clock::Timestamp,
     config::LONGEST_REFRESH_GRACE,
-    domain::{PositionedRevocation, Revocation, RevokedSubject, UserId},
+    domain::{PositionedRevocation, Revocation, UserId},
 };
 
 /// Sessions that were ended together.
@@ -43,12 +43,9 @@ impl EndedSession {
     }
 
     fn revocation(&self, now: Timestamp, remember: Duration) -> Result<Revocation, StoreError> {
-        Ok(Revocation {
-            subject: RevokedSubject::Session(parse_session_id(&self.id)?),
-            not_before: now,
-            created_at: now,
-            expires_at: now.max(self.last_issue()) + remember,
-        })
+        let id = parse_session_id(&self.id)?;
+        let expires_at = now.max(self.last_issue()) + remember;
+        Ok(Revocation::of_session(id, now, expires_at))
     }
 }
 
@@ -75,21 +72,15 @@ pub(super) use end_open;
 
 /// The revocations of all tokens of a user whose sessions have all been ended.
 ///
-/// Tokens issued before this millisecond die with the user's; so who logs in from now on is not concerned. Sessions
-/// that may have issued a token later, in this millisecond or by a clock that runs ahead, are revoked by
-/// themselves.
+/// That of the user kills what was issued before this millisecond. Sessions that may have issued a token later, in this
+/// millisecond or by a clock that runs ahead, are revoked by themselves.
 pub(super) fn revocations_of_user(
     id: UserId,
     ended: &[EndedSession],
     now: Timestamp,
     remember: Duration,
 ) -> Result<Vec<Revocation>, StoreError> {
-    let of_user = Revocation {
-        subject: RevokedSubject::User(id),
-        not_before: now - Duration::from_millis(1),
-        created_at: now,
-        expires_at: now + remember,
-    };
+    let of_user = Revocation::of_user(id, now, now + remember);
     let late = ended
         .iter()
         .filter(|session| session.last_issue() >= of_user.not_before)

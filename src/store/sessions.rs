@@ -16,10 +16,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{
-        DeviceLabel, PositionedRevocation, Revocation, RevokedSubject, Roles, Session, SessionId,
-        UserId,
-    },
+    domain::{DeviceLabel, PositionedRevocation, Revocation, Roles, Session, SessionId, UserId},
 };
 
 // `NULL` is written out, so that the statement is always the same and stays prepared: on PostgreSQL a round trip less at
@@ -236,12 +233,8 @@ impl Store {
                     .values(&event)
                     .execute(conn)
                     .await?;
-                let revocation = Revocation {
-                    subject: RevokedSubject::Session(id),
-                    not_before: now,
-                    created_at: now,
-                    expires_at: now.max(Timestamp::from_micros(rotated_at)) + remember,
-                };
+                let expires_at = now.max(Timestamp::from_micros(rotated_at)) + remember;
+                let revocation = Revocation::of_session(id, now, expires_at);
                 Ok(append_revocations!(conn, [revocation]).pop())
             })
             .await

@@ -142,7 +142,6 @@ on_both_databases! {
             assert!(!admin.enable(&user_id).await.unwrap().disabled);
         }
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_REVOKED");
-        server.clock.advance(Duration::from_millis(1));
         let tokens = server.login(ADA).await.unwrap();
         server.validate(&tokens.access_token).await.unwrap();
     }
@@ -159,7 +158,6 @@ on_both_databases! {
             assert_eq!(reason(server.refresh(&tokens.refresh_token).await), "SESSION_REVOKED");
         }
         assert_eq!(admin.revoke_sessions(&user_id).await.unwrap(), 0);
-        server.clock.advance(Duration::from_millis(1));
         let tokens = server.login(ADA).await.unwrap();
         server.validate(&tokens.access_token).await.unwrap();
     }

@@ -39,8 +39,6 @@ on_both_databases! {
         for _ in 0..2 {
             assert_eq!(admin.enable_user(ada, &context).await.unwrap().disabled_at, None);
         }
-        // A token of the very millisecond of the revocation counts as older.
-        server.clock.advance(Duration::from_millis(1));
         let again = server.login("ada@example.org").await.unwrap();
         server.validate(&again.access_token).await.unwrap();
         server.refresh(&again.refresh_token).await.unwrap();
@@ -62,7 +60,6 @@ on_both_databases! {
         }
         server.validate(&other.access_token).await.unwrap();
         server.refresh(&other.refresh_token).await.unwrap();
-        server.clock.advance(Duration::from_millis(1));
         let again = server.login("ada@example.org").await.unwrap();
         server.validate(&again.access_token).await.unwrap();
     }
