@@ -55,7 +55,7 @@ on_both_databases! {
     }
 
     async fn sessions_that_refresh_at_once_each_get_what_is_theirs(database: TestDatabase) {
-        let server = TestServer::start_with(&database, &[("COUNTERSIGN_HASHING_QUEUE", "200")]).await;
+        let server = TestServer::start_with(&database, &MANY_LOGINS_AT_ONCE).await;
         server.register("ada@example.org").await.unwrap();
         let logins = join_all((0..100).map(|_| server.login("ada@example.org"))).await;
         let mut sessions: Vec<_> = logins.into_iter().map(Result::unwrap).collect();
@@ -102,7 +102,7 @@ on_both_databases! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_somebody_keeps_locked_holds_up_itself_alone() {
     let database = TestDatabase::create(Kind::Postgres).await;
-    let server = TestServer::start(&database).await;
+    let server = TestServer::start_with(&database, &MANY_LOGINS_AT_ONCE).await;
     server.register("ada@example.org").await.unwrap();
     let logins = join_all((0..30).map(|_| server.login("ada@example.org"))).await;
     let sessions: Vec<_> = logins.into_iter().map(Result::unwrap).collect();
@@ -125,6 +125,11 @@ async fn a_session_that_somebody_keeps_locked_holds_up_itself_alone() {
     server.refresh(&held.refresh_token).await.unwrap();
 }
 
+/// An attempt to log in counts as failed until it is judged: so many at once on one account look like guesses.
+const MANY_LOGINS_AT_ONCE: [(&str, &str); 2] = [
+    ("COUNTERSIGN_HASHING_QUEUE", "200"),
+    ("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "1000"),
+];
 /// Which of the sessions, by their last digit, have been logged out.
 const LOGGED_OUT: usize = 7;
 /// Which of them come with a token from before the last two rotations.
