@@ -52,6 +52,7 @@ impl Auth {
         let verdict = self
             .judge_attempt(&attempt, place, command.current_password, stored)
             .await?;
+        let found = found.filter(|(found, _)| found.id == user.id);
         let (Verdict::Right { .. }, Some((user, verified_hash))) = (verdict, found) else {
             return Err(AuthError::InvalidCredentials);
         };
@@ -108,7 +109,7 @@ impl Auth {
                 .ok_or(AuthError::InvalidCredentials)?;
             parts.revocations.learn(&ended.revocations);
             let grant = Grant::of(&session, &checked.user.roles);
-            auth.issue_pair(&grant, now)
+            auth.issue_pair(&grant, parts.clock.now())
         })
         .await
     }

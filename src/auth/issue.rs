@@ -45,6 +45,8 @@ impl<'a> Grant<'a> {
 }
 
 impl Auth {
+    /// Signs and derives. `now` is read after the session was written: should all sessions of its user be ended
+    /// meanwhile, it is either among them, or its tokens are younger than their revocation.
     pub(super) fn issue_pair(
         &self,
         grant: &Grant<'_>,

@@ -74,7 +74,7 @@ impl Auth {
             return Err(AuthError::InvalidCredentials);
         }
         let grant = Grant::of(&session, &user.roles);
-        let tokens = self.issue_pair(&grant, session.created_at)?;
+        let tokens = self.issue_pair(&grant, parts.clock.now())?;
         Ok(LoggedIn { tokens, user })
     }
 

@@ -122,7 +122,7 @@ impl Auth {
         let auth = self.clone();
         tokio::spawn(async move {
             if let Err(error) = auth.uncount_attempt(&attempt).await {
-                tracing::debug!(%error, "an attempt to log in stays counted");
+                tracing::debug!(%error, "a counted attempt stays counted");
             }
         });
     }

@@ -13,9 +13,6 @@ macro_rules! id_type {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Sorts after every id that is generated.
-            pub const MAX: Self = Self(Uuid::max());
-
             /// A new id that sorts after those of earlier milliseconds.
             pub fn generate(now: Timestamp) -> Self {
                 Self(uuid_v7(now))
@@ -68,6 +65,11 @@ id_type! {
 id_type! {
     /// Names an access token; the claim `jti`.
     TokenId
+}
+
+impl SessionId {
+    /// Sorts after every id that is generated.
+    pub const MAX: Self = Self(Uuid::max());
 }
 
 /// A random UUIDv7 of the given moment.

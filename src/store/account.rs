@@ -8,9 +8,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError,
-    ending::{
-        EndedSessions, count_live, end_open, of_user, revocations_of_sessions, revocations_of_user,
-    },
+    ending::{EndedSessions, count_live, end_open, revocations_of_sessions, revocations_of_user},
     revocations::append_revocations,
     schema::{audit_events, login_failures, revocations, sessions, users},
     sessions::SessionRow,
@@ -46,7 +44,7 @@ impl Store {
         event: &AuditEvent,
     ) -> Result<Option<EndedSessions>, StoreError> {
         let id = change.session.user_id;
-        let event = of_user(event, id);
+        let event = event.to_row_for(id);
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let user = users::table
@@ -98,7 +96,7 @@ impl Store {
         remember: Duration,
         event: &AuditEvent,
     ) -> Result<Option<EndedSessions>, StoreError> {
-        let event = of_user(event, id);
+        let event = event.to_row_for(id);
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 // Changes nothing, and takes the lock.

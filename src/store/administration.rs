@@ -8,7 +8,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError,
-    ending::{EndedSessions, count_live, end_open, of_user, revocations_of_user},
+    ending::{EndedSessions, count_live, end_open, revocations_of_user},
     revocations::append_revocations,
     schema::{audit_events, revocations, sessions, users},
     write,
@@ -46,7 +46,7 @@ impl Store {
         remember: Duration,
         event: &AuditEvent,
     ) -> Result<Option<EndedSessions>, StoreError> {
-        let event = of_user(event, id);
+        let event = event.to_row_for(id);
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let enabled = users::table
@@ -75,7 +75,7 @@ impl Store {
         now: Timestamp,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        let event = of_user(event, id);
+        let event = event.to_row_for(id);
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let disabled = users::table
@@ -108,7 +108,7 @@ impl Store {
         remember: Duration,
         event: &AuditEvent,
     ) -> Result<Option<EndedSessions>, StoreError> {
-        let event = of_user(event, id);
+        let event = event.to_row_for(id);
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 // Changes nothing, and takes the lock.
@@ -133,7 +133,7 @@ impl Store {
         now: Timestamp,
         event: &AuditEvent,
     ) -> Result<Option<bool>, StoreError> {
-        let event = of_user(event, id);
+        let event = event.to_row_for(id);
         let change = &change;
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {

@@ -86,6 +86,14 @@ pub(super) struct AuditEventRow {
 }
 
 impl AuditEvent {
+    /// The event, as one that befell this user.
+    pub(super) fn to_row_for(&self, user: UserId) -> AuditEventRow {
+        AuditEventRow {
+            user_id: Some(user.to_string()),
+            ..self.to_row()
+        }
+    }
+
     pub(super) fn to_row(&self) -> AuditEventRow {
         AuditEventRow {
             id: uuid_v7(self.at).to_string(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 
-use super::{AuditEvent, StoreError, audit::AuditEventRow, sessions::parse_session_id};
+use super::{StoreError, sessions::parse_session_id};
 use crate::{
     clock::Timestamp,
     config::LONGEST_REFRESH_GRACE,
@@ -31,12 +31,6 @@ pub(super) struct EndedSession {
 }
 
 impl EndedSession {
-    /// None of its access tokens bears a later time than this, whatever clock its replica has: after the last
-    /// rotation tokens are issued within the time of grace alone, which is counted by the same clock.
-    fn last_issue(&self) -> Timestamp {
-        Timestamp::from_micros(self.rotated_at) + LONGEST_REFRESH_GRACE
-    }
-
     /// When it would have ended.
     fn end(&self) -> Timestamp {
         Timestamp::from_micros(self.idle_expires_at.min(self.absolute_expires_at))
@@ -44,9 +38,15 @@ impl EndedSession {
 
     fn revocation(&self, now: Timestamp, remember: Duration) -> Result<Revocation, StoreError> {
         let id = parse_session_id(&self.id)?;
-        let expires_at = now.max(self.last_issue()) + remember;
+        let expires_at = now.max(last_issue(self.rotated_at)) + remember;
         Ok(Revocation::of_session(id, now, expires_at))
     }
+}
+
+/// When a session that was last rotated then issued its last access token at the latest: within the time of grace it is
+/// done again, without a rotation and by the clock of whoever does it.
+pub(super) fn last_issue(rotated_at: i64) -> Timestamp {
+    Timestamp::from_micros(rotated_at) + LONGEST_REFRESH_GRACE
 }
 
 /// Ends those of `$sessions` that were not ended before, and returns them. A macro, because diesel's queries
@@ -70,22 +70,17 @@ macro_rules! end_open {
 
 pub(super) use end_open;
 
-/// The revocations of all tokens of a user whose sessions have all been ended.
-///
-/// That of the user kills what was issued before this millisecond. Sessions that may have issued a token later, in this
-/// millisecond or by a clock that runs ahead, are revoked by themselves.
+/// The revocations of all tokens of a user whose sessions have all been ended: of the user, and of the sessions, since a
+/// replica whose clock runs ahead dates its tokens later than the first of these.
 pub(super) fn revocations_of_user(
     id: UserId,
     ended: &[EndedSession],
     now: Timestamp,
     remember: Duration,
 ) -> Result<Vec<Revocation>, StoreError> {
-    let of_user = Revocation::of_user(id, now, now + remember);
-    let late = ended
-        .iter()
-        .filter(|session| session.last_issue() >= of_user.not_before)
-        .map(|session| session.revocation(now, remember));
-    late.chain([Ok(of_user)]).collect()
+    let mut revocations = revocations_of_sessions(ended, now, remember)?;
+    revocations.push(Revocation::of_user(id, now, now + remember));
+    Ok(revocations)
 }
 
 /// The revocations of those ended sessions that may have a live token, one for each.
@@ -96,7 +91,7 @@ pub(super) fn revocations_of_sessions(
 ) -> Result<Vec<Revocation>, StoreError> {
     ended
         .iter()
-        .filter(|session| session.last_issue() + remember > now)
+        .filter(|session| last_issue(session.rotated_at) + remember > now)
         .map(|session| session.revocation(now, remember))
         .collect()
 }
@@ -104,11 +99,4 @@ pub(super) fn revocations_of_sessions(
 /// How many of the ended sessions could still have been refreshed.
 pub(super) fn count_live(ended: &[EndedSession], now: Timestamp) -> usize {
     ended.iter().filter(|session| session.end() > now).count()
-}
-
-/// The event, as one that befell this user.
-pub(super) fn of_user(event: &AuditEvent, id: UserId) -> AuditEventRow {
-    let mut row = event.to_row();
-    row.user_id = Some(id.to_string());
-    row
 }

@@ -1,9 +1,12 @@
 //! Revocations: written with the change that causes them, read by every replica.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::{Store, StoreError, read, schema::revocations, users::parse_user_id};
+use super::{
+    Store, StoreError, read, schema::revocations, sqlite::AsyncSqliteConnection,
+    users::parse_user_id,
+};
 use crate::{
     clock::Timestamp,
     domain::{PositionedRevocation, Revocation, RevokedSubject, uuid_v7},
@@ -15,6 +18,9 @@ const USER: &str = "user";
 /// Rows read by one statement, which has to end in time however many there are. A page is held in memory as rows,
 /// many times as large as what the index makes of them.
 const PAGE: i64 = 256;
+
+/// Rows written by one statement of PostgreSQL, which takes 65,535 parameters.
+const ROWS: usize = 1_000;
 
 #[derive(Insertable)]
 #[diesel(table_name = revocations)]
@@ -47,35 +53,65 @@ impl NewRevocationRow {
             position: revocation.created_at.micros().max(beyond),
         }
     }
+}
 
-    pub(super) const fn position(&self) -> i64 {
-        self.position
+/// Gives each revocation its position, beyond `newest` and beyond the one before it.
+pub(super) fn in_order(
+    revocations: Vec<Revocation>,
+    mut newest: Option<i64>,
+) -> (Vec<NewRevocationRow>, Vec<PositionedRevocation>) {
+    let positioned = revocations.into_iter().map(|revocation| {
+        let row = NewRevocationRow::new(&revocation, newest);
+        let position = row.position;
+        newest = Some(position);
+        let revocation = PositionedRevocation {
+            position,
+            revocation,
+        };
+        (row, revocation)
+    });
+    positioned.unzip()
+}
+
+/// A connection on which many rows are written quickly: a user may have opened thousands of sessions.
+pub(super) trait Append {
+    /// Writes them.
+    async fn append(&mut self, rows: &[NewRevocationRow]) -> Result<(), StoreError>;
+}
+
+impl Append for AsyncPgConnection {
+    /// A round trip for many.
+    async fn append(&mut self, rows: &[NewRevocationRow]) -> Result<(), StoreError> {
+        for rows in rows.chunks(ROWS) {
+            let insert = diesel::insert_into(revocations::table).values(rows);
+            insert.execute(self).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Append for AsyncSqliteConnection {
+    /// One by one: there are no round trips, and diesel has no insert of many for SQLite.
+    async fn append(&mut self, rows: &[NewRevocationRow]) -> Result<(), StoreError> {
+        for row in rows {
+            let insert = diesel::insert_into(revocations::table).values(row);
+            insert.execute(self).await?;
+        }
+        Ok(())
     }
 }
 
 /// Writes revocations and tells the replicas: the last thing that a transaction does, so that the time
-/// between taking a position and committing it stays short. A macro, because diesel's queries cannot be
+/// between taking positions and committing them stays short. A macro, because diesel's queries cannot be
 /// written once for both kinds of connection in a function.
 macro_rules! append_revocations {
     ($conn:expr, $revocations:expr) => {{
-        let mut newest: Option<i64> = revocations::table
+        let newest: Option<i64> = revocations::table
             .select(diesel::dsl::max(revocations::position))
             .get_result($conn)
             .await?;
-        let mut positioned: Vec<$crate::domain::PositionedRevocation> = Vec::new();
-        for revocation in $revocations {
-            let row = $crate::store::revocations::NewRevocationRow::new(&revocation, newest);
-            diesel::insert_into(revocations::table)
-                .values(&row)
-                .execute($conn)
-                .await?;
-            let position = row.position();
-            newest = Some(position);
-            positioned.push($crate::domain::PositionedRevocation {
-                position,
-                revocation,
-            });
-        }
+        let (rows, positioned) = $crate::store::revocations::in_order($revocations, newest);
+        $crate::store::revocations::Append::append(&mut *$conn, &rows).await?;
         $crate::store::changes::Announce::announce_change($conn).await?;
         positioned
     }};

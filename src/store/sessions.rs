@@ -7,6 +7,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError,
+    ending::last_issue,
     prepared::Prepared,
     read,
     revocations::append_revocations,
@@ -233,9 +234,9 @@ impl Store {
                     .values(&event)
                     .execute(conn)
                     .await?;
-                let expires_at = now.max(Timestamp::from_micros(rotated_at)) + remember;
+                let expires_at = now.max(last_issue(rotated_at)) + remember;
                 let revocation = Revocation::of_session(id, now, expires_at);
-                Ok(append_revocations!(conn, [revocation]).pop())
+                Ok(append_revocations!(conn, vec![revocation]).pop())
             })
             .await
         })

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use countersign::grpc::pb::{
-    ChangePasswordRequest, GetCurrentUserRequest, ListSessionsRequest, ListSessionsResponse,
-    RevokeAllSessionsRequest, RevokeSessionRequest, Session, TokenPair, User,
+use countersign::{
+    clock::ManualClock,
+    grpc::pb::{
+        ChangePasswordRequest, GetCurrentUserRequest, ListSessionsRequest, ListSessionsResponse,
+        RevokeAllSessionsRequest, RevokeSessionRequest, Session, TokenPair, User,
+    },
 };
 use tonic::Status;
 
@@ -17,6 +20,7 @@ const ADA: &str = "ada@example.org";
 const BOB: &str = "bob@example.org";
 const NOBODY: &str = "01900000-0000-7000-8000-000000000000";
 const NEW_PASSWORD: &str = "an engine that dreams of looms";
+const THOUSANDS: i32 = 5_000;
 
 /// The calls, with that access token.
 struct Account<'a>(&'a TestServer, &'a str);
@@ -173,22 +177,26 @@ on_both_databases! {
         assert_live(&server, &bob).await;
     }
 
-    /// A replica whose clock runs ahead has refreshed the session: its tokens lie in the future of this one.
-    async fn new_tokens_live_and_old_ones_are_dead_whatever_the_clocks_say(database: TestDatabase) {
+    /// A replica whose clock runs ahead has refreshed the session: its tokens lie in the future of the other.
+    async fn old_tokens_die_and_new_ones_live_although_clocks_differ(database: TestDatabase) {
         let server = TestServer::start(&database).await;
+        let clock = ManualClock::new(START + Duration::from_secs(30));
+        let other = TestServer::try_start(&database, &[], clock).await.unwrap();
         let tokens = server.signed_in(ADA).await;
-        server.clock.set(START + Duration::from_secs(30));
-        let ahead = server.refresh(&tokens.refresh_token).await.unwrap();
+        let ahead = other.refresh(&tokens.refresh_token).await.unwrap();
         // Its successor again, dated later still.
-        server.clock.set(START + Duration::from_secs(40));
-        let repeated = server.refresh(&tokens.refresh_token).await.unwrap();
-        server.clock.set(START);
+        other.clock.advance(Duration::from_secs(10));
+        let repeated = other.refresh(&tokens.refresh_token).await.unwrap();
+        // Back at this one, the session bears its time again.
+        let back = server.refresh(&repeated.refresh_token).await.unwrap();
         let account = Account(&server, &ahead.access_token);
         let new = account.change_password(PASSWORD, NEW_PASSWORD).await.unwrap();
         let fresh = server.replica(&[]).await;
-        for server in [&server, &fresh] {
-            assert_ended(server, &ahead).await;
-            assert_ended(server, &repeated).await;
+        eventually("the other replica hears of it", async || is_revoked(&other, &ahead).await).await;
+        for server in [&server, &other, &fresh] {
+            for old in [&ahead, &repeated, &back] {
+                assert_ended(server, old).await;
+            }
             server.validate(&new.access_token).await.unwrap();
         }
         let next = server.refresh(&new.refresh_token).await.unwrap();
@@ -363,8 +371,73 @@ on_both_databases! {
         assert_eq!(account.revoke_all(false).await.unwrap(), 2);
         assert_ended(&server, &phone).await;
         assert_live(&server, &bob).await;
-        let by_herself = "audit_events WHERE kind = 'user_sessions_revoked' AND actor_id = user_id";
-        assert_eq!(database.count(by_herself).await, 3);
+    }
+
+    /// Whoever logs in while all sessions are ended has a session that lives with its token, or neither.
+    async fn a_login_beside_an_ending_comes_before_or_after_it(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let mut kept = server.signed_in(ADA).await;
+        for round in 0..20 {
+            let account = Account(&server, &kept.access_token);
+            // Every other login has a head start, or nearly all of them would come after.
+            let ending = async {
+                if round % 2 == 1 {
+                    eventually("she logs in", async || {
+                        database.count("sessions WHERE revoked_at IS NULL").await > 1
+                    })
+                    .await;
+                }
+                account.revoke_all(false).await
+            };
+            let (login, ended) = tokio::join!(server.login(ADA), ending);
+            let login = login.unwrap();
+            match ended.unwrap() {
+                1 => assert_live(&server, &login).await,
+                2 => assert_ended(&server, &login).await,
+                other => panic!("{other} sessions were ended"),
+            }
+            assert_ended(&server, &kept).await;
+            server.logout(&login.refresh_token).await.unwrap();
+            kept = server.login(ADA).await.unwrap();
+        }
+    }
+
+    async fn thousands_of_sessions_are_ended_at_once(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in(ADA).await;
+        let account = Account(&server, &tokens.access_token);
+        for keep_current in [true, false] {
+            let (now, round) = (START.micros(), i32::from(keep_current));
+            database.execute(&format!(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {THOUSANDS})
+                 INSERT INTO sessions (id, user_id, device_label, client_ip, user_agent, generation,
+                                       created_at, rotated_at, idle_expires_at, absolute_expires_at)
+                 SELECT '01900000-0000-7000-800{round}-' || CAST(100000000000 + i AS TEXT), users.id, '', '', '', 0,
+                        {now}, {now}, {now} + 1000000, {now} + 1000000 FROM n, users"
+            )).await;
+            let others = account.revoke_all(keep_current).await.unwrap();
+            assert_eq!(others, THOUSANDS + 1 - round);
+        }
+        let sessions = database.count("revocations WHERE kind = 'session'").await;
+        assert_eq!(sessions, i64::from(2 * THOUSANDS + 1));
+        let positions = database.count("(SELECT DISTINCT position FROM revocations) AS positions").await;
+        assert_eq!(positions, sessions + 1);
+    }
+
+    async fn what_users_do_to_their_accounts_is_audited(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in(ADA).await;
+        let other = server.login(ADA).await.unwrap();
+        let account = Account(&server, &tokens.access_token);
+        account.revoke(&other.session_id).await.unwrap();
+        account.revoke_all(true).await.unwrap();
+        account.change_password(PASSWORD, NEW_PASSWORD).await.unwrap();
+        for (kind, count) in [("session_revoked", 1), ("user_sessions_revoked", 1), ("password_changed", 1)] {
+            let by_herself = format!("audit_events WHERE kind = '{kind}' AND actor_id = user_id");
+            assert_eq!(database.count(&by_herself).await, count, "{kind}");
+        }
+        let session = format!("audit_events WHERE session_id = '{}'", other.session_id);
+        assert_eq!(database.count(&session).await, 1);
     }
 
     async fn other_replicas_hear_of_it(database: TestDatabase) {

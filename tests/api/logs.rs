@@ -9,8 +9,9 @@ use base64::{
 use countersign::{
     config::Config,
     grpc::pb::{
-        LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair,
-        ValidateTokenRequest,
+        ChangePasswordRequest, ListSessionsRequest, LoginRequest, LogoutRequest, RefreshRequest,
+        RegisterRequest, TokenPair, ValidateTokenRequest,
+        account_service_client::AccountServiceClient,
     },
     store::Store,
     tokens::DerivedKeys,
@@ -23,6 +24,7 @@ use crate::support::{
     TestDatabase,
     forge::hex,
     on_both_databases,
+    operator::bearing,
     process::{PATIENCE, TestProcess},
     reason,
     server::{MASTER_KEYS, test_variables},
@@ -32,6 +34,7 @@ use crate::support::{
 const EMAIL: &str = "Ada.Lovelace@Analytical-Engine.example";
 const PASSWORD: &str = "a mill that weaves algebra";
 const WRONG_PASSWORD: &str = "zanzibar marmalade tuba";
+const NEW_PASSWORD: &str = "an engine that dreams of looms";
 const NAME: &str = "Augusta Ada Byron";
 const LABEL: &str = "notebook of the countess";
 
@@ -53,7 +56,7 @@ on_both_databases! {
             assert_eq!(server.end(Signal::TERM).await, Some(0));
 
             let (output, errors) = recording.finish().await;
-            for method in ["Register", "Login", "Refresh", "ValidateToken", "Logout"] {
+            for method in ["Register", "Login", "Refresh", "ValidateToken", "Logout", "ChangePassword", "ListSessions"] {
                 assert!(errors.contains(method), "{method} was not logged: {errors}");
             }
             assert!(errors.contains("request failed"), "the broken database left no trace: {errors}");
@@ -155,6 +158,7 @@ async fn use_everything(server: &TestProcess, email: &str) -> Secrets {
         ),
         ("a password", PASSWORD.to_owned()),
         ("the beginning of a password", PASSWORD[..11].to_owned()),
+        ("a new password", NEW_PASSWORD.to_owned()),
         ("a wrong password", WRONG_PASSWORD.to_owned()),
         ("a weak password", "password1234567".to_owned()),
         ("a refused password", "in-the-password".to_owned()),
@@ -211,6 +215,17 @@ async fn use_tokens(server: &TestProcess, tokens: &TokenPair, email: &str) -> Se
 
     let again = login(server, email, PASSWORD).await.unwrap();
     secrets.extend(parts_of(&again));
+    let wrong = change_password(server, &again, WRONG_PASSWORD, NEW_PASSWORD).await;
+    assert_eq!(reason(wrong), "INVALID_CREDENTIALS");
+    let weak = change_password(server, &again, PASSWORD, "password1234567").await;
+    assert_eq!(reason(weak), "WEAK_PASSWORD");
+    let changed = change_password(server, &again, PASSWORD, NEW_PASSWORD);
+    let changed = changed.await.unwrap();
+    secrets.extend(parts_of(&changed));
+    let again = change_password(server, &changed, NEW_PASSWORD, PASSWORD).await;
+    let again = again.unwrap();
+    secrets.extend(parts_of(&again));
+    list_sessions(server, &again).await.unwrap();
     logout(server, &again.refresh_token).await.unwrap();
     assert_eq!(
         reason(logout(server, "csr_of-nobody-and-nowhere").await),
@@ -286,6 +301,28 @@ async fn secrets_of_the_database(database: &TestDatabase) -> Secrets {
         hide("the pepper", set.pepper.expose());
     }
     secrets
+}
+
+async fn change_password(
+    server: &TestProcess,
+    tokens: &TokenPair,
+    current: &str,
+    new: &str,
+) -> Result<TokenPair, Status> {
+    let request = ChangePasswordRequest {
+        current_password: current.to_owned(),
+        new_password: new.to_owned(),
+    };
+    let mut account = AccountServiceClient::new(server.channel.clone());
+    let request = bearing(&tokens.access_token, request);
+    let response = account.change_password(request).await?;
+    Ok(response.into_inner().tokens.unwrap())
+}
+
+async fn list_sessions(server: &TestProcess, tokens: &TokenPair) -> Result<(), Status> {
+    let mut account = AccountServiceClient::new(server.channel.clone());
+    let request = bearing(&tokens.access_token, ListSessionsRequest::default());
+    account.list_sessions(request).await.map(drop)
 }
 
 async fn register(server: &TestProcess, email: &str, password: &str) -> Result<(), Status> {

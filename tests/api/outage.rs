@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use countersign::grpc::pb::TokenPair;
+use countersign::grpc::pb::{GetCurrentUserRequest, TokenPair};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::{Instant, sleep},
@@ -18,7 +18,8 @@ use tokio::{
 use tonic::Status;
 
 use crate::support::{
-    Kind, TestDatabase, TestServer, cluster::Cluster, eventually, failure, proxy::Proxy, reason,
+    Kind, TestDatabase, TestServer, cluster::Cluster, eventually, failure, operator::bearing,
+    proxy::Proxy, reason,
 };
 
 /// Callers are promised an answer within two seconds; the rest is for a machine that compiles meanwhile.
@@ -158,6 +159,11 @@ async fn postgres_crashes_under_load_and_all_heals_without_a_restart() {
         }
         assert_eq!(
             reason(server.logout(&tokens.refresh_token).await),
+            "DATABASE_UNAVAILABLE"
+        );
+        let whoami = bearing(&tokens.access_token, GetCurrentUserRequest {});
+        assert_eq!(
+            reason(server.account().get_current_user(whoami).await),
             "DATABASE_UNAVAILABLE"
         );
         // What is known stays known.

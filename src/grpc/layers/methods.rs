@@ -241,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn whatever_can_be_guessed_at_is_limited() {
+        for method in &METHODS {
+            let (service, name) = method.names();
+            let expected = match (service, name) {
+                (_, "Register" | "Login" | "ChangePassword") => Some(Limit::Credential),
+                (_, "Refresh" | "Logout" | "ValidateToken") => Some(Limit::Token),
+                _ => None,
+            };
+            assert_eq!(method.limit, expected, "{}", method.full_name());
+        }
+    }
+
+    #[test]
     fn a_strange_path_is_unknown_and_leaves_no_trace() {
         for path in [
             "",
