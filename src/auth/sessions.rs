@@ -1,6 +1,6 @@
-//! What users do with their own sessions: look at them, end one, end all.
+//! What users do with their own sessions: look at them, end one. (`users` ends them all.)
 
-use super::{Auth, AuthError, CLOCK_SKEW, RequestContext, users::in_its_own_task};
+use super::{Auth, AuthError, RequestContext};
 use crate::{
     domain::{Session, SessionId, UserId},
     store::AuditKind,
@@ -59,32 +59,5 @@ impl Auth {
         self.revoke_session(session_id, AuditKind::SessionRevoked, context, now)
             .await?;
         Ok(())
-    }
-
-    /// Ends all sessions of a user but one; says how many of them were live.
-    ///
-    /// # Errors
-    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
-    pub async fn revoke_other_sessions(
-        &self,
-        user_id: UserId,
-        kept: SessionId,
-        context: &RequestContext,
-    ) -> Result<usize, AuthError> {
-        let now = self.parts.clock.now();
-        let event = context.audit_event(AuditKind::UserSessionsRevoked, now);
-        let auth = self.clone();
-        in_its_own_task(async move {
-            let parts = &auth.parts;
-            let remember = parts.longest_token_life() + CLOCK_SKEW;
-            let ended = parts
-                .store
-                .revoke_other_sessions(user_id, kept, now, remember, &event)
-                .await?
-                .ok_or(AuthError::UserNotFound)?;
-            parts.revocations.learn(&ended.revocations);
-            Ok(ended.count)
-        })
-        .await
     }
 }

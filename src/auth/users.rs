@@ -8,7 +8,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use super::{Auth, AuthError, CLOCK_SKEW, RequestContext};
 use crate::{
     clock::{Clock, Timestamp},
-    domain::{Email, PositionedRevocation, Revocation, Role, Roles, User, UserId},
+    domain::{Email, PositionedRevocation, Revocation, Role, Roles, SessionId, User, UserId},
     revocation::RevocationIndex,
     store::{AuditKind, Store},
     tokens::AccessProfile,
@@ -111,13 +111,15 @@ impl Users {
         self.find(id).await
     }
 
-    /// Ends all sessions of a user and kills their tokens; says how many sessions were live.
+    /// Ends all sessions of a user, but for the one that is `kept`, and kills their tokens; says how many sessions were
+    /// live.
     ///
     /// # Errors
     /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
     pub async fn revoke_user_sessions(
         &self,
         id: UserId,
+        kept: Option<SessionId>,
         context: &RequestContext,
     ) -> Result<usize, AuthError> {
         let now = self.clock.now();
@@ -126,7 +128,7 @@ impl Users {
         in_its_own_task(async move {
             let ended = users
                 .store
-                .revoke_user_sessions(id, now, users.remember, &event)
+                .revoke_user_sessions(id, kept, now, users.remember, &event)
                 .await?
                 .ok_or(AuthError::UserNotFound)?;
             users.revocations.learn(&ended.revocations);

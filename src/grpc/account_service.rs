@@ -103,15 +103,11 @@ impl account_service_server::AccountService for AccountApi {
         let edge = Edge::of(&request);
         let answer = async {
             let (user_id, current) = caller(&request)?;
-            let context = edge.context();
-            let count = if request.get_ref().keep_current {
-                self.auth
-                    .revoke_other_sessions(user_id, current, &context)
-                    .await?
-            } else {
-                let users = self.auth.users();
-                users.revoke_user_sessions(user_id, &context).await?
-            };
+            let kept = request.get_ref().keep_current.then_some(current);
+            let users = self.auth.users();
+            let count = users
+                .revoke_user_sessions(user_id, kept, &edge.context())
+                .await?;
             Ok(pb::RevokeAllSessionsResponse {
                 revoked_count: i32::try_from(count).unwrap_or(i32::MAX),
             })

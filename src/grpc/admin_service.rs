@@ -86,7 +86,9 @@ impl admin_service_server::AdminService for AdminApi {
         let answer = async {
             let id = user_id(&request.get_ref().user_id)?;
             let users = self.auth.users();
-            let count = users.revoke_user_sessions(id, &edge.context()).await?;
+            let count = users
+                .revoke_user_sessions(id, None, &edge.context())
+                .await?;
             Ok(pb::RevokeUserSessionsResponse {
                 revoked_count: i32::try_from(count).unwrap_or(i32::MAX),
             })

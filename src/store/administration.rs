@@ -8,32 +8,15 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError,
-    ending::{EndedSessions, count_live, end_open, revocations_of_user},
+    ending::{EndedSessions, end_sessions},
     revocations::append_revocations,
     schema::{audit_events, revocations, sessions, users},
     write,
 };
 use crate::{
     clock::Timestamp,
-    domain::{Roles, UserId},
+    domain::{Roles, SessionId, UserId},
 };
-
-/// Ends every session of a user; the rest of a transaction that holds the lock on the user's row.
-macro_rules! end_sessions {
-    ($conn:expr, $id:expr, $now:expr, $remember:expr, $event:expr) => {{
-        let all = sessions::table.filter(sessions::user_id.eq($id.to_string()));
-        let ended = end_open!($conn, all, $now);
-        diesel::insert_into(audit_events::table)
-            .values($event)
-            .execute($conn)
-            .await?;
-        let revocations = revocations_of_user($id, &ended, $now, $remember)?;
-        EndedSessions {
-            count: count_live(&ended, $now),
-            revocations: append_revocations!($conn, revocations),
-        }
-    }};
-}
 
 impl Store {
     /// Bars a user and ends every session. `None` when the user is barred already, or there is none.
@@ -62,7 +45,7 @@ impl Store {
                 if changed == 0 {
                     return Ok(None);
                 }
-                Ok(Some(end_sessions!(conn, id, now, remember, &event)))
+                Ok(Some(end_sessions!(conn, id, None, now, remember, &event)))
             })
             .await
         })
@@ -100,10 +83,12 @@ impl Store {
         })
     }
 
-    /// Ends every session of a user, who may log in again. `None` when there is no such user.
+    /// Ends every session of a user, who may log in again, but for the one that is `kept`. `None` when there is no such
+    /// user.
     pub async fn revoke_user_sessions(
         &self,
         id: UserId,
+        kept: Option<SessionId>,
         now: Timestamp,
         remember: Duration,
         event: &AuditEvent,
@@ -119,7 +104,7 @@ impl Store {
                 if locked == 0 {
                     return Ok(None);
                 }
-                Ok(Some(end_sessions!(conn, id, now, remember, &event)))
+                Ok(Some(end_sessions!(conn, id, kept, now, remember, &event)))
             })
             .await
         })

@@ -49,11 +49,15 @@ pub(super) fn last_issue(rotated_at: i64) -> Timestamp {
     Timestamp::from_micros(rotated_at) + LONGEST_REFRESH_GRACE
 }
 
-/// Ends those of `$sessions` that were not ended before, and returns them. A macro, because diesel's queries
-/// cannot be written once for both kinds of connection in a function.
-macro_rules! end_open {
-    ($conn:expr, $sessions:expr, $now:expr) => {{
-        let open = $sessions.filter(sessions::revoked_at.is_null());
+/// Ends every session of a user but the one that is `$kept`: the rest of a transaction that holds the lock on the user's
+/// row. A macro, because diesel's queries cannot be written once for both kinds of connection in a function.
+macro_rules! end_sessions {
+    ($conn:expr, $id:expr, $kept:expr, $now:expr, $remember:expr, $event:expr) => {{
+        let (id, kept): (UserId, Option<SessionId>) = ($id, $kept);
+        let open = sessions::table
+            .filter(sessions::user_id.eq(id.to_string()))
+            .filter(sessions::id.ne(kept.map_or_else(String::new, |kept| kept.to_string())))
+            .filter(sessions::revoked_at.is_null());
         let ended: Vec<$crate::store::ending::EndedSession> = diesel::update(open)
             .set(sessions::revoked_at.eq($now.micros()))
             .returning((
@@ -64,35 +68,37 @@ macro_rules! end_open {
             ))
             .get_results($conn)
             .await?;
-        ended
+        diesel::insert_into(audit_events::table)
+            .values($event)
+            .execute($conn)
+            .await?;
+        let user = kept.is_none().then_some(id);
+        let revocations = $crate::store::ending::revocations(user, &ended, $now, $remember)?;
+        $crate::store::EndedSessions {
+            count: $crate::store::ending::count_live(&ended, $now),
+            revocations: append_revocations!($conn, revocations),
+        }
     }};
 }
 
-pub(super) use end_open;
+pub(super) use end_sessions;
 
-/// The revocations of all tokens of a user whose sessions have all been ended: of the user, and of the sessions, since a
-/// replica whose clock runs ahead dates its tokens later than the first of these.
-pub(super) fn revocations_of_user(
-    id: UserId,
+/// The revocations of those ended sessions that may have a live token, one for each, and of the user if all were ended.
+///
+/// The user's goes by the time of issue, and a replica whose clock runs ahead dates its tokens later; without the
+/// user's, nobody who follows revocations could tell that all were meant.
+pub(super) fn revocations(
+    user: Option<UserId>,
     ended: &[EndedSession],
     now: Timestamp,
     remember: Duration,
 ) -> Result<Vec<Revocation>, StoreError> {
-    let mut revocations = revocations_of_sessions(ended, now, remember)?;
-    revocations.push(Revocation::of_user(id, now, now + remember));
-    Ok(revocations)
-}
-
-/// The revocations of those ended sessions that may have a live token, one for each.
-pub(super) fn revocations_of_sessions(
-    ended: &[EndedSession],
-    now: Timestamp,
-    remember: Duration,
-) -> Result<Vec<Revocation>, StoreError> {
+    let of_user = user.map(|id| Revocation::of_user(id, now, now + remember));
     ended
         .iter()
         .filter(|session| last_issue(session.rotated_at) + remember > now)
         .map(|session| session.revocation(now, remember))
+        .chain(of_user.map(Ok))
         .collect()
 }
 

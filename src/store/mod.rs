@@ -9,7 +9,6 @@
 //!    loss when the machine crashes.
 //!    One row is `get_result`: the `LIMIT` of `first` makes SQLite prepare the statement again at every execution.
 
-mod account;
 mod administration;
 mod audit;
 mod changes;
@@ -19,6 +18,7 @@ mod error;
 mod login_failures;
 mod master_keys;
 mod migrate;
+mod password_change;
 mod pool;
 mod postgres;
 mod prepared;
@@ -36,12 +36,12 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use diesel::sql_types::Integer;
 use diesel_async::RunQueryDsl;
 
-pub use account::PasswordChange;
 pub use audit::{AuditEvent, AuditKind};
 pub use changes::ChangeListener;
 pub use ending::EndedSessions;
 pub use error::StoreError;
 pub use login_failures::{AttemptState, BegunAttempt};
+pub use password_change::PasswordChange;
 pub use pool::PoolLoad;
 pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
 pub use rotations::{Rotated, Rotation};

@@ -52,7 +52,7 @@ on_both_databases! {
         let second = server.login("ada@example.org").await.unwrap();
         let other = server.signed_in("eve@example.org").await;
         let ada = user_id(&server, &first.access_token).await;
-        let count = administration(&server).revoke_user_sessions(ada, &RequestContext::default()).await;
+        let count = administration(&server).revoke_user_sessions(ada, None, &RequestContext::default()).await;
         assert_eq!(count.unwrap(), 2);
         for tokens in [&first, &second] {
             eventually("the token is dead", async || server.validate(&tokens.access_token).await.is_err()).await;
@@ -74,7 +74,7 @@ on_both_databases! {
             countersign::clock::ManualClock::new(server.clock.now() - Duration::from_secs(3600)),
         ).await.unwrap();
         let admin = administration(&replica);
-        admin.revoke_user_sessions(ada, &RequestContext::default()).await.unwrap();
+        admin.revoke_user_sessions(ada, None, &RequestContext::default()).await.unwrap();
         eventually("the token is dead", async || server.validate(&tokens.access_token).await.is_err()).await;
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_REVOKED");
     }
@@ -115,7 +115,7 @@ on_both_databases! {
         let failures = [
             admin.disable_user(nobody, &context).await.unwrap_err(),
             admin.enable_user(nobody, &context).await.unwrap_err(),
-            admin.revoke_user_sessions(nobody, &context).await.unwrap_err(),
+            admin.revoke_user_sessions(nobody, None, &context).await.unwrap_err(),
             admin.grant_role(nobody, &role, &context).await.unwrap_err(),
         ];
         for failure in failures {
