@@ -1,9 +1,8 @@
 //! Changing a password: whoever held a token of the account is out, and the caller gets new ones.
 
 use super::{
-    Auth, AuthError, CLOCK_SKEW, RequestContext,
+    Auth, AuthError, RequestContext, in_its_own_task,
     issue::{Grant, TokenPair},
-    users::in_its_own_task,
 };
 use crate::{
     domain::{DeviceLabel, Password, SessionId, User, UserId},
@@ -100,10 +99,9 @@ impl Auth {
                 new_hash: new_hash.as_str(),
                 account: &checked.account,
             };
-            let remember = parts.longest_token_life() + CLOCK_SKEW;
             let ended = parts
                 .store
-                .change_password(change, now, remember, &event)
+                .change_password(change, now, parts.remember(), &event)
                 .await?
                 // Disabled, or changed by somebody else, since the password was checked.
                 .ok_or(AuthError::InvalidCredentials)?;

@@ -16,6 +16,7 @@ mod vitals;
 mod watch;
 
 use std::{
+    future::Future,
     num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
@@ -128,7 +129,7 @@ impl Auth {
         let parts = Arc::clone(&self.parts);
         let event = context.audit_event(kind, now);
         let work = async move {
-            let remember = parts.longest_token_life() + CLOCK_SKEW;
+            let remember = parts.remember();
             let written = parts
                 .store
                 .revoke_session(session_id, now, remember, &event)
@@ -141,13 +142,14 @@ impl Auth {
             parts.revocations.learn(&[revocation]);
             Ok(written.is_some())
         };
-        users::in_its_own_task(work).await
+        in_its_own_task(work).await
     }
 }
 
 impl AuthParts {
-    fn longest_token_life(&self) -> Duration {
-        self.profile.longest_life()
+    /// How long a revocation has to be known.
+    fn remember(&self) -> Duration {
+        self.profile.longest_life() + CLOCK_SKEW
     }
 }
 
@@ -163,4 +165,14 @@ impl RequestContext {
             at: now,
         }
     }
+}
+
+/// A caller that goes away between the commit and the note in the index must not leave this replica
+/// believing in what is revoked.
+async fn in_its_own_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, AuthError>> + Send + 'static,
+) -> Result<T, AuthError> {
+    tokio::spawn(work)
+        .await
+        .unwrap_or_else(|panic| Err(AuthError::Internal(panic.to_string())))
 }

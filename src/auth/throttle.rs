@@ -1,5 +1,5 @@
-//! Slowing down guesses at one account. Sessions that are open go on; only new logins wait, never
-//! longer than a quarter of an hour.
+//! Slowing down guesses at one account. Sessions that are open go on; only logins and changes of the
+//! password wait, never longer than a quarter of an hour.
 //!
 //! An attempt is counted *before* the password is looked at, by a conditional write: attempts in
 //! parallel, on one replica or on many, cannot walk round the limit. A success forgets them all.

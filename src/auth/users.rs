@@ -3,9 +3,9 @@
 //! It stands apart from [`Auth`], which needs keys and hashing threads, so that the command line can do the
 //! same with a database alone.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use super::{Auth, AuthError, CLOCK_SKEW, RequestContext};
+use super::{Auth, AuthError, CLOCK_SKEW, RequestContext, in_its_own_task};
 use crate::{
     clock::{Clock, Timestamp},
     domain::{Email, PositionedRevocation, Revocation, Role, Roles, SessionId, User, UserId},
@@ -32,7 +32,7 @@ impl Auth {
             store: parts.store.clone(),
             revocations: Arc::clone(&parts.revocations),
             clock: parts.clock.clone(),
-            remember: parts.longest_token_life() + CLOCK_SKEW,
+            remember: parts.remember(),
         }
     }
 }
@@ -197,14 +197,4 @@ impl Users {
             revocation: Revocation::of_user(id, now, now + self.remember),
         }
     }
-}
-
-/// A caller that goes away between the commit and the note in the index must not leave this replica
-/// believing in what is revoked.
-pub(super) async fn in_its_own_task<T: Send + 'static>(
-    work: impl Future<Output = Result<T, AuthError>> + Send + 'static,
-) -> Result<T, AuthError> {
-    tokio::spawn(work)
-        .await
-        .unwrap_or_else(|panic| Err(AuthError::Internal(panic.to_string())))
 }

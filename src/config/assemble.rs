@@ -23,12 +23,11 @@ use crate::cores;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// The longest that `COUNTERSIGN_REFRESH_GRACE` can be.
-pub const LONGEST_REFRESH_GRACE: Duration = MINUTE;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Ten years: no session should outlive that, and no sum of times overflows before.
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+/// The longest that `COUNTERSIGN_REFRESH_GRACE` can be.
+pub const LONGEST_REFRESH_GRACE: Duration = MINUTE;
 
 /// Builds the configuration from `texts`; `problems` holds what was wrong with getting them.
 pub(super) fn config(texts: Texts, mut problems: Problems) -> Result<Config, ConfigError> {
