@@ -262,9 +262,9 @@ fn env_example_uncommented_is_the_default_configuration() {
 }
 
 #[test]
-fn the_readme_s_configuration_table_matches() {
-    let readme = read("README.md");
-    let documented: BTreeMap<String, String> = readme
+fn the_table_in_configuration_md_lists_every_variable_with_its_default() {
+    let page = read("docs/configuration.md");
+    let documented: BTreeMap<String, String> = page
         .lines()
         .filter(|line| line.starts_with("| `COUNTERSIGN_"))
         .map(|line| {
@@ -289,10 +289,10 @@ fn the_readme_s_configuration_table_matches() {
             (variable.name.to_owned(), default.to_owned())
         })
         .collect();
-    let rows: Vec<String> = ours().map(readme_row).collect();
+    let rows: Vec<String> = ours().map(table_row).collect();
     assert!(
         documented == expected,
-        "README.md's table should be (the last column is yours):\n{}",
+        "the table in docs/configuration.md should be (the last column is yours):\n{}",
         rows.join("\n")
     );
 }
@@ -337,6 +337,22 @@ fn every_reason_of_the_contract_is_produced_by_a_test_over_tcp() {
     assert_none(&missing);
 }
 
+#[test]
+fn the_tables_in_api_md_list_every_rpc_and_every_reason() {
+    let page = read("docs/api.md");
+    let rows: String = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let reasons = Reason::ALL.iter().map(|reason| reason.as_str().to_owned());
+    let missing: Vec<_> = reasons
+        .chain(tidy_support::rpcs())
+        .filter(|name| !tidy_support::mentions(&rows, name))
+        .map(|name| format!("{name} has no row in docs/api.md"))
+        .collect();
+    assert_none(&missing);
+}
+
 fn assert_none(broken: &[String]) {
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
 }
@@ -348,7 +364,7 @@ fn default_text(variable: &Variable) -> &'static str {
     }
 }
 
-fn readme_row(variable: &Variable) -> String {
+fn table_row(variable: &Variable) -> String {
     let default = match variable.default {
         DefaultValue::Text(text) => format!("`{text}`"),
         DefaultValue::Rule(rule) => rule.to_owned(),

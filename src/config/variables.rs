@@ -1,6 +1,6 @@
 //! Every environment variable, declared once: its name, its default, and what it means.
 //!
-//! `.env.example` and README's table are checked against this list by `tests/tidy.rs`.
+//! `.env.example` and the table in `docs/configuration.md` are checked against this list by `tests/tidy.rs`.
 
 use serde::Deserialize;
 
