@@ -83,6 +83,7 @@ impl Fixture {
                 "v1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
             ),
             ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "0"),
+            ("COUNTERSIGN_MAX_WATCHERS", "4000"),
         ];
         let all = common.iter().chain(variables);
         let variables = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

@@ -27,6 +27,12 @@ pub enum AuthError {
         /// When the next attempt is let through.
         retry_after: Duration,
     },
+    /// One user asks too often, or has too many calls waiting.
+    #[error("rate limited")]
+    RateLimited {
+        /// When the next call is let through.
+        retry_after: Duration,
+    },
     /// The hashing queue is full, or the caller's deadline cannot be met.
     #[error("overloaded")]
     Overloaded {
@@ -80,7 +86,7 @@ pub enum AuthError {
 impl From<StoreError> for AuthError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::PoolExhausted => {
+            StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::PoolExhausted => {
                 Self::DatabaseUnavailable(error.to_string())
             }
             StoreError::Conflict

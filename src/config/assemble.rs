@@ -79,6 +79,7 @@ fn database(profile: Profile, inputs: &Inputs, problems: &mut Problems) -> Datab
     DatabaseSettings {
         url: problems.read(&inputs.database_url, DatabaseUrl::parse),
         pool_size: problems.read(&inputs.database_pool_size, count(1000)),
+        audit_retention: problems.read(&inputs.audit_retention, duration(DAY..=LONGEST)),
     }
 }
 
@@ -150,10 +151,15 @@ fn limits(inputs: &Inputs, problems: &mut Problems) -> LimitSettings {
             problems,
             |burst, problems| problems.read_if_given(burst, number(0..=MAX_RATE)),
         ),
-        account_failure_limit: problems.read(&inputs.account_failure_limit, |text| {
-            number(1..=1_000_000)(text)
-                .map(|limit| NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN))
-        }),
+        account: rate(
+            &inputs.account_rate_per_second,
+            &inputs.account_rate_burst,
+            problems,
+            |burst, problems| Some(problems.read(burst, number(0..=MAX_RATE))),
+        ),
+        max_sessions_per_user: problems.read(&inputs.max_sessions_per_user, limit(100_000)),
+        max_watchers: problems.read(&inputs.max_watchers, limit(1_000_000)),
+        account_failure_limit: problems.read(&inputs.account_failure_limit, limit(1_000_000)),
         trusted_proxies: problems
             .read_if_given(&inputs.trusted_proxies, list(network))
             .unwrap_or_default(),
@@ -223,6 +229,11 @@ fn tls(text: &str) -> Result<Tls, Refusal> {
         ));
     }
     choice(&[("off", Tls::Off), ("terminated", Tls::Terminated)])(text)
+}
+
+/// A limit from 1 to `max`.
+fn limit(max: u32) -> impl Fn(&str) -> Result<NonZeroU32, Refusal> {
+    move |text| number(1..=max)(text).map(|n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN))
 }
 
 /// A whole number from 1 to `max`.

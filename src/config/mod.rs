@@ -69,6 +69,8 @@ pub struct DatabaseSettings {
     pub url: DatabaseUrl,
     /// Connections held at most.
     pub pool_size: NonZeroUsize,
+    /// How long audit events are kept.
+    pub audit_retention: Duration,
 }
 
 /// What is in the tokens, and how long they and their sessions live.
@@ -147,6 +149,12 @@ pub struct LimitSettings {
     pub credential: Option<Rate>,
     /// For Refresh, Logout and ValidateToken, by client address; `None` is off.
     pub token: Option<Rate>,
+    /// For AccountService, by user; `None` is off.
+    pub account: Option<Rate>,
+    /// Live sessions of one user.
+    pub max_sessions_per_user: NonZeroU32,
+    /// WatchRevocations streams at once on this replica.
+    pub max_watchers: NonZeroU32,
     /// Failed logins on one account before growing delays set in.
     pub account_failure_limit: NonZeroU32,
     /// Networks whose `x-forwarded-for` is believed.

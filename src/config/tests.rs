@@ -76,6 +76,14 @@ fn with_nothing_set_the_contract_s_defaults_hold() {
     assert_eq!((rate.per_second.get(), rate.burst.get()), (5, 20));
     assert_eq!(config.limits.token, None);
     assert_eq!(config.limits.account_failure_limit.get(), 10);
+    let account = config.limits.account.unwrap();
+    assert_eq!((account.per_second.get(), account.burst.get()), (20, 100));
+    assert_eq!(config.limits.max_sessions_per_user.get(), 100);
+    assert_eq!(config.limits.max_watchers.get(), 1_000);
+    assert_eq!(
+        config.database.audit_retention,
+        Duration::from_secs(400 * 24 * 3600)
+    );
     assert!(config.limits.trusted_proxies.is_empty());
     assert_eq!(config.revocation.stale_policy, StalePolicy::Serve);
     assert!(config.reflection);

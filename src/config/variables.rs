@@ -89,6 +89,8 @@ variables! {
         "sqlite://PATH or postgres://USER:PASSWORD@HOST/NAME; profile test has no default.";
     database_pool_size: "COUNTERSIGN_DATABASE_POOL_SIZE", Text("16"),
         "Database connections held at most, by each replica.";
+    audit_retention: "COUNTERSIGN_AUDIT_RETENTION", Text("400d"),
+        "How long audit events are kept.";
     master_keys: "COUNTERSIGN_MASTER_KEYS", Rule("a key file beside the database; required in production"),
         "Master keys as v1:BASE64, comma-separated, 32 bytes each; the first is active, the others still verify.";
     master_keys_file: "COUNTERSIGN_MASTER_KEYS_FILE", Rule("none"),
@@ -137,6 +139,14 @@ variables! {
         "Refresh, Logout and ValidateToken calls per second and client address; 0 is off.";
     token_rate_burst: "COUNTERSIGN_TOKEN_RATE_BURST", Rule("same as the rate"),
         "Such calls that may come at once.";
+    account_rate_per_second: "COUNTERSIGN_ACCOUNT_RATE_PER_SECOND", Text("20"),
+        "AccountService calls per second and user; 0 is off.";
+    account_rate_burst: "COUNTERSIGN_ACCOUNT_RATE_BURST", Text("100"),
+        "AccountService calls of one user that may come at once.";
+    max_sessions_per_user: "COUNTERSIGN_MAX_SESSIONS_PER_USER", Text("100"),
+        "Live sessions of one user; a login beyond that ends the oldest.";
+    max_watchers: "COUNTERSIGN_MAX_WATCHERS", Text("1000"),
+        "WatchRevocations streams at once on each replica; one user may hold half of them.";
     account_failure_limit: "COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", Text("10"),
         "Failed logins on one account before growing delays set in.";
     trusted_proxies: "COUNTERSIGN_TRUSTED_PROXIES", Rule("none"),

@@ -87,9 +87,9 @@ reasons! {
     /// There is no such session.
     SessionNotFound "SESSION_NOT_FOUND" NotFound
         "There is no such session."
-    /// One client address asks too often.
+    /// One client address or one user asks too often.
     RateLimited "RATE_LIMITED" ResourceExhausted
-        "Too many requests from this address; try again later."
+        "Too many requests; try again later."
     /// One account has seen too many failures.
     AccountThrottled "ACCOUNT_THROTTLED" ResourceExhausted
         "Too many failed attempts on this account; try again later."

@@ -56,6 +56,9 @@ pub fn error_status(error: AuthError, request_id: &RequestId) -> Status {
         AuthError::AccountThrottled { retry_after } => {
             (Reason::AccountThrottled, Detail::RetryAfter(retry_after))
         }
+        AuthError::RateLimited { retry_after } => {
+            (Reason::RateLimited, Detail::RetryAfter(retry_after))
+        }
         AuthError::Overloaded { retry_after } => {
             (Reason::Overloaded, Detail::RetryAfter(retry_after))
         }

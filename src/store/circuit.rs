@@ -28,8 +28,9 @@ impl Circuit {
                 self.failures_in_a_row
                     .store(previous.saturating_add(1), Ordering::Relaxed);
             }
-            // A busy pool says nothing about the database.
-            Err(StoreError::PoolExhausted) => {}
+            // Callers in each other's way say nothing about the database: only lost connections open the circuit,
+            // and pings that fail.
+            Err(StoreError::PoolExhausted | StoreError::Busy(_)) => {}
             Ok(_) | Err(_) => self.failures_in_a_row.store(0, Ordering::Relaxed),
         }
     }
@@ -51,7 +52,10 @@ mod tests {
         let gone = || Err::<(), _>(StoreError::Unavailable("gone".into()));
         circuit.record(&gone());
         circuit.record(&gone());
-        circuit.record(&Err::<(), _>(StoreError::PoolExhausted));
+        for _ in 0..Circuit::THRESHOLD {
+            circuit.record(&Err::<(), _>(StoreError::PoolExhausted));
+            circuit.record(&Err::<(), _>(StoreError::Busy("lock timeout".into())));
+        }
         assert!(circuit.is_closed());
         circuit.record(&gone());
         assert!(!circuit.is_closed());

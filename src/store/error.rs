@@ -10,6 +10,10 @@ pub enum StoreError {
     /// The database is gone, too slow or not accepting work; the same call may succeed later.
     #[error("database unavailable: {0}")]
     Unavailable(String),
+    /// The operation lost against others, on a row that somebody else holds for instance, or took too long. The same
+    /// call may succeed later; it says nothing about whether the database can be reached.
+    #[error("database busy: {0}")]
+    Busy(String),
     /// Every connection is in use; the database itself may be well.
     #[error("no database connection became free in time")]
     PoolExhausted,
@@ -36,12 +40,16 @@ impl From<DieselError> for StoreError {
             DieselError::DatabaseError(
                 DatabaseErrorKind::UnableToSendCommand
                 | DatabaseErrorKind::ClosedConnection
-                // A clash that the database resolved at our cost.
-                | DatabaseErrorKind::SerializationFailure
                 // The primary has become a standby.
                 | DatabaseErrorKind::ReadOnlyTransaction,
                 info,
             ) => Self::Unavailable(info.message().to_owned()),
+            DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, info) => {
+                Self::Busy(info.message().to_owned())
+            }
+            DieselError::DatabaseError(_, info) if is_contention(info.message()) => {
+                Self::Busy(info.message().to_owned())
+            }
             DieselError::DatabaseError(_, info) if is_passing(info.message()) => {
                 Self::Unavailable(info.message().to_owned())
             }
@@ -67,21 +75,29 @@ impl From<PoolError> for StoreError {
 /// Whether the database's own words say that the trouble will pass. Diesel keeps no SQLSTATE for these, and
 /// a server that speaks another language is recognised by its silence (`postgres::judge`).
 fn is_passing(message: &str) -> bool {
-    const PASSING: [&str; 9] = [
-        // PostgreSQL: 57P01, 57P02, 25P03; 57014; 57P03; 53300, in two wordings; 40P01
+    const PASSING: [&str; 5] = [
+        // PostgreSQL: 57P01, 57P02, 25P03; 57P03; 53300, in two wordings
         "terminating connection",
-        "canceling statement",
         "the database system is",
         "too many clients",
         "remaining connection slots are reserved",
-        "deadlock detected",
         // The same from a pooler in between.
         "server closed the connection",
+    ];
+    PASSING.iter().any(|words| message.contains(words))
+}
+
+/// Whether the database answered that others stood in the way: a time-out of a lock or of a statement, a deadlock.
+fn is_contention(message: &str) -> bool {
+    const CONTENTION: [&str; 4] = [
+        // PostgreSQL: 57014 and 55P03; 40P01
+        "canceling statement",
+        "deadlock detected",
         // SQLite: SQLITE_BUSY and SQLITE_LOCKED
         "database is locked",
         "database table is locked",
     ];
-    PASSING.iter().any(|words| message.contains(words))
+    CONTENTION.iter().any(|words| message.contains(words))
 }
 
 #[cfg(test)]
@@ -104,14 +120,11 @@ mod tests {
             "terminating connection due to administrator command",
             "terminating connection because of crash of another server process",
             "terminating connection due to idle-in-transaction timeout",
-            "canceling statement due to statement timeout",
             "the database system is starting up",
             "the database system is shutting down",
             "the database system is in recovery mode",
             "sorry, too many clients already",
             "remaining connection slots are reserved for roles with the SUPERUSER attribute",
-            "deadlock detected",
-            "database is locked",
         ] {
             assert!(
                 matches!(of(Unknown, message), StoreError::Unavailable(_)),
@@ -119,6 +132,23 @@ mod tests {
             );
         }
         assert!(matches!(of(Unknown, "syntax error"), StoreError::Query(_)));
+    }
+
+    #[test]
+    fn contention_is_told_from_a_lost_database() {
+        use DatabaseErrorKind::{SerializationFailure, Unknown};
+        assert!(matches!(of(SerializationFailure, "x"), StoreError::Busy(_)));
+        for message in [
+            "canceling statement due to statement timeout",
+            "canceling statement due to lock timeout",
+            "deadlock detected",
+            "database is locked",
+        ] {
+            assert!(
+                matches!(of(Unknown, message), StoreError::Busy(_)),
+                "{message}"
+            );
+        }
     }
 
     #[test]

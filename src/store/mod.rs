@@ -177,7 +177,10 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         let result = self.timed(Box::pin(self.select_one())).await;
         self.circuit.record(&result);
-        if matches!(result, Err(StoreError::Unavailable(_))) {
+        if matches!(
+            result,
+            Err(StoreError::Unavailable(_) | StoreError::Busy(_))
+        ) {
             self.circuit.trip();
         }
         result
@@ -212,7 +215,7 @@ impl Store {
             // be better: whoever comes next must not wait for them in vain.
             Err(_) => {
                 self.pool.close_idle();
-                Err(StoreError::Unavailable("no answer in time".to_owned()))
+                Err(StoreError::Busy("no answer in time".to_owned()))
             }
         }
     }

@@ -169,7 +169,7 @@ impl Store {
             let carrier = Carrier { rotations, is_done };
             tokio::spawn(async move { store.carry_rotations(carrier).await });
         }
-        let late = || StoreError::Unavailable("no answer in time".to_owned());
+        let late = || StoreError::Busy("no answer in time".to_owned());
         time::timeout(OPERATION_TIMEOUT, outcome)
             .await
             .map_err(|_| late())?

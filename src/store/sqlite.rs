@@ -122,6 +122,7 @@ mod tests {
             let pool = Pool::build(&DatabaseSettings {
                 url: DatabaseUrl::Sqlite(folder.path().join("test.db")),
                 pool_size: NonZeroUsize::MIN,
+                audit_retention: Duration::MAX,
             });
             Self {
                 pool: pool.expect("a pool"),
