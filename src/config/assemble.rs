@@ -1,21 +1,17 @@
 //! The one pass from texts to a checked [`Config`].
 
-use std::{
-    io::IsTerminal as _,
-    num::{NonZeroU32, NonZeroUsize},
-    time::Duration,
-};
+use std::{io::IsTerminal as _, num::NonZeroU32, time::Duration};
 
 use super::{
     Argon2Settings, Config, ConfigError, DatabaseSettings, DatabaseUrl, LimitSettings, LogFormat,
     MasterKeySource, PasswordSettings, Profile, Rate, RevocationSettings, SigningAlgorithm,
     SigningSettings, StalePolicy, TelemetrySettings, Tls, TokenSettings,
     parse::{
-        Refusal, choice, claim_name, collector, duration, issuer, list, log_filter, network,
+        Refusal, choice, claim_name, collector, count, duration, issuer, list, log_filter, network,
         number, socket_addr, switch,
     },
     problems::Problems,
-    profile,
+    profile, serving,
     source::{self, Texts},
     variables::{Input, Inputs},
 };
@@ -54,10 +50,7 @@ fn read(inputs: &Inputs, problems: &mut Problems) -> Config {
         reflection: problems
             .read_if_given(&inputs.reflection, switch)
             .unwrap_or(profile != Profile::Production),
-        drain_timeout: problems.read(
-            &inputs.drain_timeout,
-            duration(Duration::ZERO..=60 * MINUTE),
-        ),
+        serving: serving::read(profile, inputs, problems),
         master_keys: MasterKeySource::read(profile, &database.url, inputs, problems),
         database,
         tokens: tokens(inputs, problems),
@@ -234,11 +227,6 @@ fn tls(text: &str) -> Result<Tls, Refusal> {
 /// A limit from 1 to `max`.
 fn limit(max: u32) -> impl Fn(&str) -> Result<NonZeroU32, Refusal> {
     move |text| number(1..=max)(text).map(|n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN))
-}
-
-/// A whole number from 1 to `max`.
-fn count(max: usize) -> impl Fn(&str) -> Result<NonZeroUsize, Refusal> {
-    move |text| number(1..=max)(text).map(|n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN))
 }
 
 /// What must hold between variables, in every profile.

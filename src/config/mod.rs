@@ -7,6 +7,7 @@ mod master_keys;
 mod parse;
 mod problems;
 mod profile;
+mod serving;
 mod source;
 mod variables;
 
@@ -27,6 +28,7 @@ pub use key_file::KeyFileError;
 pub use master_keys::{MasterKey, MasterKeySource, MasterKeys};
 pub use problems::{ConfigError, Problem};
 pub use profile::Profile;
+pub use serving::ServingSettings;
 pub use variables::{DefaultValue, Variable};
 
 /// Everything an operator can decide, checked. The variables behind it: [`Config::VARIABLES`].
@@ -42,8 +44,8 @@ pub struct Config {
     pub tls: Tls,
     /// Whether gRPC reflection is served.
     pub reflection: bool,
-    /// How long running calls may finish after a stop was asked for.
-    pub drain_timeout: Duration,
+    /// The bounds on connections and calls, and the times of a shutdown.
+    pub serving: ServingSettings,
     /// Where the data is.
     pub database: DatabaseSettings,
     /// Where the keys come from that protect it.

@@ -3,6 +3,7 @@
 use std::{
     fmt::Display,
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     ops::RangeInclusive,
     str::FromStr,
     time::Duration,
@@ -95,6 +96,11 @@ pub(super) fn switch(text: &str) -> Result<bool, Refusal> {
         ("true", true),
         ("false", false),
     ])(text)
+}
+
+/// A whole number from 1 to `max`.
+pub(super) fn count(max: usize) -> impl Fn(&str) -> Result<NonZeroUsize, Refusal> {
+    move |text| number(1..=max)(text).map(|n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN))
 }
 
 /// An address to listen on.

@@ -161,8 +161,26 @@ variables! {
         "off, or terminated when a mesh or gateway encrypts in front; production demands that.";
     reflection: "COUNTERSIGN_REFLECTION", Rule("on; off in production"),
         "Whether gRPC reflection is served: on or off.";
+    max_connections: "COUNTERSIGN_MAX_CONNECTIONS", Text("10000"),
+        "Open connections to the gRPC port; one more is closed at once. Fewer where the process may open fewer files.";
+    max_concurrent_streams: "COUNTERSIGN_MAX_CONCURRENT_STREAMS", Text("256"),
+        "Open streams on one HTTP/2 connection.";
+    max_message_size: "COUNTERSIGN_MAX_MESSAGE_SIZE", Text("65536"),
+        "Bytes of one gRPC request message.";
+    max_header_size: "COUNTERSIGN_MAX_HEADER_SIZE", Text("16384"),
+        "Bytes of the headers of one request, on both ports.";
+    handshake_timeout: "COUNTERSIGN_HANDSHAKE_TIMEOUT", Text("5s"),
+        "How long a new connection may take to open HTTP/2 or to send its HTTP/1.1 request, on both ports.";
+    request_timeout: "COUNTERSIGN_REQUEST_TIMEOUT", Text("10s"),
+        "How long one unary call may take, its request message included.";
+    max_connection_age: "COUNTERSIGN_MAX_CONNECTION_AGE", Text("30m"),
+        "After this time, varied by 10 % up or down, the server asks a client to open another connection.";
+    max_connection_age_grace: "COUNTERSIGN_MAX_CONNECTION_AGE_GRACE", Text("10s"),
+        "How long the calls on such a connection may go on before the server ends them and closes it.";
+    shutdown_delay: "COUNTERSIGN_SHUTDOWN_DELAY", Rule("0s; 5s in production"),
+        "How long the ports stay open after SIGTERM, while health says NOT_SERVING.";
     drain_timeout: "COUNTERSIGN_DRAIN_TIMEOUT", Text("20s"),
-        "How long running calls may finish after SIGTERM.";
+        "How long running calls may finish after the ports have been closed.";
     log: "COUNTERSIGN_LOG", Text("info"),
         "What is logged: a level, or directives such as info,countersign=debug.";
     log_format: "COUNTERSIGN_LOG_FORMAT", Rule("pretty on a terminal, else json"),

@@ -152,7 +152,7 @@ impl Server {
                 http_port: port.address(),
             };
             // Both ports close at once, when the drain begins.
-            tasks.spawn(port.serve(site, draining.clone(), config.drain_timeout));
+            tasks.spawn(port.serve(site, draining.clone(), config.serving.drain_timeout));
         }
         let (health, health_service) = HealthState::new();
         health.publish(true, store.is_available());
@@ -217,7 +217,8 @@ impl Server {
         draining.cancel();
         if let Some(ended) = failed {
             ended?;
-        } else if let Ok(ended) = tokio::time::timeout(config.drain_timeout, serving).await {
+        } else if let Ok(ended) = tokio::time::timeout(config.serving.drain_timeout, serving).await
+        {
             ended?;
         } else {
             tracing::warn!("the drain time-out passed: calls still running are cut off");
