@@ -1,274 +1,203 @@
-//! The one pass from texts to a checked [`Config`].
+//! From the values of the variables to a checked [`Config`].
 
 use std::{io::IsTerminal as _, num::NonZeroU32, time::Duration};
 
 use super::{
-    Argon2Settings, Config, ConfigError, DatabaseSettings, DatabaseUrl, LimitSettings, LogFormat,
-    MasterKeySource, PasswordSettings, Profile, Rate, RevocationSettings, SigningAlgorithm,
-    SigningSettings, StalePolicy, TelemetrySettings, Tls, TokenSettings,
-    parse::{
-        Refusal, choice, claim_name, collector, count, duration, issuer, list, log_filter, network,
-        number, socket_addr, switch,
-    },
-    problems::Problems,
-    profile, serving,
+    checks,
+    fill::{self, Given},
+    key_source::MasterKeySource,
+    problems::{ConfigError, Problems},
+    profile::Profile,
+    serving::ServingSettings,
     source::{self, Texts},
-    variables::{Input, Inputs},
+    types::{
+        Argon2Settings, Config, DatabaseSettings, LimitSettings, LogFormat, PasswordSettings, Rate,
+        RevocationSettings, SigningAlgorithm, SigningSettings, TelemetrySettings, TokenSettings,
+    },
+    values::{Algorithm, List, RsaKeyBits, Switch},
+    variables::{VARIABLES, Values, Variable},
 };
 use crate::cores;
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Ten years: no session should outlive that, and no sum of times overflows before.
-const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 /// The longest that `COUNTERSIGN_REFRESH_GRACE` can be.
-pub const LONGEST_REFRESH_GRACE: Duration = MINUTE;
+pub const LONGEST_REFRESH_GRACE: Duration = Duration::from_secs(60);
+
+impl Config {
+    /// Every variable that is read, in the order in which the documentation lists them.
+    pub const VARIABLES: &[Variable] = VARIABLES;
+
+    /// Reads the process environment and, in development, the file `.env` in the working
+    /// directory, over which the process wins. Of the file only the declared variables count; what
+    /// else the OpenTelemetry SDK knows (`OTEL_TRACES_SAMPLER`, say) it takes from the process.
+    ///
+    /// # Errors
+    /// Every problem there is, not only the first.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let mut problems = Problems::default();
+        let texts = source::from_env(&mut problems);
+        config(texts, problems)
+    }
+
+    /// The configuration that these names and values make; nothing else is read but
+    /// `COUNTERSIGN_MASTER_KEYS_FILE`, where given. A name that occurs twice has its last value.
+    ///
+    /// # Errors
+    /// Every problem there is, not only the first.
+    pub fn from_vars(
+        vars: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        config(vars.into_iter().collect(), Problems::default())
+    }
+}
 
 /// Builds the configuration from `texts`; `problems` holds what was wrong with getting them.
-pub(super) fn config(texts: Texts, mut problems: Problems) -> Result<Config, ConfigError> {
-    let inputs = source::into_inputs(texts, &mut problems);
-    let config = read(&inputs, &mut problems);
-    check(&config, &inputs, &mut problems);
+fn config(texts: Texts, mut problems: Problems) -> Result<Config, ConfigError> {
+    let given = fill::read(texts, &mut problems);
+    let config = group(&given, &mut problems);
+    checks::check(&config, &mut problems);
     if config.profile == Profile::Production {
-        profile::check_production(&config, &inputs, &mut problems);
+        checks::check_production(&config, &given, &mut problems);
     }
     problems.into_result(config)
 }
 
-fn read(inputs: &Inputs, problems: &mut Problems) -> Config {
-    let profile = problems.read(&inputs.profile, Profile::parse);
-    let database = database(profile, inputs, problems);
+fn group(given: &Given, problems: &mut Problems) -> Config {
+    let values = &given.values;
+    let profile = values.profile;
+    let database = database(given, problems);
     Config {
         profile,
-        grpc_addr: problems.read(&inputs.grpc_addr, socket_addr),
-        http_addr: match inputs.http_addr.blank {
-            true => None,
-            false => Some(problems.read(&inputs.http_addr, socket_addr)),
+        grpc_addr: values.grpc_addr.0,
+        http_addr: values.http_addr.0,
+        tls: values.tls,
+        reflection: match values.reflection {
+            Some(switch) => switch == Switch::On,
+            None => profile != Profile::Production,
         },
-        tls: problems.read(&inputs.tls, tls),
-        reflection: problems
-            .read_if_given(&inputs.reflection, switch)
-            .unwrap_or(profile != Profile::Production),
-        serving: serving::read(profile, inputs, problems),
-        master_keys: MasterKeySource::read(profile, &database.url, inputs, problems),
+        serving: ServingSettings::of(values),
+        master_keys: MasterKeySource::read(profile, &database.url, given, problems),
         database,
-        tokens: tokens(inputs, problems),
-        signing: signing(inputs, problems),
-        passwords: passwords(inputs, problems),
-        limits: limits(inputs, problems),
-        revocation: revocation(inputs, problems),
-        telemetry: telemetry(inputs, problems),
+        tokens: tokens(values),
+        signing: signing(values),
+        passwords: passwords(values),
+        limits: limits(values, problems),
+        revocation: RevocationSettings {
+            poll_interval: values.revocation_poll_interval.0,
+            max_staleness: values.revocation_max_staleness.0,
+            stale_policy: values.stale_policy,
+        },
+        telemetry: telemetry(values),
     }
 }
 
-fn database(profile: Profile, inputs: &Inputs, problems: &mut Problems) -> DatabaseSettings {
+fn database(given: &Given, problems: &mut Problems) -> DatabaseSettings {
+    let values = &given.values;
     problems.demand(
-        &[&inputs.database_url],
-        profile != Profile::Test || inputs.database_url.text.is_some(),
+        &["COUNTERSIGN_DATABASE_URL"],
+        values.profile != Profile::Test || given.has("COUNTERSIGN_DATABASE_URL"),
         "it is not set, and profile test has no default for it",
-        "sqlite://PATH or postgres://…",
+        "use sqlite://PATH or postgres://…",
     );
     DatabaseSettings {
-        url: problems.read(&inputs.database_url, DatabaseUrl::parse),
-        pool_size: problems.read(&inputs.database_pool_size, count(1000)),
-        audit_retention: problems.read(&inputs.audit_retention, duration(DAY..=LONGEST)),
+        url: values.database_url.clone(),
+        pool_size: values.database_pool_size.0,
+        audit_retention: values.audit_retention.0,
     }
 }
 
-fn tokens(inputs: &Inputs, problems: &mut Problems) -> TokenSettings {
+fn tokens(values: &Values) -> TokenSettings {
+    let List(audiences) = &values.audiences;
     TokenSettings {
-        issuer: problems.read(&inputs.issuer, issuer),
-        audiences: problems.read(&inputs.audiences, list(claim_name)),
-        client_id: problems.read(&inputs.client_id, claim_name),
-        access_ttl: problems.read(&inputs.access_token_ttl, duration(SECOND..=LONGEST)),
-        refresh_ttl: problems.read(&inputs.refresh_token_ttl, duration(SECOND..=LONGEST)),
-        session_max_lifetime: problems
-            .read(&inputs.session_max_lifetime, duration(SECOND..=LONGEST)),
-        refresh_grace: problems.read(
-            &inputs.refresh_grace,
-            duration(Duration::ZERO..=LONGEST_REFRESH_GRACE),
-        ),
-        leeway: problems.read(&inputs.token_leeway, duration(Duration::ZERO..=5 * MINUTE)),
+        issuer: values.issuer.0.clone(),
+        audiences: audiences.iter().map(|name| name.0.clone()).collect(),
+        client_id: values.client_id.0.clone(),
+        access_ttl: values.access_token_ttl.0,
+        refresh_ttl: values.refresh_token_ttl.0,
+        session_max_lifetime: values.session_max_lifetime.0,
+        refresh_grace: values.refresh_grace.0,
+        leeway: values.token_leeway.0,
     }
 }
 
-fn signing(inputs: &Inputs, problems: &mut Problems) -> SigningSettings {
-    let algorithms = &[
-        ("EdDSA", SigningAlgorithm::EdDsa),
-        ("ES256", SigningAlgorithm::Es256),
-        ("RS256", SigningAlgorithm::Rs256With2048Bits),
-    ];
-    let sizes = &[
-        ("2048", SigningAlgorithm::Rs256With2048Bits),
-        ("3072", SigningAlgorithm::Rs256With3072Bits),
-    ];
-    let rsa = problems.read(&inputs.rsa_key_bits, choice(sizes));
-    let algorithm = match problems.read(&inputs.signing_algorithm, choice(algorithms)) {
-        SigningAlgorithm::Rs256With2048Bits => rsa,
-        other => other,
-    };
+fn signing(values: &Values) -> SigningSettings {
     SigningSettings {
-        algorithm,
-        rotation: problems.read(&inputs.signing_key_rotation, duration(MINUTE..=LONGEST)),
-        jwks_max_age: problems.read(&inputs.jwks_max_age, duration(SECOND..=DAY)),
+        algorithm: match (values.signing_algorithm, values.rsa_key_bits) {
+            (Algorithm::EdDsa, _) => SigningAlgorithm::EdDsa,
+            (Algorithm::Es256, _) => SigningAlgorithm::Es256,
+            (Algorithm::Rs256, RsaKeyBits::Bits2048) => SigningAlgorithm::Rs256With2048Bits,
+            (Algorithm::Rs256, RsaKeyBits::Bits3072) => SigningAlgorithm::Rs256With3072Bits,
+        },
+        rotation: values.signing_key_rotation.0,
+        jwks_max_age: values.jwks_max_age.0,
     }
 }
 
-fn passwords(inputs: &Inputs, problems: &mut Problems) -> PasswordSettings {
+fn passwords(values: &Values) -> PasswordSettings {
     PasswordSettings {
         argon2: Argon2Settings {
-            memory_kib: problems.read(&inputs.argon2_memory_kib, number(8..=4 * 1024 * 1024)),
-            iterations: problems.read(&inputs.argon2_iterations, number(1..=100)),
-            parallelism: problems.read(&inputs.argon2_parallelism, number(1..=64)),
+            memory_kib: values.argon2_memory_kib.0,
+            iterations: values.argon2_iterations.0,
+            parallelism: values.argon2_parallelism.0,
         },
-        workers: problems
-            .read_if_given(&inputs.hashing_workers, count(1024))
-            .unwrap_or_else(cores::count),
-        queue: problems.read(&inputs.hashing_queue, count(65_536)),
-        min_length: problems.read(&inputs.password_min_length, number(8..=256)),
+        workers: values.hashing_workers.map_or_else(cores::count, |n| n.0),
+        queue: values.hashing_queue.0,
+        min_length: values.password_min_length.0,
     }
 }
 
-fn limits(inputs: &Inputs, problems: &mut Problems) -> LimitSettings {
+fn limits(values: &Values, problems: &mut Problems) -> LimitSettings {
+    let token_rate = values.token_rate_per_second.0;
+    let mut rate = |kind, per_second, burst| rate(kind, per_second, burst, problems);
     LimitSettings {
         credential: rate(
-            &inputs.credential_rate_per_second,
-            &inputs.credential_rate_burst,
-            problems,
-            |burst, problems| Some(problems.read(burst, number(0..=MAX_RATE))),
+            "CREDENTIAL",
+            values.credential_rate_per_second.0,
+            values.credential_rate_burst.0,
         ),
         token: rate(
-            &inputs.token_rate_per_second,
-            &inputs.token_rate_burst,
-            problems,
-            |burst, problems| problems.read_if_given(burst, number(0..=MAX_RATE)),
+            "TOKEN",
+            token_rate,
+            values.token_rate_burst.map_or(token_rate, |burst| burst.0),
         ),
         account: rate(
-            &inputs.account_rate_per_second,
-            &inputs.account_rate_burst,
-            problems,
-            |burst, problems| Some(problems.read(burst, number(0..=MAX_RATE))),
+            "ACCOUNT",
+            values.account_rate_per_second.0,
+            values.account_rate_burst.0,
         ),
-        max_sessions_per_user: problems.read(&inputs.max_sessions_per_user, limit(100_000)),
-        max_watchers: problems.read(&inputs.max_watchers, limit(1_000_000)),
-        account_failure_limit: problems.read(&inputs.account_failure_limit, limit(1_000_000)),
-        trusted_proxies: problems
-            .read_if_given(&inputs.trusted_proxies, list(network))
-            .unwrap_or_default(),
+        max_sessions_per_user: values.max_sessions_per_user.0,
+        max_watchers: values.max_watchers.0,
+        account_failure_limit: values.account_failure_limit.0,
+        trusted_proxies: values
+            .trusted_proxies
+            .clone()
+            .map_or_else(Vec::new, |list| list.0),
     }
 }
 
-const MAX_RATE: u32 = 1_000_000;
-
-/// A rate of 0 is off; where no burst is given it is one second's worth.
-fn rate(
-    per_second: &Input,
-    burst: &Input,
-    problems: &mut Problems,
-    read_burst: impl Fn(&Input, &mut Problems) -> Option<u32>,
-) -> Option<Rate> {
-    let rate: u32 = problems.read(per_second, number(0..=MAX_RATE));
-    let ahead = read_burst(burst, problems).unwrap_or(rate);
-    let together = NonZeroU32::new(rate).zip(NonZeroU32::new(ahead));
+/// The rate of `COUNTERSIGN_<kind>_RATE_PER_SECOND` and `_BURST`; 0 is off.
+fn rate(kind: &str, per_second: u32, burst: u32, problems: &mut Problems) -> Option<Rate> {
+    let names = ["BURST", "PER_SECOND"].map(|part| format!("COUNTERSIGN_{kind}_RATE_{part}"));
+    let both = NonZeroU32::new(per_second).zip(NonZeroU32::new(burst));
     problems.demand(
-        &[burst, per_second],
-        rate == 0 || together.is_some(),
+        &names.each_ref().map(String::as_str),
+        per_second == 0 || both.is_some(),
         "with a burst of 0 no call could ever pass",
-        "at least 1, unless the rate is 0",
+        "use at least 1, unless the rate is 0",
     );
-    together.map(|(per_second, burst)| Rate { per_second, burst })
+    both.map(|(per_second, burst)| Rate { per_second, burst })
 }
 
-fn revocation(inputs: &Inputs, problems: &mut Problems) -> RevocationSettings {
-    let policies = &[
-        ("serve", StalePolicy::Serve),
-        ("reject", StalePolicy::Reject),
-    ];
-    RevocationSettings {
-        poll_interval: problems.read(
-            &inputs.revocation_poll_interval,
-            duration(Duration::from_millis(100)..=60 * MINUTE),
-        ),
-        max_staleness: problems.read(&inputs.revocation_max_staleness, duration(SECOND..=DAY)),
-        stale_policy: problems.read(&inputs.stale_policy, choice(policies)),
-    }
-}
-
-fn telemetry(inputs: &Inputs, problems: &mut Problems) -> TelemetrySettings {
+fn telemetry(values: &Values) -> TelemetrySettings {
     let by_terminal = || match std::io::stderr().is_terminal() {
         true => LogFormat::Pretty,
         false => LogFormat::Json,
     };
-    let formats = &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
-    let general = problems.read_if_given(&inputs.otel_exporter_otlp_endpoint, collector);
-    let traces = problems.read_if_given(&inputs.otel_exporter_otlp_traces_endpoint, collector);
+    let general = values.otel_exporter_otlp_endpoint.clone();
+    let traces = values.otel_exporter_otlp_traces_endpoint.clone();
     TelemetrySettings {
-        log: problems.read(&inputs.log, log_filter),
-        format: problems
-            .read_if_given(&inputs.log_format, choice(formats))
-            .unwrap_or_else(by_terminal),
-        otlp_endpoint: traces.or(general),
-        service_name: problems.read(&inputs.otel_service_name, claim_name),
+        log: values.log.0.clone(),
+        format: values.log_format.unwrap_or_else(by_terminal),
+        otlp_endpoint: traces.or(general).map(|url| url.0),
+        service_name: values.otel_service_name.0.clone(),
     }
-}
-
-fn tls(text: &str) -> Result<Tls, Refusal> {
-    if text == "on" {
-        let wrong = "this version does not encrypt connections itself";
-        return Err(Refusal::new(
-            wrong,
-            "off, or terminated when a mesh or gateway does it",
-        ));
-    }
-    choice(&[("off", Tls::Off), ("terminated", Tls::Terminated)])(text)
-}
-
-/// A limit from 1 to `max`.
-fn limit(max: u32) -> impl Fn(&str) -> Result<NonZeroU32, Refusal> {
-    move |text| number(1..=max)(text).map(|n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN))
-}
-
-/// What must hold between variables, in every profile.
-fn check(config: &Config, inputs: &Inputs, problems: &mut Problems) {
-    let (tokens, argon2) = (&config.tokens, config.passwords.argon2);
-    problems.demand(
-        &[&inputs.refresh_grace, &inputs.access_token_ttl],
-        tokens.refresh_grace < tokens.access_ttl,
-        "it is not shorter than the life of an access token",
-        "less than COUNTERSIGN_ACCESS_TOKEN_TTL",
-    );
-    problems.demand(
-        &[&inputs.jwks_max_age, &inputs.signing_key_rotation],
-        config.signing.jwks_max_age < config.signing.rotation / 2,
-        "a new key could not be published long enough before it signs",
-        "less than half of COUNTERSIGN_SIGNING_KEY_ROTATION",
-    );
-    problems.demand(
-        &[&inputs.access_token_ttl, &inputs.refresh_token_ttl],
-        tokens.access_ttl <= tokens.refresh_ttl,
-        "an access token would outlive its refresh token",
-        "at most COUNTERSIGN_REFRESH_TOKEN_TTL",
-    );
-    problems.demand(
-        &[&inputs.refresh_token_ttl, &inputs.session_max_lifetime],
-        tokens.refresh_ttl <= tokens.session_max_lifetime,
-        "a refresh token would outlive its session",
-        "at most COUNTERSIGN_SESSION_MAX_LIFETIME",
-    );
-    problems.demand(
-        &[
-            &inputs.revocation_poll_interval,
-            &inputs.revocation_max_staleness,
-        ],
-        config.revocation.poll_interval < config.revocation.max_staleness,
-        "revocations would be stale between two polls",
-        "less than COUNTERSIGN_REVOCATION_MAX_STALENESS",
-    );
-    problems.demand(
-        &[&inputs.argon2_memory_kib, &inputs.argon2_parallelism],
-        argon2.memory_kib >= 8 * argon2.parallelism,
-        "it is too little for so many lanes",
-        "at least 8 KiB for each of COUNTERSIGN_ARGON2_PARALLELISM",
-    );
 }

@@ -2,11 +2,14 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::parse::Refusal;
+use serde::Deserialize;
+
+use super::refusal::Refusal;
 use crate::secret::Secret;
 
 /// Where the database is. `Debug` shows what [`DatabaseUrl::describe`] shows: never the password.
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
 pub enum DatabaseUrl {
     /// A SQLite file at this path, relative to the working directory unless absolute.
     Sqlite(PathBuf),
@@ -14,8 +17,8 @@ pub enum DatabaseUrl {
     Postgres(Secret<String>),
 }
 
-const ALLOWED: &str =
-    "sqlite://PATH (sqlite:///PATH when absolute) or postgres://USER:PASSWORD@HOST:PORT/NAME";
+const HINT: &str =
+    "use sqlite://PATH (sqlite:///PATH when absolute) or postgres://USER:PASSWORD@HOST:PORT/NAME";
 
 impl DatabaseUrl {
     /// The URL without password and options, for people.
@@ -35,16 +38,21 @@ impl DatabaseUrl {
                 if postgres_without_secrets(text).is_none() {
                     let wrong = "the PostgreSQL URL is malformed (in user, password and name, \
                                  characters such as @ : / ? # % are written as %40 %3A %2F %3F %23 %25)";
-                    return Err(Refusal::new(wrong, ALLOWED));
+                    return Err(Refusal::new(wrong, HINT));
                 }
                 Ok(Self::Postgres(Secret::new(text.to_owned())))
             }
             // What stands there instead may still hold a password: it is not repeated.
-            _ => Err(Refusal::new(
-                "it is no database URL of a known kind",
-                ALLOWED,
-            )),
+            _ => Err(Refusal::new("it is no database URL of a known kind", HINT)),
         }
+    }
+}
+
+impl TryFrom<String> for DatabaseUrl {
+    type Error = Refusal;
+
+    fn try_from(text: String) -> Result<Self, Refusal> {
+        Self::parse(&text)
     }
 }
 
@@ -55,7 +63,7 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 fn sqlite_path(path: &str) -> Result<PathBuf, Refusal> {
-    let refuse = |wrong: &str| Err(Refusal::new(wrong, ALLOWED));
+    let refuse = |wrong: &str| Err(Refusal::new(wrong, HINT));
     if path.is_empty() || path.ends_with('/') {
         return refuse("it names no file");
     }

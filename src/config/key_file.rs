@@ -88,7 +88,7 @@ fn load(path: &Path) -> Result<Option<MasterKeys>, KeyFileError> {
         .map(Some)
         .map_err(|refusal| KeyFileError::Malformed {
             path: path.to_owned(),
-            wrong: refusal.wrong,
+            wrong: refusal.wrong().to_owned(),
         })
 }
 

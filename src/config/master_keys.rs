@@ -1,21 +1,13 @@
-//! The master keys: how they are written down, and where they come from.
-
-use std::path::{Path, PathBuf};
+//! The master keys, and the text form in which operators give them.
 
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{
-    Profile,
-    database_url::DatabaseUrl,
-    key_file::{self, KeyFileError},
-    parse::Refusal,
-    problems::Problems,
-    variables::Inputs,
-};
+use super::refusal::Refusal;
 use crate::secret::Secret;
 
 /// A key from which the working keys are derived.
@@ -33,7 +25,8 @@ impl MasterKey {
 }
 
 /// One or more master keys with distinct versions. New things are made with the first, the active one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub struct MasterKeys(Vec<MasterKey>);
 
 impl MasterKeys {
@@ -56,7 +49,7 @@ impl MasterKeys {
             .map(str::trim)
             .filter(|part| !part.is_empty());
         for (index, part) in parts.enumerate() {
-            let refuse = |wrong: &str| Refusal::new(format!("key {} {wrong}", index + 1), ALLOWED);
+            let refuse = |wrong: &str| Refusal::new(format!("key {} {wrong}", index + 1), HINT);
             let (version, encoded) = part
                 .strip_prefix('v')
                 .and_then(|rest| rest.split_once(':'))
@@ -73,13 +66,13 @@ impl MasterKeys {
             keys.push(MasterKey { version, key });
         }
         if keys.is_empty() {
-            return Err(Refusal::new("there is no key in it", ALLOWED));
+            return Err(Refusal::new("there is no key in it", HINT));
         }
         Ok(Self(keys))
     }
 }
 
-const ALLOWED: &str = "a list such as v2:BASE64,v1:BASE64, the active key first, each version \
+pub(super) const HINT: &str = "use a list such as v2:BASE64,v1:BASE64, the active key first, each version \
                        once, each key 32 random bytes (openssl rand -base64 32)";
 
 fn decode(encoded: &str) -> Option<Secret<[u8; MasterKey::LENGTH]>> {
@@ -97,78 +90,12 @@ fn decode(encoded: &str) -> Option<Secret<[u8; MasterKey::LENGTH]>> {
     Some(Secret::new(bytes.as_slice().try_into().ok()?))
 }
 
-/// Where the master keys come from.
-#[derive(Clone, Debug)]
-pub enum MasterKeySource {
-    /// They were given.
-    Given(MasterKeys),
-    /// They stand in this file, which is created when it is missing.
-    KeyFile(PathBuf),
-}
+impl TryFrom<String> for MasterKeys {
+    type Error = Refusal;
 
-impl MasterKeySource {
-    /// The keys; in the second case reads the file, or creates it with one new key. Processes that
-    /// start at once agree on one file.
-    ///
-    /// # Errors
-    /// The file cannot be read or created, others may read it, or it holds no keys.
-    pub fn load(&self) -> Result<MasterKeys, KeyFileError> {
-        match self {
-            Self::Given(keys) => Ok(keys.clone()),
-            Self::KeyFile(path) => key_file::load_or_create(path),
-        }
+    fn try_from(text: String) -> Result<Self, Refusal> {
+        Self::parse(&Zeroizing::new(text))
     }
-
-    /// Decides by what is given, and else by the rules of `profile`.
-    pub(super) fn read(
-        profile: Profile,
-        database: &DatabaseUrl,
-        inputs: &Inputs,
-        problems: &mut Problems,
-    ) -> Self {
-        let (listed, file) = (&inputs.master_keys, &inputs.master_keys_file);
-        let from_list = problems.read_if_given(listed, MasterKeys::parse);
-        let from_file = problems.read_if_given(file, |path| parse_file(Path::new(path)));
-        let given = listed.text.is_some() || file.text.is_some();
-        if listed.text.is_some() && file.text.is_some() {
-            let wrong = "COUNTERSIGN_MASTER_KEYS is given as well";
-            problems.refuse(file, Refusal::new(wrong, "only one of the two"));
-        }
-        let must_be_given = match (profile, database) {
-            (Profile::Development, _) | (Profile::Test, DatabaseUrl::Sqlite(_)) => false,
-            (Profile::Production, _) | (Profile::Test, DatabaseUrl::Postgres(_)) => true,
-        };
-        if must_be_given && !given {
-            let allowed = format!("{ALLOWED}, here or in COUNTERSIGN_MASTER_KEYS_FILE");
-            let wrong = "it is not set, and this profile creates no keys";
-            problems.refuse(listed, Refusal::new(wrong, allowed));
-        }
-        from_list
-            .or(from_file)
-            .map_or_else(|| Self::KeyFile(key_file_for(database)), Self::Given)
-    }
-}
-
-/// The key file of a database: beside it, or under `data/` when it is not a file of ours.
-fn key_file_for(database: &DatabaseUrl) -> PathBuf {
-    match database {
-        DatabaseUrl::Sqlite(path) => path.with_file_name("master.key"),
-        DatabaseUrl::Postgres(_) => PathBuf::from("data/master.key"),
-    }
-}
-
-/// Keys from a file that the operator provides. Its mode is the operator's affair: Docker and
-/// Kubernetes mount secrets readable by a group or by all.
-fn parse_file(path: &Path) -> Result<MasterKeys, Refusal> {
-    let text = std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| {
-            Refusal::new(
-                format!("{} cannot be read ({error})", path.display()),
-                "the path of a readable text file",
-            )
-        })?;
-    MasterKeys::parse(&text)
 }
 
 #[cfg(test)]
@@ -216,7 +143,7 @@ mod tests {
             ),
         ] {
             let refusal = MasterKeys::parse(&text).unwrap_err();
-            assert!(refusal.wrong.starts_with(wrong), "{refusal:?}");
+            assert!(refusal.wrong().starts_with(wrong), "{refusal:?}");
             assert!(!format!("{refusal:?}").contains("////"), "{refusal:?}");
             assert!(!format!("{refusal:?}").contains("c2hv"), "{refusal:?}");
         }
@@ -225,22 +152,11 @@ mod tests {
     #[test]
     fn debug_is_redacted() {
         let keys = MasterKeys::parse(&format!("v1:{STANDARD}")).unwrap();
-        let shown = format!("{:?}", MasterKeySource::Given(keys));
+        let shown = format!("{keys:?}");
         assert!(
             shown.contains("[redacted]") && !shown.contains("255"),
             "{shown}"
         );
-    }
-
-    #[test]
-    fn the_key_file_stands_beside_the_database() {
-        let beside = |path: &str| key_file_for(&DatabaseUrl::Sqlite(PathBuf::from(path)));
-        assert_eq!(beside("data/countersign.db"), Path::new("data/master.key"));
-        assert_eq!(
-            beside("/var/lib/c/x.db"),
-            Path::new("/var/lib/c/master.key")
-        );
-        assert_eq!(beside("x.db"), Path::new("master.key"));
     }
 
     proptest! {

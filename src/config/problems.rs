@@ -2,29 +2,18 @@
 
 use std::{error::Error, fmt};
 
-use super::{
-    parse::Refusal,
-    variables::{DefaultValue, Input},
-};
+use super::refusal::Refusal;
 
-/// One thing that is wrong: prints as one line that names the variable, what is wrong, and what is allowed.
-///
-/// It never repeats the value of a secret.
+/// One thing that is wrong: prints as one line that names the variable, what is wrong, and what to
+/// write instead. It never repeats the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     source: String,
-    refusal: Refusal,
+    message: String,
 }
 
 impl Problem {
-    pub(super) fn new(source: impl Into<String>, refusal: Refusal) -> Self {
-        Self {
-            source: source.into(),
-            refusal,
-        }
-    }
-
-    /// The variable (or the `.env` file) that has to be changed.
+    /// The variable (or the file) that has to be changed.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -32,8 +21,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { wrong, allowed } = &self.refusal;
-        write!(f, "{}: {wrong}; allowed: {allowed}", self.source)
+        write!(f, "{}: {}", self.source, self.message)
     }
 }
 
@@ -69,52 +57,20 @@ impl Error for ConfigError {}
 pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    pub fn add(&mut self, problem: Problem) {
-        self.0.push(problem);
+    /// Notes a problem of a variable or file.
+    pub fn add(&mut self, source: impl Into<String>, message: impl fmt::Display) {
+        self.0.push(Problem {
+            source: source.into(),
+            message: one_line(&message.to_string()),
+        });
     }
 
-    /// Parses what was given, or else the declared default. A refusal is noted, and the default
-    /// stands in so that the pass can go on: its result is thrown away in the end.
-    pub fn read<T>(&mut self, input: &Input, parse: impl Fn(&str) -> Result<T, Refusal>) -> T {
-        let DefaultValue::Text(default) = input.variable.default else {
-            unreachable!(
-                "{} has no default text: use `read_if_given`",
-                input.variable.name
-            );
-        };
-        self.read_if_given(input, &parse).unwrap_or_else(|| {
-            parse(default).unwrap_or_else(|_| {
-                unreachable!("the default of {} is one it accepts", input.variable.name)
-            })
-        })
-    }
-
-    /// Parses what was given; `None` when nothing was, or nothing usable.
-    pub fn read_if_given<T>(
-        &mut self,
-        input: &Input,
-        parse: impl Fn(&str) -> Result<T, Refusal>,
-    ) -> Option<T> {
-        match parse(input.text.as_deref()?) {
-            Ok(value) => Some(value),
-            Err(refusal) => {
-                self.refuse(input, refusal);
-                None
-            }
-        }
-    }
-
-    /// Notes that `input` cannot stay as it is.
-    pub fn refuse(&mut self, input: &Input, refusal: Refusal) {
-        self.add(Problem::new(input.variable.name, refusal));
-    }
-
-    /// Notes that `inputs`, of which the first is named, break a rule together when `holds` is
-    /// false. Silent when one of them was refused already: its value here is only a stand-in.
-    pub fn demand(&mut self, inputs: &[&Input], holds: bool, wrong: &str, allowed: &str) {
-        let judged = |input: &&Input| self.0.iter().any(|p| p.source == input.variable.name);
-        if !holds && !inputs.iter().any(judged) {
-            self.refuse(inputs[0], Refusal::new(wrong, allowed));
+    /// Notes that `variables`, of which the first is named, break a rule together when `holds` is
+    /// false. Silent when one of them was refused already: its value is only a stand-in then.
+    pub fn demand(&mut self, variables: &[&str], holds: bool, wrong: &str, hint: &str) {
+        let refused = |name: &&str| self.0.iter().any(|problem| problem.source == **name);
+        if !holds && !variables.iter().any(refused) {
+            self.add(variables[0], Refusal::new(wrong, hint));
         }
     }
 
@@ -126,4 +82,20 @@ impl Problems {
             Err(ConfigError { problems: self.0 })
         }
     }
+}
+
+/// serde repeats what it did not expect as it is: it may be long and hold line breaks.
+fn one_line(message: &str) -> String {
+    const LONGEST: usize = 400;
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    let short: String = message.chars().take(LONGEST).map(escape).collect();
+    let more = if message.chars().nth(LONGEST).is_some() {
+        "…"
+    } else {
+        ""
+    };
+    short + more
 }

@@ -2,12 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use super::{
-    Profile,
-    parse::{count, duration, number},
-    problems::Problems,
-    variables::Inputs,
-};
+use super::{profile::Profile, variables::Values};
 
 /// The bounds on what a caller can use up, and the times of a shutdown. The defaults hold on a machine with 256 MB.
 #[derive(Clone, Copy, Debug)]
@@ -34,33 +29,27 @@ pub struct ServingSettings {
     pub drain_timeout: Duration,
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+/// The default of the shutdown delay in production, where a balancer has to notice first.
+const PRODUCTION_SHUTDOWN_DELAY: Duration = Duration::from_secs(5);
 
-/// Reads the settings. `profile` decides the default of the shutdown delay.
-pub(super) fn read(profile: Profile, inputs: &Inputs, problems: &mut Problems) -> ServingSettings {
-    let default_delay = match profile {
-        Profile::Development | Profile::Test => Duration::ZERO,
-        Profile::Production => 5 * SECOND,
-    };
-    ServingSettings {
-        max_connections: problems.read(&inputs.max_connections, count(1_000_000)),
-        max_concurrent_streams: problems.read(&inputs.max_concurrent_streams, number(1..=65_536)),
-        max_message_size: problems.read(&inputs.max_message_size, number(4096..=16 << 20)),
-        max_header_size: problems.read(&inputs.max_header_size, number(8192..=1 << 20)),
-        handshake_timeout: problems.read(
-            &inputs.handshake_timeout,
-            duration(SECOND / 10..=60 * SECOND),
-        ),
-        request_timeout: problems.read(&inputs.request_timeout, duration(SECOND / 10..=HOUR)),
-        max_connection_age: problems.read(&inputs.max_connection_age, duration(SECOND..=24 * HOUR)),
-        max_connection_age_grace: problems.read(
-            &inputs.max_connection_age_grace,
-            duration(Duration::ZERO..=HOUR),
-        ),
-        shutdown_delay: problems
-            .read_if_given(&inputs.shutdown_delay, duration(Duration::ZERO..=HOUR))
-            .unwrap_or(default_delay),
-        drain_timeout: problems.read(&inputs.drain_timeout, duration(Duration::ZERO..=HOUR)),
+impl ServingSettings {
+    /// Groups them.
+    pub(super) fn of(values: &Values) -> Self {
+        let default_delay = match values.profile {
+            Profile::Development | Profile::Test => Duration::ZERO,
+            Profile::Production => PRODUCTION_SHUTDOWN_DELAY,
+        };
+        Self {
+            max_connections: values.max_connections.0,
+            max_concurrent_streams: values.max_concurrent_streams.0,
+            max_message_size: values.max_message_size.0,
+            max_header_size: values.max_header_size.0,
+            handshake_timeout: values.handshake_timeout.0,
+            request_timeout: values.request_timeout.0,
+            max_connection_age: values.max_connection_age.0,
+            max_connection_age_grace: values.max_connection_age_grace.0,
+            shutdown_delay: values.shutdown_delay.map_or(default_delay, |span| span.0),
+            drain_timeout: values.drain_timeout.0,
+        }
     }
 }

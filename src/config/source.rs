@@ -1,12 +1,8 @@
-//! Gathers the variables: from the process, and in development from a `.env` file; refuses unknown names.
+//! Collects the variables: from the process, and in development from a `.env` file.
 
 use std::{collections::BTreeMap, env, ffi::OsString, io, path::Path};
 
-use super::{
-    parse::Refusal,
-    problems::{Problem, Problems},
-    variables::{self, Inputs, PREFIX, RawConfig, VARIABLES},
-};
+use super::{names::is_ours, problems::Problems, refusal::Refusal};
 
 /// The variables found, by name.
 pub(super) type Texts = BTreeMap<String, String>;
@@ -35,10 +31,7 @@ fn from_process_and_file(
         match value.into_string() {
             Ok(value) => drop(texts.insert(name.to_owned(), value)),
             Err(_) => {
-                problems.add(Problem::new(
-                    name,
-                    Refusal::new("it is not UTF-8", "UTF-8 text"),
-                ));
+                problems.add(name, Refusal::new("it is not UTF-8", "use UTF-8 text"));
             }
         }
     }
@@ -59,11 +52,9 @@ fn from_process_and_file(
 /// The variables in a `.env` file; none when there is no file.
 fn from_file(path: &Path, problems: &mut Problems) -> Vec<(String, String)> {
     let mut refuse = |wrong: String| {
-        let allowed = "lines of the form NAME=value, values with spaces or $ in single quotes";
-        problems.add(Problem::new(
-            path.display().to_string(),
-            Refusal::new(wrong, allowed),
-        ));
+        let hint = "write lines of the form NAME=value, with values that have spaces or $ in them in \
+                    single quotes";
+        problems.add(path.display().to_string(), Refusal::new(wrong, hint));
     };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -91,42 +82,6 @@ fn from_file(path: &Path, problems: &mut Problems) -> Vec<(String, String)> {
         }
     }
     found
-}
-
-fn is_ours(name: &str) -> bool {
-    let begins_like_ours = name
-        .get(..PREFIX.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
-    (begins_like_ours && !variables::is_service_link(name)) || is_declared(name)
-}
-
-fn is_declared(name: &str) -> bool {
-    VARIABLES.iter().any(|variable| variable.name == name)
-}
-
-/// Hands the declared variables to `envy`; what else bears our prefix is a typo, and a problem.
-pub(super) fn into_inputs(texts: Texts, problems: &mut Problems) -> Inputs {
-    let (declared, others): (Texts, Texts) =
-        texts.into_iter().partition(|(name, _)| is_declared(name));
-    let typos = others
-        .into_iter()
-        .filter(|(name, text)| is_ours(name) && !text.trim().is_empty());
-    for (name, _) in typos {
-        let allowed = match variables::nearest(&name) {
-            Some(nearest) => format!("perhaps {nearest} was meant"),
-            None => "the variables that .env.example lists".to_owned(),
-        };
-        problems.add(Problem::new(
-            name,
-            Refusal::new("there is no such variable", allowed),
-        ));
-    }
-    let fields = declared
-        .into_iter()
-        .map(|(name, text)| (variables::field_name(&name).to_owned(), text));
-    let raw: RawConfig = envy::from_iter(fields)
-        .unwrap_or_else(|_| unreachable!("optional texts accept every text, and none"));
-    Inputs::from(raw)
 }
 
 #[cfg(test)]
@@ -228,7 +183,7 @@ mod tests {
         let error = problems.into_result(()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "COUNTERSIGN_LOG: it is not UTF-8; allowed: UTF-8 text"
+            "COUNTERSIGN_LOG: it is not UTF-8; use UTF-8 text"
         );
     }
 }

@@ -1,0 +1,108 @@
+//! Where the master keys come from: a variable, a file that the operator provides, or the key file of development.
+
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::{
+    database_url::DatabaseUrl,
+    fill::Given,
+    key_file::{self, KeyFileError},
+    master_keys::{HINT, MasterKeys},
+    problems::Problems,
+    profile::Profile,
+    refusal::Refusal,
+};
+
+/// Where the master keys come from.
+#[derive(Clone, Debug)]
+pub enum MasterKeySource {
+    /// They were given.
+    Given(MasterKeys),
+    /// They stand in this file, which is created when it is missing.
+    KeyFile(PathBuf),
+}
+
+impl MasterKeySource {
+    /// The keys; in the second case reads the file, or creates it with one new key. Processes that
+    /// start at once agree on one file.
+    ///
+    /// # Errors
+    /// The file cannot be read or created, others may read it, or it holds no keys.
+    pub fn load(&self) -> Result<MasterKeys, KeyFileError> {
+        match self {
+            Self::Given(keys) => Ok(keys.clone()),
+            Self::KeyFile(path) => key_file::load_or_create(path),
+        }
+    }
+
+    /// Decides by what is given, and else by the rules of `profile`.
+    pub(super) fn read(
+        profile: Profile,
+        database: &DatabaseUrl,
+        given: &Given,
+        problems: &mut Problems,
+    ) -> Self {
+        const LIST: &str = "COUNTERSIGN_MASTER_KEYS";
+        const FILE: &str = "COUNTERSIGN_MASTER_KEYS_FILE";
+        let from_list = given.values.master_keys.clone();
+        let from_file = given.values.master_keys_file.as_deref().and_then(|path| {
+            let keys = read_file(path);
+            keys.map_err(|refusal| problems.add(FILE, refusal)).ok()
+        });
+        if given.has(LIST) && given.has(FILE) {
+            let wrong = format!("{LIST} is given as well");
+            problems.add(FILE, Refusal::new(wrong, "use only one of the two"));
+        }
+        let must_be_given = match (profile, database) {
+            (Profile::Development, _) | (Profile::Test, DatabaseUrl::Sqlite(_)) => false,
+            (Profile::Production, _) | (Profile::Test, DatabaseUrl::Postgres(_)) => true,
+        };
+        if must_be_given && !given.has(LIST) && !given.has(FILE) {
+            let hint = format!("{HINT}, here or in the file that {FILE} names");
+            let wrong = "it is not set, and this profile creates no keys";
+            problems.add(LIST, Refusal::new(wrong, hint));
+        }
+        from_list
+            .or(from_file)
+            .map_or_else(|| Self::KeyFile(key_file_for(database)), Self::Given)
+    }
+}
+
+/// The key file of a database: beside it, or under `data/` when it is not a file of ours.
+fn key_file_for(database: &DatabaseUrl) -> PathBuf {
+    match database {
+        DatabaseUrl::Sqlite(path) => path.with_file_name("master.key"),
+        DatabaseUrl::Postgres(_) => PathBuf::from("data/master.key"),
+    }
+}
+
+/// Keys from a file that the operator provides. Its mode is not checked: Docker and
+/// Kubernetes mount secrets that a group or everybody can read.
+fn read_file(path: &Path) -> Result<MasterKeys, Refusal> {
+    let text = std::fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .map_err(|error| {
+            Refusal::new(
+                format!("{} cannot be read ({error})", path.display()),
+                "use the path of a readable text file",
+            )
+        })?;
+    MasterKeys::parse(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_file_stands_beside_the_database() {
+        let beside = |path: &str| key_file_for(&DatabaseUrl::Sqlite(PathBuf::from(path)));
+        assert_eq!(beside("data/countersign.db"), Path::new("data/master.key"));
+        assert_eq!(
+            beside("/var/lib/c/x.db"),
+            Path::new("/var/lib/c/master.key")
+        );
+        assert_eq!(beside("x.db"), Path::new("master.key"));
+    }
+}
