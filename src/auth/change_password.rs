@@ -99,14 +99,14 @@ impl Auth {
                 new_hash: new_hash.as_str(),
                 account: &checked.account,
             };
-            let ended = parts
+            let changed = parts
                 .store
                 .change_password(change, now, parts.remember(), &event)
                 .await?
                 // Disabled, or changed by somebody else, since the password was checked.
                 .ok_or(AuthError::InvalidCredentials)?;
-            parts.revocations.learn(&ended.revocations);
-            let grant = Grant::of(&session, &checked.user.roles);
+            parts.revocations.learn(&changed.ended.revocations);
+            let grant = Grant::of(&session, &changed.roles);
             auth.issue_pair(&grant, parts.clock.now())
         })
         .await

@@ -52,7 +52,7 @@ impl Auth {
         let verdict = self
             .judge_attempt(&attempt, place, command.password, stored)
             .await?;
-        let (Verdict::Right { rehashed }, Some((user, verified_hash))) = (verdict, found) else {
+        let (Verdict::Right { rehashed }, Some((mut user, verified_hash))) = (verdict, found) else {
             return Err(AuthError::InvalidCredentials);
         };
 
@@ -70,9 +70,8 @@ impl Auth {
                 return Err(error.into());
             }
         };
-        if !opened {
-            return Err(AuthError::InvalidCredentials);
-        }
+        // The roles that were read before the hash may have been taken away since.
+        user.roles = opened.ok_or(AuthError::InvalidCredentials)?;
         let grant = Grant::of(&session, &user.roles);
         let tokens = self.issue_pair(&grant, parts.clock.now())?;
         Ok(LoggedIn { tokens, user })

@@ -1,6 +1,7 @@
 //! The use cases: what the service does, in the words of the trade. No protobuf, no SQL.
 
 mod change_password;
+mod current_roles;
 mod error;
 mod issue;
 mod keys;

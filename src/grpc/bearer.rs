@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::future::{Either, Ready, ready};
+use futures_util::future::BoxFuture;
 use http::{Extensions, Request, Response};
 use tonic::{body::Body, server::NamedService};
 use tower::Service;
@@ -53,12 +53,17 @@ impl<S> Guarded<S> {
         Self { inner, auth }
     }
 
+    /// What the method demands of its caller.
+    fn access<B>(request: &Request<B>) -> Access {
+        methods::find(request.uri().path()).access
+    }
+
     /// Lets a request through or says why not.
-    fn admit<B>(&self, request: &mut Request<B>) -> Result<(), AuthError> {
-        let roles = match methods::find(request.uri().path()).access {
+    fn admit<B>(&self, request: &mut Request<B>, access: Access) -> Result<(), AuthError> {
+        let roles = match access {
             Access::Open => return Ok(()),
             Access::Bearer => None,
-            Access::AnyRole(roles) => Some(roles),
+            Access::AnyRole(roles) | Access::AnyCurrentRole(roles) => Some(roles),
         };
         let access_token = convert::bearer(request.headers());
         let claims = authenticate(&self.auth, access_token, roles)?;
@@ -87,29 +92,57 @@ fn authenticate(
     }
 }
 
+/// Checks what only the database knows about a caller whose token is good.
+async fn check_current_role(
+    auth: &Auth,
+    extensions: &Extensions,
+    access: Access,
+) -> Result<(), AuthError> {
+    let Access::AnyCurrentRole(roles) = access else {
+        return Ok(());
+    };
+    let caller = Caller::of(extensions).ok_or(AuthError::TokenMissing)?;
+    auth.require_current_role(caller.claims.user_id, roles)
+        .await
+}
+
 impl<S: NamedService> NamedService for Guarded<S> {
     const NAME: &'static str = S::NAME;
 }
 
 impl<S, B> Service<Request<B>> for Guarded<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<Ready<Result<S::Response, S::Error>>, S::Future>;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.admit(&mut request) {
-            Ok(()) => Either::Right(self.inner.call(request)),
-            Err(error) => {
-                let status = error_status(error, &RequestId::of(request.extensions()));
-                Either::Left(ready(Ok(status.into_http())))
+        let access = Self::access(&request);
+        let admitted = self.admit(&mut request, access);
+        let auth = self.auth.clone();
+        // The service that was polled ready is the one to call.
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        Box::pin(async move {
+            let checked = match admitted {
+                Ok(()) => check_current_role(&auth, request.extensions(), access).await,
+                refused => refused,
+            };
+            match checked {
+                Ok(()) => inner.call(request).await,
+                Err(error) => {
+                    let request_id = RequestId::of(request.extensions());
+                    Ok(error_status(error, &request_id).into_http())
+                }
             }
-        }
+        })
     }
 }

@@ -41,7 +41,7 @@ pub use changes::ChangeListener;
 pub use ending::EndedSessions;
 pub use error::StoreError;
 pub use login_failures::{AttemptState, BegunAttempt};
-pub use password_change::PasswordChange;
+pub use password_change::{ChangedPassword, PasswordChange};
 pub use pool::PoolLoad;
 pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
 pub use rotations::{Rotated, Rotation};

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{Session, SessionId, UserId},
+    domain::{Roles, Session, SessionId, UserId},
 };
 
 /// What a change of password changes, all at once.
@@ -30,6 +30,15 @@ pub struct PasswordChange<'a> {
     pub account: &'a str,
 }
 
+/// A password that was changed.
+#[derive(Clone, Debug)]
+pub struct ChangedPassword {
+    /// The sessions that ended with it.
+    pub ended: EndedSessions,
+    /// The roles that the user has in this transaction, which are those of the new tokens.
+    pub roles: Roles,
+}
+
 impl Store {
     /// Replaces a user's password, ends every session and opens a new one. `None` when the user is gone or
     /// disabled, or changed the password since it was checked.
@@ -41,7 +50,7 @@ impl Store {
         now: Timestamp,
         remember: Duration,
         event: &AuditEvent,
-    ) -> Result<Option<EndedSessions>, StoreError> {
+    ) -> Result<Option<ChangedPassword>, StoreError> {
         let id = change.session.user_id;
         let event = event.to_row_for(id);
         write!(self, |conn| {
@@ -50,16 +59,18 @@ impl Store {
                     .find(id.to_string())
                     .filter(users::disabled_at.is_null())
                     .filter(users::password_hash.eq(change.verified_hash));
-                let changed = diesel::update(user)
+                let roles: Option<String> = diesel::update(user)
                     .set((
                         users::password_hash.eq(change.new_hash),
                         users::updated_at.eq(now.micros()),
                     ))
-                    .execute(conn)
-                    .await?;
-                if changed == 0 {
+                    .returning(users::roles)
+                    .get_result(conn)
+                    .await
+                    .optional()?;
+                let Some(roles) = roles else {
                     return Ok(None);
-                }
+                };
                 diesel::insert_into(sessions::table)
                     .values(&SessionRow::from(change.session))
                     .execute(conn)
@@ -68,7 +79,9 @@ impl Store {
                     .execute(conn)
                     .await?;
                 let kept = Some(change.session.id);
-                Ok(Some(end_sessions!(conn, id, kept, now, remember, &event)))
+                let ended = end_sessions!(conn, id, kept, now, remember, &event);
+                let roles = Roles::from_stored(&roles);
+                Ok(Some(ChangedPassword { ended, roles }))
             })
             .await
         })

@@ -107,8 +107,9 @@ impl Store {
     /// Opens a session, unless the user was disabled or changed the password since it was checked.
     ///
     /// The first statement takes the lock on the user's row, so that a concurrent change of either is
-    /// seen or waits. Returns whether the session was opened.
-    pub async fn open_session(&self, login: Login<'_>) -> Result<bool, StoreError> {
+    /// seen or waits. Returns the roles that the user has in this transaction, which are those of the tokens;
+    /// `None` when the session was not opened.
+    pub async fn open_session(&self, login: Login<'_>) -> Result<Option<Roles>, StoreError> {
         let row = SessionRow::from(login.session);
         let hash = login.new_hash.unwrap_or(login.verified_hash);
         write!(self, |conn| {
@@ -117,13 +118,16 @@ impl Store {
                     .filter(users::id.eq(&row.user_id))
                     .filter(users::disabled_at.is_null())
                     .filter(users::password_hash.eq(login.verified_hash));
-                let update = diesel::update(user).set((
-                    users::last_login_at.eq(row.created_at),
-                    users::password_hash.eq(hash),
-                ));
-                if Prepared(update).execute(conn).await? == 0 {
-                    return Ok(false);
-                }
+                let update = diesel::update(user)
+                    .set((
+                        users::last_login_at.eq(row.created_at),
+                        users::password_hash.eq(hash),
+                    ))
+                    .returning(users::roles);
+                let roles: Option<String> = Prepared(update).get_result(conn).await.optional()?;
+                let Some(roles) = roles else {
+                    return Ok(None);
+                };
                 diesel::insert_into(sessions::table)
                     .values(&row)
                     .execute(conn)
@@ -131,7 +135,7 @@ impl Store {
                 diesel::delete(login_failures::table.find(login.account))
                     .execute(conn)
                     .await?;
-                Ok(true)
+                Ok(Some(Roles::from_stored(&roles)))
             })
             .await
         })

@@ -30,6 +30,7 @@ mod refresh;
 mod register;
 mod replicas;
 mod revocation;
+mod role_changes;
 mod shutdown;
 mod startup;
 mod suspended;

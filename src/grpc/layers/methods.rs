@@ -33,6 +33,8 @@ pub(in crate::grpc) enum Access {
     Bearer,
     /// Who presents an access token that holds one of these roles.
     AnyRole(&'static [&'static str]),
+    /// The same, and the user's row in the database holds one of them at this moment.
+    AnyCurrentRole(&'static [&'static str]),
 }
 
 /// The rate limiter that counts a call.
@@ -174,7 +176,7 @@ const fn account(path: &'static str) -> Method {
 
 const fn admin(path: &'static str) -> Method {
     Method {
-        access: Access::AnyRole(&["admin"]),
+        access: Access::AnyCurrentRole(&["admin"]),
         ..Method::plain(path)
     }
 }
@@ -232,7 +234,7 @@ mod tests {
             let (service, name) = method.names();
             let expected = match (service, name) {
                 ("countersign.auth.v1.AccountService", _) => Access::Bearer,
-                ("countersign.auth.v1.AdminService", _) => Access::AnyRole(&["admin"]),
+                ("countersign.auth.v1.AdminService", _) => Access::AnyCurrentRole(&["admin"]),
                 (_, "WatchRevocations") => Access::AnyRole(&["verifier", "admin"]),
                 _ => Access::Open,
             };

@@ -59,8 +59,30 @@ impl TestServer {
         variables: &[(&str, &str)],
         clock: ManualClock,
     ) -> Result<Self, StartError> {
+        let running_clock = Clock::Manual(clock.clone());
+        Self::try_start_on(database, variables, clock, running_clock).await
+    }
+
+    /// A server on the system clock, for races: a clock that stands still hides races of times. `clock` stays where it
+    /// is and moves nothing.
+    pub async fn start_on_system_clock(
+        database: &TestDatabase,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let unused = ManualClock::new(START);
+        Self::try_start_on(database, variables, unused, Clock::System)
+            .await
+            .unwrap()
+    }
+
+    async fn try_start_on(
+        database: &TestDatabase,
+        variables: &[(&str, &str)],
+        clock: ManualClock,
+        running_clock: Clock,
+    ) -> Result<Self, StartError> {
         let config = Config::from_vars(test_variables(database, variables)).unwrap();
-        let server = Server::build(config, Clock::Manual(clock.clone())).await?;
+        let server = Server::build(config, running_clock).await?;
         let (address, http) = (server.grpc_addr(), server.http_addr());
         let core = server.auth().clone();
         let (stop, stopped) = oneshot::channel();
