@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{RefreshDecision, RefreshRefusal},
-    store::{AuditKind, RefreshSubject, Rotation},
+    domain::{RefreshDecision, RefreshRefusal, SessionId},
+    store::{AuditKind, RefreshSubject, Rotated, Rotation, StoreError},
     tokens::ParsedRefreshToken,
 };
 
@@ -27,25 +27,31 @@ impl Auth {
         context: &RequestContext,
     ) -> Result<TokenPair, AuthError> {
         let token = self.parts.derived_keys.parse_refresh_token(refresh_token)?;
+        if self.parts.revocations.is_session_revoked(token.session_id) {
+            self.revoke_again(token.session_id, context).await;
+            return Err(AuthError::SessionRevoked);
+        }
         for _ in 0..ATTEMPTS {
             let now = self.parts.clock.now();
-            if let Some(pair) = self.rotate(token, now).await? {
-                return Ok(pair);
+            let rotation = self.rotation(token, now);
+            let rotated = self.parts.store.rotate_session(rotation).await?;
+            if let Some(rotated) = rotated {
+                return self.issue_next(token, &rotated, now);
             }
             let subject = self.parts.store.find_refresh_subject(token.session_id);
             let Some(subject) = subject.await? else {
-                // The user, and the session with it, was deleted.
+                // The user, and the session with it, was deleted, or a restored backup does not know them. The token
+                // does not say whose session it was, so it cannot be opened again.
                 return Err(AuthError::SessionRevoked);
             };
-            let decision = subject.session.judge_refresh(
-                token.generation,
-                now,
-                self.parts.settings.refresh_grace,
-                subject.user_barred,
-            );
-            match decision {
+            match self.judge(token, &subject, now).await? {
                 RefreshDecision::Rotate => {}
                 RefreshDecision::Repeat => return self.repeat(&subject, now),
+                RefreshDecision::CatchUp => {
+                    if let Some(pair) = self.catch_up(token, &subject, context, now).await? {
+                        return Ok(pair);
+                    }
+                }
                 RefreshDecision::Refuse(refusal) => {
                     return Err(self.refuse(token, refusal, context, now).await?);
                 }
@@ -57,34 +63,54 @@ impl Auth {
     }
 
     /// Rule 1: the newest token of a live session moves it to the next generation.
-    async fn rotate(
+    fn rotation(&self, token: ParsedRefreshToken, now: Timestamp) -> Rotation {
+        Rotation {
+            session_id: token.session_id,
+            generation: token.generation,
+            now,
+            idle_expires_at: now + self.parts.settings.refresh_token_ttl,
+        }
+    }
+
+    fn issue_next(
         &self,
         token: ParsedRefreshToken,
+        rotated: &Rotated,
         now: Timestamp,
-    ) -> Result<Option<TokenPair>, AuthError> {
+    ) -> Result<TokenPair, AuthError> {
         let idle_expires_at = now + self.parts.settings.refresh_token_ttl;
-        let rotated = self
-            .parts
-            .store
-            .rotate_session(Rotation {
-                session_id: token.session_id,
-                generation: token.generation,
-                now,
-                idle_expires_at,
-            })
-            .await?;
-        rotated
-            .map(|rotated| {
-                let grant = Grant {
-                    user_id: rotated.user_id,
-                    roles: &rotated.roles,
-                    session_id: token.session_id,
-                    generation: token.generation + 1,
-                    refresh_expires_at: idle_expires_at.min(rotated.absolute_expires_at),
-                };
-                self.issue_pair(&grant, now)
-            })
-            .transpose()
+        let grant = Grant {
+            user_id: rotated.user_id,
+            roles: &rotated.roles,
+            session_id: token.session_id,
+            generation: token.generation + 1,
+            refresh_expires_at: idle_expires_at.min(rotated.absolute_expires_at),
+        };
+        self.issue_pair(&grant, now)
+    }
+
+    /// Judges a token by this replica's outages, and before it calls one reused by those of the others: the client may
+    /// have waited for an answer of theirs.
+    async fn judge(
+        &self,
+        token: ParsedRefreshToken,
+        subject: &RefreshSubject,
+        now: Timestamp,
+    ) -> Result<RefreshDecision, StoreError> {
+        let (session, store) = (&subject.session, &self.parts.store);
+        let grace = self.parts.settings.refresh_grace;
+        let judge = |outages: &[_]| {
+            let user_disabled = subject.user_disabled;
+            session.judge_refresh(token.generation, now, grace, outages, user_disabled)
+        };
+        let mut outages = store.outages();
+        let decision = judge(&outages);
+        let is_reuse = decision == RefreshDecision::Refuse(RefreshRefusal::Reused);
+        if !is_reuse || !session.is_previous(token.generation) {
+            return Ok(decision);
+        }
+        outages.extend(store.outages_of_others(now).await?);
+        Ok(judge(&outages))
     }
 
     /// Rule 2: the response was lost or a race was on; the same successor is handed out again.
@@ -93,7 +119,51 @@ impl Auth {
         self.issue_pair(&grant, now)
     }
 
-    /// Rules 3 and 4. The outer error means that the refusal could not be carried out.
+    /// Rule 4: the database has lost rotations. Its MAC proves that the token was issued; were it refused, its honest
+    /// holder would be logged out, and whoever has an older one could go on.
+    async fn catch_up(
+        &self,
+        token: ParsedRefreshToken,
+        subject: &RefreshSubject,
+        context: &RequestContext,
+        now: Timestamp,
+    ) -> Result<Option<TokenPair>, AuthError> {
+        let rotation = self.rotation(token, now);
+        let stored_generation = subject.session.generation;
+        let rotated = self.parts.store.catch_up_session(rotation, stored_generation);
+        let Some(rotated) = rotated.await? else {
+            return Ok(None);
+        };
+        tracing::warn!(
+            request_id = context.request_id,
+            session_id = %token.session_id,
+            generation = token.generation,
+            stored_generation,
+            "the database has lost rotations of a session: was a backup restored, or a standby promoted that was behind?"
+        );
+        self.issue_next(token, &rotated, now).map(Some)
+    }
+
+    /// Revokes a session again that this replica knows to be revoked, if the database has lost that.
+    async fn revoke_again(&self, session_id: SessionId, context: &RequestContext) {
+        let subject = self.parts.store.find_refresh_subject(session_id).await;
+        // While the database does not answer, what this replica knows is enough to refuse.
+        let Ok(Some(subject)) = subject else { return };
+        if subject.session.revoked_at.is_some() {
+            return;
+        }
+        let now = self.parts.clock.now();
+        let kind = AuditKind::SessionRevoked;
+        let revoked = self.revoke_session(session_id, kind, context, now).await;
+        tracing::warn!(
+            request_id = context.request_id,
+            %session_id,
+            is_revoked_again = revoked.is_ok(),
+            "the database has lost the revocation of a session: was a backup restored?"
+        );
+    }
+
+    /// Rule 3. The outer error means that the refusal could not be carried out.
     async fn refuse(
         &self,
         token: ParsedRefreshToken,
@@ -112,18 +182,9 @@ impl Auth {
                     request_id = context.request_id,
                     session_id = %token.session_id,
                     generation = token.generation,
-                    "an old refresh token came back: session revoked"
+                    "refresh token reused: session revoked"
                 );
                 AuthError::RefreshTokenReused
-            }
-            RefreshRefusal::FromTheFuture => {
-                tracing::warn!(
-                    request_id = context.request_id,
-                    session_id = %token.session_id,
-                    generation = token.generation,
-                    "a refresh token of a generation never issued: was a backup restored?"
-                );
-                AuthError::RefreshTokenInvalid
             }
         })
     }

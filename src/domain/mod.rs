@@ -2,6 +2,7 @@
 
 mod email;
 mod id;
+mod outage;
 mod password;
 mod revocation;
 mod session;
@@ -12,6 +13,7 @@ mod violation;
 pub use email::Email;
 pub(crate) use id::uuid_v7;
 pub use id::{SessionId, TokenId, UserId};
+pub use outage::{LONGEST_ALLOWANCE, Outage, allowance};
 pub use password::Password;
 pub use revocation::{PositionedRevocation, Revocation, RevokedSubject};
 pub use session::{RefreshDecision, RefreshRefusal, Session};

@@ -1,8 +1,8 @@
 //! A session, and the rule that decides what a presented refresh token is worth.
 
-use std::time::Duration;
+use std::{cmp::Ordering, time::Duration};
 
-use super::{DeviceLabel, SessionId, UserId};
+use super::{DeviceLabel, Outage, SessionId, UserId, allowance};
 use crate::clock::Timestamp;
 
 /// One login on one device; lives until it is revoked, idles too long or grows too old.
@@ -41,8 +41,6 @@ pub enum RefreshRefusal {
     Expired,
     /// An older token came back: it was stolen, or its thief was here first.
     Reused,
-    /// A token of a generation that was never issued, from a restored backup say.
-    FromTheFuture,
 }
 
 /// What to do about a refresh token that the rotation itself did not accept.
@@ -50,6 +48,9 @@ pub enum RefreshRefusal {
 pub enum RefreshDecision {
     /// The token is the newest of a live session: rotate it.
     Rotate,
+    /// The token is newer than the session as it is stored. Its MAC proves that it was issued, so the database has lost
+    /// rotations: by a restored backup, or a fail-over to a standby that was behind. Rotate from the token's generation.
+    CatchUp,
     /// The token was rotated a moment ago: hand out the same successor again.
     Repeat,
     /// Refuse it.
@@ -62,36 +63,42 @@ impl Session {
         self.idle_expires_at.min(self.absolute_expires_at)
     }
 
+    /// Whether `generation` is the one before the newest.
+    pub fn is_previous(&self, generation: i32) -> bool {
+        i64::from(generation) == i64::from(self.generation) - 1
+    }
+
     /// Judges a token of `generation` that is presented at `now`: the four rules of rotation.
     ///
-    /// `user_barred` says that the user is disabled or deleted. `grace` is how long after a rotation the
+    /// `user_disabled` says that the user is disabled or deleted. `grace` is how long after a rotation the
     /// token before it may still ask for the same successor: a deliberate, bounded deviation from
-    /// RFC 9700 section 4.14.2, which would take every second use for theft.
+    /// RFC 9700 section 4.14.2, which would take every second use for theft. Time in `outages` does not count towards
+    /// it, see [`allowance`]. With a grace of zero nothing is allowed at all.
     pub fn judge_refresh(
         &self,
         generation: i32,
         now: Timestamp,
         grace: Duration,
-        user_barred: bool,
+        outages: &[Outage],
+        user_disabled: bool,
     ) -> RefreshDecision {
-        if self.revoked_at.is_some() || user_barred {
+        if self.revoked_at.is_some() || user_disabled {
             return RefreshDecision::Refuse(RefreshRefusal::Revoked);
         }
-        if generation > self.generation {
-            return RefreshDecision::Refuse(RefreshRefusal::FromTheFuture);
-        }
-        let within_grace = now <= self.rotated_at + grace;
-        let is_previous = i64::from(generation) == i64::from(self.generation) - 1;
-        if generation < self.generation && !(is_previous && within_grace) {
+        let within_grace = || match grace {
+            Duration::ZERO => now <= self.rotated_at,
+            grace => now <= self.rotated_at + grace + allowance(outages, self.rotated_at, now),
+        };
+        if generation < self.generation && !(self.is_previous(generation) && within_grace()) {
             return RefreshDecision::Refuse(RefreshRefusal::Reused);
         }
         if now >= self.expires_at() {
             return RefreshDecision::Refuse(RefreshRefusal::Expired);
         }
-        if generation == self.generation {
-            RefreshDecision::Rotate
-        } else {
-            RefreshDecision::Repeat
+        match generation.cmp(&self.generation) {
+            Ordering::Less => RefreshDecision::Repeat,
+            Ordering::Equal => RefreshDecision::Rotate,
+            Ordering::Greater => RefreshDecision::CatchUp,
         }
     }
 }
@@ -125,8 +132,8 @@ mod tests {
 
     #[test]
     fn the_four_rules() {
-        use RefreshDecision::{Refuse, Repeat, Rotate};
-        use RefreshRefusal::{Expired, FromTheFuture, Reused};
+        use RefreshDecision::{CatchUp, Refuse, Repeat, Rotate};
+        use RefreshRefusal::{Expired, Reused};
         for (generation, now, expected) in [
             (5, 1001, Rotate),
             (5, 1999, Rotate),
@@ -136,16 +143,38 @@ mod tests {
             (4, 1011, Refuse(Reused)),
             (3, 1000, Refuse(Reused)),
             (0, 1000, Refuse(Reused)),
-            (6, 1000, Refuse(FromTheFuture)),
-            (i32::MAX, 1000, Refuse(FromTheFuture)),
+            (6, 1000, CatchUp),
+            (i32::MAX, 1999, CatchUp),
+            (6, 2000, Refuse(Expired)),
         ] {
-            let decision = session().judge_refresh(generation, at(now), GRACE, false);
+            let decision = session().judge_refresh(generation, at(now), GRACE, &[], false);
             assert_eq!(decision, expected, "generation {generation} at {now}");
         }
     }
 
     #[test]
-    fn a_revoked_session_and_a_barred_user_beat_every_other_rule() {
+    fn an_outage_extends_the_grace_of_the_previous_token_alone() {
+        use RefreshDecision::{Refuse, Repeat};
+        use RefreshRefusal::Reused;
+        let outages = [Outage {
+            began: at(1000),
+            ended: at(1020),
+        }];
+        for (generation, now, grace, expected) in [
+            // 20 s of outage and 60 s to come back from it.
+            (4, 1090, 10, Repeat),
+            (4, 1091, 10, Refuse(Reused)),
+            (3, 1001, 10, Refuse(Reused)),
+            (4, 1001, 0, Refuse(Reused)),
+        ] {
+            let grace = Duration::from_secs(grace);
+            let decision = session().judge_refresh(generation, at(now), grace, &outages, false);
+            assert_eq!(decision, expected, "generation {generation} at {now}");
+        }
+    }
+
+    #[test]
+    fn a_revoked_session_and_a_disabled_user_beat_every_other_rule() {
         let revoked = Session {
             revoked_at: Some(at(1500)),
             ..session()
@@ -153,11 +182,11 @@ mod tests {
         let refused = RefreshDecision::Refuse(RefreshRefusal::Revoked);
         for generation in [3, 4, 5, 6] {
             assert_eq!(
-                revoked.judge_refresh(generation, at(1001), GRACE, false),
+                revoked.judge_refresh(generation, at(1001), GRACE, &[], false),
                 refused
             );
             assert_eq!(
-                session().judge_refresh(generation, at(1001), GRACE, true),
+                session().judge_refresh(generation, at(1001), GRACE, &[], true),
                 refused
             );
         }
@@ -166,7 +195,7 @@ mod tests {
     #[test]
     fn a_clock_that_stepped_back_logs_nobody_out() {
         assert_eq!(
-            session().judge_refresh(4, at(500), GRACE, false),
+            session().judge_refresh(4, at(500), GRACE, &[], false),
             RefreshDecision::Repeat
         );
     }

@@ -89,6 +89,11 @@ impl RevocationIndex {
         user.is_some_and(|user| issued_at.millis() <= user.not_before.millis())
     }
 
+    /// Whether a session is known to be revoked. The database may have lost that, by a restored backup.
+    pub fn is_session_revoked(&self, id: SessionId) -> bool {
+        self.read().sessions.contains_key(&id)
+    }
+
     /// Makes room for what is about to be learnt: maps that grow step by step leave the memory of every step
     /// behind.
     pub(super) fn expect(&self, counts: RevocationCounts) {

@@ -8,6 +8,8 @@ use crate::{clock::Clock, grpc::health::HealthState, store::Store};
 
 /// How often the database is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the other replicas are told that this one reaches the database.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often rows that have outlived their use are deleted.
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -29,6 +31,22 @@ pub(super) async fn watch_database(store: Store, health: HealthState, stop: Canc
         health.publish(true, is_available);
     }
     health.publish(false, false);
+}
+
+/// Tells the other replicas, by way of the database, when this one could reach it.
+pub(super) async fn heartbeat(store: Store, stop: CancellationToken) {
+    store.begin_serving();
+    // A failure is logged where the watchdog notices it.
+    let _ = store.end_heartbeats().await;
+    loop {
+        let _ = store.write_heartbeat().await;
+        if !next_tick(HEARTBEAT_INTERVAL, &stop).await {
+            break;
+        }
+    }
+    if let Err(error) = store.end_heartbeats().await {
+        tracing::debug!(%error, "the other replicas will take this one for cut off");
+    }
 }
 
 /// Deletes what has outlived its use. Every replica does: deleting twice does no harm.

@@ -54,7 +54,7 @@ impl Server {
     /// # Errors
     /// The first thing that fails, in one line for the operator.
     pub async fn build(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let store = Store::open(&config.database)?;
+        let store = Store::open(&config.database)?.on_clock(clock.clone());
         store.migrate().await?;
 
         let derived_keys = Arc::new(DerivedKeys::derive(config.master_keys.load()?.as_slice()));
@@ -200,6 +200,7 @@ impl Server {
         let stopping = CancellationToken::new();
         let watchdog = background::watch_database(store.clone(), health, stopping.clone());
         let watchdog = tasks.spawn(watchdog);
+        tasks.spawn(background::heartbeat(store.clone(), stopping.clone()));
         tasks.spawn(background::purge(store, clock, stopping.clone()));
         tasks.spawn(revocations.run(stopping.clone()));
         tasks.spawn(feed_hub.run(stopping.clone()));

@@ -9,7 +9,7 @@ use super::{StoreError, sessions::parse_session_id};
 use crate::{
     clock::Timestamp,
     config::LONGEST_REFRESH_GRACE,
-    domain::{PositionedRevocation, Revocation, UserId},
+    domain::{LONGEST_ALLOWANCE, PositionedRevocation, Revocation, UserId},
 };
 
 /// Sessions that were ended together.
@@ -46,7 +46,7 @@ impl EndedSession {
 /// When a session that was last rotated then issued its last access token at the latest: within the time of grace it is
 /// done again, without a rotation and by the clock of whoever does it.
 pub(super) fn last_issue(rotated_at: i64) -> Timestamp {
-    Timestamp::from_micros(rotated_at) + LONGEST_REFRESH_GRACE
+    Timestamp::from_micros(rotated_at) + LONGEST_REFRESH_GRACE + LONGEST_ALLOWANCE
 }
 
 /// Ends every session of a user but the one that is `$kept`: the rest of a transaction that holds the lock on the user's

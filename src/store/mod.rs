@@ -11,6 +11,7 @@
 
 mod administration;
 mod audit;
+mod availability;
 mod changes;
 mod circuit;
 mod ending;
@@ -22,6 +23,7 @@ mod password_change;
 mod pool;
 mod postgres;
 mod prepared;
+mod replicas;
 mod retention;
 mod revocations;
 mod rotations;
@@ -48,11 +50,16 @@ pub use rotations::{Rotated, Rotation};
 pub use sessions::{Login, RefreshSubject};
 pub use signing_keys::StoredSigningKey;
 
+use availability::Availability;
 use circuit::Circuit;
 use pool::Pool;
 use rotations::Rotations;
 
-use crate::config::{DatabaseSettings, DatabaseUrl};
+use crate::{
+    clock::Clock,
+    config::{DatabaseSettings, DatabaseUrl},
+    domain::uuid_v7,
+};
 
 /// The longest an operation may take, waiting for a connection included: callers are promised an
 /// answer within two seconds.
@@ -118,6 +125,9 @@ pub struct Store {
     pool: Pool,
     url: DatabaseUrl,
     circuit: Arc<Circuit>,
+    availability: Arc<Availability>,
+    /// Names this process among those that share the database.
+    replica_id: Arc<str>,
     rotations: Arc<Rotations>,
 }
 
@@ -131,8 +141,16 @@ impl Store {
             pool: Pool::build(settings)?,
             url: settings.url.clone(),
             circuit: Arc::default(),
+            availability: Arc::new(Availability::new(Clock::System)),
+            replica_id: uuid_v7(Clock::System.now()).to_string().into(),
             rotations: Arc::default(),
         })
+    }
+
+    /// The same with another clock to time its outages by.
+    pub fn on_clock(mut self, clock: Clock) -> Self {
+        self.availability = Arc::new(Availability::new(clock));
+        self
     }
 
     /// Brings the tables up to date. Replicas that start together take turns.
@@ -175,7 +193,9 @@ impl Store {
     /// # Errors
     /// It gave none.
     pub async fn ping(&self) -> Result<(), StoreError> {
+        let began = self.availability.now();
         let result = self.timed(Box::pin(self.select_one())).await;
+        self.availability.record(began, &result);
         self.circuit.record(&result);
         if matches!(
             result,
@@ -203,7 +223,9 @@ impl Store {
     /// Refuses at once while the circuit is open; otherwise runs the operation and learns from it.
     async fn bounded<T>(&self, operation: Operation<'_, T>) -> Result<T, StoreError> {
         self.check_available()?;
+        let began = self.availability.now();
         let result = self.timed(operation).await;
+        self.availability.record(began, &result);
         self.circuit.record(&result);
         result
     }

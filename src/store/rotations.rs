@@ -120,7 +120,7 @@ impl Drop for Carrier {
 /// The UPDATE, for one session or for many: moves those on that are live, and returns their rows. A macro, because
 /// diesel's queries are of a different type each.
 macro_rules! move_on {
-    ($store:expr, $sessions:expr, $now:expr, $idle_expires_at:expr) => {{
+    ($store:expr, $sessions:expr, $now:expr, $idle_expires_at:expr, $next_generation:expr) => {{
         let (now, idle_expires_at): (Timestamp, Timestamp) = ($now, $idle_expires_at);
         let live_user = users::table
             .filter(users::id.eq(sessions::user_id))
@@ -137,7 +137,7 @@ macro_rules! move_on {
         let rows: Result<Vec<RotatedRow>, StoreError> = write!($store, |conn| {
             let update = diesel::update(live_sessions)
                 .set((
-                    sessions::generation.eq(sessions::generation + 1),
+                    sessions::generation.eq($next_generation),
                     sessions::rotated_at.eq(now.micros()),
                     sessions::idle_expires_at.eq(idle_expires_at.micros()),
                 ))
@@ -176,6 +176,19 @@ impl Store {
             .map_err(|_| StoreError::Unavailable("the batch was cut off".to_owned()))?
     }
 
+    /// Rotates a live session from a generation that is ahead of the stored one. `None` when the session no longer
+    /// stands at `stored_generation` or is not live.
+    pub async fn catch_up_session(&self, rotation: Rotation, stored_generation: i32) -> Outcome {
+        let Some(next) = rotation.generation.checked_add(1) else {
+            return Ok(None);
+        };
+        let behind = sessions::table
+            .filter(sessions::id.eq(rotation.session_id.to_string()))
+            .filter(sessions::generation.eq(stored_generation));
+        let rows = move_on!(self, behind, rotation.now, rotation.idle_expires_at, next)?;
+        rows.into_iter().next().map(RotatedRow::read).transpose()
+    }
+
     async fn carry_rotations(&self, mut carrier: Carrier) {
         while let Some(batch) = carrier.next() {
             let rows = match batch.as_slice() {
@@ -211,7 +224,8 @@ impl Store {
         let claimed = sessions::table
             .filter(sessions::id.eq(rotation.session_id.to_string()))
             .filter(sessions::generation.eq(rotation.generation));
-        let rows = move_on!(self, claimed, rotation.now, rotation.idle_expires_at)?;
+        let next = sessions::generation + 1;
+        let rows = move_on!(self, claimed, rotation.now, rotation.idle_expires_at, next)?;
         rows.into_iter().next().map(RotatedRow::read).transpose()
     }
 
@@ -234,7 +248,8 @@ impl Store {
         let claimed = sessions::table
             .filter(sessions::id.eq_any(padded(ids)))
             .filter(stand.eq_any(padded(stands)));
-        let rows = move_on!(self, claimed, now, idle_expires_at)?;
+        let next = sessions::generation + 1;
+        let rows = move_on!(self, claimed, now, idle_expires_at, next)?;
         let by_stand = |row: RotatedRow| (stand_of(&row.id, row.generation - 1), row);
         Ok(rows.into_iter().map(by_stand).collect())
     }

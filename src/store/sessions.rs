@@ -98,7 +98,7 @@ pub struct RefreshSubject {
     /// The session.
     pub session: Session,
     /// Whether its user is disabled.
-    pub user_barred: bool,
+    pub user_disabled: bool,
     /// The roles the user has now.
     pub roles: Roles,
 }
@@ -159,7 +159,7 @@ impl Store {
             .map(|(row, disabled_at, roles)| {
                 Ok(RefreshSubject {
                     session: row.try_into()?,
-                    user_barred: disabled_at.is_some(),
+                    user_disabled: disabled_at.is_some(),
                     roles: Roles::from_stored(&roles),
                 })
             })
