@@ -26,7 +26,7 @@ impl Auth {
     /// keys that were revoked.
     ///
     /// # Errors
-    /// [`AuthError::DatabaseUnavailable`].
+    /// [`AuthError::DatabaseUnavailable`], [`AuthError::RateLimited`] when the JWKS has as many keys as it may have.
     pub async fn rotate_signing_key(
         &self,
         emergency: bool,
@@ -53,6 +53,7 @@ impl From<KeyringError> for AuthError {
     fn from(error: KeyringError) -> Self {
         match error {
             KeyringError::Store(error) => error.into(),
+            KeyringError::TooManyKeys { retry_after } => Self::RateLimited { retry_after },
             KeyringError::Contended => Self::DatabaseUnavailable(error.to_string()),
             KeyringError::MasterKeyMissing { .. }
             | KeyringError::MasterKeyWrong { .. }

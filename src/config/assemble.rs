@@ -128,6 +128,7 @@ fn signing(values: &Values) -> SigningSettings {
             (Algorithm::Rs256, RsaKeyBits::Bits3072) => SigningAlgorithm::Rs256With3072Bits,
         },
         rotation: values.signing_key_rotation.0,
+        lead: values.signing_key_lead.0,
         jwks_max_age: values.jwks_max_age.0,
     }
 }

@@ -19,12 +19,18 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     );
     problems.demand(
         &[
-            "COUNTERSIGN_JWKS_MAX_AGE",
+            "COUNTERSIGN_SIGNING_KEY_LEAD",
             "COUNTERSIGN_SIGNING_KEY_ROTATION",
         ],
-        config.signing.jwks_max_age < config.signing.rotation / 2,
+        config.signing.lead < config.signing.rotation / 2,
         "a new key could not be published long enough before it signs",
         "use less than half of COUNTERSIGN_SIGNING_KEY_ROTATION",
+    );
+    problems.demand(
+        &["COUNTERSIGN_JWKS_MAX_AGE", "COUNTERSIGN_SIGNING_KEY_LEAD"],
+        config.signing.jwks_max_age <= config.signing.lead,
+        "a new key would sign while verifiers still keep a JWKS without it",
+        "use at most COUNTERSIGN_SIGNING_KEY_LEAD",
     );
     problems.demand(
         &[

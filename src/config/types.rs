@@ -86,7 +86,9 @@ pub struct SigningSettings {
     pub algorithm: SigningAlgorithm,
     /// How long a key signs before its successor does.
     pub rotation: Duration,
-    /// How long verifiers may keep the JWKS.
+    /// How long a key is published before it signs.
+    pub lead: Duration,
+    /// How long verifiers may keep the JWKS; at most the lead.
     pub jwks_max_age: Duration,
 }
 

@@ -84,14 +84,16 @@ variables! {
         "The aud claim of every access token, comma-separated.";
     client_id: ClaimName, "COUNTERSIGN_CLIENT_ID", Text("countersign"),
         "The client_id claim of every access token (RFC 9068).";
-    signing_algorithm: Algorithm, "COUNTERSIGN_SIGNING_ALGORITHM", Text("EdDSA"),
-        "What new signing keys sign with: EdDSA (Ed25519), ES256 or RS256.";
+    signing_algorithm: Algorithm, "COUNTERSIGN_SIGNING_ALGORITHM", Text("ES256"),
+        "What new signing keys sign with: ES256, RS256, or EdDSA, which some verifiers cannot check.";
     rsa_key_bits: RsaKeyBits, "COUNTERSIGN_RSA_KEY_BITS", Text("2048"),
         "Size of new RS256 keys: 2048 or 3072.";
     signing_key_rotation: Span<MINUTE, TEN_YEARS>, "COUNTERSIGN_SIGNING_KEY_ROTATION", Text("30d"),
         "How long a signing key signs before its successor does.";
+    signing_key_lead: Span<SECOND, { 30 * DAY }>, "COUNTERSIGN_SIGNING_KEY_LEAD", Text("15m"),
+        "How long a new signing key is published before it signs, for verifiers that keep the JWKS.";
     jwks_max_age: Span<SECOND, DAY>, "COUNTERSIGN_JWKS_MAX_AGE", Text("5m"),
-        "How long verifiers may keep the JWKS; a new key is published at least so long before it signs.";
+        "How long verifiers may keep the JWKS, as Cache-Control says; at most the lead of a new key.";
     access_token_ttl: Span<SECOND, TEN_YEARS>, "COUNTERSIGN_ACCESS_TOKEN_TTL", Text("15m"),
         "How long an access token is valid; at most 30m in production.";
     refresh_token_ttl: Span<SECOND, TEN_YEARS>, "COUNTERSIGN_REFRESH_TOKEN_TTL", Text("7d"),

@@ -283,6 +283,7 @@ pub fn signing_policy(config: &Config) -> SigningPolicy {
     SigningPolicy {
         algorithm: config.signing.algorithm,
         rotation: config.signing.rotation,
+        lead: config.signing.lead,
         jwks_max_age: config.signing.jwks_max_age,
         poll_interval: config.revocation.poll_interval,
         token_life: access_profile(config).longest_life() + CLOCK_SKEW,

@@ -8,19 +8,21 @@ use serde::{
     de::{IgnoredAny, SeqAccess, Visitor},
 };
 
-use super::Keyring;
+use super::{Keyring, signing_key::TOKEN_TYPE};
 use crate::{
     clock::Timestamp,
     domain::{Roles, SessionId, TokenId, UserId},
     secret::Secret,
 };
 
-/// RFC 9068 section 2.1; keeps an ID token or any other JWT from passing as an access token.
-const TYPE: &str = "at+jwt";
-
 /// The longest life of an access token that production allows. What must outlive every token is kept
 /// at least so long: a token may have been issued before an operator shortened the life of new ones.
 const LONGEST_LIFE: Duration = Duration::from_secs(30 * 60);
+
+/// Claim `iat` lies this far back. PyJWT, joserfc and golang-jwt 4 refuse a token whose `iat` is in their future, by
+/// default without any leeway; a verifier's clock may be a few seconds behind ours. Nothing here is decided by `iat`: the
+/// time in `jti` is exact.
+const ISSUED_BACK: Duration = Duration::from_secs(5);
 
 /// What all access tokens of this service have in common.
 #[derive(Clone, Debug)]
@@ -31,7 +33,7 @@ pub struct AccessProfile {
     pub audiences: Vec<String>,
     /// Claim `client_id` (RFC 9068 section 2.2).
     pub client_id: String,
-    /// How long a token is good.
+    /// How long a token is good, or up to a twentieth less.
     pub ttl: Duration,
     /// How long past `exp` it is still accepted, for verifiers whose clocks differ.
     pub leeway: Duration,
@@ -68,7 +70,7 @@ pub struct AccessClaims {
     pub roles: Vec<String>,
     /// Claim `aud`.
     pub audiences: Vec<String>,
-    /// Claim `iat`.
+    /// Claim `iat`, some seconds before the token was issued. `token_id` tells when that was.
     pub issued_at: Timestamp,
     /// Claim `exp`.
     pub expires_at: Timestamp,
@@ -89,13 +91,6 @@ pub enum AccessTokenError {
     /// missing: unknown is not invalid.
     #[error("signing keys have not been read for too long")]
     KeyUnknown,
-}
-
-#[derive(Serialize)]
-struct HeaderOut<'a> {
-    alg: &'a str,
-    typ: &'a str,
-    kid: &'a str,
 }
 
 /// The header members that count. `jku`, `x5u`, `x5c` and `jwk` are ignored: a token cannot say where
@@ -196,32 +191,21 @@ impl AccessProfile {
         now: Timestamp,
     ) -> Option<IssuedAccessToken> {
         let key = keyring.signer(now)?;
-        let expires_at = now.floor_to_second() + self.ttl;
-        let header = HeaderOut {
-            alg: key.algorithm_name(),
-            typ: TYPE,
-            kid: key.kid(),
-        };
+        let token_id = TokenId::generate(now);
+        let expires_at = now.floor_to_second() + shortened(self.ttl, token_id);
         let claims = ClaimsOut {
             iss: &self.issuer,
             sub: subject.user_id.to_string(),
             aud: &self.audiences,
             exp: expires_at.seconds(),
-            iat: now.seconds(),
-            jti: TokenId::generate(now).to_string(),
+            iat: (now - ISSUED_BACK).seconds(),
+            jti: token_id.to_string(),
             sid: subject.session_id.to_string(),
             roles: subject.roles.names().collect(),
             client_id: &self.client_id,
         };
-        let mut token = String::with_capacity(768);
-        URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&header).ok()?, &mut token);
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&claims).ok()?, &mut token);
-        let signature = key.sign(token.as_bytes()).ok()?;
-        token.push('.');
-        token.push_str(&signature);
         Some(IssuedAccessToken {
-            token: Secret::new(token),
+            token: Secret::new(key.token(&claims).ok()?),
             expires_at,
         })
     }
@@ -272,7 +256,7 @@ impl AccessProfile {
         let (header, payload) = message.split_once('.')?;
         let header = URL_SAFE_NO_PAD.decode(header).ok()?;
         let header: HeaderIn<'_> = object(&header)?;
-        if header.typ != TYPE || header.crit {
+        if header.typ != TOKEN_TYPE || header.crit {
             return None;
         }
         let key = keyring.find(header.kid, now)?;
@@ -302,6 +286,15 @@ impl AccessProfile {
     }
 }
 
+/// A lifetime in whole seconds, up to a twentieth shorter, so that a fleet whose tokens were issued in one second does not
+/// refresh them in one second. The random bits are those of the token's id.
+fn shortened(ttl: Duration, token_id: TokenId) -> Duration {
+    let seconds = ttl.as_secs();
+    let [.., a, b, c, d] = *token_id.as_bytes();
+    let random = u64::from(u32::from_be_bytes([a, b, c, d]));
+    Duration::from_secs(seconds - random % (seconds / 20 + 1))
+}
+
 /// Reads a JSON object. serde alone would take an array of the members' values for one, too.
 fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     if !json.trim_ascii_start().starts_with(b"{") {
@@ -321,7 +314,7 @@ fn names_unknown_key(keyring: &Keyring, token: &str, now: Timestamp) -> bool {
         .filter(|_| token.len() <= AccessProfile::MAX_TOKEN_LENGTH)
         .and_then(|(header, _)| URL_SAFE_NO_PAD.decode(header).ok());
     let header = header.as_deref().and_then(object::<HeaderIn<'_>>);
-    header.is_some_and(|header| header.typ == TYPE && keyring.find(header.kid, now).is_none())
+    header.is_some_and(|header| header.typ == TOKEN_TYPE && keyring.find(header.kid, now).is_none())
 }
 
 #[cfg(test)]

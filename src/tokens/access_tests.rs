@@ -1,5 +1,7 @@
 //! The JWT edge under attack: whatever is not exactly a token of ours is `Invalid`, and nothing panics.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -67,12 +69,13 @@ fn the_profile_is_that_of_rfc_9068() {
     let parts: Vec<&str> = token.split('.').collect();
     let header = decode(parts[0]);
     let kid = keyring.signer(NOW).unwrap().kid().to_owned();
-    assert_eq!(header, json!({"alg": "EdDSA", "typ": "at+jwt", "kid": kid}));
+    assert_eq!(header, json!({"alg": "ES256", "typ": "at+jwt", "kid": kid}));
     let claims = decode(parts[1]);
     assert_eq!(claims["iss"], "https://auth.example");
     assert_eq!(claims["aud"], json!(["api", "billing"]));
-    assert_eq!(claims["exp"], json!(1_800_000_900));
-    assert_eq!(claims["iat"], json!(1_800_000_000));
+    assert!((1_800_000_855..=1_800_000_900).contains(&claims["exp"].as_i64().unwrap()));
+    assert_eq!(claims["iat"], json!(1_799_999_995));
+    assert_eq!(claims.get("nbf"), None);
     assert_eq!(claims["roles"], json!(["admin"]));
     assert_eq!(claims["client_id"], "countersign");
     let verified = profile().verify(&keyring, &token, NOW).unwrap();
@@ -101,8 +104,20 @@ fn expiry_is_exact_and_leeway_extends_it() {
 }
 
 #[test]
+fn lifetimes_are_shortened_by_up_to_a_twentieth() {
+    let lifetimes = |seconds| {
+        let ttl = Duration::from_secs(seconds);
+        let lifetime = |_| shortened(ttl, TokenId::generate(NOW)).as_secs();
+        (0..2_000).map(lifetime).collect::<BTreeSet<u64>>()
+    };
+    assert_eq!(lifetimes(900), (855..=900).collect());
+    assert_eq!(lifetimes(20), BTreeSet::from([19, 20]));
+    assert_eq!(lifetimes(1), BTreeSet::from([1]));
+}
+
+#[test]
 fn headers_that_are_not_ours_are_refused() {
-    let keyring = Keyring::for_tests();
+    let keyring = Keyring::for_tests_with(&[SigningAlgorithm::EdDsa]);
     let token = issue(&keyring);
     let payload = String::from_utf8(
         URL_SAFE_NO_PAD

@@ -1,148 +1,119 @@
-//! The algorithms that keys sign with: how a private key is made, read and used.
-//!
-//! The key pairs are those of aws-lc-rs, read once: `jsonwebtoken` would read the private key again for
-//! every signature. aws-lc wipes their memory when it frees it.
+//! The algorithms that keys sign with: how a private key is made, and how `jsonwebtoken` is given it.
 
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
-    rand::SystemRandom,
+    error::{KeyRejected, Unspecified},
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
-        Ed25519KeyPair, KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-        RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents,
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair,
+        RsaPublicKeyComponents,
     },
 };
-use jsonwebtoken::DecodingKey;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use zeroize::Zeroizing;
 
 use crate::config::SigningAlgorithm;
 
-/// A private key that is ready to sign.
-pub(super) enum KeyPair {
-    /// RFC 8037.
-    Ed25519(Box<Ed25519KeyPair>),
-    /// RFC 7518 section 3.4.
-    P256(Box<EcdsaKeyPair>),
-    /// RFC 7518 section 3.3.
-    Rsa(Box<RsaKeyPair>),
+/// The length of what precedes the PKCS #1 form of an RSA key in its PKCS #8 form (RFC 5208 section 5): the same for all
+/// keys from 1024 bits on.
+const PKCS8_RSA_HEADER: usize = 26;
+
+/// A private key as `jsonwebtoken` signs with it, which wipes it when it is dropped, and its public half.
+pub(super) struct KeyPair {
+    pub(super) algorithm: Algorithm,
+    pub(super) private: EncodingKey,
+    pub(super) public: DecodingKey,
+    /// The length of the modulus in bits; 0 for a key on a curve.
+    rsa_bits: usize,
 }
 
 /// Makes a private key, in PKCS #8. For RSA this takes a good part of a second.
 pub(super) fn generate(algorithm: SigningAlgorithm) -> Result<Zeroizing<Vec<u8>>, String> {
-    let failed = |_| format!("{algorithm:?} key could not be made");
-    match algorithm {
-        SigningAlgorithm::EdDsa => {
-            let pair = Ed25519KeyPair::generate().map_err(failed)?;
-            AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)
-                .map(|der| Zeroizing::new(der.as_ref().to_vec()))
-                .map_err(failed)
-        }
+    let pkcs8 = match algorithm {
+        SigningAlgorithm::EdDsa => generate_ed25519(),
         SigningAlgorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
             .and_then(|pair| pair.to_pkcs8v1())
-            .map(|der| Zeroizing::new(der.as_ref().to_vec()))
-            .map_err(failed),
-        SigningAlgorithm::Rs256With2048Bits => generate_rsa(KeySize::Rsa2048).map_err(failed),
-        SigningAlgorithm::Rs256With3072Bits => generate_rsa(KeySize::Rsa3072).map_err(failed),
-    }
+            .map(|der| der.as_ref().to_vec()),
+        SigningAlgorithm::Rs256With2048Bits => generate_rsa(KeySize::Rsa2048),
+        SigningAlgorithm::Rs256With3072Bits => generate_rsa(KeySize::Rsa3072),
+    };
+    pkcs8
+        .map(Zeroizing::new)
+        .map_err(|_| format!("{algorithm:?} key could not be made"))
 }
 
-fn generate_rsa(size: KeySize) -> Result<Zeroizing<Vec<u8>>, aws_lc_rs::error::Unspecified> {
-    let der = RsaKeyPair::generate(size)?.as_der()?;
-    Ok(Zeroizing::new(der.as_ref().to_vec()))
+fn generate_ed25519() -> Result<Vec<u8>, Unspecified> {
+    let pair = Ed25519KeyPair::generate()?;
+    let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)?;
+    Ok(der.as_ref().to_vec())
+}
+
+fn generate_rsa(size: KeySize) -> Result<Vec<u8>, Unspecified> {
+    Ok(RsaKeyPair::generate(size)?.as_der()?.as_ref().to_vec())
 }
 
 impl KeyPair {
-    /// Reads a private key of the algorithm with that JOSE name.
+    /// Reads a private key of the algorithm with that JOSE name (RFC 7518 section 3.1, RFC 8037).
     pub(super) fn from_pkcs8(algorithm: &str, pkcs8: &[u8]) -> Result<Self, String> {
-        let rejected = |cause: aws_lc_rs::error::KeyRejected| cause.to_string();
-        match algorithm {
-            "EdDSA" => Ed25519KeyPair::from_pkcs8(pkcs8)
-                .map(|pair| Self::Ed25519(Box::new(pair)))
-                .map_err(rejected),
-            "ES256" => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)
-                .map(|pair| Self::P256(Box::new(pair)))
-                .map_err(rejected),
-            "RS256" => RsaKeyPair::from_pkcs8(pkcs8)
-                .map(|pair| Self::Rsa(Box::new(pair)))
-                .map_err(rejected),
-            _ => Err("algorithm not supported".to_owned()),
-        }
+        let pair = match algorithm {
+            "EdDSA" => Self::ed25519(pkcs8),
+            "ES256" => Self::p256(pkcs8),
+            "RS256" => Self::rsa(pkcs8),
+            _ => return Err("algorithm not supported".to_owned()),
+        };
+        pair.map_err(|cause| cause.to_string())
     }
 
-    /// The algorithm as `jsonwebtoken` names it.
-    pub(super) const fn jwa(&self) -> jsonwebtoken::Algorithm {
-        match self {
-            Self::Ed25519(_) => jsonwebtoken::Algorithm::EdDSA,
-            Self::P256(_) => jsonwebtoken::Algorithm::ES256,
-            Self::Rsa(_) => jsonwebtoken::Algorithm::RS256,
-        }
+    fn ed25519(pkcs8: &[u8]) -> Result<Self, KeyRejected> {
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8)?;
+        Ok(Self {
+            algorithm: Algorithm::EdDSA,
+            private: EncodingKey::from_ed_der(pkcs8),
+            public: DecodingKey::from_ed_der(pair.public_key().as_ref()),
+            rsa_bits: 0,
+        })
+    }
+
+    fn p256(pkcs8: &[u8]) -> Result<Self, KeyRejected> {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)?;
+        Ok(Self {
+            algorithm: Algorithm::ES256,
+            private: EncodingKey::from_ec_der(pkcs8),
+            public: DecodingKey::from_ec_der(pair.public_key().as_ref()),
+            rsa_bits: 0,
+        })
+    }
+
+    fn rsa(pkcs8: &[u8]) -> Result<Self, KeyRejected> {
+        RsaKeyPair::from_pkcs8(pkcs8)?;
+        let pkcs1 = &pkcs8[PKCS8_RSA_HEADER..];
+        let pair = RsaKeyPair::from_der(pkcs1)?;
+        let public = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
+        Ok(Self {
+            algorithm: Algorithm::RS256,
+            private: EncodingKey::from_rsa_der(pkcs1),
+            public: DecodingKey::from_rsa_raw_components(&public.n, &public.e),
+            rsa_bits: pair.public_modulus_len() * 8,
+        })
     }
 
     /// The name that new tokens carry (RFC 7518 section 3.1). RFC 9864 prefers `Ed25519`; `EdDSA` is
     /// what deployed verifiers know.
     pub(super) const fn name(&self) -> &'static str {
-        match self {
-            Self::Ed25519(_) => "EdDSA",
-            Self::P256(_) => "ES256",
-            Self::Rsa(_) => "RS256",
+        match self.algorithm {
+            Algorithm::EdDSA => "EdDSA",
+            Algorithm::ES256 => "ES256",
+            _ => "RS256",
         }
     }
 
     /// Whether a new key of `algorithm` would be of the same kind and size.
-    pub(super) fn is_of(&self, algorithm: SigningAlgorithm) -> bool {
-        match (self, algorithm) {
-            (Self::Ed25519(_), SigningAlgorithm::EdDsa)
-            | (Self::P256(_), SigningAlgorithm::Es256) => true,
-            (Self::Rsa(pair), SigningAlgorithm::Rs256With2048Bits) => {
-                pair.public_modulus_len() * 8 == 2048
-            }
-            (Self::Rsa(pair), SigningAlgorithm::Rs256With3072Bits) => {
-                pair.public_modulus_len() * 8 == 3072
-            }
-            _ => false,
-        }
-    }
-
-    /// The public half, as `jsonwebtoken` reads it.
-    pub(super) fn decoding_key(&self) -> DecodingKey {
-        match self {
-            Self::Ed25519(pair) => DecodingKey::from_ed_der(pair.public_key().as_ref()),
-            Self::P256(pair) => DecodingKey::from_ec_der(pair.public_key().as_ref()),
-            Self::Rsa(pair) => {
-                let parts = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
-                DecodingKey::from_rsa_raw_components(&parts.n, &parts.e)
-            }
-        }
-    }
-
-    /// The public half, ready to verify.
-    pub(super) fn parsed_public_key(&self) -> Result<ParsedPublicKey, String> {
-        match self {
-            Self::Ed25519(pair) => ParsedPublicKey::new(&ED25519, pair.public_key()),
-            Self::P256(pair) => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key()),
-            Self::Rsa(pair) => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key()),
-        }
-        .map_err(|cause| cause.to_string())
-    }
-
-    /// Signs; ES256 gives the 64 bytes that RFC 7518 section 3.4 asks for, not DER.
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
-        match self {
-            Self::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
-            Self::P256(pair) => pair
-                .sign(&SystemRandom::new(), message)
-                .map(|signature| signature.as_ref().to_vec()),
-            Self::Rsa(pair) => {
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(
-                    &RSA_PKCS1_SHA256,
-                    &SystemRandom::new(),
-                    message,
-                    &mut signature,
-                )?;
-                Ok(signature)
-            }
+    pub(super) const fn is_of(&self, algorithm: SigningAlgorithm) -> bool {
+        match algorithm {
+            SigningAlgorithm::EdDsa => matches!(self.algorithm, Algorithm::EdDSA),
+            SigningAlgorithm::Es256 => matches!(self.algorithm, Algorithm::ES256),
+            SigningAlgorithm::Rs256With2048Bits => self.rsa_bits == 2048,
+            SigningAlgorithm::Rs256With3072Bits => self.rsa_bits == 3072,
         }
     }
 }

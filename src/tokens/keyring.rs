@@ -56,6 +56,12 @@ pub enum KeyringError {
     /// The key itself is damaged, or could not be made.
     #[error(transparent)]
     Unusable(#[from] SigningKeyError),
+    /// Keys were rotated so often that those which still verify fill the JWKS.
+    #[error("the JWKS has as many keys as verifiers can keep: try again when one is gone")]
+    TooManyKeys {
+        /// When the next one is gone.
+        retry_after: Duration,
+    },
     /// Other replicas kept taking the place of the key that was to be added.
     #[error("another replica rotates at the same time: try again")]
     Contended,

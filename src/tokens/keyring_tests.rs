@@ -12,17 +12,18 @@ const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
 
 const POLICY: SigningPolicy = SigningPolicy {
-    algorithm: SigningAlgorithm::EdDsa,
+    algorithm: SigningAlgorithm::Es256,
     rotation: Duration::from_secs(24 * 3600),
+    lead: Duration::from_secs(300),
     jwks_max_age: Duration::from_secs(300),
     poll_interval: Duration::from_secs(5),
     token_life: Duration::from_secs(1_860),
 };
 
 impl Keyring {
-    /// A keyring with one fresh Ed25519 key, for tests that need no database.
+    /// A keyring with one fresh ES256 key, for tests that need no database.
     pub(crate) fn for_tests() -> Self {
-        Self::for_tests_with(&[SigningAlgorithm::EdDsa])
+        Self::for_tests_with(&[SigningAlgorithm::Es256])
     }
 
     /// A keyring that could not read its keys yet.

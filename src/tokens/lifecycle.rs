@@ -13,6 +13,10 @@ const PUBLISHING_SLACK: Duration = Duration::from_secs(15);
 /// the others what they still verify with.
 const DELETION_DELAY: Duration = Duration::from_secs(24 * 3600);
 
+/// The most keys in the JWKS. Verifiers keep few: jwks-rsa five by default, and with one more in use it fetches the set for
+/// every token.
+const MOST_KEYS: usize = 5;
+
 /// The rules that keys live by.
 #[derive(Clone, Copy, Debug)]
 pub struct SigningPolicy {
@@ -20,7 +24,9 @@ pub struct SigningPolicy {
     pub algorithm: SigningAlgorithm,
     /// How long a key signs before its successor does.
     pub rotation: Duration,
-    /// How long verifiers may keep the JWKS.
+    /// How long every replica publishes a key before it signs.
+    pub lead: Duration,
+    /// How long verifiers may keep the JWKS; at most the lead.
     pub jwks_max_age: Duration,
     /// How often a replica looks at the database when nobody tells it to.
     pub poll_interval: Duration,
@@ -29,10 +35,9 @@ pub struct SigningPolicy {
 }
 
 impl SigningPolicy {
-    /// How long a key is in the JWKS before it signs: what verifiers may cache, and time enough for
-    /// every replica to have looked twice.
+    /// How long before it signs a key is written: the lead, and time enough for every replica to have read it twice.
     pub fn publish_ahead(&self) -> Duration {
-        self.jwks_max_age + self.poll_interval * 2 + PUBLISHING_SLACK
+        self.lead + self.poll_interval * 2 + PUBLISHING_SLACK
     }
 }
 
@@ -165,6 +170,9 @@ pub fn due_successor(
             activates_at: now,
         });
     };
+    if is_full(keys, policy, now) {
+        return None;
+    }
     let ahead = policy.publish_ahead();
     let due = active.activates_at + policy.rotation;
     if now + ahead < due {
@@ -183,12 +191,31 @@ pub fn due_successor(
     })
 }
 
-/// The successor of a rotation that is asked for at `now`.
-pub fn successor_now(keys: &[KeyTimes], policy: &SigningPolicy, now: Timestamp) -> Successor {
-    Successor {
+/// The successor of a rotation that is asked for at `now`; `None` while the JWKS has no room for it.
+pub fn successor_now(
+    keys: &[KeyTimes],
+    policy: &SigningPolicy,
+    now: Timestamp,
+) -> Option<Successor> {
+    (!is_full(keys, policy, now)).then(|| Successor {
         ordinal: next_ordinal(keys),
         activates_at: now + policy.publish_ahead(),
-    }
+    })
+}
+
+/// Whether the JWKS has as many keys as it may have.
+fn is_full(keys: &[KeyTimes], policy: &SigningPolicy, now: Timestamp) -> bool {
+    let verifies = |index: &usize| standing(keys, *index, policy, now).verifies();
+    (0..keys.len()).filter(verifies).count() >= MOST_KEYS
+}
+
+/// When the next key leaves the JWKS, if that is known.
+pub fn next_room(keys: &[KeyTimes], policy: &SigningPolicy, now: Timestamp) -> Option<Timestamp> {
+    let until = |index| match standing(keys, index, policy, now) {
+        Standing::Retiring { until } => Some(until),
+        _ => None,
+    };
+    (0..keys.len()).filter_map(until).min()
 }
 
 /// The place after all others, revoked ones included.

@@ -97,8 +97,16 @@ impl Keyring {
         let times = times(&rows);
         let successor = lifecycle::due_successor(&times, &policy, now).or_else(|| {
             let newest = ring.newest()?;
-            (!newest.is_of(policy.algorithm))
-                .then(|| lifecycle::successor_now(&times, &policy, now))
+            if newest.is_of(policy.algorithm) {
+                return None;
+            }
+            let successor = lifecycle::successor_now(&times, &policy, now);
+            if successor.is_none() {
+                tracing::warn!(
+                    "the JWKS has no room for a key of another algorithm: start again once old keys are gone"
+                );
+            }
+            successor
         });
         if let Some(successor) = successor {
             let fresh = FreshKey::make(policy.algorithm).await?;
@@ -139,7 +147,7 @@ impl Keyring {
     /// replica and every verifier has had time to learn of it. Returns the successor.
     ///
     /// # Errors
-    /// The database fails, or no key can be made.
+    /// The database fails, no key can be made, or the JWKS has as many keys as it may have.
     pub async fn rotate(
         &self,
         store: &Store,
@@ -161,7 +169,13 @@ impl Keyring {
             if let Some(pending) = known.into_iter().rev().find(pending) {
                 return Ok(pending);
             }
-            let successor = lifecycle::successor_now(&times(&rows), &self.policy, now);
+            let times = times(&rows);
+            let successor = lifecycle::successor_now(&times, &self.policy, now).ok_or_else(|| {
+                let room_at = lifecycle::next_room(&times, &self.policy, now);
+                KeyringError::TooManyKeys {
+                    retry_after: room_at.map_or(self.policy.token_life, |at| at.since(now)),
+                }
+            })?;
             let row = fresh.row(keys, successor, now);
             store.insert_signing_key(&row, Some(&event)).await?;
             // Ours, or that of a replica that was first, is found in the next round.

@@ -1,21 +1,24 @@
 //! One signing key: what it signs with, what verifies it, and its name.
 
-use aws_lc_rs::signature::ParsedPublicKey;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::{
+    Algorithm, Header,
+    jwk::{AlgorithmParameters, Jwk, PublicKeyUse, ThumbprintHash},
+};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::algorithm::{KeyPair, generate};
 use crate::config::SigningAlgorithm;
 
-/// The longest signature that is looked at: RSA with 4096 bits, more than we make.
-const MAX_SIGNATURE: usize = 512;
+/// RFC 9068 section 2.1; keeps an ID token or any other JWT from passing as an access token.
+pub(super) const TOKEN_TYPE: &str = "at+jwt";
 
 /// A key that access tokens are signed with.
 pub struct SigningKey {
     kid: String,
     pair: KeyPair,
-    public: ParsedPublicKey,
+    /// The header of every token that it signs.
+    header: Header,
     jwk: Jwk,
 }
 
@@ -65,16 +68,18 @@ impl SigningKey {
             cause,
         };
         let pair = KeyPair::from_pkcs8(algorithm, pkcs8).map_err(fail)?;
-        let public = pair.parsed_public_key().map_err(fail)?;
-        let mut jwk = Jwk::from_decoding_key(&pair.decoding_key(), Some(pair.jwa()))
+        let mut jwk = Jwk::from_decoding_key(&pair.public, Some(pair.algorithm))
             .map_err(|error| fail(error.to_string()))?;
         let kid = thumbprint(&jwk).map_err(fail)?;
         jwk.common.key_id = Some(kid.clone());
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        let mut header = Header::new(pair.algorithm);
+        header.typ = Some(TOKEN_TYPE.to_owned());
+        header.kid = Some(kid.clone());
         Ok(Self {
             kid,
             pair,
-            public,
+            header,
             jwk,
         })
     }
@@ -103,21 +108,29 @@ impl SigningKey {
     /// (RFC 8725 section 3.1). RFC 9864 calls `EdDSA` with this curve `Ed25519`.
     pub(super) fn accepts_algorithm(&self, name: &str) -> bool {
         name == self.algorithm_name()
-            || matches!(self.pair, KeyPair::Ed25519(_)) && name == "Ed25519"
+            || self.pair.algorithm == Algorithm::EdDSA && name == "Ed25519"
     }
 
-    /// Signs `header.payload`; the signature comes back in base64url.
-    pub(super) fn sign(&self, message: &[u8]) -> Result<String, aws_lc_rs::error::Unspecified> {
-        let signature = self.pair.sign(message)?;
-        Ok(URL_SAFE_NO_PAD.encode(signature))
+    /// A token with these claims, signed, in the compact serialisation (RFC 7515 section 3.1).
+    pub(super) fn token(
+        &self,
+        claims: &impl Serialize,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
+        jsonwebtoken::encode(&self.header, claims, &self.pair.private)
     }
 
-    /// Whether `signature` (base64url) is this key's over `message`.
+    /// Whether `signature` (base64url) is this key's over `message`, which is `header.payload`.
     pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
-        let mut bytes = [0; MAX_SIGNATURE];
-        URL_SAFE_NO_PAD
-            .decode_slice(signature, &mut bytes)
-            .is_ok_and(|length| self.public.verify_sig(message, &bytes[..length]).is_ok())
+        let KeyPair {
+            algorithm, public, ..
+        } = &self.pair;
+        jsonwebtoken::crypto::verify(signature, message, public, *algorithm).unwrap_or(false)
+    }
+
+    /// The signature of any message, in base64url.
+    #[cfg(test)]
+    pub(super) fn sign(&self, message: &[u8]) -> Result<String, jsonwebtoken::errors::Error> {
+        jsonwebtoken::crypto::sign(message, &self.pair.private, self.pair.algorithm)
     }
 }
 

@@ -26,9 +26,10 @@ const ROTATIONS: u32 = 5;
 const ROTATION: Duration = Duration::from_secs(20 * 60);
 /// When a successor is published: two minutes for the JWKS, 15.2 s for replicas.
 const AHEAD: Duration = Duration::from_millis(135_200);
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
     ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "100ms"),
     ("COUNTERSIGN_SIGNING_KEY_ROTATION", "20m"),
+    ("COUNTERSIGN_SIGNING_KEY_LEAD", "2m"),
     ("COUNTERSIGN_JWKS_MAX_AGE", "2m"),
 ];
 /// The clock moves in steps that are short beside the life of a token, so that none expires between
@@ -139,7 +140,8 @@ async fn move_to(moment: Timestamp, replicas: &[TestServer; 2], traffic: &Traffi
         clock.set((clock.now() + STEP).min(moment));
         traffic.full_round().await;
         let now = clock.now();
-        let alive = |issued_at: Timestamp| now < issued_at + Duration::from_secs(15 * 60);
+        // Lifetimes are shortened by a twentieth at most.
+        let alive = |issued_at: Timestamp| now < issued_at + Duration::from_secs(855);
         let tokens: Vec<_> = {
             let mut issued = traffic.issued.lock().unwrap();
             issued.retain(|(_, issued_at)| alive(*issued_at));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign::{auth::RequestContext, tokens::SigningKeyInfo};
+use countersign::{auth::RequestContext, clock::Timestamp, tokens::SigningKeyInfo};
 use futures_util::future::join_all;
 use serde_json::Value;
 
@@ -19,9 +19,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Settings under which a key is published 75.2 s before it signs.
-pub const SETTINGS: [(&str, &str); 3] = [
+pub const SETTINGS: [(&str, &str); 4] = [
     ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "100ms"),
     ("COUNTERSIGN_SIGNING_KEY_ROTATION", "1h"),
+    ("COUNTERSIGN_SIGNING_KEY_LEAD", "1m"),
     ("COUNTERSIGN_JWKS_MAX_AGE", "1m"),
 ];
 const AHEAD: Duration = Duration::from_millis(75_200);
@@ -88,7 +89,8 @@ on_both_databases! {
 
         // Its last token lives on to its end, also where it was never seen before.
         let other = server.replica(&SETTINGS).await;
-        server.clock.set(due + MINUTE * 15 - Duration::from_secs(1));
+        let expires_at = Timestamp::from_seconds(still.access_expire_time.unwrap().seconds);
+        server.clock.set(expires_at - Duration::from_secs(1));
         server.validate(&still.access_token).await.unwrap();
         other.validate(&still.access_token).await.unwrap();
         server.clock.advance(Duration::from_secs(1));
@@ -142,7 +144,7 @@ on_both_databases! {
     async fn another_algorithm_comes_by_an_ordinary_rotation(database: TestDatabase) {
         let mut server = TestServer::start_with(&database, &SETTINGS).await;
         let mut last = server.signed_in("ada@example.org").await;
-        for (algorithm, bits, alg) in [("ES256", "2048", "ES256"), ("RS256", "2048", "RS256"), ("RS256", "3072", "RS256"), ("EdDSA", "3072", "EdDSA")] {
+        for (algorithm, bits, alg) in [("EdDSA", "2048", "EdDSA"), ("RS256", "2048", "RS256"), ("RS256", "3072", "RS256"), ("ES256", "3072", "ES256")] {
             let changed = [SETTINGS.as_slice(), &[
                 ("COUNTERSIGN_SIGNING_ALGORITHM", algorithm),
                 ("COUNTERSIGN_RSA_KEY_BITS", bits),

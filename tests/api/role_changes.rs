@@ -50,8 +50,9 @@ async fn change_password(
         current_password: current.to_owned(),
         new_password: new.to_owned(),
     };
-    let response = server.account().change_password(bearing(token, request));
-    Ok(response.await?.into_inner().tokens.unwrap())
+    let mut account = server.account();
+    let response = account.change_password(bearing(token, request)).await?;
+    Ok(response.into_inner().tokens.unwrap())
 }
 
 /// What administrators can do, done by the holder of `token` to himself.

@@ -39,6 +39,7 @@ impl Reader {
         let policy = SigningPolicy {
             algorithm: config.signing.algorithm,
             rotation: config.signing.rotation,
+            lead: config.signing.lead,
             jwks_max_age: config.signing.jwks_max_age,
             poll_interval: config.revocation.poll_interval,
             token_life: HOUR,

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use countersign::grpc::pb::ValidateTokenRequest;
+use countersign::grpc::pb::{TokenPair, ValidateTokenRequest};
 use tonic::{Code, Request};
 
 use crate::support::{TestDatabase, TestServer, failure, on_both_databases, reason, server::START};
+
+/// How long an access token lives that was issued at the start.
+fn lifetime(tokens: &TokenPair) -> Duration {
+    let seconds = tokens.access_expire_time.unwrap().seconds - START.seconds();
+    Duration::from_secs(seconds.unsigned_abs())
+}
 
 on_both_databases! {
     async fn a_good_token_tells_its_claims(database: TestDatabase) {
@@ -20,7 +26,7 @@ on_both_databases! {
         assert_eq!(first, second);
         assert_eq!(first.issuer, "https://auth.example.org");
         assert_eq!(first.audiences, ["api", "billing"]);
-        assert_eq!(first.issue_time.unwrap().seconds, START.seconds());
+        assert_eq!(first.issue_time.unwrap().seconds, START.seconds() - 5);
         assert_eq!(first.expire_time, tokens.access_expire_time);
         assert_eq!(first.revocation_as_of.unwrap().seconds, START.seconds());
     }
@@ -28,7 +34,9 @@ on_both_databases! {
     async fn an_expired_token_is_told_from_an_invalid_one(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
-        server.clock.advance(Duration::from_micros(15 * 60 * 1_000_000 - 1));
+        let lifetime = lifetime(&tokens);
+        assert!((855..=900).contains(&lifetime.as_secs()), "{lifetime:?}");
+        server.clock.advance(lifetime - Duration::from_micros(1));
         server.validate(&tokens.access_token).await.unwrap();
         server.clock.advance(Duration::from_micros(1));
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_EXPIRED");
@@ -42,7 +50,7 @@ on_both_databases! {
     async fn leeway_extends_the_life_of_a_token(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[("COUNTERSIGN_TOKEN_LEEWAY", "5s")]).await;
         let tokens = server.signed_in("ada@example.org").await;
-        server.clock.advance(Duration::from_secs(15 * 60 + 4));
+        server.clock.advance(lifetime(&tokens) + Duration::from_secs(4));
         server.validate(&tokens.access_token).await.unwrap();
         server.clock.advance(Duration::from_secs(1));
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_EXPIRED");
