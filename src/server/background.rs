@@ -35,7 +35,6 @@ pub(super) async fn watch_database(store: Store, health: HealthState, stop: Canc
 
 /// Tells the other replicas, by way of the database, when this one could reach it.
 pub(super) async fn heartbeat(store: Store, stop: CancellationToken) {
-    store.begin_serving();
     // A failure is logged where the watchdog notices it.
     let _ = store.end_heartbeats().await;
     loop {

@@ -96,6 +96,7 @@ impl Server {
             Some(address) => Some(HttpPort::bind(address).await.map_err(bind_error(address))?),
             None => None,
         };
+        store.begin_serving();
         Ok(Self {
             config,
             clock,

@@ -2,6 +2,9 @@
 //!
 //! An outage begins with the start of the first operation that failed, not with the moment at which its time-out fired:
 //! what that operation wrote may have been committed at once. It ends with the next operation that succeeds.
+//!
+//! A lost connection is an outage at once. An operation that took too long, or that waited in vain for a row, may have
+//! met a busy row alone, which a caller can bring about; it counts when the next heartbeat fails as well.
 
 use std::{
     collections::VecDeque,
@@ -38,6 +41,8 @@ struct Timeline {
     serving_since: Option<Duration>,
     /// The outage that is not over.
     failing: Option<Failing>,
+    /// When the first operation began that was too slow, since the last heartbeat that was not.
+    slow_since: Option<Duration>,
     /// Outages that are over: beginning and end.
     past: VecDeque<(Duration, Duration)>,
     /// When the process last ticked, on the machine's own clock.
@@ -74,13 +79,37 @@ impl Availability {
     pub(super) fn record<T>(&self, began: Duration, result: &Result<T, StoreError>) {
         match result {
             Ok(_) => self.lock().succeed(began),
-            Err(StoreError::Unavailable(_)) => {
-                let failed_at = self.now();
-                self.lock().fail(began, failed_at);
+            Err(StoreError::Unavailable(_)) => self.fail(began),
+            Err(StoreError::Busy(_)) => {
+                self.lock().slow_since.get_or_insert(began);
             }
             // A busy pool says nothing about the database; the other failures are its answers.
             Err(_) => {}
         }
+    }
+
+    /// Learns from a ping, which fails when nothing can be read.
+    pub(super) fn record_ping(&self, began: Duration, result: &Result<(), StoreError>) {
+        if is_outage(result) {
+            self.fail(began);
+        }
+    }
+
+    /// Learns from a heartbeat, which fails when nothing can be written.
+    pub(super) fn record_heartbeat(&self, began: Duration, result: &Result<(), StoreError>) {
+        if is_outage(result) {
+            let slow_since = self.lock().slow_since.take();
+            self.fail(slow_since.map_or(began, |earlier| earlier.min(began)));
+        } else {
+            let mut timeline = self.lock();
+            timeline.slow_since = None;
+            timeline.succeed(began);
+        }
+    }
+
+    fn fail(&self, began: Duration) {
+        let failed_at = self.now();
+        self.lock().fail(began, failed_at);
     }
 
     /// Notes that the process serves from now on.
@@ -134,6 +163,14 @@ impl Availability {
     fn lock(&self) -> MutexGuard<'_, Timeline> {
         self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a probe of ours says that the database cannot be used.
+const fn is_outage(result: &Result<(), StoreError>) -> bool {
+    matches!(
+        result,
+        Err(StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::PoolExhausted)
+    )
 }
 
 impl Timeline {
@@ -236,6 +273,7 @@ mod tests {
         let (clock, availability) = serving();
         clock.advance(seconds(10));
         for answer in [
+            StoreError::Busy("a row is locked".to_owned()),
             StoreError::PoolExhausted,
             StoreError::Conflict,
             StoreError::Query("syntax error".to_owned()),
@@ -243,6 +281,34 @@ mod tests {
             availability.record(seconds(5), &Err::<(), _>(answer));
         }
         assert_eq!(availability.outages_while_serving(), []);
+    }
+
+    #[test]
+    fn slow_operations_are_an_outage_when_the_next_heartbeat_fails_too() {
+        let (clock, availability) = serving();
+        let busy = || Err(StoreError::Busy("no answer in time".to_owned()));
+        clock.advance(seconds(10));
+        availability.record(seconds(5), &busy());
+        availability.record_heartbeat(seconds(6), &Ok(()));
+        clock.advance(seconds(10));
+        availability.record(seconds(15), &busy());
+        availability.record(seconds(16), &Ok(()));
+        assert_eq!(availability.outages_while_serving(), []);
+        availability.record_heartbeat(seconds(17), &busy());
+        assert_eq!(availability.outages_while_serving(), [outage(15, 20)]);
+        clock.advance(seconds(10));
+        availability.record_heartbeat(seconds(29), &Ok(()));
+        assert_eq!(availability.outages_while_serving(), [outage(15, 29)]);
+    }
+
+    #[test]
+    fn a_ping_that_fails_begins_an_outage_and_one_that_succeeds_ends_none() {
+        let (clock, availability) = serving();
+        clock.advance(seconds(10));
+        availability.record_ping(seconds(8), &Err(StoreError::PoolExhausted));
+        availability.record_ping(seconds(9), &Ok(()));
+        clock.advance(seconds(10));
+        assert_eq!(availability.outages_while_serving(), [outage(8, 20)]);
     }
 
     #[test]

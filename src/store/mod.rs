@@ -195,7 +195,7 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         let began = self.availability.now();
         let result = self.timed(Box::pin(self.select_one())).await;
-        self.availability.record(began, &result);
+        self.availability.record_ping(began, &result);
         self.circuit.record(&result);
         if matches!(
             result,

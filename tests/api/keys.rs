@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign::{auth::RequestContext, clock::Timestamp, tokens::SigningKeyInfo};
+use countersign::{
+    auth::{AuthError, RequestContext},
+    clock::Timestamp,
+    tokens::SigningKeyInfo,
+};
 use futures_util::future::join_all;
 use serde_json::Value;
 
@@ -165,6 +169,46 @@ on_both_databases! {
             }
             last = after;
         }
+    }
+
+    async fn an_installation_that_named_no_algorithm_changes_to_es256(database: TestDatabase) {
+        let eddsa = [SETTINGS.as_slice(), &[("COUNTERSIGN_SIGNING_ALGORITHM", "EdDSA")]].concat();
+        let server = TestServer::start_with(&database, &eddsa).await;
+        let old = server.signed_in("ada@example.org").await;
+        let server = restart(server, &database, &SETTINGS).await;
+        assert_eq!(published(&server).len(), 2);
+        server.clock.advance(AHEAD - Duration::from_secs(1));
+        let before = server.login("ada@example.org").await.unwrap();
+        assert_eq!(header(&before.access_token)["alg"], "EdDSA");
+        server.clock.advance(Duration::from_secs(1));
+        let after = server.login("ada@example.org").await.unwrap();
+        assert_eq!(header(&after.access_token)["alg"], "ES256");
+        for tokens in [&old, &before, &after] {
+            server.validate(&tokens.access_token).await.unwrap();
+        }
+    }
+
+    async fn the_jwks_never_has_more_than_five_keys(database: TestDatabase) {
+        let server = TestServer::start_with(&database, &SETTINGS).await;
+        let rotate = async || {
+            let context = RequestContext::default();
+            server.core.rotate_signing_key(false, &context).await
+        };
+        let mut refused = 0;
+        for _ in 0..12 {
+            match rotate().await {
+                Ok(key) => server.clock.set(key.activates_at.max(server.clock.now())),
+                Err(AuthError::RateLimited { retry_after }) => {
+                    refused += 1;
+                    assert_eq!(published(&server).len(), 5);
+                    server.clock.advance(retry_after);
+                    rotate().await.unwrap();
+                }
+                Err(error) => panic!("{error}"),
+            }
+            assert!(published(&server).len() <= 5);
+        }
+        assert!(refused > 0, "there was room for all of them");
     }
 
     /// RSA keys take long to make; the task that reads revocations does not wait for them.

@@ -27,6 +27,7 @@ mod logout;
 mod logs;
 mod outage;
 mod refresh;
+mod refresh_outages;
 mod register;
 mod replicas;
 mod revocation;

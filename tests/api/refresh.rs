@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tonic::Code;
 
 use crate::support::{TestDatabase, TestServer, failure, on_both_databases, reason, server::START};
@@ -62,14 +63,56 @@ on_both_databases! {
         assert_eq!(reason(server.refresh(&first.refresh_token).await), "REFRESH_TOKEN_REUSED");
     }
 
-    async fn a_token_of_a_generation_never_issued_is_invalid_and_ends_nothing(database: TestDatabase) {
+    async fn a_token_newer_than_its_session_in_a_restored_database_moves_the_session_forward(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let mut tokens = vec![server.signed_in("ada@example.org").await];
+        for _ in 0..3 {
+            let newest = &tokens.last().unwrap().refresh_token;
+            tokens.push(server.refresh(newest).await.unwrap());
+        }
+        // A backup from after the first refresh was restored.
+        database.execute("UPDATE sessions SET generation = 1").await;
+        let racers = (0..6).map(|_| server.refresh(&tokens[3].refresh_token));
+        let next: Vec<_> = join_all(racers).await.into_iter().map(Result::unwrap).collect();
+        assert!(next.iter().all(|pair| pair.refresh_token == next[0].refresh_token));
+        assert_eq!(database.count("sessions WHERE generation = 4").await, 1);
+        server.validate(&next[0].access_token).await.unwrap();
+        // The token that the restored database took for the newest is an old one again.
+        assert_eq!(reason(server.refresh(&tokens[1].refresh_token).await), "REFRESH_TOKEN_REUSED");
+        assert_eq!(reason(server.refresh(&next[0].refresh_token).await), "SESSION_REVOKED");
+    }
+
+    async fn a_token_newer_than_a_session_that_has_ended_is_refused(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let first = server.signed_in("ada@example.org").await;
         let second = server.refresh(&first.refresh_token).await.unwrap();
-        // A backup from before the refresh was restored.
-        database.execute("UPDATE sessions SET generation = 0").await;
-        assert_eq!(reason(server.refresh(&second.refresh_token).await), "REFRESH_TOKEN_INVALID");
-        server.refresh(&first.refresh_token).await.unwrap();
+        database.execute("UPDATE sessions SET generation = 0, revoked_at = 1").await;
+        assert_eq!(reason(server.refresh(&second.refresh_token).await), "SESSION_REVOKED");
+        database.execute("UPDATE sessions SET revoked_at = NULL, idle_expires_at = 1").await;
+        assert_eq!(reason(server.refresh(&second.refresh_token).await), "REFRESH_TOKEN_EXPIRED");
+    }
+
+    async fn a_session_that_a_replica_knows_to_be_revoked_is_revoked_again_after_a_restore(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in("ada@example.org").await;
+        server.logout(&tokens.refresh_token).await.unwrap();
+        // A backup from before the logout was restored.
+        database.execute("UPDATE sessions SET revoked_at = NULL; DELETE FROM revocations").await;
+        assert_eq!(reason(server.refresh(&tokens.refresh_token).await), "SESSION_REVOKED");
+        assert_eq!(database.count("sessions WHERE revoked_at IS NOT NULL").await, 1);
+        // Also for replicas that start now.
+        let fresh = server.replica(&[]).await;
+        assert_eq!(reason(fresh.validate(&tokens.access_token).await), "TOKEN_REVOKED");
+        assert_eq!(reason(fresh.refresh(&tokens.refresh_token).await), "SESSION_REVOKED");
+    }
+
+    async fn a_session_that_a_restored_database_does_not_know_is_revoked(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in("ada@example.org").await;
+        database.execute("DELETE FROM sessions").await;
+        assert_eq!(reason(server.refresh(&tokens.refresh_token).await), "SESSION_REVOKED");
+        database.execute("DELETE FROM users").await;
+        assert_eq!(reason(server.refresh(&tokens.refresh_token).await), "SESSION_REVOKED");
     }
 
     async fn a_session_ends_when_it_idles_and_when_it_grows_too_old(database: TestDatabase) {

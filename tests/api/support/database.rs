@@ -123,6 +123,13 @@ pub fn lock_sqlite(path: &Path) -> SqliteConnection {
     connection
 }
 
+/// Keeps every other connection from writing to a SQLite file, until the result is dropped.
+pub fn hold_sqlite_write_lock(path: &Path) -> SqliteConnection {
+    let mut connection = open_sqlite(path);
+    connection.batch_execute("BEGIN IMMEDIATE").unwrap();
+    connection
+}
+
 async fn create_postgres() -> (String, Cleanup) {
     let base = env::var("TEST_DATABASE_URL").expect(
         "TEST_DATABASE_URL must name a PostgreSQL server on which databases can be created: run scripts/test",
