@@ -52,7 +52,8 @@ impl Auth {
         let verdict = self
             .judge_attempt(&attempt, place, command.password, stored)
             .await?;
-        let (Verdict::Right { rehashed }, Some((mut user, verified_hash))) = (verdict, found) else {
+        let (Verdict::Right { rehashed }, Some((mut user, verified_hash))) = (verdict, found)
+        else {
             return Err(AuthError::InvalidCredentials);
         };
 

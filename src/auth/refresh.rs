@@ -130,7 +130,10 @@ impl Auth {
     ) -> Result<Option<TokenPair>, AuthError> {
         let rotation = self.rotation(token, now);
         let stored_generation = subject.session.generation;
-        let rotated = self.parts.store.catch_up_session(rotation, stored_generation);
+        let rotated = self
+            .parts
+            .store
+            .catch_up_session(rotation, stored_generation);
         let Some(rotated) = rotated.await? else {
             return Ok(None);
         };

@@ -145,7 +145,11 @@ impl Availability {
         let past = timeline.past.iter();
         let past = past.filter(|(_, ended)| relevant(*ended));
         let mut outages: Vec<Outage> = past.map(|(began, ended)| span(*began, *ended)).collect();
-        outages.extend(timeline.failing.map(|failing| span(failing.since, monotonic)));
+        outages.extend(
+            timeline
+                .failing
+                .map(|failing| span(failing.since, monotonic)),
+        );
         let start = timeline.serving_since.unwrap_or(monotonic);
         if relevant(start) {
             outages.push(Outage::until(at(start)));

@@ -113,8 +113,7 @@ impl Store {
             .order(replicas::seen_at.desc())
             .limit(ASKED)
             .select((replicas::seen_at, replicas::outages));
-        let rows: Vec<(i64, String)> =
-            read!(self, |conn| Ok(others.get_results(conn).await?))?;
+        let rows: Vec<(i64, String)> = read!(self, |conn| Ok(others.get_results(conn).await?))?;
         let outages = rows
             .iter()
             .flat_map(|(seen_at, outages)| outages_of(*seen_at, outages, now));

@@ -170,12 +170,13 @@ impl Keyring {
                 return Ok(pending);
             }
             let times = times(&rows);
-            let successor = lifecycle::successor_now(&times, &self.policy, now).ok_or_else(|| {
-                let room_at = lifecycle::next_room(&times, &self.policy, now);
-                KeyringError::TooManyKeys {
-                    retry_after: room_at.map_or(self.policy.token_life, |at| at.since(now)),
-                }
-            })?;
+            let successor =
+                lifecycle::successor_now(&times, &self.policy, now).ok_or_else(|| {
+                    let room_at = lifecycle::next_room(&times, &self.policy, now);
+                    KeyringError::TooManyKeys {
+                        retry_after: room_at.map_or(self.policy.token_life, |at| at.since(now)),
+                    }
+                })?;
             let row = fresh.row(keys, successor, now);
             store.insert_signing_key(&row, Some(&event)).await?;
             // Ours, or that of a replica that was first, is found in the next round.
