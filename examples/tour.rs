@@ -82,6 +82,7 @@ impl Tour {
             email: self.email.clone(),
             password: PASSWORD.to_owned(),
             device_label: "the tour".to_owned(),
+            ..LoginRequest::default()
         };
         let tokens = self.client.login(request).await?.into_inner().tokens;
         let tokens = tokens.ok_or("no tokens")?;

@@ -66,6 +66,7 @@ async fn watch(
         email: email.to_owned(),
         password: password.to_owned(),
         device_label: "watch example".to_owned(),
+        ..LoginRequest::default()
     };
     let mut auth = AuthServiceClient::new(channel.clone());
     let tokens = auth.login(login).await?.into_inner().tokens;

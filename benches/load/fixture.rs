@@ -179,6 +179,7 @@ pub fn login(email: &str) -> pb::LoginRequest {
         email: email.to_owned(),
         password: PASSWORD.to_owned(),
         device_label: "Ada's phone".to_owned(),
+        ..pb::LoginRequest::default()
     }
 }
 

@@ -3,10 +3,10 @@
 use super::{
     Auth, AuthError, RequestContext, in_its_own_task,
     issue::{Grant, TokenPair},
+    throttle::{Claimant, Proven},
 };
 use crate::{
-    domain::{DeviceLabel, Password, SessionId, User, UserId},
-    passwords::Verdict,
+    domain::{DeviceLabel, Password, SessionId, UserId},
     store::{AuditKind, PasswordChange},
 };
 
@@ -22,18 +22,12 @@ pub struct ChangePasswordCommand {
     pub new_password: Password,
 }
 
-/// A user whose password has just been checked.
-struct Checked {
-    user: User,
-    verified_hash: String,
-    account: String,
-}
-
 impl Auth {
     /// Replaces the password, ends every session of the user and opens a new one.
     ///
-    /// A wrong current password is held against the account as a failed login is: an access token alone does not
-    /// allow guessing.
+    /// Wrong current passwords are counted as failed logins are, but under a counter of the session's own: whoever holds
+    /// a stolen access token can neither guess freely nor lock the user out of Login, and whoever guesses at Login does
+    /// not keep the user from changing the password.
     ///
     /// # Errors
     /// [`AuthError::InvalidCredentials`], [`AuthError::AccountThrottled`], [`AuthError::WeakPassword`],
@@ -43,41 +37,37 @@ impl Auth {
         command: ChangePasswordCommand,
         context: &RequestContext,
     ) -> Result<TokenPair, AuthError> {
-        let parts = &self.parts;
-        let place = parts.passwords.reserve(context.deadline)?;
-        let user = self.users().find(command.user_id).await?;
-        let (attempt, found) = self.begin_attempt(&user.email, parts.clock.now()).await?;
-        let stored = found.as_ref().map(|(_, hash)| hash.as_str());
-        let verdict = self
-            .judge_attempt(&attempt, place, command.current_password, stored)
+        let ChangePasswordCommand {
+            user_id,
+            session_id,
+            current_password,
+            new_password,
+        } = command;
+        let proven = self
+            .in_attempt(context.deadline, move |auth, mut caller| async move {
+                let claimant = Claimant::Session(user_id, session_id);
+                let attempt = auth.begin_attempt(&claimant, &mut caller).await?;
+                if !attempt.has_user() {
+                    return Err(AuthError::UserNotFound);
+                }
+                let proven = auth.judge(attempt, current_password, &mut caller).await?;
+                auth.accept(&proven.admitted).await?;
+                Ok(proven)
+            })
             .await?;
-        let found = found.filter(|(found, _)| found.id == user.id);
-        let (Verdict::Right { .. }, Some((user, verified_hash))) = (verdict, found) else {
-            return Err(AuthError::InvalidCredentials);
-        };
-        let checked = Checked {
-            user,
-            verified_hash,
-            account: attempt.account.clone(),
-        };
-        let replaced = self
-            .replace_password(checked, command.new_password, command.session_id, context)
-            .await;
-        if replaced.is_err() {
-            self.uncount_in_the_background(attempt);
-        }
-        replaced
+        self.replace_password(proven, new_password, session_id, context)
+            .await
     }
 
     async fn replace_password(
         &self,
-        checked: Checked,
+        proven: Proven,
         new_password: Password,
         current_session: SessionId,
         context: &RequestContext,
     ) -> Result<TokenPair, AuthError> {
         let parts = &self.parts;
-        let user = &checked.user;
+        let user = &proven.user;
         let place = parts.passwords.reserve(context.deadline)?;
         let personal = vec![
             user.email.as_str().to_owned(),
@@ -95,9 +85,8 @@ impl Auth {
             let parts = &auth.parts;
             let change = PasswordChange {
                 session: &session,
-                verified_hash: &checked.verified_hash,
+                verified_hash: &proven.verified_hash,
                 new_hash: new_hash.as_str(),
-                account: &checked.account,
             };
             let changed = parts
                 .store

@@ -1,38 +1,49 @@
-//! Logging in: e-mail and password for a session.
+//! Login: checks e-mail and password and opens a session.
 
 use super::{
     Auth, AuthError, RequestContext,
     issue::{Grant, TokenPair},
+    throttle::{Caller, Claimant, Proven},
 };
 use crate::{
     clock::Timestamp,
-    domain::{DeviceLabel, Email, Password, Session, SessionId, User},
-    passwords::{PasswordHash, Verdict},
-    store::Login,
+    domain::{DeviceId, DeviceLabel, Email, Password, Roles, Session, SessionId, User},
+    passwords::PasswordHash,
+    secret::Secret,
+    store::{Login, Opening},
+    tokens::KnownDevice,
 };
 
-/// A checked request to log in.
+/// A validated Login request.
 pub struct LoginCommand {
-    /// The address of the account.
+    /// The e-mail address of the account.
     pub email: Email,
     /// The password.
     pub password: Password,
-    /// What the user calls the device.
+    /// The user's label for the session.
     pub device_label: DeviceLabel,
+    /// The device token of an earlier login. An empty, malformed or forged one, or another user's, counts as none.
+    pub device_token: Secret<String>,
 }
 
-/// A session that was opened.
+/// How often a password is compared with the stored hash if that hash is replaced during the comparison: by another
+/// login that renewed outdated parameters, or by a change of the password.
+const JUDGEMENTS: usize = 3;
+
+/// The result of a successful login.
 pub struct LoggedIn {
-    /// Its first tokens.
+    /// The session's first tokens.
     pub tokens: TokenPair,
-    /// Its user.
+    /// The user.
     pub user: User,
+    /// To be sent with the next login on this device.
+    pub device_token: Secret<String>,
 }
 
 impl Auth {
     /// Checks the credentials and opens a session.
     ///
-    /// Unknown address, wrong password and disabled account take the same way and get the same answer.
+    /// An unknown address, a wrong password and a disabled account take the same steps and get the same answer.
     ///
     /// # Errors
     /// [`AuthError::InvalidCredentials`], [`AuthError::AccountThrottled`], [`AuthError::Overloaded`],
@@ -42,43 +53,84 @@ impl Auth {
         command: LoginCommand,
         context: &RequestContext,
     ) -> Result<LoggedIn, AuthError> {
-        let parts = &self.parts;
-        // First of all, so that a login storm is turned away before it costs the database anything.
-        let place = parts.passwords.reserve(context.deadline)?;
-        let now = parts.clock.now();
-        let (attempt, found) = self.begin_attempt(&command.email, now).await?;
-
-        let stored = found.as_ref().map(|(_, hash)| hash.as_str());
-        let verdict = self
-            .judge_attempt(&attempt, place, command.password, stored)
-            .await?;
-        let (Verdict::Right { rehashed }, Some((mut user, verified_hash))) = (verdict, found)
-        else {
-            return Err(AuthError::InvalidCredentials);
-        };
-
-        let session = self.new_session(&user, command.device_label, context);
-        let opening = parts.store.open_session(Login {
-            session: &session,
-            verified_hash: &verified_hash,
-            new_hash: rehashed.as_ref().map(PasswordHash::as_str),
-            account: &attempt.account,
-        });
-        let opened = match opening.await {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.uncount_in_the_background(attempt);
-                return Err(error.into());
-            }
-        };
-        // The roles that were read before the hash may have been taken away since.
-        user.roles = opened.ok_or(AuthError::InvalidCredentials)?;
-        let grant = Grant::of(&session, &user.roles);
-        let tokens = self.issue_pair(&grant, parts.clock.now())?;
-        Ok(LoggedIn { tokens, user })
+        let context = context.clone();
+        self.in_attempt(context.deadline, |auth, caller| async move {
+            auth.log_in(command, &context, caller).await
+        })
+        .await
     }
 
-    /// A session of a user who has just shown the password; not opened yet.
+    async fn log_in(
+        &self,
+        command: LoginCommand,
+        context: &RequestContext,
+        mut caller: Caller,
+    ) -> Result<LoggedIn, AuthError> {
+        let keys = &self.parts.derived_keys;
+        let claimant = Claimant::Login {
+            email: command.email,
+            device: keys.parse_device_token(command.device_token.expose()),
+        };
+        for _ in 0..JUDGEMENTS {
+            let attempt = self.begin_attempt(&claimant, &mut caller).await?;
+            let password = command.password.clone();
+            let mut proven = self.judge(attempt, password, &mut caller).await?;
+            let session = self.new_session(&proven.user, command.device_label.clone(), context);
+            if let Some(roles) = self.open(&proven, &session).await? {
+                // Those that were read before the hash may have been taken away since.
+                proven.user.roles = roles;
+                return self.logged_in(proven, &session);
+            }
+        }
+        Err(AuthError::Internal(
+            "the password hash changed during every attempt".to_owned(),
+        ))
+    }
+
+    /// Opens a session for whoever gave the right password, and returns the user's roles. `None` when the credentials
+    /// changed meanwhile.
+    async fn open(&self, proven: &Proven, session: &Session) -> Result<Option<Roles>, AuthError> {
+        let Proven { admitted, .. } = proven;
+        let opening = self.parts.store.open_session(Login {
+            session,
+            verified_hash: &proven.verified_hash,
+            new_hash: proven.rehashed.as_ref().map(PasswordHash::as_str),
+            counter: &admitted.key.name,
+            clear: admitted.has_failures,
+            limit: self.failure_limit().get(),
+            claim: admitted.claim,
+        });
+        match opening.await {
+            Ok(Opening::Opened(roles)) => Ok(Some(roles)),
+            Ok(Opening::CredentialsChanged) => {
+                self.release(admitted).await;
+                Ok(None)
+            }
+            Ok(Opening::Throttled(counter)) => Err(self.throttled(counter)),
+            Err(error) => {
+                self.release(admitted).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn logged_in(&self, proven: Proven, session: &Session) -> Result<LoggedIn, AuthError> {
+        let now = self.parts.clock.now();
+        let Proven { user, admitted, .. } = proven;
+        let grant = Grant::of(session, &user.roles);
+        let tokens = self.issue_pair(&grant, now)?;
+        let device_token = self.parts.derived_keys.device_token(KnownDevice {
+            user_id: user.id,
+            device_id: admitted.device.unwrap_or_else(|| DeviceId::generate(now)),
+        });
+        Ok(LoggedIn {
+            tokens,
+            user,
+            device_token,
+        })
+    }
+
+    /// A session for a user whose password was just verified; it is not stored yet.
     pub(super) fn new_session(
         &self,
         user: &User,

@@ -3,6 +3,7 @@
 mod change_password;
 mod current_roles;
 mod error;
+mod in_flight;
 mod issue;
 mod keys;
 mod login;
@@ -32,6 +33,8 @@ pub use sessions::SessionPage;
 pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
 pub use vitals::Vitals;
+
+use in_flight::InFlight;
 
 use crate::{
     clock::{Clock, Timestamp},
@@ -82,6 +85,7 @@ pub struct RequestContext {
 #[derive(Clone)]
 pub struct Auth {
     parts: Arc<AuthParts>,
+    in_flight: Arc<InFlight>,
 }
 
 /// What [`Auth`] is made of.
@@ -113,6 +117,7 @@ impl Auth {
     pub fn new(parts: AuthParts) -> Self {
         Self {
             parts: Arc::new(parts),
+            in_flight: Arc::default(),
         }
     }
 

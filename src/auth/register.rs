@@ -1,4 +1,4 @@
-//! Registering: a new user, if the password is good and the address is free.
+//! Register: creates a user if the password meets the policy and the address is not taken.
 
 use super::{Auth, AuthError, RequestContext};
 use crate::{
@@ -6,13 +6,13 @@ use crate::{
     store::{AuditKind, StoreError},
 };
 
-/// A checked request to register.
+/// A validated Register request.
 pub struct RegisterCommand {
-    /// The address that will identify the user.
+    /// The e-mail address, which identifies the user.
     pub email: Email,
     /// The password.
     pub password: Password,
-    /// The name to show.
+    /// The display name; may be empty.
     pub display_name: DisplayName,
 }
 
@@ -32,7 +32,7 @@ impl Auth {
             command.email.as_str().to_owned(),
             command.display_name.as_str().to_owned(),
         ];
-        // A hash that cannot be stored would be wasted on a machine that is in trouble already.
+        // Do not spend a hash on a user that cannot be stored while the database is down.
         parts.store.check_available()?;
         let place = parts.passwords.reserve(context.deadline)?;
         let hash = place

@@ -1,154 +1,385 @@
-//! Slowing down guesses at one account. Sessions that are open go on; only logins and changes of the
-//! password wait, never longer than a quarter of an hour.
+//! Slows down guesses at one password, without hindering those who know it. Open sessions are not touched.
 //!
-//! An attempt is counted *before* the password is looked at, by a conditional write: attempts in
-//! parallel, on one replica or on many, cannot walk round the limit. A success forgets them all.
+//! An attempt passes these steps: a place in the hashing queue; the user and the counter of failures are read, and the
+//! counter decides (`domain::FailureCounter`); at or above the limit the attempt claims the one trial that the end of a
+//! delay allows; the password is judged; the verdict is counted. **An answer is given only after its failure has been
+//! counted**, and a right password succeeds only while the counter still allows it, so that guesses in parallel, on any
+//! number of replicas, learn no more than guesses in a row. Attempts under way are not failures: nothing is refused
+//! below the limit, and whoever gives up before the verdict is not counted.
+//!
+//! The argument and the numbers: `artifacts/auth-analysis/decisions/0400-login-throttle.md`.
 
-use std::time::Duration;
-
-use super::{Auth, AuthError};
-use crate::{
-    clock::Timestamp,
-    domain::{Email, Password, User},
-    passwords::{HashingPlace, PasswordError, PasswordHash, Verdict},
-    store::AttemptState,
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
 };
 
-/// The longest an account is slowed down.
-const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
+use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
-/// How long the account waits after its `failures`-th failure in a row: nothing below the limit, then
-/// one second, doubled each time, at most [`MAX_DELAY`].
-fn delay(failures: u32, limit: u32) -> Duration {
-    match failures.checked_sub(limit) {
-        None => Duration::ZERO,
-        Some(beyond) => Duration::from_secs(1_u64 << beyond.min(20)).min(MAX_DELAY),
+use super::{Auth, AuthError, in_flight::Slot, in_its_own_task};
+use crate::{
+    clock::monotonic_now,
+    domain::{Admission, DeviceId, Email, FailureCounter, Password, SessionId, User, UserId},
+    passwords::{HashingPlace, PasswordHash, Verdict},
+    store::{CounterKey, Counting, Credentials, Failure},
+    tokens::KnownDevice,
+};
+
+/// The longest that an attempt waits for its turn and for a hashing worker, whatever its caller allows.
+/// [`crate::domain::TRIAL_LEASE`] depends on it.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// When to come back if too many attempts on one account are under way, or its counter changes all the time.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// How often an attempt starts again because others changed the counter first.
+const ROUNDS: usize = 16;
+
+/// Who gives a password, and thereby which failures are counted together.
+pub(super) enum Claimant {
+    /// Somebody who names an e-mail address, from a device that the user may have logged in on before.
+    Login {
+        /// The address.
+        email: Email,
+        /// What an authentic device token says.
+        device: Option<KnownDevice>,
+    },
+    /// A user within a session.
+    Session(UserId, SessionId),
+}
+
+/// Waits for the caller to go away or to have waited long enough.
+pub(super) struct Caller {
+    gone: oneshot::Receiver<()>,
+    deadline: Instant,
+}
+
+impl Caller {
+    /// Resolves when the caller no longer waits for an answer.
+    async fn gone(&mut self) {
+        let _ = (&mut self.gone).await;
+    }
+
+    fn is_gone(&mut self) -> bool {
+        self.gone.try_recv() == Err(oneshot::error::TryRecvError::Closed)
     }
 }
 
-/// An attempt that has been counted as failed in advance.
-pub(super) struct CountedAttempt {
-    /// The account it is held against: a name that says nothing.
-    pub(super) account: String,
-    before: AttemptState,
-    counted: AttemptState,
-    at: Timestamp,
+/// An attempt that was admitted.
+pub(super) struct Attempt {
+    /// The user and the stored hash, if there is such a user.
+    found: Option<(User, String)>,
+    place: HashingPlace,
+    admitted: Admitted,
+}
+
+/// What an admitted attempt holds until its result is known.
+pub(super) struct Admitted {
+    /// Where its failure would be counted.
+    pub(super) key: CounterKey,
+    /// Whether the counter has failures that a success clears.
+    pub(super) has_failures: bool,
+    /// The trial that it claimed.
+    pub(super) claim: Option<FailureCounter>,
+    /// The device that the user logged in on before, when its counter admitted the attempt.
+    pub(super) device: Option<DeviceId>,
+    _slot: Slot,
+}
+
+/// A user who gave the right password.
+pub(super) struct Proven {
+    pub(super) user: User,
+    /// The stored hash that the password was compared with.
+    pub(super) verified_hash: String,
+    /// A hash to store in its place, when it is out of date.
+    pub(super) rehashed: Option<PasswordHash>,
+    pub(super) admitted: Admitted,
 }
 
 impl Auth {
-    /// Counts an attempt, or refuses it while the account is slowed down. Returns with it the user of that address and
-    /// the stored password hash, if there is one.
+    /// Runs an attempt in a task of its own, which goes on when the caller goes away: from the verdict on it must end.
+    pub(super) async fn in_attempt<T, F>(
+        &self,
+        deadline: Option<Instant>,
+        attempt: impl FnOnce(Self, Caller) -> F,
+    ) -> Result<T, AuthError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, AuthError>> + Send + 'static,
+    {
+        let (waiting, gone) = oneshot::channel();
+        let latest = monotonic_now() + LONGEST_WAIT;
+        let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
+        let work = attempt(self.clone(), Caller { gone, deadline });
+        let result = in_its_own_task(work.in_current_span()).await;
+        // Dropped earlier, together with this future, it says that nobody waits any more.
+        drop(waiting);
+        result
+    }
+
+    /// Admits an attempt, or refuses it while the counter is delayed.
     pub(super) async fn begin_attempt(
         &self,
-        email: &Email,
-        now: Timestamp,
-    ) -> Result<(CountedAttempt, Option<(User, String)>), AuthError> {
-        let store = &self.parts.store;
-        let account = self.parts.derived_keys.account_name(email);
-        let attempt = |account, before, counted| CountedAttempt {
-            account,
-            before,
-            counted,
-            at: now,
-        };
-        // Whoever loses a race has seen another attempt counted; past the limit the account is refused, so the rounds
-        // are bounded.
-        loop {
-            // Most accounts have nothing held against them: that is tried before it is looked up.
-            let none = AttemptState::default();
-            let first = self.one_more(none, now)?;
-            let begun = store.begin_attempt(email, &account, first, now).await?;
-            let Some(held) = begun.held else {
-                return Ok((attempt(account, none, first), begun.credentials));
+        claimant: &Claimant,
+        caller: &mut Caller,
+    ) -> Result<Attempt, AuthError> {
+        let parts = &self.parts;
+        let mut slot = None;
+        for _ in 0..ROUNDS {
+            // Before anything else, so that an overload is turned away before it costs the database anything.
+            let place = parts.passwords.reserve(Some(caller.deadline))?;
+            let Credentials { user, key, counter } = self.look_up(claimant).await?;
+            let held = self.take_slot(slot.take(), &key.name)?;
+            if !held.has_turn() {
+                // The place is of more use to others meanwhile, and what was read may be out of date afterwards.
+                drop(place);
+                slot = Some(wait_for_turn(held, caller).await?);
+                continue;
+            }
+            let has_failures = counter.is_some();
+            let seen = counter.unwrap_or_default();
+            let now = parts.clock.now();
+            let claim = match seen.admit(self.failure_limit(), now) {
+                Admission::Open => None,
+                Admission::Delayed(retry_after) => {
+                    return Err(AuthError::AccountThrottled { retry_after });
+                }
+                Admission::Trial(claim) => {
+                    if !parts.store.replace_counter(&key, seen, claim, now).await? {
+                        slot = Some(held);
+                        continue;
+                    }
+                    Some(claim)
+                }
+                Admission::Misdated(repaired) => {
+                    parts
+                        .store
+                        .replace_counter(&key, seen, repaired, now)
+                        .await?;
+                    slot = Some(held);
+                    continue;
+                }
             };
-            let next = self.one_more(held, now)?;
-            if store.count_attempt(&account, held, next, now).await? {
-                return Ok((attempt(account, held, next), begun.credentials));
+            let admitted = Admitted {
+                device: claimant.device_of(user.as_ref()),
+                key,
+                has_failures,
+                claim,
+                _slot: held,
+            };
+            return Ok(Attempt {
+                found: user,
+                place,
+                admitted,
+            });
+        }
+        Err(overloaded())
+    }
+
+    /// Judges the password of an attempt. A wrong one is counted before this returns; without a verdict nothing is.
+    pub(super) async fn judge(
+        &self,
+        attempt: Attempt,
+        password: Password,
+        caller: &mut Caller,
+    ) -> Result<Proven, AuthError> {
+        let Attempt {
+            found,
+            place,
+            admitted,
+        } = attempt;
+        let stored = found.as_ref().map(|(_, hash)| hash.clone());
+        let verdict = place
+            .verify_unless(
+                caller.gone(),
+                password,
+                stored.map(PasswordHash::from_stored),
+            )
+            .await;
+        match (verdict, found) {
+            (Ok(Some(Verdict::Right { rehashed })), Some((user, verified_hash)))
+                if user.disabled_at.is_none() =>
+            {
+                let proven = Proven {
+                    user,
+                    verified_hash,
+                    rehashed,
+                    admitted,
+                };
+                if caller.is_gone() {
+                    self.release(&proven.admitted).await;
+                    return Err(overloaded());
+                }
+                Ok(proven)
+            }
+            // A disabled user's password counts as wrong, right or not: the answer is the same, so is the work.
+            (Ok(Some(_)), _) => Err(self.count_failure(&admitted).await?),
+            (no_verdict, _) => {
+                self.release(&admitted).await;
+                Err(no_verdict.map_or_else(AuthError::from, |_| overloaded()))
             }
         }
     }
 
-    /// The account with one failure beyond `before`.
-    fn one_more(&self, before: AttemptState, now: Timestamp) -> Result<AttemptState, AuthError> {
-        if before.retry_at > now {
-            return Err(AuthError::AccountThrottled {
-                retry_after: before.retry_at.since(now),
-            });
+    /// Gives back a trial that came to no result, so that the next attempt need not wait for the end of its lease.
+    pub(super) async fn release(&self, admitted: &Admitted) {
+        let Some(claim) = admitted.claim else {
+            return;
+        };
+        let now = self.parts.clock.now();
+        let free = FailureCounter {
+            retry_at: now,
+            ..claim
+        };
+        let store = &self.parts.store;
+        let released = store.replace_counter(&admitted.key, claim, free, now).await;
+        if let Err(error) = released {
+            tracing::debug!(%error, "a claimed login attempt stays claimed until its lease ends");
         }
-        let limit = self.parts.settings.account_failure_limit.get();
-        let failures = before.failures.saturating_add(1);
-        Ok(AttemptState {
-            failures,
-            retry_at: now + delay(failures.unsigned_abs(), limit),
+    }
+
+    /// Clears the counter after a right password, if the counter still allows the success.
+    pub(super) async fn accept(&self, admitted: &Admitted) -> Result<(), AuthError> {
+        let limit = self.failure_limit().get();
+        let store = &self.parts.store;
+        let cleared = store
+            .clear_counter(&admitted.key, limit, admitted.claim)
+            .await;
+        match cleared {
+            Ok(None) => Ok(()),
+            Ok(Some(counter)) => Err(self.throttled(counter)),
+            Err(error) => {
+                self.release(admitted).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The refusal of an attempt whose counter was brought to its limit by others.
+    pub(super) fn throttled(&self, counter: FailureCounter) -> AuthError {
+        let admission = counter.admit(self.failure_limit(), self.parts.clock.now());
+        let retry_after = match admission {
+            Admission::Delayed(delay) => delay,
+            Admission::Open | Admission::Trial(_) | Admission::Misdated(_) => BUSY_RETRY,
+        };
+        AuthError::AccountThrottled { retry_after }
+    }
+
+    /// How many failures a counter has before it is delayed.
+    pub(super) fn failure_limit(&self) -> NonZeroU32 {
+        self.parts.settings.account_failure_limit
+    }
+
+    /// Counts a wrong password and returns what the caller is to be told.
+    async fn count_failure(&self, admitted: &Admitted) -> Result<AuthError, AuthError> {
+        let parts = &self.parts;
+        let (key, limit, now) = (&admitted.key, self.failure_limit(), parts.clock.now());
+        let (below, next) = match admitted.claim {
+            Some(claim) => {
+                let next = claim.after_failure(limit, now);
+                if parts.store.replace_counter(key, claim, next, now).await? {
+                    return Ok(AuthError::InvalidCredentials);
+                }
+                // The lease ended, or somebody cleared the counter: this failure counts all the same.
+                (u32::MAX, next)
+            }
+            None => {
+                let last_open = FailureCounter {
+                    failures: limit.get() - 1,
+                    ..FailureCounter::default()
+                };
+                (limit.get(), last_open.after_failure(limit, now))
+            }
+        };
+        let counting = parts.store.count_failure(Failure {
+            key,
+            below,
+            retry_at: next.retry_at,
+            at: now,
+        });
+        Ok(match counting.await? {
+            Counting::Counted => AuthError::InvalidCredentials,
+            // The verdict stays untold, as if the attempt had begun a moment later.
+            Counting::BeyondBound(counter) => self.throttled(counter),
         })
     }
 
-    /// Compares the password with the stored hash, if there is one. An attempt whose password could not be looked at
-    /// for want of time is taken back.
-    pub(super) async fn judge_attempt(
-        &self,
-        attempt: &CountedAttempt,
-        place: HashingPlace,
-        password: Password,
-        stored: Option<&str>,
-    ) -> Result<Verdict, AuthError> {
-        let stored = stored.map(|hash| PasswordHash::from_stored(hash.to_owned()));
-        match place.verify(password, stored).await {
-            Err(error @ PasswordError::Overloaded { .. }) => {
-                self.uncount_attempt(attempt).await?;
-                Err(error.into())
+    async fn look_up(&self, claimant: &Claimant) -> Result<Credentials, AuthError> {
+        let (store, keys) = (&self.parts.store, &self.parts.derived_keys);
+        Ok(match claimant {
+            Claimant::Login { email, device } => {
+                let account = CounterKey {
+                    name: keys.account_counter(email),
+                    user_id: None,
+                };
+                let device = device.map(|KnownDevice { user_id, device_id }| CounterKey {
+                    name: keys.device_counter(user_id, device_id),
+                    user_id: Some(user_id),
+                });
+                // A device token of somebody else counts as none.
+                let choose = |user: Option<UserId>| match &device {
+                    Some(device) if device.user_id == user => device.clone(),
+                    _ => account.clone(),
+                };
+                store.find_credentials(email, choose).await?
             }
-            verdict => Ok(verdict?),
+            Claimant::Session(user_id, session_id) => {
+                let key = CounterKey {
+                    name: keys.session_counter(*user_id, *session_id),
+                    user_id: Some(*user_id),
+                };
+                store.find_credentials_of(*user_id, &key).await?
+            }
+        })
+    }
+
+    /// The slot that is held already, or a new one for the counter with that name.
+    fn take_slot(&self, held: Option<Slot>, name: &str) -> Result<Slot, AuthError> {
+        match held.filter(|slot| slot.is_for(name)) {
+            Some(slot) => Ok(slot),
+            None => self.in_flight.join(name).ok_or_else(overloaded),
         }
-    }
-
-    async fn uncount_attempt(&self, attempt: &CountedAttempt) -> Result<(), AuthError> {
-        let CountedAttempt {
-            account,
-            before,
-            counted,
-            at,
-        } = attempt;
-        self.parts
-            .store
-            .count_attempt(account, *counted, *before, *at)
-            .await?;
-        Ok(())
-    }
-
-    /// Takes back an attempt whose password was right, and which came to nothing all the same. The caller is
-    /// owed an answer and does not wait; if the database fails again, the attempt stays counted.
-    pub(super) fn uncount_in_the_background(&self, attempt: CountedAttempt) {
-        let auth = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = auth.uncount_attempt(&attempt).await {
-                tracing::debug!(%error, "a counted attempt stays counted");
-            }
-        });
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Attempt {
+    /// Whether there is a user whose password can be judged.
+    pub(super) const fn has_user(&self) -> bool {
+        self.found.is_some()
+    }
+}
 
-    #[test]
-    fn delays_grow_from_the_limit_to_a_quarter_of_an_hour() {
-        for (failures, seconds) in [
-            (1, 0),
-            (9, 0),
-            (10, 1),
-            (11, 2),
-            (12, 4),
-            (19, 512),
-            (20, 900),
-            (1_000_000, 900),
-        ] {
-            assert_eq!(
-                delay(failures, 10),
-                Duration::from_secs(seconds),
-                "{failures}"
-            );
+impl Claimant {
+    /// The device that the user logged in on before.
+    fn device_of(&self, user: Option<&(User, String)>) -> Option<DeviceId> {
+        match (self, user) {
+            (
+                Self::Login {
+                    device: Some(device),
+                    ..
+                },
+                Some((user, _)),
+            ) if device.user_id == user.id => Some(device.device_id),
+            _ => None,
         }
+    }
+}
+
+async fn wait_for_turn(mut slot: Slot, caller: &mut Caller) -> Result<Slot, AuthError> {
+    let deadline = caller.deadline;
+    tokio::select! {
+        biased;
+        () = slot.wait() => {}
+        () = caller.gone() => return Err(overloaded()),
+        () = tokio::time::sleep_until(deadline.into()) => return Err(overloaded()),
+    }
+    Ok(slot)
+}
+
+/// Too much is going on for this attempt; nothing was judged and nothing counted.
+const fn overloaded() -> AuthError {
+    AuthError::Overloaded {
+        retry_after: BUSY_RETRY,
     }
 }

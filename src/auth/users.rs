@@ -11,7 +11,7 @@ use crate::{
     domain::{Email, PositionedRevocation, Revocation, Role, Roles, SessionId, User, UserId},
     revocation::RevocationIndex,
     store::{AuditKind, Store},
-    tokens::AccessProfile,
+    tokens::{AccessProfile, DerivedKeys},
 };
 
 /// Administration of users. Cheap to clone.
@@ -34,6 +34,21 @@ impl Auth {
             clock: parts.clock.clone(),
             remember: parts.remember(),
         }
+    }
+}
+
+impl Auth {
+    /// Forgives a user's failed logins.
+    ///
+    /// # Errors
+    /// Those of [`Users::clear_login_failures`].
+    pub async fn clear_login_failures(
+        &self,
+        id: UserId,
+        context: &RequestContext,
+    ) -> Result<User, AuthError> {
+        let keys = &self.parts.derived_keys;
+        self.users().clear_login_failures(id, keys, context).await
     }
 }
 
@@ -188,6 +203,23 @@ impl Users {
         let event = context.audit_event(AuditKind::UserRolesChanged, now);
         self.store.change_roles(id, change, now, &event).await?;
         self.find(id).await
+    }
+
+    /// Forgives a user's failed logins: clears the counters of the account, of its known devices and of its sessions.
+    ///
+    /// # Errors
+    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    pub async fn clear_login_failures(
+        &self,
+        id: UserId,
+        keys: &DerivedKeys,
+        context: &RequestContext,
+    ) -> Result<User, AuthError> {
+        let user = self.find(id).await?;
+        let event = context.audit_event(AuditKind::LoginFailuresCleared, self.clock.now());
+        let names = keys.account_counters(&user.email);
+        self.store.clear_counters_of(id, &names, &event).await?;
+        Ok(user)
     }
 
     /// For this replica alone, of which others need not hear: what it says stands in the table already.

@@ -1,15 +1,18 @@
 //! `countersign users`: roles and bars, for the operator who has the configuration but no admin's token, the
 //! first administrator's first of all.
 
+use std::error::Error;
+
 use clap::Subcommand;
 
 use super::{Outcome, block_on, say};
 use crate::{
-    auth::{AuthError, RequestContext, Users},
+    auth::{RequestContext, Users},
     clock::Clock,
     config::Config,
     domain::{Email, Role},
     store::Store,
+    tokens::DerivedKeys,
 };
 
 #[derive(Subcommand)]
@@ -49,6 +52,12 @@ pub(super) enum UsersCommand {
         #[arg(value_parser = email)]
         email: Email,
     },
+    /// Forgive a user's failed logins: the next login is judged without delay, on every replica
+    Unlock {
+        /// The user's e-mail address
+        #[arg(value_parser = email)]
+        email: Email,
+    },
 }
 
 /// The message must not repeat the address: clap does that, and only on the terminal it came from.
@@ -62,14 +71,18 @@ fn role(name: &str) -> Result<Role, &'static str> {
 
 pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
     block_on(async {
-        let store = Store::open(&config.database).map_err(AuthError::from)?;
+        let store = Store::open(&config.database)?;
         let tokens = &config.tokens;
         let users = Users::apart(store, Clock::System, tokens.access_ttl, tokens.leeway);
-        carry_out(&users, command).await
+        carry_out(&users, config, command).await
     })
 }
 
-async fn carry_out(users: &Users, command: UsersCommand) -> Result<(), AuthError> {
+async fn carry_out(
+    users: &Users,
+    config: &Config,
+    command: UsersCommand,
+) -> Result<(), Box<dyn Error>> {
     let context = RequestContext {
         client_ip: "command line".to_owned(),
         ..RequestContext::default()
@@ -79,6 +92,7 @@ async fn carry_out(users: &Users, command: UsersCommand) -> Result<(), AuthError
         UsersCommand::Revoke { email, .. } => (email, "role revoked"),
         UsersCommand::Disable { email } => (email, "user disabled"),
         UsersCommand::Enable { email } => (email, "user enabled"),
+        UsersCommand::Unlock { email } => (email, "failed logins cleared"),
     };
     let id = users.find_by_email(email).await?.id;
     let user = match &command {
@@ -86,6 +100,10 @@ async fn carry_out(users: &Users, command: UsersCommand) -> Result<(), AuthError
         UsersCommand::Revoke { role, .. } => users.revoke_role(id, role, &context).await,
         UsersCommand::Disable { .. } => users.disable_user(id, &context).await,
         UsersCommand::Enable { .. } => users.enable_user(id, &context).await,
+        UsersCommand::Unlock { .. } => {
+            let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
+            users.clear_login_failures(id, &keys, &context).await
+        }
     }?;
     let roles = user.roles.to_stored();
     say(format_args!(

@@ -1,4 +1,4 @@
-//! Typed ids, so that a session can never be mistaken for a user. All are UUIDv7 (RFC 9562).
+//! Typed ids, so that the compiler tells a session's from a user's. All are UUIDv7 (RFC 9562 section 5.7).
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -18,7 +18,7 @@ macro_rules! id_type {
                 Self(uuid_v7(now))
             }
 
-            /// When the id was made, to the millisecond.
+            /// When the id was generated, to the millisecond.
             pub fn created_at(&self) -> Timestamp {
                 let unix = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
                 Timestamp::from_seconds(i64::try_from(unix.0).unwrap_or(0))
@@ -45,8 +45,8 @@ macro_rules! id_type {
         impl FromStr for $name {
             type Err = uuid::Error;
 
-            /// Takes the hyphenated form alone, in either case (RFC 9562 section 4): not in braces, not as a
-            /// URN, not without its hyphens.
+            /// Accepts only the hyphenated form, in either case (RFC 9562 section 4): no braces, no URN, no form
+            /// without hyphens.
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 text.parse::<Hyphenated>().map(|id| Self(id.into_uuid()))
             }
@@ -67,6 +67,11 @@ id_type! {
     TokenId
 }
 
+id_type! {
+    /// Names a device on which a user logged in before; part of its device token.
+    DeviceId
+}
+
 impl SessionId {
     /// Sorts after every id that is generated.
     pub const MAX: Self = Self(Uuid::max());
@@ -84,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_version_7_and_sort_by_time() {
+    fn generated_ids_are_version_7_and_sort_by_time() {
         let early = UserId::generate(Timestamp::from_seconds(1_700_000_000));
         let late = UserId::generate(Timestamp::from_seconds(1_700_000_001));
         assert!(early < late);
@@ -94,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_read_in_the_form_in_which_it_is_written_alone() {
+    fn only_the_hyphenated_form_parses() {
         let id = UserId::generate(Timestamp::from_seconds(1_700_000_000)).to_string();
         for other in [
             String::new(),

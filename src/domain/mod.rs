@@ -1,4 +1,4 @@
-//! The plain types of the trade: no I/O, no protobuf, no SQL. What comes in through them has been checked.
+//! The types and rules of the service itself: checked values and pure functions, without I/O, protobuf or SQL.
 
 mod email;
 mod id;
@@ -7,16 +7,18 @@ mod password;
 mod revocation;
 mod session;
 mod text;
+mod throttle;
 mod user;
 mod violation;
 
 pub use email::Email;
 pub(crate) use id::uuid_v7;
-pub use id::{SessionId, TokenId, UserId};
+pub use id::{DeviceId, SessionId, TokenId, UserId};
 pub use outage::{LONGEST_ALLOWANCE, Outage, allowance};
 pub use password::Password;
 pub use revocation::{PositionedRevocation, Revocation, RevokedSubject};
 pub use session::{RefreshDecision, RefreshRefusal, Session};
 pub use text::{DeviceLabel, DisplayName};
+pub use throttle::{Admission, FailureCounter, MAX_DELAY, TRIAL_LEASE};
 pub use user::{Role, Roles, User};
 pub use violation::{FieldViolation, ViolationReason};

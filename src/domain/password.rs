@@ -1,4 +1,4 @@
-//! A password as the user typed it, normalised so that every keyboard types the same one.
+//! A plaintext password, normalised so that every keyboard and platform yields the same bytes.
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -7,8 +7,7 @@ use crate::secret::Secret;
 
 /// A plaintext password, NFKC-normalised (NIST SP 800-63B-4 section 3.1.1.2), wiped on drop.
 ///
-/// It keeps the rules that hold for every password ever accepted. What a *new* password must
-/// fulfil besides is the policy's business (`passwords::policy`).
+/// It enforces the rules for every password. The further rules for *new* passwords are in `passwords::policy`.
 #[derive(Clone, Debug)]
 pub struct Password(Secret<String>);
 
@@ -16,10 +15,10 @@ impl Password {
     /// The longest password accepted, in code points after normalisation.
     pub const MAX_CODE_POINTS: usize = 256;
 
-    /// Takes what was typed into `field`.
+    /// Checks and normalises the text of the request's `field`.
     ///
     /// # Errors
-    /// Empty, longer than [`Self::MAX_CODE_POINTS`], or with a NUL in it.
+    /// It is empty, longer than [`Self::MAX_CODE_POINTS`], or holds a NUL.
     pub fn parse(field: &'static str, typed: &str) -> Result<Self, FieldViolation> {
         if typed.is_empty() {
             return Err(FieldViolation::new(
@@ -28,8 +27,7 @@ impl Password {
                 "must not be empty",
             ));
         }
-        // Normalisation can lengthen a text 18-fold: stop as soon as it is too long, before the
-        // megabytes are copied.
+        // NFKC can lengthen a text 18-fold: stop at the bound instead of copying megabytes.
         let normalised: Secret<String> =
             Secret::new(typed.nfkc().take(Self::MAX_CODE_POINTS + 1).collect());
         if normalised.expose().chars().count() > Self::MAX_CODE_POINTS {
@@ -64,14 +62,14 @@ mod tests {
     }
 
     #[test]
-    fn composed_and_decomposed_text_is_one_password() {
+    fn composed_and_decomposed_forms_are_the_same_password() {
         let composed = Password::parse("password", "caf\u{e9} au lait").unwrap();
         let decomposed = Password::parse("password", "cafe\u{301} au lait").unwrap();
         assert_eq!(composed.expose(), decomposed.expose());
     }
 
     #[test]
-    fn bounds_hold() {
+    fn empty_overlong_and_nul_passwords_are_refused_and_all_else_is_accepted() {
         assert_eq!(reason(""), Some(ViolationReason::Required));
         assert_eq!(reason("a\0b"), Some(ViolationReason::ForbiddenCharacter));
         assert_eq!(reason(&"x".repeat(256)), None);
@@ -80,7 +78,7 @@ mod tests {
             reason(&"\u{fdfa}".repeat(100_000)),
             Some(ViolationReason::TooLong)
         );
-        assert_eq!(reason("🔑 🐎 \u{202e} everything but NUL is legal"), None);
+        assert_eq!(reason("🔑 🐎 \u{202e} everything but NUL is allowed"), None);
     }
 
     #[test]

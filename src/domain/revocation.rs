@@ -1,11 +1,11 @@
-//! A revocation: which access tokens are dead before their time.
+//! A revocation: which access tokens are invalid before they expire.
 
 use std::time::Duration;
 
 use super::{SessionId, UserId};
 use crate::clock::Timestamp;
 
-/// What a revocation kills.
+/// Whose access tokens a revocation makes invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RevokedSubject {
     /// Every access token of one session.
@@ -14,21 +14,21 @@ pub enum RevokedSubject {
     User(UserId),
 }
 
-/// One revocation, known to every replica until the last token it concerns has expired by itself.
+/// One revocation. Every replica keeps it until the last token that it concerns has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// What it kills.
+    /// Whose tokens it makes invalid.
     pub subject: RevokedSubject,
-    /// For a user: tokens not issued after this millisecond are dead. For a session: when it was revoked.
+    /// For a user: tokens issued in this millisecond or earlier are invalid. For a session: when it was revoked.
     pub not_before: Timestamp,
     /// When it was written.
     pub created_at: Timestamp,
-    /// When it can be forgotten.
+    /// When the last token that it concerns has expired, and the revocation can be deleted.
     pub expires_at: Timestamp,
 }
 
 impl Revocation {
-    /// The revocation of a session, made at `now`, that is forgotten at `expires_at`.
+    /// Revokes a session at `now`; the revocation can be deleted at `expires_at`.
     pub const fn of_session(id: SessionId, now: Timestamp, expires_at: Timestamp) -> Self {
         Self {
             subject: RevokedSubject::Session(id),
@@ -38,8 +38,8 @@ impl Revocation {
         }
     }
 
-    /// The revocation of all tokens that a user was issued before the millisecond of `now`: whoever logs in
-    /// from then on is not concerned.
+    /// Revokes all tokens that were issued to a user before the millisecond of `now`. Logins from then on are not
+    /// concerned.
     pub fn of_user(id: UserId, now: Timestamp, expires_at: Timestamp) -> Self {
         Self {
             subject: RevokedSubject::User(id),
@@ -50,10 +50,10 @@ impl Revocation {
     }
 }
 
-/// A revocation with its place in the order in which replicas read them.
+/// A revocation and its position in the order in which replicas read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PositionedRevocation {
-    /// Greater than that of every revocation that was visible when this one was written; 0 when unknown.
+    /// Greater than the position of every revocation that was visible when this one was written; 0 when unknown.
     pub position: i64,
     /// The revocation.
     pub revocation: Revocation,

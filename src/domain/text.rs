@@ -1,24 +1,24 @@
-//! Free text that people see again: names and labels, bounded and free of characters that deceive.
+//! Names and labels that users enter and others read: bounded, and free of characters that change how text is displayed.
 
 use unicode_normalization::UnicodeNormalization;
 
 use super::{FieldViolation, ViolationReason};
 
-/// The name a user wants to be shown by; NFC, trimmed, at most 200 code points, may be empty.
+/// A user's display name: NFC, trimmed, at most 200 code points, may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DisplayName(String);
 
-/// The label by which a user recognises a session; NFC, trimmed, at most 100 code points, may be empty.
+/// The label by which a user recognises a session: NFC, trimmed, at most 100 code points, may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceLabel(String);
 
 impl DisplayName {
     const MAX_CODE_POINTS: usize = 200;
 
-    /// Takes the text of `field`.
+    /// Checks the text of the request's `field`.
     ///
     /// # Errors
-    /// Too long, or with a control or bidirectional formatting character in it.
+    /// It is too long, or holds a control or bidirectional formatting character.
     pub fn parse(field: &'static str, text: &str) -> Result<Self, FieldViolation> {
         parse_label(field, text, Self::MAX_CODE_POINTS).map(Self)
     }
@@ -37,10 +37,10 @@ impl DisplayName {
 impl DeviceLabel {
     const MAX_CODE_POINTS: usize = 100;
 
-    /// Takes the text of `field`.
+    /// Checks the text of the request's `field`.
     ///
     /// # Errors
-    /// Too long, or with a control or bidirectional formatting character in it.
+    /// It is too long, or holds a control or bidirectional formatting character.
     pub fn parse(field: &'static str, text: &str) -> Result<Self, FieldViolation> {
         parse_label(field, text, Self::MAX_CODE_POINTS).map(Self)
     }
@@ -69,7 +69,7 @@ fn parse_label(
             format!("must have at most {max_code_points} code points"),
         ));
     }
-    if normalised.chars().any(deceives) {
+    if normalised.chars().any(changes_display) {
         return Err(FieldViolation::new(
             field,
             ViolationReason::ForbiddenCharacter,
@@ -79,10 +79,10 @@ fn parse_label(
     Ok(normalised)
 }
 
-/// Whether a character can make a line show something other than it says: control characters and
-/// the bidirectional marks, embeddings, overrides and isolates of UAX #9. The zero-width joiner stays
-/// legal: families of emoji and several scripts need it.
-fn deceives(c: char) -> bool {
+/// Whether a character can make text display as something else: control characters, and the bidirectional marks,
+/// embeddings, overrides and isolates of UAX #9. The zero-width joiner is allowed: emoji sequences and several scripts
+/// need it.
+fn changes_display(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn emoji_and_every_script_are_legal() {
+    fn emoji_and_every_script_are_accepted() {
         for text in ["", "Ada Lovelace", "👩‍👩‍👧", "أمل", "भारत", "  trimmed  "]
         {
             let name = DisplayName::parse("display_name", text).unwrap();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn deceiving_and_endless_text_is_refused() {
+    fn text_with_control_characters_or_beyond_the_bound_is_refused() {
         for text in ["a\0b", "line\nbreak", "\u{202e}gnp.exe", "x\u{2066}y"] {
             let violation = DisplayName::parse("display_name", text).unwrap_err();
             assert_eq!(violation.reason, ViolationReason::ForbiddenCharacter);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_composed() {
+    fn a_name_is_normalised_to_nfc() {
         let name = DisplayName::parse("display_name", "Ame\u{301}lie").unwrap();
         assert_eq!(name.as_str(), "Am\u{e9}lie");
     }

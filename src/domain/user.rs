@@ -1,4 +1,4 @@
-//! A user and the roles that go into its access tokens.
+//! A user and the roles that its access tokens carry.
 
 use super::{DisplayName, Email, UserId};
 use crate::clock::Timestamp;
@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 pub struct Role(String);
 
 impl Role {
-    /// Takes the name of a role; `None` when it is not one.
+    /// Checks the name of a role; `None` when it breaks the rule.
     pub fn parse(name: &str) -> Option<Self> {
         let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.:".contains(&b);
         let well_formed = (1..=64).contains(&name.len()) && name.bytes().all(legal);
@@ -21,19 +21,19 @@ impl Role {
     }
 }
 
-/// A set of roles, sorted and without doubles; stored as one line with single spaces between.
+/// A set of roles: sorted, without duplicates, stored as one line separated by single spaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roles(Vec<Role>);
 
 impl Roles {
-    /// Sorts the roles and drops doubles.
+    /// Sorts the roles and removes duplicates.
     pub fn new(mut roles: Vec<Role>) -> Self {
         roles.sort();
         roles.dedup();
         Self(roles)
     }
 
-    /// Reads the stored line back; what is no role in it is left out.
+    /// Reads the stored line; words that are no roles are left out.
     pub fn from_stored(line: &str) -> Self {
         Self::new(line.split(' ').filter_map(Role::parse).collect())
     }
@@ -43,13 +43,13 @@ impl Roles {
         self.names().collect::<Vec<_>>().join(" ")
     }
 
-    /// These and one more.
+    /// These roles and one more.
     pub fn with(mut self, role: Role) -> Self {
         self.0.push(role);
         Self::new(self.0)
     }
 
-    /// These but for one.
+    /// These roles except one.
     pub fn without(mut self, role: &Role) -> Self {
         self.0.retain(|own| own != role);
         self
@@ -64,21 +64,21 @@ impl Roles {
 /// A person or service that can log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Names the user for good.
+    /// Identifies the user; it never changes.
     pub id: UserId,
     /// The address as registered.
     pub email: Email,
-    /// The name to show.
+    /// The display name.
     pub display_name: DisplayName,
-    /// When the user proved to receive mail at `email`.
+    /// When the user verified `email`.
     pub email_verified_at: Option<Timestamp>,
-    /// The roles that new access tokens carry.
+    /// The roles of new access tokens.
     pub roles: Roles,
     /// When the user was created.
     pub created_at: Timestamp,
     /// When the user was last changed.
     pub updated_at: Timestamp,
-    /// Since when the user is barred from logging in and refreshing.
+    /// Since when the user is disabled: neither Login nor Refresh succeeds.
     pub disabled_at: Option<Timestamp>,
 }
 
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_survive_storage_sorted_and_without_doubles() {
+    fn roles_are_stored_sorted_and_without_duplicates() {
         let roles = Roles::new(
             ["verifier", "admin", "admin"]
                 .iter()
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_come_and_go() {
+    fn adding_a_role_twice_keeps_one_and_removing_it_removes_it() {
         let admin = Role::parse("admin").unwrap();
         let roles = Roles::from_stored("verifier").with(admin.clone());
         assert_eq!(roles.to_stored(), "admin verifier");
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_cannot_smuggle_a_separator() {
+    fn a_role_with_a_separator_or_another_forbidden_character_is_refused() {
         for name in ["", "two words", "UPPER", "a\0b", &"x".repeat(65)] {
             assert_eq!(Role::parse(name), None);
         }

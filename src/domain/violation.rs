@@ -1,24 +1,24 @@
-//! What is wrong with one field of a request.
+//! Why a field of a request is invalid, in the terms of `google.rpc.BadRequest`.
 
 /// Why a field was refused; the `reason` of `google.rpc.BadRequest.FieldViolation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ViolationReason {
-    /// The field is needed and empty.
+    /// The field is required and empty.
     Required,
-    /// The field is shorter than it may be.
+    /// The field is too short.
     TooShort,
-    /// The field is longer than it may be.
+    /// The field is too long.
     TooLong,
-    /// The field does not have the form it must have.
+    /// The field has the wrong format.
     Malformed,
-    /// The field holds a character that may not stand there.
+    /// The field holds a character that is not allowed.
     ForbiddenCharacter,
     /// The password is too easy to guess.
     TooGuessable,
 }
 
 impl ViolationReason {
-    /// The name on the wire, in `SCREAMING_SNAKE_CASE` as `google.rpc.BadRequest` asks.
+    /// The name in `google.rpc.BadRequest.FieldViolation.reason`, in `SCREAMING_SNAKE_CASE`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Required => "REQUIRED",
@@ -31,19 +31,19 @@ impl ViolationReason {
     }
 }
 
-/// One field of a request and the rule it breaks. It never repeats the value.
+/// One field of a request and the rule it breaks. It never contains the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldViolation {
     /// The field's name in the request message.
     pub field: &'static str,
-    /// The rule, for a person.
+    /// The rule, for people.
     pub description: String,
-    /// The rule, for a program.
+    /// The rule, for programs.
     pub reason: ViolationReason,
 }
 
 impl FieldViolation {
-    /// Says that `field` breaks the rule that `reason` and `description` tell.
+    /// A violation of `field`: `reason` and `description` name the rule.
     pub fn new(
         field: &'static str,
         reason: ViolationReason,

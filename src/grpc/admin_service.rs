@@ -96,6 +96,21 @@ impl admin_service_server::AdminService for AdminApi {
         edge.respond(answer.await)
     }
 
+    async fn clear_login_failures(
+        &self,
+        request: Request<pb::ClearLoginFailuresRequest>,
+    ) -> Result<Response<pb::ClearLoginFailuresResponse>, Status> {
+        let edge = Edge::of(&request);
+        let answer = async {
+            let id = user_id(&request.get_ref().user_id)?;
+            let user = self.auth.clear_login_failures(id, &edge.context()).await?;
+            Ok(pb::ClearLoginFailuresResponse {
+                user: Some(convert::user(&user)),
+            })
+        };
+        edge.respond(answer.await)
+    }
+
     async fn set_user_roles(
         &self,
         request: Request<pb::SetUserRolesRequest>,

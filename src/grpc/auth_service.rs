@@ -12,6 +12,7 @@ use super::{
 use crate::{
     auth::{Auth, AuthError, LoginCommand, RegisterCommand},
     domain::{DeviceLabel, DisplayName, Email, Password},
+    secret::Secret,
 };
 
 /// Serves `countersign.auth.v1.AuthService`.
@@ -54,6 +55,7 @@ impl auth_service_server::AuthService for AuthApi {
             Ok(pb::LoginResponse {
                 tokens: Some(convert::token_pair(&logged_in.tokens)),
                 user: Some(convert::user(&logged_in.user)),
+                device_token: logged_in.device_token.expose().clone(),
             })
         };
         edge.respond(answer.await)
@@ -123,6 +125,7 @@ fn login_command(request: &pb::LoginRequest) -> Result<LoginCommand, AuthError> 
             email,
             password,
             device_label,
+            device_token: Secret::new(request.device_token.clone()),
         }),
         _ => Err(violations.into()),
     }

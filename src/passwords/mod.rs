@@ -229,6 +229,36 @@ impl HashingPlace {
         .await
     }
 
+    /// Compares as [`verify`](Self::verify) does, for a caller who may go away, which `abandoned` tells: a job that still
+    /// waits for a worker then leaves the queue, and there is no verdict; one that a worker has begun is awaited, so
+    /// that no verdict is lost.
+    ///
+    /// # Errors
+    /// Those of [`verify`](Self::verify).
+    pub async fn verify_unless(
+        self,
+        abandoned: impl Future<Output = ()>,
+        password: Password,
+        stored: Option<PasswordHash>,
+    ) -> Result<Option<Verdict>, PasswordError> {
+        let (reply, mut answer) = oneshot::channel();
+        let job = Job {
+            rules: self.rules,
+            task: Task::Verify {
+                password,
+                stored,
+                reply,
+            },
+        };
+        let ticket = self.place.fill(job);
+        tokio::select! {
+            biased;
+            answered = &mut answer => return answered.map_err(|_| HashingFault::JobDied)?.map(Some),
+            () = abandoned => drop(ticket),
+        }
+        answer.await.map_or(Ok(None), |verdict| verdict.map(Some))
+    }
+
     async fn ask<T>(self, task: impl FnOnce(Reply<T>) -> Task) -> Result<T, PasswordError> {
         let (reply, answer) = oneshot::channel();
         let job = Job {

@@ -33,6 +33,8 @@ pub enum AuditKind {
     UserSessionsRevoked,
     /// A user was given other roles.
     UserRolesChanged,
+    /// The failed logins of a user were forgiven.
+    LoginFailuresCleared,
 }
 
 impl AuditKind {
@@ -49,6 +51,7 @@ impl AuditKind {
             Self::UserEnabled => "user_enabled",
             Self::UserSessionsRevoked => "user_sessions_revoked",
             Self::UserRolesChanged => "user_roles_changed",
+            Self::LoginFailuresCleared => "login_failures_cleared",
         }
     }
 }

@@ -1,128 +1,261 @@
-//! Failed login attempts per account, counted before the password is even looked at.
+//! Counters of wrong passwords. What the numbers mean is decided by `domain::FailureCounter`; here they are read and
+//! changed, each change by one statement that names the state it expects.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    Store, StoreError,
-    schema::{login_failures, users},
+    AuditEvent, Store, StoreError, read,
+    schema::{audit_events, login_failures, users},
     users::UserRow,
-    write_lazily,
+    write,
 };
 use crate::{
     clock::Timestamp,
-    domain::{Email, User},
+    domain::{Email, FailureCounter, User, UserId},
 };
 
-/// How an account stands with its attempts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AttemptState {
-    /// Attempts since the last success that failed or are still being judged.
-    pub failures: i32,
-    /// Before this moment no further attempt is let through.
-    pub retry_at: Timestamp,
+/// Names one counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CounterKey {
+    /// A MAC that tells nothing about what it was made of.
+    pub name: String,
+    /// Whose device or session it belongs to; `None` for the counter of an e-mail address.
+    pub user_id: Option<UserId>,
 }
 
-/// Failures, and when the next attempt is let through.
-type Held = (i32, i64);
+/// What an attempt begins with.
+pub struct Credentials {
+    /// The user and the stored password hash, if there is such a user.
+    pub user: Option<(User, String)>,
+    /// The counter that was asked for.
+    pub key: CounterKey,
+    /// Its state; `None` when it has no failures.
+    pub counter: Option<FailureCounter>,
+}
 
-/// What was deleted between two statements, by a success or because it was old. Whoever goes on from it changes no row,
-/// and begins anew.
-const FORGOTTEN: Held = (0, 0);
+/// What became of a wrong password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// It was counted.
+    Counted,
+    /// It was not: others brought the counter to the bound meanwhile, and this is how it stands.
+    BeyondBound(FailureCounter),
+}
 
-#[derive(Insertable, AsChangeset)]
-#[diesel(table_name = login_failures, primary_key(account))]
-struct AttemptRow<'a> {
+/// A wrong password to be counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    /// Where to count it.
+    pub key: &'a CounterKey,
+    /// It is counted only while fewer failures than this are counted.
+    pub below: u32,
+    /// The moment before which no attempt is admitted once the limit is reached.
+    pub retry_at: Timestamp,
+    /// When it was judged.
+    pub at: Timestamp,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = login_failures, treat_none_as_default_value = false)]
+struct CounterRow<'a> {
     account: &'a str,
     failures: i32,
     retry_at: i64,
     updated_at: i64,
+    user_id: Option<String>,
 }
 
-impl<'a> AttemptRow<'a> {
-    const fn new(account: &'a str, state: AttemptState, now: Timestamp) -> Self {
-        Self {
-            account,
-            failures: state.failures,
-            retry_at: state.retry_at.micros(),
-            updated_at: now.micros(),
-        }
+/// The columns that hold a counter's state.
+pub(super) type StateColumns = (i32, i64);
+
+/// A counter from its columns.
+pub(super) fn state((failures, retry_at): StateColumns) -> FailureCounter {
+    FailureCounter {
+        failures: u32::try_from(failures).unwrap_or(0),
+        retry_at: Timestamp::from_micros(retry_at),
     }
 }
 
-/// What an attempt to log in begins with.
-pub struct BegunAttempt {
-    /// The user with that address and the stored password hash, if there is one.
-    pub credentials: Option<(User, String)>,
-    /// What is held against the account already. `None` when it was nothing: then the attempt has been counted.
-    pub held: Option<AttemptState>,
+/// A number of failures as it is stored.
+pub(super) fn stored(failures: u32) -> i32 {
+    i32::try_from(failures).unwrap_or(i32::MAX)
+}
+
+/// Reads a counter on a connection.
+macro_rules! find_counter {
+    ($conn:expr, $name:expr) => {{
+        let found: Option<StateColumns> = login_failures::table
+            .find($name)
+            .select((login_failures::failures, login_failures::retry_at))
+            .get_result($conn)
+            .await
+            .optional()?;
+        found.map(state)
+    }};
 }
 
 impl Store {
-    /// Looks up who wants to log in, and counts the attempt as `first` unless something is held against the account.
-    /// One operation for both: every login takes this way.
-    ///
-    /// On SQLite a power cut may undo what was counted since the last forced commit, unless the system wrote it to the
-    /// disk by itself: whoever guesses at the account has those attempts once more.
-    pub async fn begin_attempt(
+    /// Looks up who wants to log in, and the counter that `choose` names for that user, or for nobody. One operation
+    /// and as many statements, whether the address is registered or not.
+    pub async fn find_credentials(
         &self,
         email: &Email,
-        account: &str,
-        first: AttemptState,
-        now: Timestamp,
-    ) -> Result<BegunAttempt, StoreError> {
-        let row = AttemptRow::new(account, first, now);
-        let (user, held): (Option<(UserRow, String)>, Option<Held>) =
-            write_lazily!(self, |conn| {
-                let user = users::table
-                    .filter(users::email_key.eq(email.key()))
-                    .select((UserRow::as_select(), users::password_hash))
-                    .get_result(conn)
-                    .await
-                    .optional()?;
-                let counted = diesel::insert_into(login_failures::table)
-                    .values(&row)
-                    .on_conflict_do_nothing()
-                    .execute(conn)
-                    .await?;
-                if counted > 0 {
-                    return Ok((user, None));
-                }
-                let held = login_failures::table
-                    .find(account)
-                    .select((login_failures::failures, login_failures::retry_at))
-                    .get_result(conn)
-                    .await
-                    .optional()?;
-                Ok((user, Some(held.unwrap_or(FORGOTTEN))))
-            })?;
-        let credentials = user
-            .map(|(row, hash)| Ok::<_, StoreError>((row.try_into()?, hash)))
-            .transpose()?;
-        Ok(BegunAttempt {
-            credentials,
-            held: held.map(|(failures, retry_at)| AttemptState {
-                failures,
-                retry_at: Timestamp::from_micros(retry_at),
-            }),
+        choose: impl Fn(Option<UserId>) -> CounterKey + Send + Sync,
+    ) -> Result<Credentials, StoreError> {
+        read!(self, |conn| {
+            let found: Option<(UserRow, String)> = users::table
+                .filter(users::email_key.eq(email.key()))
+                .select((UserRow::as_select(), users::password_hash))
+                .get_result(conn)
+                .await
+                .optional()?;
+            let user = credentials(found)?;
+            let key = choose(user.as_ref().map(|(user, _)| user.id));
+            let counter = find_counter!(conn, &key.name);
+            Ok(Credentials { user, key, counter })
         })
     }
 
-    /// Moves the account from `seen` to `next`, unless another attempt was first. Returns whether it did. What a power
-    /// cut may undo is said at [`Self::begin_attempt`].
-    pub async fn count_attempt(
+    /// The same for a user who is known by id.
+    pub async fn find_credentials_of(
         &self,
-        account: &str,
-        seen: AttemptState,
-        next: AttemptState,
+        id: UserId,
+        key: &CounterKey,
+    ) -> Result<Credentials, StoreError> {
+        read!(self, |conn| {
+            let found: Option<(UserRow, String)> = users::table
+                .find(id.to_string())
+                .select((UserRow::as_select(), users::password_hash))
+                .get_result(conn)
+                .await
+                .optional()?;
+            Ok(Credentials {
+                user: credentials(found)?,
+                key: key.clone(),
+                counter: find_counter!(conn, &key.name),
+            })
+        })
+    }
+
+    /// Counts a wrong password, unless the counter stands at the bound.
+    ///
+    /// Each statement is atomic: failures in parallel, on any number of replicas, are counted each, and never
+    /// beyond the bound.
+    pub async fn count_failure(&self, failure: Failure<'_>) -> Result<Counting, StoreError> {
+        let first = CounterRow {
+            account: &failure.key.name,
+            failures: 1,
+            retry_at: failure.retry_at.micros(),
+            updated_at: failure.at.micros(),
+            user_id: failure.key.user_id.map(|id| id.to_string()),
+        };
+        let below_bound = login_failures::table
+            .find(&failure.key.name)
+            .filter(login_failures::failures.lt(stored(failure.below)));
+        write!(self, |conn| {
+            loop {
+                let inserted = diesel::insert_into(login_failures::table)
+                    .values(&first)
+                    .on_conflict_do_nothing()
+                    .execute(conn)
+                    .await?;
+                let one_more = diesel::update(below_bound).set((
+                    login_failures::failures.eq(login_failures::failures + 1),
+                    login_failures::retry_at.eq(first.retry_at),
+                    login_failures::updated_at.eq(first.updated_at),
+                ));
+                if inserted > 0 || one_more.execute(conn).await? > 0 {
+                    return Ok(Counting::Counted);
+                }
+                // Gone again when a success or an operator cleared it between the two statements.
+                if let Some(counter) = find_counter!(conn, &failure.key.name) {
+                    return Ok(Counting::BeyondBound(counter));
+                }
+            }
+        })
+    }
+
+    /// Puts `next` in the place of `seen`. Returns `false`, and changes nothing, when the counter is no longer as it
+    /// was seen: of many callers who saw the same state, one succeeds.
+    pub async fn replace_counter(
+        &self,
+        key: &CounterKey,
+        seen: FailureCounter,
+        next: FailureCounter,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let unchanged = login_failures::table
-            .find(account)
-            .filter(login_failures::failures.eq(seen.failures))
+            .find(&key.name)
+            .filter(login_failures::failures.eq(stored(seen.failures)))
             .filter(login_failures::retry_at.eq(seen.retry_at.micros()));
-        let update = diesel::update(unchanged).set(AttemptRow::new(account, next, now));
-        let changed = write_lazily!(self, |conn| Ok(update.execute(conn).await?))?;
+        let update = diesel::update(unchanged).set((
+            login_failures::failures.eq(stored(next.failures)),
+            login_failures::retry_at.eq(next.retry_at.micros()),
+            login_failures::updated_at.eq(now.micros()),
+        ));
+        let changed = write!(self, |conn| Ok(update.execute(conn).await?))?;
         Ok(changed > 0)
     }
+
+    /// Clears a counter after a right password, unless it stands at `limit` or above and `claim` is not its state.
+    /// Returns the state that forbids it.
+    pub async fn clear_counter(
+        &self,
+        key: &CounterKey,
+        limit: u32,
+        claim: Option<FailureCounter>,
+    ) -> Result<Option<FailureCounter>, StoreError> {
+        let admitted = login_failures::table.find(&key.name).filter(
+            login_failures::failures
+                .lt(stored(limit))
+                .or(login_failures::retry_at.eq(claimed_until(claim))),
+        );
+        write!(self, |conn| {
+            if diesel::delete(admitted).execute(conn).await? > 0 {
+                return Ok(None);
+            }
+            Ok(find_counter!(conn, &key.name))
+        })
+    }
+
+    /// Clears every counter of a user: those with these names, and those of the user's devices and sessions. Records
+    /// that, unless there was nothing to clear.
+    pub async fn clear_counters_of(
+        &self,
+        id: UserId,
+        names: &[String],
+        event: &AuditEvent,
+    ) -> Result<usize, StoreError> {
+        let event = event.to_row_for(id);
+        let all = login_failures::table.filter(
+            login_failures::account
+                .eq_any(names)
+                .or(login_failures::user_id.eq(id.to_string())),
+        );
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                let cleared = diesel::delete(all).execute(conn).await?;
+                if cleared > 0 {
+                    diesel::insert_into(audit_events::table)
+                        .values(&event)
+                        .execute(conn)
+                        .await?;
+                }
+                Ok(cleared)
+            })
+            .await
+        })
+    }
+}
+
+/// The `retry_at` of a claimed trial, or one that no counter has.
+pub(super) fn claimed_until(claim: Option<FailureCounter>) -> i64 {
+    claim.map_or(i64::MIN, |claim| claim.retry_at.micros())
+}
+
+fn credentials(found: Option<(UserRow, String)>) -> Result<Option<(User, String)>, StoreError> {
+    found
+        .map(|(row, hash)| Ok((row.try_into()?, hash)))
+        .transpose()
 }

@@ -5,8 +5,7 @@
 //!    share: `TEXT`, `BIGINT`, `INTEGER`, `BYTEA`, nullable times for flags.
 //! 2. Declare the table in `schema.rs`.
 //! 3. Give it a file here with an `impl Store`: a `*Row` type that stays in `store/`, and functions that take and
-//!    return types of `domain/`, each body written once inside `read!` or `write!`; `write_lazily!` is for what is no
-//!    loss when the machine crashes.
+//!    return types of `domain/`, each body written once inside `read!` or `write!`.
 //!    One row is `get_result`: the `LIMIT` of `first` makes SQLite prepare the statement again at every execution.
 
 mod administration;
@@ -42,12 +41,12 @@ pub use audit::{AuditEvent, AuditKind};
 pub use changes::ChangeListener;
 pub use ending::EndedSessions;
 pub use error::StoreError;
-pub use login_failures::{AttemptState, BegunAttempt};
+pub use login_failures::{CounterKey, Counting, Credentials, Failure};
 pub use password_change::{ChangedPassword, PasswordChange};
 pub use pool::PoolLoad;
 pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
 pub use rotations::{Rotated, Rotation};
-pub use sessions::{Login, RefreshSubject};
+pub use sessions::{Login, Opening, RefreshSubject};
 pub use signing_keys::StoredSigningKey;
 
 use availability::Availability;
@@ -69,26 +68,19 @@ const OPERATION_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// nothing but statements: on SQLite they are over at once, and anything else would panic.
 macro_rules! read {
     ($store:expr, |$conn:ident| $body:expr) => {
-        $crate::store::on_connection!($store, readers, in_place, |$conn| $body)
+        $crate::store::on_connection!($store, readers, |$conn| $body)
     };
 }
 
 /// The same on a connection that may write.
 macro_rules! write {
     ($store:expr, |$conn:ident| $body:expr) => {
-        $crate::store::on_connection!($store, writer, in_place, |$conn| $body)
-    };
-}
-
-/// The same for what a power cut may undo: on SQLite it does not wait for the disk.
-macro_rules! write_lazily {
-    ($store:expr, |$conn:ident| $body:expr) => {
-        $crate::store::on_connection!($store, writer, in_place_lazily, |$conn| $body)
+        $crate::store::on_connection!($store, writer, |$conn| $body)
     };
 }
 
 macro_rules! on_connection {
-    ($store:expr, $sqlite_pool:ident, $in_place:ident, |$conn:ident| $body:expr) => {
+    ($store:expr, $sqlite_pool:ident, |$conn:ident| $body:expr) => {
         $store
             .bounded(Box::pin(async {
                 match &$store.pool {
@@ -100,7 +92,7 @@ macro_rules! on_connection {
                     }
                     $crate::store::pool::Pool::Sqlite { $sqlite_pool, .. } => {
                         let pooled = $sqlite_pool.get().await?;
-                        $crate::store::sqlite::$in_place(pooled, async |$conn| $body)
+                        $crate::store::sqlite::in_place(pooled, async |$conn| $body)
                     }
                 }
             }))
@@ -108,7 +100,7 @@ macro_rules! on_connection {
     };
 }
 
-use {on_connection, read, write, write_lazily};
+use {on_connection, read, write};
 
 /// An operation under way. Boxed, because every future around it would hold it twice, as its argument and as what it
 /// awaits: a login's came to 39 KB.

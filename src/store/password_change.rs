@@ -9,7 +9,7 @@ use super::{
     AuditEvent, Store, StoreError,
     ending::{EndedSessions, end_sessions},
     revocations::append_revocations,
-    schema::{audit_events, login_failures, revocations, sessions, users},
+    schema::{audit_events, revocations, sessions, users},
     sessions::SessionRow,
     write,
 };
@@ -26,8 +26,6 @@ pub struct PasswordChange<'a> {
     pub verified_hash: &'a str,
     /// The hash of the new password.
     pub new_hash: &'a str,
-    /// The account whose failed attempts are forgotten (see `login_failures`).
-    pub account: &'a str,
 }
 
 /// A password that was changed.
@@ -73,9 +71,6 @@ impl Store {
                 };
                 diesel::insert_into(sessions::table)
                     .values(&SessionRow::from(change.session))
-                    .execute(conn)
-                    .await?;
-                diesel::delete(login_failures::table.find(change.account))
                     .execute(conn)
                     .await?;
                 let kept = Some(change.session.id);

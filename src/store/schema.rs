@@ -70,6 +70,7 @@ diesel::table! {
         failures -> Integer,
         retry_at -> BigInt,
         updated_at -> BigInt,
+        user_id -> Nullable<Text>,
     }
 }
 
@@ -95,4 +96,4 @@ diesel::table! {
 }
 
 diesel::joinable!(sessions -> users (user_id));
-diesel::allow_tables_to_appear_in_same_query!(users, sessions);
+diesel::allow_tables_to_appear_in_same_query!(users, sessions, login_failures);

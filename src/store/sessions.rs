@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use diesel::prelude::*;
+use diesel::{
+    dsl::{exists, not},
+    prelude::*,
+};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError,
     ending::last_issue,
+    login_failures::{StateColumns, claimed_until, state, stored},
     prepared::Prepared,
     read,
     revocations::append_revocations,
@@ -17,7 +21,10 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{DeviceLabel, PositionedRevocation, Revocation, Roles, Session, SessionId, UserId},
+    domain::{
+        DeviceLabel, FailureCounter, PositionedRevocation, Revocation, Roles, Session, SessionId,
+        UserId,
+    },
 };
 
 // `NULL` is written out, so that the statement is always the same and stays prepared: on PostgreSQL a round trip less at
@@ -89,8 +96,25 @@ pub struct Login<'a> {
     pub verified_hash: &'a str,
     /// The hash to put in its place, when the stored one has gone out of date.
     pub new_hash: Option<&'a str>,
-    /// The account whose failed attempts are forgotten (see `login_failures`).
-    pub account: &'a str,
+    /// The counter of failed logins that admitted the attempt (see `login_failures`).
+    pub counter: &'a str,
+    /// Whether it has failures, which the success clears.
+    pub clear: bool,
+    /// How many failures it may have without a claim.
+    pub limit: u32,
+    /// The trial that the attempt claimed, if the counter stood at the limit.
+    pub claim: Option<FailureCounter>,
+}
+
+/// What became of a login with a right password.
+#[derive(Debug)]
+pub enum Opening {
+    /// The session is open. These are the roles that the user has in this transaction: those of the tokens.
+    Opened(Roles),
+    /// The user was disabled or deleted, or the password hash replaced, since the password was checked.
+    CredentialsChanged,
+    /// Others brought the counter to the limit meanwhile; this is how it stands.
+    Throttled(FailureCounter),
 }
 
 /// A session with what else decides about its refresh tokens.
@@ -104,20 +128,25 @@ pub struct RefreshSubject {
 }
 
 impl Store {
-    /// Opens a session, unless the user was disabled or changed the password since it was checked.
+    /// Opens a session, unless the credentials changed since the password was checked or the counter reached its limit.
     ///
-    /// The first statement takes the lock on the user's row, so that a concurrent change of either is
-    /// seen or waits. Returns the roles that the user has in this transaction, which are those of the tokens;
-    /// `None` when the session was not opened.
-    pub async fn open_session(&self, login: Login<'_>) -> Result<Option<Roles>, StoreError> {
+    /// The first statement takes the lock on the user's row, so that a concurrent change of it is seen or waits. It
+    /// looks at the counter as well: of guesses in parallel, no right one succeeds once the limit of wrong ones has
+    /// been answered.
+    pub async fn open_session(&self, login: Login<'_>) -> Result<Opening, StoreError> {
         let row = SessionRow::from(login.session);
         let hash = login.new_hash.unwrap_or(login.verified_hash);
+        let at_limit = login_failures::table
+            .find(login.counter)
+            .filter(login_failures::failures.ge(stored(login.limit)))
+            .filter(login_failures::retry_at.ne(claimed_until(login.claim)));
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let user = users::table
                     .filter(users::id.eq(&row.user_id))
                     .filter(users::disabled_at.is_null())
-                    .filter(users::password_hash.eq(login.verified_hash));
+                    .filter(users::password_hash.eq(login.verified_hash))
+                    .filter(not(exists(at_limit)));
                 let update = diesel::update(user)
                     .set((
                         users::last_login_at.eq(row.created_at),
@@ -126,16 +155,26 @@ impl Store {
                     .returning(users::roles);
                 let roles: Option<String> = Prepared(update).get_result(conn).await.optional()?;
                 let Some(roles) = roles else {
-                    return Ok(None);
+                    let counter: Option<StateColumns> = at_limit
+                        .select((login_failures::failures, login_failures::retry_at))
+                        .get_result(conn)
+                        .await
+                        .optional()?;
+                    return Ok(match counter {
+                        Some(columns) => Opening::Throttled(state(columns)),
+                        None => Opening::CredentialsChanged,
+                    });
                 };
                 diesel::insert_into(sessions::table)
                     .values(&row)
                     .execute(conn)
                     .await?;
-                diesel::delete(login_failures::table.find(login.account))
-                    .execute(conn)
-                    .await?;
-                Ok(Some(Roles::from_stored(&roles)))
+                if login.clear {
+                    diesel::delete(login_failures::table.find(login.counter))
+                        .execute(conn)
+                        .await?;
+                }
+                Ok(Opening::Opened(Roles::from_stored(&roles)))
             })
             .await
         })

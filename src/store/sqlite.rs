@@ -12,12 +12,10 @@ use diesel::{
     connection::SimpleConnection as _,
 };
 use diesel_async::{
-    SimpleAsyncConnection as _,
     pooled_connection::deadpool::Object,
     sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
-use scopeguard::ScopeGuard;
 
 use super::StoreError;
 
@@ -60,25 +58,6 @@ pub(super) fn in_place<T>(
     operation(&mut connection).now_or_never().expect(AT_ONCE)
 }
 
-/// The same for a commit that survives a crash of this process, though not of the machine: it reaches the disk with
-/// the next one that is forced, if not earlier.
-pub(super) fn in_place_lazily<T>(
-    connection: Pooled,
-    operation: impl AsyncFnOnce(&mut AsyncSqliteConnection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    // Back to the pool it goes only when all is well: what is committed on it next may have to last.
-    let mut lazy = scopeguard::guard(connection, |connection| drop(Pooled::take(connection)));
-    let unforced = async {
-        lazy.batch_execute("PRAGMA synchronous = NORMAL").await?;
-        let result = operation(&mut lazy).await;
-        if lazy.batch_execute(FORCED).await.is_ok() {
-            drop(ScopeGuard::into_inner(lazy));
-        }
-        result
-    };
-    unforced.now_or_never().expect(AT_ONCE)
-}
-
 /// Opens a connection with the settings that every connection needs.
 pub(super) fn connect(path: &Path) -> ConnectionResult<AsyncSqliteConnection> {
     let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
@@ -95,91 +74,4 @@ pub(super) fn connect(path: &Path) -> ConnectionResult<AsyncSqliteConnection> {
         .and_then(|()| connection.batch_execute(FORCED))
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(AsyncSqliteConnection::new(connection))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{num::NonZeroUsize, panic::AssertUnwindSafe};
-
-    use diesel::sql_types::Integer;
-    use diesel_async::RunQueryDsl as _;
-    use tempfile::TempDir;
-
-    use super::{super::pool::Pool, *};
-    use crate::config::{DatabaseSettings, DatabaseUrl};
-
-    const FULL: i32 = 2;
-    const NORMAL: i32 = 1;
-
-    struct File {
-        pool: Pool,
-        _folder: TempDir,
-    }
-
-    impl File {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().expect("a folder");
-            let pool = Pool::build(&DatabaseSettings {
-                url: DatabaseUrl::Sqlite(folder.path().join("test.db")),
-                pool_size: NonZeroUsize::MIN,
-                audit_retention: Duration::MAX,
-            });
-            Self {
-                pool: pool.expect("a pool"),
-                _folder: folder,
-            }
-        }
-
-        async fn writer(&self) -> Pooled {
-            let Pool::Sqlite { writer, .. } = &self.pool else {
-                unreachable!("it was built for SQLite")
-            };
-            writer.get().await.expect("a connection")
-        }
-
-        /// How the next operation on the writer commits.
-        async fn synchronous(&self) -> i32 {
-            let asked = in_place(self.writer().await, async |conn| synchronous(conn).await);
-            asked.expect("an answer")
-        }
-    }
-
-    async fn synchronous(conn: &mut AsyncSqliteConnection) -> Result<i32, StoreError> {
-        let setting = diesel::dsl::sql::<Integer>("(SELECT synchronous FROM pragma_synchronous)");
-        Ok(diesel::select(setting).get_result(conn).await?)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn only_a_lazy_operation_does_not_wait_for_the_disk() {
-        let file = File::new();
-        assert_eq!(file.synchronous().await, FULL);
-        let within = in_place_lazily(file.writer().await, async |conn| synchronous(conn).await);
-        assert_eq!(within.expect("an answer"), NORMAL);
-        assert_eq!(file.synchronous().await, FULL);
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_lazy_operation_that_fails_leaves_no_lazy_connection() {
-        let file = File::new();
-        let failed: Result<(), _> = in_place_lazily(file.writer().await, async |conn| {
-            // Within a transaction the setting cannot be changed back.
-            conn.batch_execute("BEGIN").await?;
-            Err(StoreError::Conflict)
-        });
-        assert!(matches!(failed, Err(StoreError::Conflict)));
-        assert_eq!(file.synchronous().await, FULL);
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_lazy_operation_that_panics_leaves_no_lazy_connection() {
-        let file = File::new();
-        let writer = file.writer().await;
-        let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            in_place_lazily(writer, async |_| -> Result<(), _> {
-                panic!("this panic is part of a test")
-            })
-        }));
-        assert!(panicked.is_err());
-        assert_eq!(file.synchronous().await, FULL);
-    }
 }

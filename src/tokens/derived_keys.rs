@@ -8,7 +8,11 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use crate::{config::MasterKey, domain::Email, secret::Secret};
+use crate::{
+    config::MasterKey,
+    domain::{DeviceId, Email, SessionId, UserId},
+    secret::Secret,
+};
 
 /// What is derived from one master key by HKDF-SHA-256 (RFC 5869), each under its own label, so that
 /// learning one tells nothing about another.
@@ -19,7 +23,9 @@ pub struct KeySet {
     pub(super) refresh: hmac::Key,
     /// Seals signing keys at rest.
     pub(super) sealing: LessSafeKey,
-    /// Names accounts whose logins failed.
+    /// Authenticates device tokens.
+    pub(super) device: hmac::Key,
+    /// Names the counters of failed logins.
     account: hmac::Key,
     /// Tells this master key from others, and nothing about it.
     pub(super) fingerprint: String,
@@ -56,8 +62,25 @@ impl DerivedKeys {
     /// The name under which failed logins of an account are counted. A MAC: addresses that nobody
     /// registered are counted too, so that the answer does not tell them apart, and a leaked database
     /// does not say which they were.
-    pub fn account_name(&self, email: &Email) -> String {
-        URL_SAFE_NO_PAD.encode(hmac::sign(&self.active().account, email.key().as_bytes()))
+    pub fn account_counter(&self, email: &Email) -> String {
+        self.active().account_counter(email)
+    }
+
+    /// The names of an account's counter under every known key: before a change of the master key, failures were
+    /// counted under another name.
+    pub fn account_counters(&self, email: &Email) -> Vec<String> {
+        let names = self.sets.iter().map(|set| set.account_counter(email));
+        names.collect()
+    }
+
+    /// The name under which failed logins from one known device are counted.
+    pub fn device_counter(&self, user: UserId, device: DeviceId) -> String {
+        self.active().counter(b"device", user, device.as_bytes())
+    }
+
+    /// The name under which wrong passwords given within one session are counted.
+    pub fn session_counter(&self, user: UserId, session: SessionId) -> String {
+        self.active().counter(b"session", user, session.as_bytes())
     }
 
     /// All sets, the active one first.
@@ -67,6 +90,19 @@ impl DerivedKeys {
 }
 
 impl KeySet {
+    fn account_counter(&self, email: &Email) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.account, email.key().as_bytes()))
+    }
+
+    /// No e-mail address holds a NUL, so no counter of an account has the name of another kind.
+    fn counter(&self, kind: &[u8], user: UserId, of: &[u8; 16]) -> String {
+        let mut context = hmac::Context::with_key(&self.account);
+        for part in [b"\0", kind, user.as_bytes(), of] {
+            context.update(part);
+        }
+        URL_SAFE_NO_PAD.encode(context.sign())
+    }
+
     fn derive(master: &MasterKey) -> Self {
         let expand = |label: &str| expand(master.key.expose(), label);
         let sealing = UnboundKey::new(&AES_256_GCM, expand("signing-key sealing").as_ref())
@@ -75,6 +111,7 @@ impl KeySet {
             version: master.version,
             refresh: hmac::Key::new(hmac::HMAC_SHA256, expand("refresh-token mac").as_ref()),
             sealing: LessSafeKey::new(sealing),
+            device: hmac::Key::new(hmac::HMAC_SHA256, expand("device-token mac").as_ref()),
             account: hmac::Key::new(hmac::HMAC_SHA256, expand("login-failure account").as_ref()),
             fingerprint: URL_SAFE_NO_PAD.encode(&expand("fingerprint")[..16]),
             pepper: Secret::new(*expand("password pepper")),
@@ -106,22 +143,47 @@ fn expand(master: &[u8; 32], label: &str) -> Zeroizing<[u8; 32]> {
 mod tests {
     use super::*;
 
+    fn master(version: u8, byte: u8) -> MasterKey {
+        MasterKey {
+            version,
+            key: Secret::new([byte; 32]),
+        }
+    }
+
     #[test]
-    fn one_account_has_one_name_whatever_the_case_and_no_master_key_shares_it() {
-        let keys = |byte| {
-            DerivedKeys::derive(&[MasterKey {
-                version: 1,
-                key: Secret::new([byte; 32]),
-            }])
-        };
+    fn one_account_has_one_counter_whatever_the_case_and_no_master_key_shares_it() {
         let name = |byte, text| {
             let email = Email::parse("email", text).unwrap();
-            keys(byte).account_name(&email)
+            DerivedKeys::derive(&[master(1, byte)]).account_counter(&email)
         };
         let ada = name(1, "ada@example.org");
         assert_eq!(ada, name(1, "Ada@Example.ORG"));
         assert_ne!(ada, name(1, "bob@example.org"));
         assert_ne!(ada, name(2, "ada@example.org"));
+    }
+
+    #[test]
+    fn each_device_and_each_session_of_each_user_has_a_counter_of_its_own() {
+        let keys = DerivedKeys::derive(&[master(1, 1)]);
+        let user = |byte| UserId::from_bytes([byte; 16]);
+        let device = |byte| DeviceId::from_bytes([byte; 16]);
+        let names = [
+            keys.device_counter(user(1), device(1)),
+            keys.device_counter(user(1), device(2)),
+            keys.device_counter(user(2), device(1)),
+            keys.session_counter(user(1), SessionId::from_bytes([1; 16])),
+        ];
+        let distinct: std::collections::HashSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+    }
+
+    #[test]
+    fn an_account_s_counters_are_found_under_every_known_key() {
+        let email = Email::parse("email", "ada@example.org").unwrap();
+        let before = DerivedKeys::derive(&[master(1, 1)]).account_counter(&email);
+        let keys = DerivedKeys::derive(&[master(2, 2), master(1, 1)]);
+        let names = keys.account_counters(&email);
+        assert_eq!(names, [keys.account_counter(&email), before]);
     }
 
     #[test]

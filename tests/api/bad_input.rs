@@ -68,9 +68,12 @@ on_both_databases! {
                 email: "ada@example.org".to_owned(),
                 password: PASSWORD.to_owned(),
                 device_label: String::new(),
+                ..LoginRequest::default()
             };
             let with_label = LoginRequest { device_label: text.clone(), ..good.clone() };
             assert_clear(server.auth().login(with_label).await.map(drop), "device_label");
+            let with_device = LoginRequest { device_token: text.clone(), ..good.clone() };
+            server.auth().login(with_device).await.expect("a device token that is none counts as none");
             let with_email = LoginRequest { email: text.clone(), ..good.clone() };
             assert_clear(Err(server.auth().login(with_email).await.unwrap_err()), "email");
             let with_password = LoginRequest { password: text, ..good };
@@ -129,6 +132,7 @@ on_both_databases! {
                 email: format!("user{i}@example.org"),
                 password: PASSWORD.to_owned(),
                 device_label: typed.to_owned(),
+                ..LoginRequest::default()
             };
             let user = server.auth().login(label).await.unwrap().into_inner().user.unwrap();
             assert_eq!(user.display_name, kept);

@@ -22,6 +22,7 @@ on_both_databases! {
             email: "ada@example.org".to_owned(),
             password: PASSWORD.to_owned(),
             device_label: String::new(),
+            ..LoginRequest::default()
         };
         let login = server.auth().login(request).await.unwrap().into_inner();
         let first = login.tokens.unwrap().refresh_token;

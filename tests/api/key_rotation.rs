@@ -99,6 +99,7 @@ async fn work(
             email: format!("user{number}@example.org"),
             password: PASSWORD.to_owned(),
             device_label: String::new(),
+            ..LoginRequest::default()
         };
         let issued_at = now();
         let login = clients[here].clone().login(login).await;

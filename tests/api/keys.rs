@@ -352,6 +352,7 @@ on_both_databases! {
             email: "ada@example.org".to_owned(),
             password: PASSWORD.to_owned(),
             device_label: String::new(),
+            ..countersign::grpc::pb::LoginRequest::default()
         };
         let login = server.auth().login(request).await.unwrap().into_inner();
         let access_token = login.tokens.unwrap().access_token;

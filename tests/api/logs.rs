@@ -339,6 +339,7 @@ async fn login(server: &TestProcess, email: &str, password: &str) -> Result<Toke
         email: email.to_owned(),
         password: password.to_owned(),
         device_label: LABEL.to_owned(),
+        ..LoginRequest::default()
     };
     let answer = server.auth().login(request).await?;
     Ok(answer.into_inner().tokens.unwrap())

@@ -36,6 +36,7 @@ mod shutdown;
 mod startup;
 mod suspended;
 mod sync;
+mod throttle;
 mod users;
 mod validate;
 mod verifier;

@@ -1,4 +1,4 @@
-//! Register: who gets in, and who does not.
+//! Register: valid and invalid requests.
 
 use countersign::grpc::pb::RegisterRequest;
 use tonic::Code;
@@ -16,7 +16,7 @@ fn request(email: &str, password: &str) -> RegisterRequest {
 }
 
 on_both_databases! {
-    async fn a_new_user_is_returned_as_it_was_created(database: TestDatabase) {
+    async fn register_returns_the_new_user(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let response = server.auth().register(request("Ada@Example.org", PASSWORD)).await.unwrap();
         let user = response.into_inner().user.unwrap();
@@ -28,7 +28,7 @@ on_both_databases! {
         assert_eq!(user.user_id.parse::<uuid::Uuid>().unwrap().get_version_num(), 7);
     }
 
-    async fn one_address_in_any_case_is_one_user(database: TestDatabase) {
+    async fn an_address_in_another_case_is_taken(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.register("ada@example.org").await.unwrap();
         let status = server.register("ADA@Example.ORG").await.unwrap_err();
@@ -36,7 +36,7 @@ on_both_databases! {
         assert_eq!((failure.code, failure.reason.as_str()), (Code::AlreadyExists, "EMAIL_TAKEN"));
     }
 
-    async fn a_guessable_password_names_the_rule(database: TestDatabase) {
+    async fn a_weak_password_is_refused_with_the_rule_that_it_breaks(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         for (password, rule) in [
             ("short", "TOO_SHORT"),
@@ -53,7 +53,7 @@ on_both_databases! {
         }
     }
 
-    async fn everything_wrong_is_told_at_once(database: TestDatabase) {
+    async fn all_invalid_fields_are_reported_together(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let status = server.auth().register(RegisterRequest {
             email: "no address".to_owned(),
@@ -67,7 +67,7 @@ on_both_databases! {
         assert_eq!(fields, ["email", "password", "display_name"]);
     }
 
-    async fn a_shorter_minimum_can_be_configured(database: TestDatabase) {
+    async fn the_minimum_password_length_is_configurable(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[("COUNTERSIGN_PASSWORD_MIN_LENGTH", "8")]).await;
         server.auth().register(request("ada@example.org", "zq4!Vx9#k")).await.unwrap();
         let short = server.auth().register(request("bob@example.org", "zq4!Vx9")).await;

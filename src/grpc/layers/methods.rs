@@ -56,7 +56,7 @@ pub(super) enum Loudness {
 }
 
 /// The methods, the most called one first: the search is linear.
-static METHODS: [Method; 21] = [
+static METHODS: [Method; 22] = [
     Method {
         limit: Some(Limit::Token),
         span: Loudness::Debug,
@@ -89,6 +89,7 @@ static METHODS: [Method; 21] = [
     admin("/countersign.auth.v1.AdminService/DisableUser"),
     admin("/countersign.auth.v1.AdminService/EnableUser"),
     admin("/countersign.auth.v1.AdminService/RevokeUserSessions"),
+    admin("/countersign.auth.v1.AdminService/ClearLoginFailures"),
     admin("/countersign.auth.v1.AdminService/SetUserRoles"),
     probe("/grpc.health.v1.Health/Check"),
     Method {

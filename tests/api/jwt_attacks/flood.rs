@@ -99,6 +99,7 @@ async fn good_token(server: &TestProcess) -> String {
         email: "ada@example.org".to_owned(),
         password: PASSWORD.to_owned(),
         device_label: String::new(),
+        ..LoginRequest::default()
     };
     let answer = server.auth().login(login).await.unwrap().into_inner();
     answer.tokens.unwrap().access_token

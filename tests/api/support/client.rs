@@ -31,6 +31,7 @@ impl TestServer {
             email: email.to_owned(),
             password: password.to_owned(),
             device_label: "Ada's phone".to_owned(),
+            ..LoginRequest::default()
         };
         let response = self.auth().login(request).await?;
         Ok(response.into_inner().tokens.unwrap())

@@ -135,6 +135,7 @@ impl TestProcess {
             email: email.to_owned(),
             password: PASSWORD.to_owned(),
             device_label: String::new(),
+            ..LoginRequest::default()
         };
         let response = self.auth().login(request).await?;
         Ok(response.into_inner().tokens.unwrap())

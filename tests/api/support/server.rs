@@ -25,6 +25,7 @@ pub struct TestServer {
     pub address: SocketAddr,
     /// Where HTTP is served, unless it is off.
     pub http: Option<SocketAddr>,
+    /// The server's clock; without effect if it runs on the machine's.
     pub clock: ManualClock,
     pub database: TestDatabase,
     pub channel: Channel,
@@ -69,8 +70,20 @@ impl TestServer {
         database: &TestDatabase,
         variables: &[(&str, &str)],
     ) -> Self {
-        let unused = ManualClock::new(START);
-        Self::try_start_on(database, variables, unused, Clock::System)
+        Self::start_at(database, variables, Clock::System).await
+    }
+
+    /// A server on that clock. If it is the system clock, `clock` of the result moves nothing.
+    pub async fn start_at(
+        database: &TestDatabase,
+        variables: &[(&str, &str)],
+        clock: Clock,
+    ) -> Self {
+        let manual = match &clock {
+            Clock::Manual(manual) => manual.clone(),
+            Clock::System => ManualClock::new(START),
+        };
+        Self::try_start_on(database, variables, manual, clock)
             .await
             .unwrap()
     }
