@@ -100,7 +100,12 @@ impl Fixture {
 
     /// Starts the service.
     pub async fn start(&self) -> Result<Process> {
-        Process::countersign(self.folder(), &self.variables).await
+        self.start_program(Path::new(env!("CARGO_BIN_EXE_countersign"))).await
+    }
+
+    /// Starts another build of the service.
+    pub async fn start_program(&self, program: &Path) -> Result<Process> {
+        Process::countersign(program, self.folder(), &self.variables).await
     }
 
     /// A mint with the service's own keys. The service must have been started once.

@@ -52,6 +52,12 @@ struct Options {
     /// The folder of PostgreSQL's programs; without it, what needs PostgreSQL is left out
     #[arg(long)]
     postgres_bin: Option<PathBuf>,
+    /// Another build of the service, for `--only compare`
+    #[arg(long)]
+    other: Option<PathBuf>,
+    /// The build to compare with it, instead of the one built with this program
+    #[arg(long)]
+    this: Option<PathBuf>,
     /// `cargo bench` says so
     #[arg(long, hide = true)]
     bench: bool,
@@ -111,6 +117,8 @@ async fn measure(options: &Options) -> Result<()> {
                 .postgres_bin
                 .as_deref()
                 .filter(|bin| has_server(bin)),
+            other: options.other.as_deref(),
+            this: options.this.as_deref(),
             report: &mut report,
         };
         if let Err(error) = scenario.run(&mut bench).await {

@@ -28,8 +28,12 @@ pub struct Process {
 
 impl Process {
     /// Starts the service with these variables and waits until it listens.
-    pub async fn countersign(folder: &Path, variables: &[(String, String)]) -> Result<Self> {
-        let mut command = in_own_session(env!("CARGO_BIN_EXE_countersign"));
+    pub async fn countersign(
+        program: &Path,
+        folder: &Path,
+        variables: &[(String, String)],
+    ) -> Result<Self> {
+        let mut command = in_own_session(program);
         command
             .env_clear()
             .envs(variables.iter().cloned())

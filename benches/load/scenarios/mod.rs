@@ -1,6 +1,7 @@
 //! What is measured; one file each.
 
 mod cold;
+mod compare;
 mod growth;
 mod login;
 mod memory;
@@ -20,6 +21,10 @@ pub struct Bench<'a> {
     pub quick: bool,
     /// PostgreSQL's programs, where there are any.
     pub postgres_bin: Option<&'a Path>,
+    /// Another build of the service, to compare with.
+    pub other: Option<&'a Path>,
+    /// The build to measure instead of this one.
+    pub this: Option<&'a Path>,
     /// Where the results go.
     pub report: &'a mut Report,
 }
@@ -52,6 +57,8 @@ pub enum Scenario {
     Start,
     /// A thousand streams of `WatchRevocations`
     Watchers,
+    /// Two builds of the service in turn
+    Compare,
 }
 
 impl Scenario {
@@ -67,6 +74,7 @@ impl Scenario {
             Self::Memory => "memory: idle, per revocation, over many validations",
             Self::Start => "start: from the process to SERVING",
             Self::Watchers => "watchers: a thousand that listen, beside validation",
+            Self::Compare => "compare: two builds in turn",
         }
     }
 
@@ -82,6 +90,7 @@ impl Scenario {
             Self::Memory => memory::run(bench).await,
             Self::Start => start::run(bench).await,
             Self::Watchers => watchers::run(bench).await,
+            Self::Compare => compare::run(bench).await,
         }
     }
 }

@@ -1,0 +1,182 @@
+//! Two builds of the service side by side, in alternating rounds: this one, and another given by `--other`.
+//!
+//! Tokens and sessions are made through the public API, so the other build may have another schema.
+
+use std::{path::Path, time::Duration};
+
+use countersign::grpc::pb;
+
+use super::Bench;
+use crate::{
+    Result,
+    driver::{Client, Load, OK, Source, float, frame, in_turn},
+    fixture::{CHEAP_HASHES, Fixture, LOGIN, REFRESH, VALIDATE, login, logins, refreshes, register, validate},
+    postgres::Cluster,
+    process::Process,
+    rounds::{Figures, Rounds},
+    steady::SteadyValidation,
+};
+
+const GROUP: &str = "compare";
+/// Access tokens in use.
+const TOKENS: usize = 64;
+
+struct Side {
+    process: Process,
+    client: Client,
+    _fixture: Fixture,
+}
+
+impl Side {
+    async fn start(program: &Path, fixture: Fixture) -> Result<Self> {
+        let process = fixture.start_program(program).await?;
+        let client = Client::connect(process.address, 4).await?;
+        Ok(Self {
+            process,
+            client,
+            _fixture: fixture,
+        })
+    }
+
+    async fn tokens(&self) -> Result<Source> {
+        register(&self.client, "tokens@example.org").await?;
+        let mut requests = Vec::new();
+        for _ in 0..TOKENS {
+            let answer: pb::LoginResponse =
+                self.client.call(LOGIN, &login("tokens@example.org")).await?;
+            let tokens = answer.tokens.ok_or("a login without tokens")?;
+            requests.push(frame(&validate(tokens.access_token)));
+        }
+        Ok(in_turn(requests))
+    }
+
+    /// Calls per second, p50, p99 and the server's CPU time per call, in microseconds.
+    async fn drive(&self, path: &'static str, source: &Source, streams: usize, duration: Duration) -> Result<Figures> {
+        let before = self.process.cpu_time()?;
+        let load = Load {
+            path,
+            source: Source::clone(source),
+            streams,
+            duration,
+            pace: None,
+        };
+        let sample = self.client.drive(&load).await?;
+        sample.all_good()?;
+        let cpu = self.process.cpu_time()?.saturating_sub(before);
+        Ok(vec![
+            sample.rate(),
+            sample.micros(OK, 0.5),
+            sample.micros(OK, 0.99),
+            cpu.as_secs_f64() * 1e6 / float(sample.count(OK)),
+        ])
+    }
+}
+
+const FIGURES: [&str; 4] = ["calls per second", "p50, us", "p99, us", "server CPU per call, us"];
+
+fn report(bench: &mut Bench<'_>, what: &str, measured: &Rounds) {
+    for (figure, name) in FIGURES.iter().enumerate() {
+        let name = format!("{what}: {name}");
+        bench.report.compare(GROUP, &name, "other build", measured.medians(figure), None);
+    }
+}
+
+pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
+    let Some(other) = bench.other else {
+        eprintln!("  left out: no --other");
+        return Ok(());
+    };
+    let this = bench.this.unwrap_or(Path::new(env!("CARGO_BIN_EXE_countersign")));
+    let rounds = bench.choose(5, 11);
+    let duration = Duration::from_millis(bench.choose(1_000, 2_000));
+
+    let ours = Side::start(this, Fixture::sqlite(CHEAP_HASHES)?).await?;
+    let theirs = Side::start(other, Fixture::sqlite(CHEAP_HASHES)?).await?;
+    let (our_tokens, their_tokens) = (ours.tokens().await?, theirs.tokens().await?);
+    for streams in [1, 16, 64] {
+        let measured = Rounds::measure(
+            rounds,
+            async || ours.drive(VALIDATE, &our_tokens, streams, duration).await,
+            async || theirs.drive(VALIDATE, &their_tokens, streams, duration).await,
+        )
+        .await?;
+        report(bench, &format!("ValidateToken, {streams} at once"), &measured);
+    }
+    let our_logins = in_turn(logins(&ours.client, 64).await?);
+    let their_logins = in_turn(logins(&theirs.client, 64).await?);
+    let measured = Rounds::measure(
+        rounds,
+        async || ours.drive(LOGIN, &our_logins, 16, duration).await,
+        async || theirs.drive(LOGIN, &their_logins, 16, duration).await,
+    )
+    .await?;
+    report(bench, "Login with a cheap hash, 16 at once", &measured);
+    drop((ours, theirs));
+
+    // At the default cost of a hash: throughput, and validation beside the storm.
+    let ours = Side::start(this, Fixture::sqlite(&[])?).await?;
+    let theirs = Side::start(other, Fixture::sqlite(&[])?).await?;
+    let (our_tokens, their_tokens) = (ours.tokens().await?, theirs.tokens().await?);
+    let our_logins = in_turn(logins(&ours.client, 32).await?);
+    let their_logins = in_turn(logins(&theirs.client, 32).await?);
+    let measured = Rounds::measure(
+        bench.choose(5, 9),
+        async || ours.drive(LOGIN, &our_logins, 32, 2 * duration).await,
+        async || theirs.drive(LOGIN, &their_logins, 32, 2 * duration).await,
+    )
+    .await?;
+    report(bench, "Login, 32 at once", &measured);
+    let storm = async |side: &Side, tokens: &Source, credentials: &Source| {
+        let validation = SteadyValidation::connect(tokio::runtime::Handle::current(), side.process.address, tokens).await?;
+        let load = Load {
+            path: LOGIN,
+            source: Source::clone(credentials),
+            streams: 64,
+            duration: 2 * duration,
+            pace: None,
+        };
+        let client = side.client.clone();
+        let logins = tokio::spawn(async move { client.drive(&load).await });
+        let figures = validation.micros(2 * duration).await?;
+        let logins = logins.await??;
+        Ok(vec![logins.rate(), figures[0], figures[1], f64::NAN])
+    };
+    let measured = Rounds::measure(
+        bench.choose(5, 9),
+        async || storm(&ours, &our_tokens, &our_logins).await,
+        async || storm(&theirs, &their_tokens, &their_logins).await,
+    )
+    .await?;
+    report(bench, "ValidateToken beside 64 logins (rate is of logins)", &measured);
+    let quiet = async |side: &Side, tokens: &Source| {
+        let validation = SteadyValidation::connect(tokio::runtime::Handle::current(), side.process.address, tokens).await?;
+        let figures = validation.micros(2 * duration).await?;
+        Ok(vec![f64::NAN, figures[0], figures[1], f64::NAN])
+    };
+    let measured = Rounds::measure(
+        bench.choose(3, 5),
+        async || quiet(&ours, &our_tokens).await,
+        async || quiet(&theirs, &their_tokens).await,
+    )
+    .await?;
+    report(bench, "ValidateToken without the storm", &measured);
+    drop((ours, theirs));
+
+    let Some(bin) = bench.postgres_bin else {
+        return Ok(());
+    };
+    let cluster = Cluster::start(bin).await?;
+    let (our_url, their_url) = (cluster.create("ours").await?, cluster.create("theirs").await?);
+    let ours = Side::start(this, Fixture::on(&our_url, CHEAP_HASHES)?).await?;
+    let theirs = Side::start(other, Fixture::on(&their_url, CHEAP_HASHES)?).await?;
+    let our_sessions = refreshes(&ours.client, 64).await?;
+    let their_sessions = refreshes(&theirs.client, 64).await?;
+    let measured = Rounds::measure(
+        rounds,
+        async || ours.drive(REFRESH, &our_sessions, 64, duration).await,
+        async || theirs.drive(REFRESH, &their_sessions, 64, duration).await,
+    )
+    .await?;
+    report(bench, "Refresh on PostgreSQL, 64 at once", &measured);
+    Ok(())
+}
