@@ -44,7 +44,7 @@ impl Auth {
                 // does not say whose session it was, so it cannot be opened again.
                 return Err(AuthError::SessionRevoked);
             };
-            match self.judge(token, &subject, now).await? {
+            match self.judge_refresh(token, &subject, now).await? {
                 RefreshDecision::Rotate => {}
                 RefreshDecision::Repeat => return self.repeat(&subject, now),
                 RefreshDecision::CatchUp => {
@@ -91,7 +91,7 @@ impl Auth {
 
     /// Judges a token by this replica's outages, and before it calls one reused by those of the others: the client may
     /// have waited for an answer of theirs.
-    async fn judge(
+    async fn judge_refresh(
         &self,
         token: ParsedRefreshToken,
         subject: &RefreshSubject,
