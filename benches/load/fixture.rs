@@ -100,7 +100,8 @@ impl Fixture {
 
     /// Starts the service.
     pub async fn start(&self) -> Result<Process> {
-        self.start_program(Path::new(env!("CARGO_BIN_EXE_countersign"))).await
+        self.start_program(Path::new(env!("CARGO_BIN_EXE_countersign")))
+            .await
     }
 
     /// Starts another build of the service.

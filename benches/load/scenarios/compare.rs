@@ -10,7 +10,10 @@ use super::Bench;
 use crate::{
     Result,
     driver::{Client, Load, OK, Source, float, frame, in_turn},
-    fixture::{CHEAP_HASHES, Fixture, LOGIN, REFRESH, VALIDATE, login, logins, refreshes, register, validate},
+    fixture::{
+        CHEAP_HASHES, Fixture, LOGIN, REFRESH, VALIDATE, login, logins, refreshes, register,
+        validate,
+    },
     postgres::Cluster,
     process::Process,
     rounds::{Figures, Rounds},
@@ -42,8 +45,10 @@ impl Side {
         register(&self.client, "tokens@example.org").await?;
         let mut requests = Vec::new();
         for _ in 0..TOKENS {
-            let answer: pb::LoginResponse =
-                self.client.call(LOGIN, &login("tokens@example.org")).await?;
+            let answer: pb::LoginResponse = self
+                .client
+                .call(LOGIN, &login("tokens@example.org"))
+                .await?;
             let tokens = answer.tokens.ok_or("a login without tokens")?;
             requests.push(frame(&validate(tokens.access_token)));
         }
@@ -51,7 +56,13 @@ impl Side {
     }
 
     /// Calls per second, p50, p99 and the server's CPU time per call, in microseconds.
-    async fn drive(&self, path: &'static str, source: &Source, streams: usize, duration: Duration) -> Result<Figures> {
+    async fn drive(
+        &self,
+        path: &'static str,
+        source: &Source,
+        streams: usize,
+        duration: Duration,
+    ) -> Result<Figures> {
         let before = self.process.cpu_time()?;
         let load = Load {
             path,
@@ -72,12 +83,19 @@ impl Side {
     }
 }
 
-const FIGURES: [&str; 4] = ["calls per second", "p50, us", "p99, us", "server CPU per call, us"];
+const FIGURES: [&str; 4] = [
+    "calls per second",
+    "p50, us",
+    "p99, us",
+    "server CPU per call, us",
+];
 
 fn report(bench: &mut Bench<'_>, what: &str, measured: &Rounds) {
     for (figure, name) in FIGURES.iter().enumerate() {
         let name = format!("{what}: {name}");
-        bench.report.compare(GROUP, &name, "other build", measured.medians(figure), None);
+        bench
+            .report
+            .compare(GROUP, &name, "other build", measured.medians(figure), None);
     }
 }
 
@@ -86,7 +104,9 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         eprintln!("  left out: no --other");
         return Ok(());
     };
-    let this = bench.this.unwrap_or(Path::new(env!("CARGO_BIN_EXE_countersign")));
+    let this = bench
+        .this
+        .unwrap_or(Path::new(env!("CARGO_BIN_EXE_countersign")));
     let rounds = bench.choose(5, 11);
     let duration = Duration::from_millis(bench.choose(1_000, 2_000));
 
@@ -97,10 +117,18 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         let measured = Rounds::measure(
             rounds,
             async || ours.drive(VALIDATE, &our_tokens, streams, duration).await,
-            async || theirs.drive(VALIDATE, &their_tokens, streams, duration).await,
+            async || {
+                theirs
+                    .drive(VALIDATE, &their_tokens, streams, duration)
+                    .await
+            },
         )
         .await?;
-        report(bench, &format!("ValidateToken, {streams} at once"), &measured);
+        report(
+            bench,
+            &format!("ValidateToken, {streams} at once"),
+            &measured,
+        );
     }
     let our_logins = in_turn(logins(&ours.client, 64).await?);
     let their_logins = in_turn(logins(&theirs.client, 64).await?);
@@ -127,7 +155,12 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     .await?;
     report(bench, "Login, 32 at once", &measured);
     let storm = async |side: &Side, tokens: &Source, credentials: &Source| {
-        let validation = SteadyValidation::connect(tokio::runtime::Handle::current(), side.process.address, tokens).await?;
+        let validation = SteadyValidation::connect(
+            tokio::runtime::Handle::current(),
+            side.process.address,
+            tokens,
+        )
+        .await?;
         let load = Load {
             path: LOGIN,
             source: Source::clone(credentials),
@@ -147,9 +180,18 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         async || storm(&theirs, &their_tokens, &their_logins).await,
     )
     .await?;
-    report(bench, "ValidateToken beside 64 logins (rate is of logins)", &measured);
+    report(
+        bench,
+        "ValidateToken beside 64 logins (rate is of logins)",
+        &measured,
+    );
     let quiet = async |side: &Side, tokens: &Source| {
-        let validation = SteadyValidation::connect(tokio::runtime::Handle::current(), side.process.address, tokens).await?;
+        let validation = SteadyValidation::connect(
+            tokio::runtime::Handle::current(),
+            side.process.address,
+            tokens,
+        )
+        .await?;
         let figures = validation.micros(2 * duration).await?;
         Ok(vec![f64::NAN, figures[0], figures[1], f64::NAN])
     };
@@ -166,7 +208,10 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         return Ok(());
     };
     let cluster = Cluster::start(bin).await?;
-    let (our_url, their_url) = (cluster.create("ours").await?, cluster.create("theirs").await?);
+    let (our_url, their_url) = (
+        cluster.create("ours").await?,
+        cluster.create("theirs").await?,
+    );
     let ours = Side::start(this, Fixture::on(&our_url, CHEAP_HASHES)?).await?;
     let theirs = Side::start(other, Fixture::on(&their_url, CHEAP_HASHES)?).await?;
     let our_sessions = refreshes(&ours.client, 64).await?;
