@@ -4,6 +4,7 @@ use super::{
     Auth, AuthError, RequestContext, in_its_own_task,
     issue::{Grant, TokenPair},
     throttle::{Claimant, Proven},
+    write_locks::Writer,
 };
 use crate::{
     domain::{DeviceLabel, Password, SessionId, UserId},
@@ -37,6 +38,10 @@ impl Auth {
         command: ChangePasswordCommand,
         context: &RequestContext,
     ) -> Result<TokenPair, AuthError> {
+        // Before a place in the hashing queue is taken, so that one user has one there.
+        let locks = &self.locks.password_changes;
+        let lock = locks.lock(command.user_id, Writer::User, context.deadline);
+        let _lock = lock.await?;
         let ChangePasswordCommand {
             user_id,
             session_id,
@@ -77,11 +82,14 @@ impl Auth {
             .hash_new("new_password", new_password, personal)
             .await?;
         let label = self.device_label(current_session).await?;
+        let locks = &self.locks.users;
+        let lock = locks.lock(user.id, Writer::User, context.deadline).await?;
         let session = self.new_session(user, label, context);
         let now = session.created_at;
         let event = context.audit_event(AuditKind::PasswordChanged, now);
         let auth = self.clone();
         in_its_own_task(async move {
+            let _lock = lock;
             let parts = &auth.parts;
             let change = PasswordChange {
                 session: &session,
@@ -95,6 +103,7 @@ impl Auth {
                 // Disabled, or changed by somebody else, since the password was checked.
                 .ok_or(AuthError::InvalidCredentials)?;
             parts.revocations.learn(&changed.ended.revocations);
+            parts.store.request_sweep_if(changed.ended.is_partial);
             let grant = Grant::of(&session, &changed.roles);
             auth.issue_pair(&grant, parts.clock.now())
         })

@@ -4,13 +4,14 @@ use super::{
     Auth, AuthError, RequestContext,
     issue::{Grant, TokenPair},
     throttle::{Caller, Claimant, Proven},
+    write_locks::Writer,
 };
 use crate::{
     clock::Timestamp,
     domain::{DeviceId, DeviceLabel, Email, Password, Roles, Session, SessionId, User},
     passwords::PasswordHash,
     secret::Secret,
-    store::{Login, Opening},
+    store::{AuditKind, Login, Opening},
     tokens::KnownDevice,
 };
 
@@ -76,7 +77,7 @@ impl Auth {
             let password = command.password.clone();
             let mut proven = self.judge(attempt, password, &mut caller).await?;
             let session = self.new_session(&proven.user, command.device_label.clone(), context);
-            if let Some(roles) = self.open(&proven, &session).await? {
+            if let Some(roles) = self.open(&proven, &session, context).await? {
                 // Those that were read before the hash may have been taken away since.
                 proven.user.roles = roles;
                 return self.logged_in(proven, &session);
@@ -89,9 +90,25 @@ impl Auth {
 
     /// Opens a session for whoever gave the right password, and returns the user's roles. `None` when the credentials
     /// changed meanwhile.
-    async fn open(&self, proven: &Proven, session: &Session) -> Result<Option<Roles>, AuthError> {
+    async fn open(
+        &self,
+        proven: &Proven,
+        session: &Session,
+        context: &RequestContext,
+    ) -> Result<Option<Roles>, AuthError> {
         let Proven { admitted, .. } = proven;
-        let opening = self.parts.store.open_session(Login {
+        let locks = &self.locks.users;
+        let lock = locks.lock(session.user_id, Writer::Login, context.deadline);
+        let _lock = match lock.await {
+            Ok(lock) => lock,
+            Err(error) => {
+                self.release(admitted).await;
+                return Err(error);
+            }
+        };
+        let parts = &self.parts;
+        let ended_event = context.audit_event(AuditKind::SessionLimitReached, session.created_at);
+        let opening = parts.store.open_session(Login {
             session,
             verified_hash: &proven.verified_hash,
             new_hash: proven.rehashed.as_ref().map(PasswordHash::as_str),
@@ -99,9 +116,16 @@ impl Auth {
             clear: admitted.has_failures,
             limit: self.failure_limit().get(),
             claim: admitted.claim,
+            max_sessions: parts.settings.max_sessions_per_user,
+            remember: parts.remember(),
+            ended_event: &ended_event,
         });
         match opening.await {
-            Ok(Opening::Opened(roles)) => Ok(Some(roles)),
+            Ok(Opening::Opened(opened)) => {
+                parts.revocations.learn(&opened.ended);
+                parts.store.request_sweep_if(opened.is_partial);
+                Ok(Some(opened.roles))
+            }
             Ok(Opening::CredentialsChanged) => {
                 self.release(admitted).await;
                 Ok(None)

@@ -1,13 +1,14 @@
 //! Logging out: the session ends, and its access tokens die with it.
 
-use super::{Auth, AuthError, RequestContext};
+use super::{Auth, AuthError, RequestContext, write_locks::Writer};
 use crate::store::AuditKind;
 
 impl Auth {
     /// Ends the session that a refresh token belongs to. Doing so twice succeeds twice.
     ///
     /// # Errors
-    /// [`AuthError::RefreshTokenInvalid`], [`AuthError::DatabaseUnavailable`].
+    /// [`AuthError::RefreshTokenInvalid`], [`AuthError::RateLimited`] when others are busy ending the same session,
+    /// [`AuthError::DatabaseUnavailable`].
     pub async fn logout(
         &self,
         refresh_token: &str,
@@ -15,7 +16,8 @@ impl Auth {
     ) -> Result<(), AuthError> {
         let token = self.parts.derived_keys.parse_refresh_token(refresh_token)?;
         let now = self.parts.clock.now();
-        self.revoke_session(token.session_id, AuditKind::LoggedOut, context, now)
+        let (kind, writer) = (AuditKind::LoggedOut, Writer::User);
+        self.revoke_session(token.session_id, kind, writer, context, now)
             .await?;
         Ok(())
     }

@@ -16,6 +16,8 @@ mod users;
 mod validate;
 mod vitals;
 mod watch;
+mod watcher_places;
+mod write_locks;
 
 use std::{
     future::Future,
@@ -45,6 +47,9 @@ use crate::{
     tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
 };
 
+use watcher_places::WatcherPlaces;
+use write_locks::{WriteLocks, Writer};
+
 /// Live revocations are remembered this much longer than the last token they concern, and keys that
 /// signed it are accepted so much longer, for replicas whose clocks run behind.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
@@ -58,6 +63,10 @@ pub struct AuthSettings {
     pub session_max_lifetime: Duration,
     /// How long after a rotation the token before it may ask for the same successor.
     pub refresh_grace: Duration,
+    /// How many live sessions a user may have.
+    pub max_sessions_per_user: NonZeroU32,
+    /// How many streams of `WatchRevocations` there may be.
+    pub max_watchers: NonZeroU32,
     /// How many failed logins an account has before it is slowed down.
     pub account_failure_limit: NonZeroU32,
     /// How old the knowledge of revocations may grow.
@@ -86,6 +95,8 @@ pub struct RequestContext {
 pub struct Auth {
     parts: Arc<AuthParts>,
     in_flight: Arc<InFlight>,
+    locks: WriteLocks,
+    watcher_places: WatcherPlaces,
 }
 
 /// What [`Auth`] is made of.
@@ -116,6 +127,8 @@ impl Auth {
     /// Puts the parts together.
     pub fn new(parts: AuthParts) -> Self {
         Self {
+            locks: WriteLocks::default(),
+            watcher_places: WatcherPlaces::new(parts.settings.max_watchers),
             parts: Arc::new(parts),
             in_flight: Arc::default(),
         }
@@ -129,12 +142,16 @@ impl Auth {
         &self,
         session_id: SessionId,
         kind: AuditKind,
+        writer: Writer,
         context: &RequestContext,
         now: Timestamp,
     ) -> Result<bool, AuthError> {
+        let locks = &self.locks.sessions;
+        let lock = locks.lock(session_id, writer, context.deadline).await?;
         let parts = Arc::clone(&self.parts);
         let event = context.audit_event(kind, now);
         let work = async move {
+            let _lock = lock;
             let remember = parts.remember();
             let written = parts
                 .store

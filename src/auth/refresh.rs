@@ -3,6 +3,7 @@
 use super::{
     Auth, AuthError, RequestContext,
     issue::{Grant, TokenPair},
+    write_locks::Writer,
 };
 use crate::{
     clock::Timestamp,
@@ -152,12 +153,13 @@ impl Auth {
         let subject = self.parts.store.find_refresh_subject(session_id).await;
         // While the database does not answer, what this replica knows is enough to refuse.
         let Ok(Some(subject)) = subject else { return };
-        if subject.session.revoked_at.is_some() {
+        if subject.session.revoked_at.is_some() || subject.user_disabled {
             return;
         }
         let now = self.parts.clock.now();
-        let kind = AuditKind::SessionRevoked;
-        let revoked = self.revoke_session(session_id, kind, context, now).await;
+        let (kind, writer) = (AuditKind::SessionRevoked, Writer::Service);
+        let revoked = self.revoke_session(session_id, kind, writer, context, now);
+        let revoked = revoked.await;
         tracing::warn!(
             request_id = context.request_id,
             %session_id,
@@ -178,8 +180,8 @@ impl Auth {
             RefreshRefusal::Revoked => AuthError::SessionRevoked,
             RefreshRefusal::Expired => AuthError::RefreshTokenExpired,
             RefreshRefusal::Reused => {
-                let kind = AuditKind::RefreshTokenReused;
-                self.revoke_session(token.session_id, kind, context, now)
+                let (kind, writer) = (AuditKind::RefreshTokenReused, Writer::Service);
+                self.revoke_session(token.session_id, kind, writer, context, now)
                     .await?;
                 tracing::warn!(
                     request_id = context.request_id,

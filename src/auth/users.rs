@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Auth, AuthError, CLOCK_SKEW, RequestContext, in_its_own_task};
+use super::{
+    Auth, AuthError, CLOCK_SKEW, RequestContext, in_its_own_task,
+    write_locks::{KeyedGuard, WriteLocks, Writer},
+};
 use crate::{
     clock::{Clock, Timestamp},
     domain::{Email, PositionedRevocation, Revocation, Role, Roles, SessionId, User, UserId},
@@ -20,6 +23,7 @@ pub struct Users {
     store: Store,
     revocations: Arc<RevocationIndex>,
     clock: Clock,
+    locks: WriteLocks,
     /// How long a revocation has to be known.
     remember: Duration,
 }
@@ -32,6 +36,7 @@ impl Auth {
             store: parts.store.clone(),
             revocations: Arc::clone(&parts.revocations),
             clock: parts.clock.clone(),
+            locks: self.locks.clone(),
             remember: parts.remember(),
         }
     }
@@ -59,6 +64,7 @@ impl Users {
             store,
             revocations: Arc::default(),
             clock,
+            locks: WriteLocks::default(),
             remember: AccessProfile::longest_life_with(access_ttl, leeway) + CLOCK_SKEW,
         }
     }
@@ -84,23 +90,28 @@ impl Users {
     /// Bars a user from logging in and refreshing, and kills every token. Doing so twice succeeds twice.
     ///
     /// # Errors
-    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    /// [`AuthError::UserNotFound`], [`AuthError::RateLimited`], [`AuthError::DatabaseUnavailable`].
     pub async fn disable_user(
         &self,
         id: UserId,
         context: &RequestContext,
     ) -> Result<User, AuthError> {
+        let lock = self.lock(id, context).await?;
         let now = self.clock.now();
         let event = context.audit_event(AuditKind::UserDisabled, now);
         let users = self.clone();
         in_its_own_task(async move {
+            let _lock = lock;
             let ended = users
                 .store
                 .disable_user(id, now, users.remember, &event)
                 .await?;
             let user = users.find(id).await;
             let known = match (ended, &user) {
-                (Some(ended), _) => ended.revocations,
+                (Some(ended), _) => {
+                    users.store.request_sweep_if(ended.is_partial);
+                    ended.revocations
+                }
                 // Another call was first, and its replica may not be this one.
                 (None, Ok(user)) if user.disabled_at.is_some() => vec![users.all_until(id, now)],
                 (None, _) => Vec::new(),
@@ -120,6 +131,7 @@ impl Users {
         id: UserId,
         context: &RequestContext,
     ) -> Result<User, AuthError> {
+        let _lock = self.lock(id, context).await?;
         let now = self.clock.now();
         let event = context.audit_event(AuditKind::UserEnabled, now);
         self.store.enable_user(id, now, &event).await?;
@@ -137,16 +149,23 @@ impl Users {
         kept: Option<SessionId>,
         context: &RequestContext,
     ) -> Result<usize, AuthError> {
+        let lock = self.lock(id, context).await?;
         let now = self.clock.now();
         let event = context.audit_event(AuditKind::UserSessionsRevoked, now);
         let users = self.clone();
         in_its_own_task(async move {
+            let _lock = lock;
             let ended = users
                 .store
                 .revoke_user_sessions(id, kept, now, users.remember, &event)
                 .await?
                 .ok_or(AuthError::UserNotFound)?;
+            if ended.revocations.is_empty() && kept.is_none() {
+                // Nothing was left to end: another replica may just have done it.
+                users.revocations.learn(&[users.all_until(id, now)]);
+            }
             users.revocations.learn(&ended.revocations);
+            users.store.request_sweep_if(ended.is_partial);
             Ok(ended.count)
         })
         .await
@@ -199,6 +218,7 @@ impl Users {
         change: impl Fn(Roles) -> Roles + Send + Sync,
         context: &RequestContext,
     ) -> Result<User, AuthError> {
+        let _lock = self.lock(id, context).await?;
         let now = self.clock.now();
         let event = context.audit_event(AuditKind::UserRolesChanged, now);
         self.store.change_roles(id, change, now, &event).await?;
@@ -220,6 +240,19 @@ impl Users {
         let names = keys.account_counters(&user.email);
         self.store.clear_counters_of(id, &names, &event).await?;
         Ok(user)
+    }
+
+    /// Waits until nobody else on this replica changes the user.
+    async fn lock(
+        &self,
+        id: UserId,
+        context: &RequestContext,
+    ) -> Result<KeyedGuard<UserId>, AuthError> {
+        let writer = match context.actor {
+            Some(actor) if actor == id => Writer::User,
+            _ => Writer::Service,
+        };
+        self.locks.users.lock(id, writer, context.deadline).await
     }
 
     /// For this replica alone, of which others need not hear: what it says stands in the table already.

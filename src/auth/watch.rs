@@ -14,7 +14,8 @@ impl Auth {
     /// are of is good.
     ///
     /// # Errors
-    /// [`AuthError::InvalidFields`] for a cursor that nobody has given out. On the stream:
+    /// [`AuthError::InvalidFields`] for a cursor that nobody has given out; [`AuthError::RateLimited`] when there are as
+    /// many watchers as may be. On the stream:
     /// [`AuthError::TokenExpired`], [`AuthError::TokenRevoked`], [`AuthError::TokenInvalid`].
     pub fn watch(
         &self,
@@ -23,11 +24,13 @@ impl Auth {
     ) -> Result<Hearing<AuthError>, AuthError> {
         let cursor = Cursor::parse("cursor", cursor)
             .map_err(|violation: FieldViolation| AuthError::InvalidFields(vec![violation]))?;
+        let place = self.watcher_places.take(claims.user_id)?;
         let auth = self.clone();
-        Ok(self
-            .parts
-            .feed
-            .watch(cursor, move || auth.still_good(&claims)))
+        Ok(self.parts.feed.watch(cursor, move || {
+            // Taken for as long as the watcher is there, with this closure.
+            let _place = &place;
+            auth.still_good(&claims)
+        }))
     }
 
     /// Judges the claims of a token again that was found good before.

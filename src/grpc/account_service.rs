@@ -11,6 +11,7 @@ use super::{
         self,
         account_service_server::{self, AccountServiceServer},
     },
+    user_rate::UserRateLimit,
 };
 use crate::{
     auth::{Auth, AuthError, ChangePasswordCommand},
@@ -23,10 +24,10 @@ pub struct AccountApi {
 }
 
 impl AccountApi {
-    /// Serves the use cases of `auth`, to those who may call them.
-    pub fn service(auth: Auth) -> Guarded<AccountServiceServer<Self>> {
+    /// Serves the use cases of `auth`, to those who may call them, as often as `user_rate` allows.
+    pub fn service(auth: Auth, user_rate: UserRateLimit) -> Guarded<AccountServiceServer<Self>> {
         let api = Self { auth: auth.clone() };
-        Guarded::new(AccountServiceServer::new(api), auth)
+        Guarded::new(AccountServiceServer::new(api), auth).limited(user_rate)
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
         RequestId,
         methods::{self, Access},
     },
+    user_rate::UserRateLimit,
 };
 use crate::{
     auth::{Auth, AuthError, ValidateQuery},
@@ -45,12 +46,24 @@ impl Caller {
 pub struct Guarded<S> {
     inner: S,
     auth: Auth,
+    /// Counts the calls of each user.
+    user_rate: UserRateLimit,
 }
 
 impl<S> Guarded<S> {
     /// Guards `inner`, with tokens judged by `auth`.
-    pub(super) const fn new(inner: S, auth: Auth) -> Self {
-        Self { inner, auth }
+    pub(super) fn new(inner: S, auth: Auth) -> Self {
+        let user_rate = UserRateLimit::new(None);
+        Self {
+            inner,
+            auth,
+            user_rate,
+        }
+    }
+
+    /// The same with a limit on the calls of each user.
+    pub(super) fn limited(self, user_rate: UserRateLimit) -> Self {
+        Self { user_rate, ..self }
     }
 
     /// What the method demands of its caller.
@@ -67,6 +80,7 @@ impl<S> Guarded<S> {
         };
         let access_token = convert::bearer(request.headers());
         let claims = authenticate(&self.auth, access_token, roles)?;
+        self.user_rate.check(claims.user_id)?;
         request.extensions_mut().insert(Caller { claims });
         Ok(())
     }

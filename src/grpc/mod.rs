@@ -14,6 +14,7 @@ pub mod layers;
 mod paging;
 mod reason;
 mod status;
+mod user_rate;
 mod verifier_service;
 
 pub use account_service::AccountApi;
@@ -24,6 +25,7 @@ pub use bulkhead::Bulkhead;
 pub use fast_lane::FastLane;
 pub use reason::Reason;
 pub use status::{DOMAIN, Detail, error_status, status};
+pub use user_rate::UserRateLimit;
 pub use verifier_service::VerifierApi;
 
 /// The generated messages, clients and servers of `countersign.auth.v1`.

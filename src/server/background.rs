@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, grpc::health::HealthState, store::Store};
+use crate::{grpc::health::HealthState, store::Store};
 
 /// How often the database is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the other replicas are told that this one reaches the database.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// How often rows that have outlived their use are deleted.
-const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Keeps the circuit breaker and the health service in step with the database; in the end it says
 /// NOT_SERVING for every service and, by dropping `health`, ends every watch.
@@ -48,18 +46,8 @@ pub(super) async fn heartbeat(store: Store, stop: CancellationToken) {
     }
 }
 
-/// Deletes what has outlived its use. Every replica does: deleting twice does no harm.
-pub(super) async fn purge(store: Store, clock: Clock, stop: CancellationToken) {
-    while next_tick(PURGE_INTERVAL, &stop).await {
-        match store.purge(clock.now()).await {
-            Ok(rows) => tracing::debug!(rows, "purged"),
-            Err(error) => tracing::warn!(%error, "old rows could not be purged"),
-        }
-    }
-}
-
 /// Waits; `false` when it is time to stop.
-async fn next_tick(period: Duration, stop: &CancellationToken) -> bool {
+pub(super) async fn next_tick(period: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
         () = tokio::time::sleep(period) => true,

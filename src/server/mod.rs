@@ -4,6 +4,7 @@ mod background;
 mod error;
 mod front;
 mod incoming;
+mod maintenance;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use crate::{
     clock::Clock,
     config::{Config, Rate, StalePolicy},
     grpc::{
-        AccountApi, AdminApi, AuthApi, Bulkhead, DESCRIPTORS, FastLane, VerifierApi,
+        AccountApi, AdminApi, AuthApi, Bulkhead, DESCRIPTORS, FastLane, UserRateLimit, VerifierApi,
         health::HealthState,
         layers::{self, Quota, RateLimitLayer},
         pb::auth_service_server::AuthServiceServer,
@@ -144,6 +145,7 @@ impl Server {
         } = self;
         let rate_limits =
             RateLimitLayer::new(quota(config.limits.credential), quota(config.limits.token));
+        let user_rate = UserRateLimit::new(config.limits.account);
         let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
         if let Some(port) = http {
             let site = Site {
@@ -177,10 +179,11 @@ impl Server {
                 here.clone(),
             ))
             .add_service(Bulkhead::new(
-                AccountApi::service(auth.clone()),
+                AccountApi::service(auth.clone(), user_rate.clone()),
                 here.clone(),
             ))
-            .add_service(Bulkhead::new(AdminApi::service(auth), here));
+            .add_service(Bulkhead::new(AdminApi::service(auth.clone()), here));
+        let sweeper = auth;
         let router = if config.reflection {
             router
                 .add_service(reflection().build_v1()?)
@@ -202,7 +205,9 @@ impl Server {
         let watchdog = background::watch_database(store.clone(), health, stopping.clone());
         let watchdog = tasks.spawn(watchdog);
         tasks.spawn(background::heartbeat(store.clone(), stopping.clone()));
-        tasks.spawn(background::purge(store, clock, stopping.clone()));
+        tasks.spawn(maintenance::purge(store, clock, stopping.clone()));
+        tasks.spawn(maintenance::sweep_sessions(sweeper, stopping.clone()));
+        tasks.spawn(user_rate.sweep_until(stopping.clone().cancelled_owned()));
         tasks.spawn(revocations.run(stopping.clone()));
         tasks.spawn(feed_hub.run(stopping.clone()));
         let sweeper_stop = stopping.clone().cancelled_owned();
@@ -296,6 +301,8 @@ fn auth_settings(config: &Config) -> AuthSettings {
         refresh_token_ttl: config.tokens.refresh_ttl,
         session_max_lifetime: config.tokens.session_max_lifetime,
         refresh_grace: config.tokens.refresh_grace,
+        max_sessions_per_user: config.limits.max_sessions_per_user,
+        max_watchers: config.limits.max_watchers,
         account_failure_limit: config.limits.account_failure_limit,
         max_staleness: config.revocation.max_staleness,
         reject_when_stale: config.revocation.stale_policy == StalePolicy::Reject,

@@ -8,7 +8,12 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError,
-    ending::{EndedSessions, end_sessions},
+    ending::{
+        EndedSession, EndedSessions, Ending, FIRST_BATCH, Scope, ended_session, raise_epoch,
+        revoke_ended,
+    },
+    epochs::session_epoch,
+    read,
     revocations::append_revocations,
     schema::{audit_events, revocations, sessions, users},
     write,
@@ -35,17 +40,24 @@ impl Store {
                 let enabled = users::table
                     .find(id.to_string())
                     .filter(users::disabled_at.is_null());
-                let changed = diesel::update(enabled)
+                let update = diesel::update(enabled)
                     .set((
                         users::disabled_at.eq(now.micros()),
                         users::updated_at.eq(now.micros()),
                     ))
-                    .execute(conn)
-                    .await?;
-                if changed == 0 {
+                    .returning(users::session_epoch);
+                let Some(epoch) = update.get_result::<i64>(conn).await.optional()? else {
                     return Ok(None);
-                }
-                Ok(Some(end_sessions!(conn, id, None, now, remember, &event)))
+                };
+                let ending = Ending {
+                    user: id,
+                    scope: Scope::All,
+                    epoch,
+                    now,
+                    remember,
+                };
+                let epoch = raise_epoch!(conn, ending);
+                Ok(Some(revoke_ended!(conn, ending, epoch, &event)))
             })
             .await
         })
@@ -84,7 +96,7 @@ impl Store {
     }
 
     /// Ends every session of a user, who may log in again, but for the one that is `kept`. `None` when there is no such
-    /// user.
+    /// user. Nothing is written when there is nothing to end.
     pub async fn revoke_user_sessions(
         &self,
         id: UserId,
@@ -93,21 +105,71 @@ impl Store {
         remember: Duration,
         event: &AuditEvent,
     ) -> Result<Option<EndedSessions>, StoreError> {
+        match self.has_sessions_to_end(id, kept, now, remember).await? {
+            None => return Ok(None),
+            Some(false) => return Ok(Some(EndedSessions::default())),
+            Some(true) => {}
+        }
         let event = event.to_row_for(id);
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 // Changes nothing, and takes the lock.
-                let locked = diesel::update(users::table.find(id.to_string()))
+                let lock = diesel::update(users::table.find(id.to_string()))
                     .set(users::updated_at.eq(users::updated_at))
-                    .execute(conn)
-                    .await?;
-                if locked == 0 {
+                    .returning(users::session_epoch);
+                let Some(epoch) = lock.get_result::<i64>(conn).await.optional()? else {
                     return Ok(None);
-                }
-                Ok(Some(end_sessions!(conn, id, kept, now, remember, &event)))
+                };
+                let ending = Ending {
+                    user: id,
+                    scope: kept.map_or(Scope::All, Scope::AllBut),
+                    epoch,
+                    now,
+                    remember,
+                };
+                let epoch = raise_epoch!(conn, ending);
+                Ok(Some(revoke_ended!(conn, ending, epoch, &event)))
             })
             .await
         })
+    }
+
+    /// Whether a user has sessions, apart from the one that is `kept`, that can be refreshed or may have a live access
+    /// token. `None` when there is no such user.
+    async fn has_sessions_to_end(
+        &self,
+        id: UserId,
+        kept: Option<SessionId>,
+        now: Timestamp,
+        remember: Duration,
+    ) -> Result<Option<bool>, StoreError> {
+        let kept = kept.map_or_else(String::new, |kept| kept.to_string());
+        let newest: Option<Vec<EndedSession>> = read!(self, |conn| {
+            let epoch: Option<i64> = users::table
+                .find(id.to_string())
+                .select(users::session_epoch)
+                .get_result(conn)
+                .await
+                .optional()?;
+            let Some(epoch) = epoch else {
+                return Ok(None);
+            };
+            let open = sessions::table
+                .filter(sessions::user_id.eq(id.to_string()))
+                .filter(sessions::revoked_at.is_null())
+                .filter(session_epoch().ge(epoch))
+                .filter(sessions::id.ne(kept))
+                .order((session_epoch().desc(), sessions::id.desc()))
+                .limit(i64::try_from(FIRST_BATCH).unwrap_or(i64::MAX))
+                .select(ended_session!());
+            Ok(Some(open.load(conn).await?))
+        })?;
+        Ok(newest.map(|sessions| {
+            sessions.len() == FIRST_BATCH
+                || sessions
+                    .iter()
+                    .any(|session| session.is_live(now) || session.may_have_token(now, remember))
+        }))
     }
 
     /// Changes a user's roles. `None` when there is no such user, otherwise whether they are others now.
@@ -120,6 +182,13 @@ impl Store {
     ) -> Result<Option<bool>, StoreError> {
         let event = event.to_row_for(id);
         let change = &change;
+        // Most calls that change nothing are found out here, without a write.
+        let Some(user) = self.find_user(id).await? else {
+            return Ok(None);
+        };
+        if change(user.roles.clone()) == user.roles {
+            return Ok(Some(false));
+        }
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let roles: Option<String> = diesel::update(users::table.find(id.to_string()))

@@ -31,6 +31,8 @@ pub enum AuditKind {
     UserEnabled,
     /// All sessions of a user were ended, or all but the one that asked for it.
     UserSessionsRevoked,
+    /// A session ended because its user logged in once more than there may be live sessions.
+    SessionLimitReached,
     /// A user was given other roles.
     UserRolesChanged,
     /// The failed logins of a user were forgiven.
@@ -50,6 +52,7 @@ impl AuditKind {
             Self::UserDisabled => "user_disabled",
             Self::UserEnabled => "user_enabled",
             Self::UserSessionsRevoked => "user_sessions_revoked",
+            Self::SessionLimitReached => "session_limit_reached",
             Self::UserRolesChanged => "user_roles_changed",
             Self::LoginFailuresCleared => "login_failures_cleared",
         }

@@ -14,8 +14,11 @@ mod availability;
 mod changes;
 mod circuit;
 mod ending;
+mod epochs;
 mod error;
+mod ids;
 mod login_failures;
+mod logins;
 mod master_keys;
 mod migrate;
 mod password_change;
@@ -30,24 +33,28 @@ mod schema;
 mod sessions;
 mod signing_keys;
 mod sqlite;
+mod sweeps;
 mod users;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use diesel::sql_types::Integer;
 use diesel_async::RunQueryDsl;
+use tokio::sync::Notify;
 
 pub use audit::{AuditEvent, AuditKind};
 pub use changes::ChangeListener;
 pub use ending::EndedSessions;
 pub use error::StoreError;
 pub use login_failures::{CounterKey, Counting, Credentials, Failure};
+pub use logins::{Login, OpenedSession, Opening};
 pub use password_change::{ChangedPassword, PasswordChange};
 pub use pool::PoolLoad;
 pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
 pub use rotations::{Rotated, Rotation};
-pub use sessions::{Login, Opening, RefreshSubject};
+pub use sessions::RefreshSubject;
 pub use signing_keys::StoredSigningKey;
+pub use sweeps::{Sweep, SweptBatch};
 
 use availability::Availability;
 use circuit::Circuit;
@@ -121,6 +128,8 @@ pub struct Store {
     /// Names this process among those that share the database.
     replica_id: Arc<str>,
     rotations: Arc<Rotations>,
+    audit_retention: Duration,
+    sweep_requested: Arc<Notify>,
 }
 
 impl Store {
@@ -136,6 +145,8 @@ impl Store {
             availability: Arc::new(Availability::new(Clock::System)),
             replica_id: uuid_v7(Clock::System.now()).to_string().into(),
             rotations: Arc::default(),
+            audit_retention: settings.audit_retention,
+            sweep_requested: Arc::default(),
         })
     }
 

@@ -7,7 +7,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError,
-    ending::{EndedSessions, end_sessions},
+    ending::{EndedSessions, Ending, Scope, raise_epoch, revoke_ended},
     revocations::append_revocations,
     schema::{audit_events, revocations, sessions, users},
     sessions::SessionRow,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{Roles, Session, SessionId, UserId},
+    domain::{Roles, Session},
 };
 
 /// What a change of password changes, all at once.
@@ -57,24 +57,31 @@ impl Store {
                     .find(id.to_string())
                     .filter(users::disabled_at.is_null())
                     .filter(users::password_hash.eq(change.verified_hash));
-                let roles: Option<String> = diesel::update(user)
+                let update = diesel::update(user)
                     .set((
                         users::password_hash.eq(change.new_hash),
                         users::updated_at.eq(now.micros()),
                     ))
-                    .returning(users::roles)
-                    .get_result(conn)
-                    .await
-                    .optional()?;
-                let Some(roles) = roles else {
+                    .returning((users::roles, users::session_epoch));
+                let found: Option<(String, i64)> = update.get_result(conn).await.optional()?;
+                let Some((roles, epoch)) = found else {
                     return Ok(None);
                 };
+                let ending = Ending {
+                    user: id,
+                    scope: Scope::Replaced,
+                    epoch,
+                    now,
+                    remember,
+                };
+                let epoch = raise_epoch!(conn, ending);
+                let mut row = SessionRow::from(change.session);
+                row.session_epoch = Some(epoch);
                 diesel::insert_into(sessions::table)
-                    .values(&SessionRow::from(change.session))
+                    .values(&row)
                     .execute(conn)
                     .await?;
-                let kept = Some(change.session.id);
-                let ended = end_sessions!(conn, id, kept, now, remember, &event);
+                let ended = revoke_ended!(conn, ending, epoch, &event);
                 let roles = Roles::from_stored(&roles);
                 Ok(Some(ChangedPassword { ended, roles }))
             })

@@ -4,8 +4,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{
-    Store, StoreError, read, schema::revocations, sqlite::AsyncSqliteConnection,
-    users::parse_user_id,
+    Store, StoreError, ids::parse_user_id, read, schema::revocations, sqlite::AsyncSqliteConnection,
 };
 use crate::{
     clock::Timestamp,

@@ -15,9 +15,10 @@ use tokio::{sync::oneshot, time};
 
 use super::{
     OPERATION_TIMEOUT, Store, StoreError,
+    epochs::session_epoch,
+    ids::parse_user_id,
     prepared::Prepared,
     schema::{sessions, users},
-    users::parse_user_id,
     write,
 };
 use crate::{
@@ -124,6 +125,7 @@ macro_rules! move_on {
         let (now, idle_expires_at): (Timestamp, Timestamp) = ($now, $idle_expires_at);
         let live_user = users::table
             .filter(users::id.eq(sessions::user_id))
+            .filter(users::session_epoch.le(session_epoch()))
             .filter(users::disabled_at.is_null());
         let live_sessions = $sessions
             .filter(sessions::revoked_at.is_null())

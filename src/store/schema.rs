@@ -13,6 +13,7 @@ diesel::table! {
         created_at -> BigInt,
         updated_at -> BigInt,
         disabled_at -> Nullable<BigInt>,
+        session_epoch -> BigInt,
     }
 }
 
@@ -29,6 +30,16 @@ diesel::table! {
         idle_expires_at -> BigInt,
         absolute_expires_at -> BigInt,
         revoked_at -> Nullable<BigInt>,
+        session_epoch -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    session_sweeps (user_id) {
+        user_id -> Text,
+        requested_at -> BigInt,
+        covered_until -> BigInt,
+        claimed_until -> BigInt,
     }
 }
 

@@ -1,30 +1,23 @@
-//! Sessions: opened by a login, revoked for good. (`rotations` moves them on in between.)
+//! Sessions: found, listed, revoked one by one. (`logins` opens them, `rotations` moves them on, `ending` ends all.)
 
 use std::time::Duration;
 
-use diesel::{
-    dsl::{exists, not},
-    prelude::*,
-};
+use diesel::{dsl::exists, prelude::*};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
     AuditEvent, Store, StoreError,
     ending::last_issue,
-    login_failures::{StateColumns, claimed_until, state, stored},
-    prepared::Prepared,
+    epochs::session_epoch,
+    ids::{parse_session_id, parse_user_id},
     read,
     revocations::append_revocations,
-    schema::{audit_events, login_failures, revocations, sessions, users},
-    users::parse_user_id,
+    schema::{audit_events, revocations, sessions, users},
     write,
 };
 use crate::{
     clock::Timestamp,
-    domain::{
-        DeviceLabel, FailureCounter, PositionedRevocation, Revocation, Roles, Session, SessionId,
-        UserId,
-    },
+    domain::{DeviceLabel, PositionedRevocation, Revocation, Roles, Session, SessionId, UserId},
 };
 
 // `NULL` is written out, so that the statement is always the same and stays prepared: on PostgreSQL a round trip less at
@@ -32,17 +25,19 @@ use crate::{
 #[derive(Insertable, Queryable, Selectable)]
 #[diesel(table_name = sessions, treat_none_as_default_value = false)]
 pub(super) struct SessionRow {
-    id: String,
-    user_id: String,
+    pub(super) id: String,
+    pub(super) user_id: String,
     device_label: String,
     client_ip: String,
     user_agent: String,
     generation: i32,
-    created_at: i64,
+    pub(super) created_at: i64,
     rotated_at: i64,
     idle_expires_at: i64,
     absolute_expires_at: i64,
     revoked_at: Option<i64>,
+    /// See `epochs`.
+    pub(super) session_epoch: Option<i64>,
 }
 
 impl From<&Session> for SessionRow {
@@ -59,7 +54,15 @@ impl From<&Session> for SessionRow {
             idle_expires_at: session.idle_expires_at.micros(),
             absolute_expires_at: session.absolute_expires_at.micros(),
             revoked_at: session.revoked_at.map(Timestamp::micros),
+            // Whoever opens it takes it from its user's row.
+            session_epoch: None,
         }
+    }
+}
+
+impl SessionRow {
+    fn epoch(&self) -> i64 {
+        self.session_epoch.unwrap_or(self.created_at)
     }
 }
 
@@ -83,122 +86,41 @@ impl TryFrom<SessionRow> for Session {
     }
 }
 
-pub(super) fn parse_session_id(text: &str) -> Result<SessionId, StoreError> {
-    text.parse()
-        .map_err(|_| StoreError::Corrupt(format!("session id {text:?}")))
-}
-
-/// What a successful login changes, all at once.
-pub struct Login<'a> {
-    /// The session to open.
-    pub session: &'a Session,
-    /// The hash that the password was checked against.
-    pub verified_hash: &'a str,
-    /// The hash to put in its place, when the stored one has gone out of date.
-    pub new_hash: Option<&'a str>,
-    /// The counter of failed logins that admitted the attempt (see `login_failures`).
-    pub counter: &'a str,
-    /// Whether it has failures, which the success clears.
-    pub clear: bool,
-    /// How many failures it may have without a claim.
-    pub limit: u32,
-    /// The trial that the attempt claimed, if the counter stood at the limit.
-    pub claim: Option<FailureCounter>,
-}
-
-/// What became of a login with a right password.
-#[derive(Debug)]
-pub enum Opening {
-    /// The session is open. These are the roles that the user has in this transaction: those of the tokens.
-    Opened(Roles),
-    /// The user was disabled or deleted, or the password hash replaced, since the password was checked.
-    CredentialsChanged,
-    /// Others brought the counter to the limit meanwhile; this is how it stands.
-    Throttled(FailureCounter),
-}
-
 /// A session with what else decides about its refresh tokens.
 pub struct RefreshSubject {
     /// The session.
     pub session: Session,
-    /// Whether its user is disabled.
+    /// Whether its user is disabled, or has ended all sessions since.
     pub user_disabled: bool,
     /// The roles the user has now.
     pub roles: Roles,
 }
 
 impl Store {
-    /// Opens a session, unless the credentials changed since the password was checked or the counter reached its limit.
-    ///
-    /// The first statement takes the lock on the user's row, so that a concurrent change of it is seen or waits. It
-    /// looks at the counter as well: of guesses in parallel, no right one succeeds once the limit of wrong ones has
-    /// been answered.
-    pub async fn open_session(&self, login: Login<'_>) -> Result<Opening, StoreError> {
-        let row = SessionRow::from(login.session);
-        let hash = login.new_hash.unwrap_or(login.verified_hash);
-        let at_limit = login_failures::table
-            .find(login.counter)
-            .filter(login_failures::failures.ge(stored(login.limit)))
-            .filter(login_failures::retry_at.ne(claimed_until(login.claim)));
-        write!(self, |conn| {
-            conn.transaction::<_, StoreError, _>(async |conn| {
-                let user = users::table
-                    .filter(users::id.eq(&row.user_id))
-                    .filter(users::disabled_at.is_null())
-                    .filter(users::password_hash.eq(login.verified_hash))
-                    .filter(not(exists(at_limit)));
-                let update = diesel::update(user)
-                    .set((
-                        users::last_login_at.eq(row.created_at),
-                        users::password_hash.eq(hash),
-                    ))
-                    .returning(users::roles);
-                let roles: Option<String> = Prepared(update).get_result(conn).await.optional()?;
-                let Some(roles) = roles else {
-                    let counter: Option<StateColumns> = at_limit
-                        .select((login_failures::failures, login_failures::retry_at))
-                        .get_result(conn)
-                        .await
-                        .optional()?;
-                    return Ok(match counter {
-                        Some(columns) => Opening::Throttled(state(columns)),
-                        None => Opening::CredentialsChanged,
-                    });
-                };
-                diesel::insert_into(sessions::table)
-                    .values(&row)
-                    .execute(conn)
-                    .await?;
-                if login.clear {
-                    diesel::delete(login_failures::table.find(login.counter))
-                        .execute(conn)
-                        .await?;
-                }
-                Ok(Opening::Opened(Roles::from_stored(&roles)))
-            })
-            .await
-        })
-    }
-
     /// A session and what decides about its refresh tokens; `None` when there is no such session.
     pub async fn find_refresh_subject(
         &self,
         id: SessionId,
     ) -> Result<Option<RefreshSubject>, StoreError> {
-        let found: Option<(SessionRow, Option<i64>, String)> = read!(self, |conn| {
+        let found: Option<(SessionRow, Option<i64>, i64, String)> = read!(self, |conn| {
             Ok(sessions::table
                 .inner_join(users::table)
                 .filter(sessions::id.eq(id.to_string()))
-                .select((SessionRow::as_select(), users::disabled_at, users::roles))
+                .select((
+                    SessionRow::as_select(),
+                    users::disabled_at,
+                    users::session_epoch,
+                    users::roles,
+                ))
                 .get_result(conn)
                 .await
                 .optional()?)
         })?;
         found
-            .map(|(row, disabled_at, roles)| {
+            .map(|(row, disabled_at, epoch, roles)| {
                 Ok(RefreshSubject {
+                    user_disabled: disabled_at.is_some() || row.epoch() < epoch,
                     session: row.try_into()?,
-                    user_disabled: disabled_at.is_some(),
                     roles: Roles::from_stored(&roles),
                 })
             })
@@ -218,24 +140,45 @@ impl Store {
         found.map(Session::try_from).transpose()
     }
 
-    /// Sessions of a user that can still be refreshed at `now`, the latest first: `limit` of them at most, all of
-    /// them older than `older_than`.
+    /// Sessions of a user that can still be refreshed at `now`, the latest login first: `limit` of them at most, from
+    /// the one behind `after` on.
     pub async fn list_sessions(
         &self,
         user_id: UserId,
         now: Timestamp,
-        older_than: SessionId,
+        after: Option<SessionId>,
         limit: i64,
     ) -> Result<Vec<Session>, StoreError> {
+        let user = user_id.to_string();
+        let last = after.unwrap_or(SessionId::MAX).to_string();
         let rows: Vec<SessionRow> = read!(self, |conn| {
-            Ok(sessions::table
-                .filter(sessions::user_id.eq(user_id.to_string()))
+            let own = sessions::table.filter(sessions::user_id.eq(&user));
+            let user_epoch: Option<i64> = users::table
+                .find(&user)
+                .select(users::session_epoch)
+                .get_result(conn)
+                .await
+                .optional()?;
+            let begin: Option<i64> = own
+                .filter(sessions::id.eq(&last))
+                .select(session_epoch())
+                .get_result(conn)
+                .await
+                .optional()?;
+            // Of a session that has been purged meanwhile, its id tells roughly where it was.
+            let begin = begin.or(after.map(|id| id.created_at().micros()));
+            let begin = begin.unwrap_or(i64::MAX);
+            let is_behind = session_epoch()
+                .lt(begin)
+                .or(session_epoch().eq(begin).and(sessions::id.lt(&last)));
+            Ok(own
                 .filter(sessions::revoked_at.is_null())
+                .filter(session_epoch().ge(user_epoch.unwrap_or(i64::MAX)))
+                .filter(session_epoch().le(begin))
+                .filter(is_behind)
                 .filter(sessions::idle_expires_at.gt(now.micros()))
                 .filter(sessions::absolute_expires_at.gt(now.micros()))
-                // The ids are UUIDv7: their order is that of the logins.
-                .filter(sessions::id.lt(older_than.to_string()))
-                .order(sessions::id.desc())
+                .order((session_epoch().desc(), sessions::id.desc()))
                 .limit(limit)
                 .select(SessionRow::as_select())
                 .load(conn)
@@ -244,8 +187,8 @@ impl Store {
         rows.into_iter().map(Session::try_from).collect()
     }
 
-    /// Revokes a session for good, tells the other replicas, and records why. `None` when it was revoked
-    /// before, or there is none.
+    /// Revokes a session for good, tells the other replicas, and records why. `None` when it has ended
+    /// before, or there is none: then nothing is written.
     ///
     /// `remember` is how long its last access token may live. That token is as old as the last rotation,
     /// by the clock of the replica that did it: whoever revokes may have a clock that was set back.
@@ -260,9 +203,13 @@ impl Store {
         event.session_id = Some(id.to_string());
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
+                let user = users::table
+                    .filter(users::id.eq(sessions::user_id))
+                    .filter(users::session_epoch.le(session_epoch()));
                 let live = sessions::table
                     .filter(sessions::id.eq(id.to_string()))
-                    .filter(sessions::revoked_at.is_null());
+                    .filter(sessions::revoked_at.is_null())
+                    .filter(exists(user));
                 let ended: Option<(String, i64)> = diesel::update(live)
                     .set(sessions::revoked_at.eq(now.micros()))
                     .returning((sessions::user_id, sessions::rotated_at))

@@ -4,7 +4,9 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, Store, StoreError, read,
+    AuditEvent, Store, StoreError,
+    ids::parse_user_id,
+    read,
     schema::{audit_events, users},
     write,
 };
@@ -59,11 +61,6 @@ impl TryFrom<UserRow> for User {
             disabled_at: row.disabled_at.map(Timestamp::from_micros),
         })
     }
-}
-
-pub(super) fn parse_user_id(text: &str) -> Result<UserId, StoreError> {
-    text.parse()
-        .map_err(|_| StoreError::Corrupt(format!("user id {text:?}")))
 }
 
 impl Store {

@@ -213,6 +213,7 @@ on_both_databases! {
         let root_id = server.validate(&root.access_token).await.unwrap().user_id;
         let admin = Admin(&server, &root.access_token);
         let user_id = server.register(ADA).await.unwrap().user_id;
+        server.login(ADA).await.unwrap();
         admin.set_roles(&user_id, &["editor"]).await.unwrap();
         admin.revoke_sessions(&user_id).await.unwrap();
         admin.disable(&user_id).await.unwrap();

@@ -1,0 +1,49 @@
+//! Upkeep of the tables, beside the requests: deletes what has outlived its use, and revokes the rows of ended sessions.
+//!
+//! Every replica does both. Two at once do no harm: they find each other's rows done.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::background::next_tick;
+use crate::{auth::Auth, clock::Clock, store::Store};
+
+/// How often rows that have outlived their use are deleted.
+const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+/// How often ended sessions are looked for that another process left behind.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Deletes what has outlived its use, until `stop`.
+pub(super) async fn purge(store: Store, clock: Clock, stop: CancellationToken) {
+    while next_tick(PURGE_INTERVAL, &stop).await {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            purged = store.purge(clock.now()) => match purged {
+                Ok(rows) => tracing::debug!(rows, "old rows deleted"),
+                Err(error) => tracing::warn!(%error, "old rows could not be deleted; trying again later"),
+            },
+        }
+    }
+}
+
+/// Revokes the rows of sessions that ended by their epoch, until `stop`.
+pub(super) async fn sweep_sessions(auth: Auth, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = auth.sweep_requested() => {}
+            () = sleep(SWEEP_INTERVAL) => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            swept = auth.sweep_sessions() => match swept {
+                Ok(0) => {}
+                Ok(rows) => tracing::info!(rows, "rows of ended sessions revoked"),
+                // The next look comes soon, and an outage is logged by the watchdog.
+                Err(error) => tracing::debug!(%error, "rows of ended sessions could not be revoked"),
+            },
+        }
+    }
+}
