@@ -47,7 +47,7 @@ impl Parts {
         let now = Clock::System.now();
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let keyring = runtime.block_on(async {
-            let store = Store::open(&config.database).expect("SQLite opens");
+            let store = Store::open_or_create(&config.database).expect("SQLite opens");
             store.migrate().await.expect("a fresh file can be migrated");
             let keyring = Keyring::load(&store, &derived, signing_policy(&config), now).await;
             keyring.expect("a fresh keyring")

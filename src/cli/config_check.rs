@@ -1,11 +1,67 @@
-//! `countersign config check`: reading the configuration has reported every problem already.
+//! `countersign config check`: reading the configuration has reported its problems; this looks at the files as well.
 
 use super::{Outcome, say};
-use crate::config::Config;
+use crate::config::{Config, MasterKeySource, Tls};
 
 pub(super) fn run(config: &Config) -> Outcome {
-    say(format_args!(
-        "countersign: the configuration is good: {config:#?}"
-    ));
+    if let Err(error) = config.check_files() {
+        eprintln!("{error}");
+        return Outcome::BadConfiguration;
+    }
+    say(format_args!("countersign: the configuration is good"));
+    for (name, value) in summary(config) {
+        say(format_args!("  {name:<12} {value}"));
+    }
     Outcome::Done
+}
+
+/// What an operator looks for first; docs/configuration.md lists the rest.
+fn summary(config: &Config) -> Vec<(&'static str, String)> {
+    let master_keys = match &config.master_keys {
+        MasterKeySource::Given(keys) => {
+            let versions: Vec<_> = keys
+                .as_slice()
+                .iter()
+                .map(|key| format!("v{}", key.version))
+                .collect();
+            format!("{} (the first is active)", versions.join(", "))
+        }
+        MasterKeySource::KeyFile(path) => format!("the key file {}", path.display()),
+    };
+    let proxies: Vec<_> = config
+        .limits
+        .trusted_proxies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let tls = match config.tls {
+        Tls::Off => "off",
+        Tls::Terminated => "terminated by a proxy",
+    };
+    let life = |duration| humantime::format_duration(duration).to_string();
+    vec![
+        ("profile", config.profile.to_string()),
+        ("gRPC", config.grpc_addr.to_string()),
+        ("HTTP", or_word(config.http_addr, "off")),
+        ("database", config.database.url.describe()),
+        ("master keys", master_keys),
+        ("issuer", config.tokens.issuer.clone()),
+        ("audiences", config.tokens.audiences.join(", ")),
+        ("access token", life(config.tokens.access_ttl)),
+        ("session", life(config.tokens.session_max_lifetime)),
+        ("TLS", tls.to_owned()),
+        (
+            "proxies",
+            or_word((!proxies.is_empty()).then(|| proxies.join(", ")), "none"),
+        ),
+        ("log", config.telemetry.log.clone()),
+        (
+            "traces",
+            or_word(config.telemetry.otlp_endpoint.as_ref(), "off"),
+        ),
+    ]
+}
+
+fn or_word(value: Option<impl ToString>, word: &str) -> String {
+    value.map_or_else(|| word.to_owned(), |value| value.to_string())
 }

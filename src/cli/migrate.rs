@@ -8,7 +8,7 @@ use crate::{
 
 pub(super) fn run(config: &Config) -> Outcome {
     block_on(async {
-        let applied = Store::open(&config.database)?.migrate().await?;
+        let applied = Store::open_or_create(&config.database)?.migrate().await?;
         say(format_args!("countersign: {applied} migrations applied"));
         Ok::<_, StoreError>(())
     })

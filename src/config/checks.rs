@@ -1,6 +1,6 @@
 //! What must hold between variables, and what production refuses.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     fill::Given,
@@ -11,6 +11,14 @@ use super::{
 /// What must hold between variables, in every profile.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     let (tokens, argon2) = (&config.tokens, config.passwords.argon2);
+    problems.demand(
+        &["COUNTERSIGN_HTTP_ADDR", "COUNTERSIGN_GRPC_ADDR"],
+        !config
+            .http_addr
+            .is_some_and(|http| overlap(http, config.grpc_addr)),
+        "gRPC and HTTP cannot share one address and port",
+        "use a port that differs from that of COUNTERSIGN_GRPC_ADDR",
+    );
     problems.demand(
         &["COUNTERSIGN_REFRESH_GRACE", "COUNTERSIGN_ACCESS_TOKEN_TTL"],
         tokens.refresh_grace < tokens.access_ttl,
@@ -68,6 +76,13 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         "it is too little for so many lanes",
         "use at least 8 KiB for each of COUNTERSIGN_ARGON2_PARALLELISM",
     );
+}
+
+/// Whether one of these addresses includes the other; `0.0.0.0` and `[::]` are all addresses.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let [a, b] = [one, other].map(|address| address.ip());
+    let same_ip = a == b || a.is_unspecified() || b.is_unspecified();
+    one.port() != 0 && one.port() == other.port() && same_ip
 }
 
 /// The longest access token that production issues.

@@ -1,4 +1,4 @@
-//! The key file that development keeps beside its database: made once, readable by its owner only.
+//! The key file that development keeps beside its database: created once, readable by its owner only.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -15,10 +15,16 @@ use zeroize::Zeroizing;
 
 use super::master_keys::{MasterKey, MasterKeys};
 
-/// Why the key file is of no use.
+/// Why the key file cannot be used.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
-    /// The file system said no.
+    /// There is no such file. A new key would not fit what an existing database was made with.
+    #[error("the key file {} is missing: without its keys no password and no token of this database can be checked; restore the file from a backup, or give the keys in COUNTERSIGN_MASTER_KEYS (to start anew, move the database away)", path.display())]
+    Missing {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The file system refused.
     #[error("the key file {} cannot be {action}: {error}", path.display())]
     Io {
         /// The key file.
@@ -49,33 +55,28 @@ pub enum KeyFileError {
 
 /// The keys in the file at `path`, which is created with one new key when it is missing.
 pub(super) fn load_or_create(path: &Path) -> Result<MasterKeys, KeyFileError> {
-    let failed = |action| {
-        move |error| KeyFileError::Io {
-            path: path.to_owned(),
-            action,
-            error,
+    match load(path) {
+        Err(KeyFileError::Missing { .. }) => {
+            create(path).map_err(failed(path, "created"))?;
+            // Read it back: if another process was faster, its key holds.
+            load(path)
         }
-    };
-    if let Some(keys) = load(path)? {
-        return Ok(keys);
+        loaded => loaded,
     }
-    create(path).map_err(failed("created"))?;
-    // Read it back: another process may have been faster, and then its keys hold.
-    load(path)?.ok_or_else(|| failed("read")(io::ErrorKind::NotFound.into()))
 }
 
-fn load(path: &Path) -> Result<Option<MasterKeys>, KeyFileError> {
-    let failed = |error| KeyFileError::Io {
-        path: path.to_owned(),
-        action: "read",
-        error,
-    };
+/// The keys in the file at `path`.
+pub(super) fn load(path: &Path) -> Result<MasterKeys, KeyFileError> {
+    let failed = failed(path, "read");
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let path = path.to_owned();
+            return Err(KeyFileError::Missing { path });
+        }
         Err(error) => return Err(failed(error)),
     };
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+    let mode = file.metadata().map_err(&failed)?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(KeyFileError::Exposed {
             path: path.to_owned(),
@@ -84,12 +85,18 @@ fn load(path: &Path) -> Result<Option<MasterKeys>, KeyFileError> {
     }
     let mut text = Zeroizing::new(String::new());
     file.read_to_string(&mut text).map_err(failed)?;
-    MasterKeys::parse(&text)
-        .map(Some)
-        .map_err(|refusal| KeyFileError::Malformed {
-            path: path.to_owned(),
-            wrong: refusal.wrong().to_owned(),
-        })
+    MasterKeys::parse(&text).map_err(|refusal| KeyFileError::Malformed {
+        path: path.to_owned(),
+        wrong: refusal.wrong().to_owned(),
+    })
+}
+
+fn failed(path: &Path, action: &'static str) -> impl Fn(io::Error) -> KeyFileError {
+    move |error| KeyFileError::Io {
+        path: path.to_owned(),
+        action,
+        error,
+    }
 }
 
 /// Makes the file appear under its name only when it is complete and on disk. A hard link, unlike a
@@ -162,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_race_agree_on_one_key() {
+    fn processes_that_start_at_the_same_time_agree_on_one_key() {
         const RACERS: usize = 16;
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("data/master.key");
@@ -187,6 +194,14 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_file_is_not_created_by_reading_it() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("data/master.key");
+        assert!(matches!(load(&path), Err(KeyFileError::Missing { .. })));
+        assert!(!path.parent().unwrap().exists());
+    }
+
+    #[test]
     fn a_file_that_others_can_read_is_refused() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("master.key");
@@ -202,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spoilt_or_impossible_file_is_named_and_never_replaced() {
+    fn a_file_that_cannot_be_used_is_named_and_never_replaced() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("master.key");
         fs::write(&path, "v1:c2hvcnQ=").unwrap();
@@ -222,9 +237,6 @@ mod tests {
 
         let dangling = home.path().join("dangling");
         symlink(home.path().join("nowhere"), &dangling).unwrap();
-        assert!(matches!(
-            load_or_create(&dangling),
-            Err(KeyFileError::Io { .. })
-        ));
+        assert!(load_or_create(&dangling).is_err());
     }
 }

@@ -19,17 +19,28 @@ use super::{
 pub enum MasterKeySource {
     /// They were given.
     Given(MasterKeys),
-    /// They stand in this file, which is created when it is missing.
+    /// They are in this file, which the first start creates.
     KeyFile(PathBuf),
 }
 
 impl MasterKeySource {
-    /// The keys; in the second case reads the file, or creates it with one new key. Processes that
-    /// start at once agree on one file.
+    /// The keys, read from the key file if they were not given. Creates nothing.
     ///
     /// # Errors
-    /// The file cannot be read or created, others may read it, or it holds no keys.
+    /// [`KeyFileError::Missing`], or the file cannot be read, others may read it, or it holds no keys.
     pub fn load(&self) -> Result<MasterKeys, KeyFileError> {
+        match self {
+            Self::Given(keys) => Ok(keys.clone()),
+            Self::KeyFile(path) => key_file::load(path),
+        }
+    }
+
+    /// The same, but creates a missing key file with one new key. Processes that start at the same
+    /// time agree on one file. Only for a database that was never used with another key.
+    ///
+    /// # Errors
+    /// As [`MasterKeySource::load`], or the file cannot be created.
+    pub fn load_or_create(&self) -> Result<MasterKeys, KeyFileError> {
         match self {
             Self::Given(keys) => Ok(keys.clone()),
             Self::KeyFile(path) => key_file::load_or_create(path),

@@ -4,6 +4,7 @@ mod addresses;
 mod assemble;
 mod checks;
 mod database_url;
+mod files;
 mod fill;
 mod key_file;
 mod key_source;
@@ -18,6 +19,8 @@ mod types;
 mod values;
 mod variables;
 
+#[cfg(test)]
+mod production_tests;
 #[cfg(test)]
 mod tests;
 

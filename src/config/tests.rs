@@ -1,34 +1,20 @@
-//! The configuration as an operator meets it: defaults, all problems at once, production's refusals.
+//! The configuration as an operator meets it: defaults, bounds, all problems at once.
 
 use std::{fs, time::Duration};
 
 use super::*;
 
-const KEY: &str = "v1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(super) const KEY: &str = "v1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// What production needs at least.
-const PRODUCTION: &[(&str, &str)] = &[
-    ("COUNTERSIGN_PROFILE", "production"),
-    ("COUNTERSIGN_TLS", "terminated"),
-    ("COUNTERSIGN_TRUSTED_PROXIES", "10.0.0.0/8"),
-    ("COUNTERSIGN_ISSUER", "https://auth.example.org"),
-    ("COUNTERSIGN_MASTER_KEYS", KEY),
-];
-
-fn config(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+pub(super) fn config(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::from_vars(
         vars.iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
     )
 }
 
-/// Production with `changed` on top.
-fn production(changed: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    config(&[PRODUCTION, changed].concat())
-}
-
 /// The variables that are complained of.
-fn sources(vars: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn sources(vars: &[(&str, &str)]) -> Vec<String> {
     match config(vars) {
         Ok(_) => Vec::new(),
         Err(error) => error
@@ -260,6 +246,36 @@ fn values_must_fit_together() {
 }
 
 #[test]
+fn grpc_and_http_on_one_port_are_refused() {
+    let sources = |grpc, http| {
+        sources(&[
+            ("COUNTERSIGN_GRPC_ADDR", grpc),
+            ("COUNTERSIGN_HTTP_ADDR", http),
+        ])
+    };
+    for (grpc, http) in [
+        ("127.0.0.1:8080", "127.0.0.1:8080"),
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("127.0.0.1:8080", "[::]:8080"),
+        ("[::1]:8080", "[::1]:8080"),
+    ] {
+        assert_eq!(
+            sources(grpc, http),
+            ["COUNTERSIGN_HTTP_ADDR"],
+            "{grpc} {http}"
+        );
+    }
+    for (grpc, http) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:8080", "127.0.0.2:8080"),
+        ("[::]:50051", "[::]:8080"),
+        ("[::1]:50051", ""),
+    ] {
+        assert!(sources(grpc, http).is_empty(), "{grpc} {http}");
+    }
+}
+
+#[test]
 fn bounds_hold() {
     for (name, value) in [
         ("COUNTERSIGN_DATABASE_POOL_SIZE", "0"),
@@ -342,44 +358,6 @@ fn profile_test_writes_nothing_where_it_was_not_sent() {
     let postgres = ("COUNTERSIGN_DATABASE_URL", "postgres://a@b/c");
     assert_eq!(sources(&[test, postgres]), ["COUNTERSIGN_MASTER_KEYS"]);
     assert!(config(&[test, postgres, ("COUNTERSIGN_MASTER_KEYS", KEY)]).is_ok());
-}
-
-#[test]
-fn production_starts_with_what_it_needs() {
-    let config = production(&[]).unwrap();
-    assert!(!config.reflection, "reflection is off unless asked for");
-    assert!(matches!(config.master_keys, MasterKeySource::Given(_)));
-    assert!(
-        production(&[("COUNTERSIGN_REFLECTION", "on")])
-            .unwrap()
-            .reflection
-    );
-    assert!(production(&[("COUNTERSIGN_ACCESS_TOKEN_TTL", "30m")]).is_ok());
-}
-
-#[test]
-fn production_refuses_what_is_unsafe() {
-    for (name, value) in [
-        ("COUNTERSIGN_MASTER_KEYS", ""),
-        ("COUNTERSIGN_TLS", "off"),
-        ("COUNTERSIGN_TLS", ""),
-        ("COUNTERSIGN_TRUSTED_PROXIES", ""),
-        ("COUNTERSIGN_ISSUER", "http://auth.example.org"),
-        ("COUNTERSIGN_ISSUER", ""),
-        ("COUNTERSIGN_ACCESS_TOKEN_TTL", "31m"),
-        ("COUNTERSIGN_ARGON2_MEMORY_KIB", "19455"),
-    ] {
-        let error = production(&[(name, value)]).unwrap_err();
-        assert_eq!(error.problems().len(), 1, "{error}");
-        assert_eq!(error.problems()[0].source(), name, "{error}");
-    }
-    let nothing_but_the_profile = [("COUNTERSIGN_PROFILE", "production")];
-    let expected = [
-        "COUNTERSIGN_MASTER_KEYS",
-        "COUNTERSIGN_TLS",
-        "COUNTERSIGN_ISSUER",
-    ];
-    assert_eq!(sources(&nothing_but_the_profile), expected);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Collector for VitalsCollector {
 fn tell(vitals: &Vitals, teller: &mut Teller<'_>) -> fmt::Result {
     teller.counter(
         "countersign_log_lines_dropped",
-        "Log lines lost because they came faster than they were read, or could not be written.",
+        "Log lines dropped because the buffer was full.",
         telemetry::dropped_lines(),
     )?;
     teller.gauge(

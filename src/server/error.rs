@@ -1,6 +1,6 @@
 //! Why the server does not start or stops: one line for the operator.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use crate::{
     config::KeyFileError, passwords::PasswordError, store::StoreError, tokens::KeyringError,
@@ -22,12 +22,14 @@ pub enum StartError {
     #[error("password hashing cannot start: {0}")]
     Passwords(#[from] PasswordError),
     /// A port.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("{variable}: cannot listen on {address}: {source}{}", hint(source))]
     Bind {
+        /// The variable that names the address.
+        variable: &'static str,
         /// The address asked for.
         address: SocketAddr,
         /// What the system says.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The threads that serve connections.
     #[error("connections cannot be served: {0}")]
@@ -38,4 +40,16 @@ pub enum StartError {
     /// The reflection descriptors.
     #[error("reflection cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// What the operator can do about an address that cannot be bound.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program, perhaps another Countersign, listens there: stop it or use another port"
+        }
+        io::ErrorKind::AddrNotAvailable => "; use an address of this machine",
+        io::ErrorKind::PermissionDenied => "; use a port above 1023",
+        _ => "",
+    }
 }

@@ -19,7 +19,7 @@ use front::Front;
 use crate::{
     auth::{Auth, AuthParts, AuthSettings, CLOCK_SKEW},
     clock::Clock,
-    config::{Config, Rate, StalePolicy},
+    config::{Config, KeyFileError, MasterKeySource, MasterKeys, Rate, StalePolicy},
     grpc::{
         AccountApi, AdminApi, AuthApi, Bulkhead, DESCRIPTORS, FastLane, UserRateLimit, VerifierApi,
         health::HealthState,
@@ -29,7 +29,7 @@ use crate::{
     http::{HttpPort, Site},
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
-    store::Store,
+    store::{ServerLock, Store},
     tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
 };
 
@@ -44,21 +44,46 @@ pub struct Server {
     address: SocketAddr,
     http: Option<HttpPort>,
     store: Store,
+    lock: Option<ServerLock>,
     auth: Auth,
     revocations: RevocationSync,
     feed_hub: FeedHub,
 }
 
 impl Server {
-    /// Opens and migrates the database, loads keys and revocations, binds the ports.
+    /// Binds the ports, opens and migrates the database, loads keys and revocations.
     ///
     /// # Errors
     /// The first thing that fails, in one line for the operator.
     pub async fn build(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let store = Store::open(&config.database)?.on_clock(clock.clone());
-        store.migrate().await?;
+        // The ports come first: a start that fails for want of one leaves neither tables nor keys behind.
+        let bind_error = |variable, address| {
+            move |source| StartError::Bind {
+                variable,
+                address,
+                source,
+            }
+        };
+        let listener = TcpListener::bind(config.grpc_addr)
+            .await
+            .map_err(bind_error("COUNTERSIGN_GRPC_ADDR", config.grpc_addr))?;
+        let address = listener
+            .local_addr()
+            .map_err(bind_error("COUNTERSIGN_GRPC_ADDR", config.grpc_addr))?;
+        let http = match config.http_addr {
+            Some(address) => Some(
+                HttpPort::bind(address)
+                    .await
+                    .map_err(bind_error("COUNTERSIGN_HTTP_ADDR", address))?,
+            ),
+            None => None,
+        };
 
-        let derived_keys = Arc::new(DerivedKeys::derive(config.master_keys.load()?.as_slice()));
+        let store = Store::open_or_create(&config.database)?.on_clock(clock.clone());
+        let lock = store.lock_for_serving()?;
+        store.migrate().await?;
+        let master_keys = load_master_keys(&config.master_keys, &store).await?;
+        let derived_keys = Arc::new(DerivedKeys::derive(master_keys.as_slice()));
         let policy = signing_policy(&config);
         let keyring = Keyring::load(&store, &derived_keys, policy, clock.now()).await?;
         let keyring = Arc::new(keyring);
@@ -86,17 +111,6 @@ impl Server {
             clock: clock.clone(),
             settings: auth_settings(&config),
         });
-        let bind_error = |address| move |source| StartError::Bind { address, source };
-        let listener = TcpListener::bind(config.grpc_addr)
-            .await
-            .map_err(bind_error(config.grpc_addr))?;
-        let address = listener
-            .local_addr()
-            .map_err(bind_error(config.grpc_addr))?;
-        let http = match config.http_addr {
-            Some(address) => Some(HttpPort::bind(address).await.map_err(bind_error(address))?),
-            None => None,
-        };
         store.begin_serving();
         Ok(Self {
             config,
@@ -105,6 +119,7 @@ impl Server {
             address,
             http,
             store,
+            lock,
             auth,
             revocations,
             feed_hub,
@@ -139,6 +154,7 @@ impl Server {
             address,
             http,
             store,
+            lock: _lock,
             auth,
             revocations,
             feed_hub,
@@ -233,6 +249,21 @@ impl Server {
         tasks.close();
         tasks.wait().await;
         Ok(())
+    }
+}
+
+/// The master keys. A missing key file is created only for a database that was never used with another one.
+async fn load_master_keys(
+    source: &MasterKeySource,
+    store: &Store,
+) -> Result<MasterKeys, StartError> {
+    match source.load() {
+        Err(KeyFileError::Missing { path }) if !store.has_used_a_master_key().await? => {
+            let keys = source.load_or_create()?;
+            tracing::info!(path = %path.display(), "created a key file: keep a copy of it apart from the database");
+            Ok(keys)
+        }
+        loaded => Ok(loaded?),
     }
 }
 

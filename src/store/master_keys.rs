@@ -3,9 +3,22 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Store, StoreError, read, schema::master_keys, write};
+use super::{
+    Store, StoreError, read,
+    schema::{master_keys, signing_keys},
+    write,
+};
 
 impl Store {
+    /// Whether anything in the database was ever made with a master key.
+    pub async fn has_used_a_master_key(&self) -> Result<bool, StoreError> {
+        read!(self, |conn| {
+            let known: i64 = master_keys::table.count().get_result(conn).await?;
+            let sealed: i64 = signing_keys::table.count().get_result(conn).await?;
+            Ok(known + sealed > 0)
+        })
+    }
+
     /// The fingerprint under which a master key of that version was first used here; `fingerprint`,
     /// when this is the first time.
     pub async fn master_key_fingerprint(

@@ -33,6 +33,7 @@ mod schema;
 mod sessions;
 mod signing_keys;
 mod sqlite;
+mod sqlite_file;
 mod sweeps;
 mod users;
 
@@ -54,6 +55,7 @@ pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
 pub use rotations::{Rotated, Rotation};
 pub use sessions::RefreshSubject;
 pub use signing_keys::StoredSigningKey;
+pub use sqlite_file::ServerLock;
 pub use sweeps::{Sweep, SweptBatch};
 
 use availability::Availability;
@@ -133,13 +135,32 @@ pub struct Store {
 }
 
 impl Store {
-    /// Builds the pools; connections are opened when first needed.
+    /// Builds the pools of a database that exists; connections are opened when first needed.
+    ///
+    /// # Errors
+    /// The URL is malformed, or there is no SQLite file.
+    pub fn open(settings: &DatabaseSettings) -> Result<Self, StoreError> {
+        if let DatabaseUrl::Sqlite(path) = &settings.url {
+            sqlite_file::demand(path)?;
+        }
+        Self::open_or_create(settings)
+    }
+
+    /// The same, but creates a missing SQLite file: for the server and for `migrate`, and for nothing else.
     ///
     /// # Errors
     /// The URL is malformed, or the SQLite file cannot be created.
-    pub fn open(settings: &DatabaseSettings) -> Result<Self, StoreError> {
+    pub fn open_or_create(settings: &DatabaseSettings) -> Result<Self, StoreError> {
+        let is_new = matches!(&settings.url, DatabaseUrl::Sqlite(path) if !path.exists());
+        let pool = Pool::build(settings)?;
+        if let DatabaseUrl::Sqlite(path) = &settings.url
+            && is_new
+        {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            tracing::info!(path = %path.display(), "created a database");
+        }
         Ok(Self {
-            pool: Pool::build(settings)?,
+            pool,
             url: settings.url.clone(),
             circuit: Arc::default(),
             availability: Arc::new(Availability::new(Clock::System)),
@@ -162,6 +183,17 @@ impl Store {
     /// The database is out of reach, read-only, locked, or was migrated by a newer version.
     pub async fn migrate(&self) -> Result<usize, StoreError> {
         migrate::run(&self.url).await
+    }
+
+    /// Keeps the servers of other processes off a SQLite file while the lock is held. PostgreSQL needs none.
+    ///
+    /// # Errors
+    /// Another process has it.
+    pub fn lock_for_serving(&self) -> Result<Option<ServerLock>, StoreError> {
+        match &self.url {
+            DatabaseUrl::Sqlite(path) => ServerLock::take(path).map(Some),
+            DatabaseUrl::Postgres(_) => Ok(None),
+        }
     }
 
     /// Whether this is a file of this machine and not a server that replicas share.

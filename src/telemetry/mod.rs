@@ -1,13 +1,12 @@
-//! Logs on standard error; traces over OTLP, where a collector is configured; and what is counted of calls.
+//! Logs on standard error, traces over OTLP where a collector is configured, and call metrics.
 //!
-//! Logs and traces are two layers, each with its own filter: what is logged obeys `COUNTERSIGN_LOG`;
-//! what is traced does not, so that quiet logs leave the traces whole. Without a collector the second
-//! layer does not exist, and a span that is not logged costs next to nothing.
+//! Logs and traces are two layers with a filter each: `COUNTERSIGN_LOG` decides what is logged and
+//! not what is traced. Without a collector there is no trace layer, and a span that is not logged
+//! costs next to nothing.
 
 mod calls;
-mod json;
-mod lines;
 mod traces;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -15,12 +14,10 @@ mod tests;
 use std::io::{self, IsTerminal as _};
 
 pub use calls::{CallCollector, CallMetrics, CallSeries};
-use json::JsonLines;
-use lines::{Flush, Log};
-pub use lines::{dropped_lines, say_last};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use thiserror::Error;
 use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     filter::{FilterExt as _, Targets},
@@ -30,9 +27,11 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+pub use writer::{dropped_lines, say_last};
+
 use crate::config::{LogFormat, TelemetrySettings};
 
-/// Why there is no telemetry.
+/// Why telemetry cannot be set up.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
     /// Logs are set up once for the whole process; this is not the first time.
@@ -44,42 +43,44 @@ pub enum TelemetryError {
     /// Traces are sent by tasks of the Tokio runtime, and there is none here.
     #[error("traces need a Tokio runtime")]
     NoRuntime,
-    /// The exporter does not like its settings.
+    /// The exporter refuses its settings.
     #[error("the trace exporter cannot be set up: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Telemetry that runs; give it back with [`Telemetry::shutdown`], or the last traces and log lines are lost.
+/// Running telemetry. Without [`Telemetry::shutdown`] the last traces and log lines are lost.
 #[derive(Debug)]
 #[must_use = "the last traces and log lines are lost unless it is shut down"]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
-    lines: Flush,
+    log: WorkerGuard,
 }
 
 /// Sets up logs and traces for the whole process: call it once, first thing in `main`, and inside
 /// the Tokio runtime when traces are exported.
 ///
 /// # Errors
-/// See [`TelemetryError`]. Of the second call in a process, nothing remains.
+/// See [`TelemetryError`]. A second call in a process changes nothing.
 pub fn init(settings: &TelemetrySettings) -> Result<Telemetry, TelemetryError> {
     let provider = traces::provider(settings)?;
     let tracer = provider.as_ref().map(traces::tracer);
-    let log = Log::to(io::stderr());
-    subscriber(settings, tracer, log.writer.clone())?
+    let (writer, guard) = writer::non_blocking(io::stderr());
+    let dropped = writer.error_counter();
+    subscriber(settings, tracer, writer)?
         .try_init()
         .map_err(|_| TelemetryError::AlreadySetUp)?;
     if provider.is_some() {
         traces::continue_w3c_contexts();
     }
+    writer::count_drops_of_the_process(dropped);
     Ok(Telemetry {
         traces: provider,
-        lines: log.of_the_process(),
+        log: guard,
     })
 }
 
-/// From now on a panic is logged with its place alone: its message may quote what it panicked over,
-/// a password for one.
+/// From now on a panic is logged with its source location alone: its message may quote a value, such as
+/// a password.
 pub fn hide_panic_messages() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -89,13 +90,13 @@ pub fn hide_panic_messages() {
 }
 
 impl Telemetry {
-    /// Sends and writes what has not been yet, for a few seconds at most. A collector that does not
-    /// answer costs the last traces and a warning, a reader that has stopped the last lines; neither the exit.
+    /// Sends the last traces and writes the last log lines, for a few seconds at most: neither a collector that does
+    /// not answer nor a reader that has stopped keeps the process from exiting.
     pub async fn shutdown(self) {
         if let Some(provider) = self.traces {
             traces::flush(provider, traces::FLUSH_TIMEOUT).await;
         }
-        self.lines.wait();
+        writer::flush(self.log);
     }
 }
 
@@ -110,7 +111,12 @@ where
 {
     let logged = log_filter(&settings.log)?;
     let logs = match settings.format {
-        LogFormat::Json => JsonLines::to(writer).boxed(),
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_writer(writer)
+            .boxed(),
         LogFormat::Pretty => fmt::layer()
             .with_ansi(io::stderr().is_terminal())
             .with_writer(writer)
@@ -121,16 +127,16 @@ where
         .with(tracer.map(traces::layer)))
 }
 
-/// What is logged: `directives`, but of other crates nothing below INFO, whatever is asked for.
-/// They do not know what is secret: at DEBUG `tokio_postgres` prints the parameters of every
-/// query, password hashes and e-mail addresses included.
+/// What is logged: `directives`, but nothing below INFO from other crates. They do not know what is
+/// secret: at DEBUG `tokio_postgres` prints the parameters of every query, password hashes and e-mail
+/// addresses included.
 fn log_filter<S>(directives: &str) -> Result<impl Filter<S> + use<S>, TelemetryError>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let asked_for = EnvFilter::builder().parse(directives)?;
+    let requested = EnvFilter::builder().parse(directives)?;
     let harmless = Targets::new()
         .with_default(LevelFilter::INFO)
         .with_target("countersign", LevelFilter::TRACE);
-    Ok(asked_for.and(harmless))
+    Ok(requested.and(harmless))
 }

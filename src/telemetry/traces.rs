@@ -1,4 +1,4 @@
-//! Traces: which spans are exported, where to, and how the last ones are not lost.
+//! Traces: which spans are exported, where to, and how the last ones are flushed.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 use super::TelemetryError;
 use crate::config::TelemetrySettings;
 
-/// How long an exit waits for a collector. With what it waits for the log, it fits into the 5 s that the manifests in
-/// `deploy/` leave between the drain and the kill.
+/// How long an exit waits for a collector. Together with the wait for the log this is less than the 5 s that the
+/// manifests in `deploy/` leave between the end of the drain and SIGKILL.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Collects spans and sends them in batches, when a collector is configured.
@@ -46,16 +46,15 @@ pub(super) fn tracer(provider: &SdkTracerProvider) -> SdkTracer {
     provider.tracer("countersign")
 }
 
-/// Turns spans into traces. Only our own: whatever the exporter's HTTP/2 stack does would
-/// otherwise be traced, exported, and traced again. The server span of every call is among them,
-/// also where the logs find it too quiet; the access line, which says the same, is not.
+/// Turns our own spans into traces: the server span of every call and, at DEBUG, the steps in it (hashing,
+/// waiting for a connection, queries). Not those of other crates: what the exporter's HTTP/2 stack does would
+/// be traced, exported, and traced again. The access line, which repeats the server span, is left out.
 pub(super) fn layer<S>(tracer: SdkTracer) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let ours = Targets::new()
-        .with_target("countersign", LevelFilter::INFO)
-        .with_target("countersign::request", LevelFilter::DEBUG)
+        .with_target("countersign", LevelFilter::DEBUG)
         .with_target("countersign::access", LevelFilter::OFF);
     tracing_opentelemetry::layer()
         .with_tracer(tracer)
@@ -65,13 +64,13 @@ where
         .with_filter(ours)
 }
 
-/// Makes `traceparent` and `tracestate` (W3C Trace Context) the form in which contexts travel.
+/// Reads and writes trace contexts as `traceparent` and `tracestate` (W3C Trace Context).
 pub(super) fn continue_w3c_contexts() {
     global::set_text_map_propagator(TraceContextPropagator::new());
 }
 
-/// Sends what is left, for at most `timeout`. On a thread of its own, for the exporter needs the
-/// runtime while this waits.
+/// Sends what is left, for at most `timeout`. On a blocking thread, because the exporter needs the
+/// runtime meanwhile.
 pub(super) async fn flush(provider: SdkTracerProvider, timeout: Duration) {
     let flushed =
         tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(timeout)).await;

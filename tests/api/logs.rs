@@ -1,7 +1,7 @@
 //! What the process writes, with everything switched on: nothing that must stay secret; and that it does not wait
 //! for who reads it.
 
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -293,7 +293,7 @@ async fn secrets_of_the_database(database: &TestDatabase) -> Secrets {
         let pkcs8 = set.open(&stored.kid, &stored.sealed_private_key).unwrap();
         hide("a signing key", &pkcs8);
         assert!(
-            Ed25519KeyPair::from_pkcs8(&pkcs8).is_ok(),
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8).is_ok(),
             "what was hidden is a key"
         );
     }

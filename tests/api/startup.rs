@@ -4,7 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
 
 use crate::support::{
     Kind, TestDatabase, TestServer, on_both_databases,
-    process::{run, run_unprivileged},
+    process::{TestProcess, run, run_unprivileged},
+    server::MASTER_KEYS,
 };
 
 /// What a command that must fail said, after checking that it is one line and no panic.
@@ -38,14 +39,46 @@ on_both_databases! {
         assert!(said.contains("COUNTERSIGN_MASTER_KEYS"), "{said}");
     }
 
-    async fn a_port_that_is_taken_is_told(database: TestDatabase) {
-        let server = TestServer::start(&database).await;
-        let address = server.address.to_string();
-        let said = refusal(&database, &[("COUNTERSIGN_GRPC_ADDR", &address)], 1).await;
-        assert!(said.contains(&address), "{said}");
-        let address = server.http().to_string();
-        let said = refusal(&database, &[("COUNTERSIGN_HTTP_ADDR", &address)], 1).await;
-        assert!(said.contains(&address), "{said}");
+    async fn a_port_that_is_taken_is_refused_under_its_variable(database: TestDatabase) {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        for variable in ["COUNTERSIGN_GRPC_ADDR", "COUNTERSIGN_HTTP_ADDR"] {
+            let said = refusal(&database, &[(variable, &address), ("COUNTERSIGN_MASTER_KEYS", MASTER_KEYS)], 1).await;
+            assert!(said.contains(&format!("{variable}: cannot listen on {address}")), "{said}");
+            assert!(said.contains("another program"), "{said}");
+        }
+        // The ports come first: nothing was created.
+        assert!(!database.sqlite_path().exists());
+        let migrated = run(&database, &[], &["migrate"]).await;
+        let said = String::from_utf8(migrated.stdout).unwrap();
+        assert!(!said.contains(" 0 migrations"), "{said}");
+    }
+
+    async fn a_lost_key_file_is_not_replaced(database: TestDatabase) {
+        // In development the key file of PostgreSQL is in data/, that of SQLite beside the database.
+        let development = [("COUNTERSIGN_PROFILE", "development"), ("COUNTERSIGN_MASTER_KEYS", "")];
+        let server = TestProcess::start_with(&database, &development).await;
+        server.signed_in("ada@example.org").await;
+        server.kill().await;
+        let key_file = database.folder.path().join(match database.kind {
+            Kind::Sqlite => "master.key",
+            Kind::Postgres => "data/master.key",
+        });
+        let kept = database.folder.path().join("kept.key");
+        fs::rename(&key_file, &kept).unwrap();
+
+        let said = refusal(&database, &development, 1).await;
+        assert!(said.contains("master.key is missing") && said.contains("from a backup"), "{said}");
+        assert!(!key_file.exists(), "a new key file was created");
+        for command in [&["keys", "rotate"][..], &["keys", "rewrap"]] {
+            let refused = run(&database, &development, command).await;
+            assert!(told(&refused, 1).contains("is missing"), "{command:?}");
+            assert!(!key_file.exists(), "{command:?} created a key file");
+        }
+
+        fs::rename(&kept, &key_file).unwrap();
+        let server = TestProcess::start_with(&database, &development).await;
+        server.login("ada@example.org").await.unwrap();
     }
 
     async fn the_command_line_keeps_to_its_exit_codes(database: TestDatabase) {
@@ -97,20 +130,20 @@ async fn a_sqlite_file_that_may_not_be_written_is_told() {
 
     allow(folder, 0o777);
     allow(&file, 0o444);
-    let said = told(&run_unprivileged(&database).await, 1);
+    let said = told(&run_unprivileged(&database, &[]).await, 1);
     assert!(said.contains("Permission denied"), "{said}");
 
     // The file may be written, but SQLite needs two more beside it.
     allow(&file, 0o666);
     allow(folder, 0o555);
-    let said = told(&run_unprivileged(&database).await, 1);
+    let said = told(&run_unprivileged(&database, &[]).await, 1);
     assert!(said.contains("database"), "{said}");
 
     // Not even a new one can be made.
     allow(folder, 0o755);
     fs::remove_file(&file).unwrap();
     allow(folder, 0o555);
-    let said = told(&run_unprivileged(&database).await, 1);
+    let said = told(&run_unprivileged(&database, &[]).await, 1);
     assert!(said.contains("countersign.db"), "{said}");
     allow(folder, 0o755);
 }
@@ -165,4 +198,141 @@ async fn files_of_the_database_are_private() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_that_only_use_a_database_create_none() {
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    let no_keys = [("COUNTERSIGN_MASTER_KEYS", "")];
+    for command in [
+        &["users", "grant", "ada@example.org", "admin"][..],
+        &["users", "disable", "ada@example.org"],
+        &["keys", "list"],
+        &["keys", "rotate"],
+        &["keys", "rewrap"],
+    ] {
+        let said = told(&run(&database, &no_keys, command).await, 1);
+        assert!(
+            said.contains("countersign.db") && said.contains("migrate"),
+            "{said}"
+        );
+    }
+    let checked = run(&database, &no_keys, &["config", "check"]).await;
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    let created: Vec<_> = fs::read_dir(database.folder.path()).unwrap().collect();
+    assert!(created.is_empty(), "{created:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_on_one_sqlite_file_is_refused() {
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    let first = TestProcess::start(&database).await;
+    let said = refusal(&database, &[], 1).await;
+    assert!(
+        said.contains("another server") && said.contains("PostgreSQL"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&first.child.id().unwrap().to_string()),
+        "{said}"
+    );
+    // The same file by another name.
+    let alias = database.folder.path().join("alias.db");
+    std::os::unix::fs::symlink(database.sqlite_path(), &alias).unwrap();
+    let alias = format!("sqlite://{}", alias.display());
+    let said = refusal(&database, &[("COUNTERSIGN_DATABASE_URL", &alias)], 1).await;
+    assert!(said.contains("another server"), "{said}");
+    // Commands may use it meanwhile, and a crash releases it.
+    let listed = run(&database, &[], &["keys", "list"]).await;
+    assert_eq!(listed.status.code(), Some(0), "{listed:?}");
+    first.kill().await;
+    TestProcess::start(&database)
+        .await
+        .signed_in("ada@example.org")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn config_check_prints_a_summary_and_no_secret() {
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    let checked = run(
+        &database,
+        &[("COUNTERSIGN_TRUSTED_PROXIES", "10.0.0.0/8")],
+        &["config", "check"],
+    )
+    .await;
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    let said = String::from_utf8(checked.stdout).unwrap();
+    for part in [
+        "profile      test",
+        "proxies      10.0.0.0/8",
+        &database.url,
+        "v1 (the first is active)",
+    ] {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+    assert!(
+        !said.contains(['{', '"']),
+        "this looks like Rust's Debug: {said}"
+    );
+    assert!(!said.contains(&MASTER_KEYS[3..]), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn config_check_reports_files_that_cannot_be_used() {
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    let folder = database.folder.path();
+    let check = async |variables: &[(&str, &str)]| {
+        told(&run(&database, variables, &["config", "check"]).await, 78)
+    };
+
+    fs::write(folder.join("file"), "").unwrap();
+    let below_a_file = format!("sqlite://{}/file/x.db", folder.display());
+    let said = check(&[("COUNTERSIGN_DATABASE_URL", &below_a_file)]).await;
+    assert!(said.starts_with("COUNTERSIGN_DATABASE_URL: "), "{said}");
+
+    let no_keys = [("COUNTERSIGN_MASTER_KEYS", "")];
+    let key_file = folder.join("master.key");
+    fs::write(&key_file, "v1:c2hvcnQ=").unwrap();
+    allow(&key_file, 0o644);
+    let said = check(&no_keys).await;
+    assert!(
+        said.starts_with("COUNTERSIGN_MASTER_KEYS: ") && said.contains("chmod 600"),
+        "{said}"
+    );
+    allow(&key_file, 0o600);
+    let said = check(&no_keys).await;
+    assert!(
+        said.contains("no usable keys") && !said.contains("c2hv"),
+        "{said}"
+    );
+
+    allow(folder, 0o555);
+    let said = told(&run_unprivileged_beside(&database).await, 78);
+    assert!(
+        said.starts_with("COUNTERSIGN_DATABASE_URL: ") && said.contains("Permission denied"),
+        "{said}"
+    );
+    allow(folder, 0o755);
+}
+
+/// `config check` as a user for whom permissions count. Copies the program first, so the folder has to be writable.
+async fn run_unprivileged_beside(database: &TestDatabase) -> Output {
+    allow(database.folder.path(), 0o755);
+    let _ = run_unprivileged(database, &["--version"]).await;
+    allow(database.folder.path(), 0o555);
+    run_unprivileged(database, &["config", "check"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_malformed_env_file_is_refused_by_line() {
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    let text = "COUNTERSIGN_LOG=info\nCOUNTERSIGN_MASTER_KEYS 'hunter2\n";
+    fs::write(database.folder.path().join(".env"), text).unwrap();
+    let development = [("COUNTERSIGN_PROFILE", "development")];
+    let said = refusal(&database, &development, 78).await;
+    assert!(
+        said.contains(".env: line 2") && !said.contains("hunter2"),
+        "{said}"
+    );
 }

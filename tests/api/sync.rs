@@ -30,7 +30,7 @@ struct Reader {
 impl Reader {
     async fn new(database: &TestDatabase) -> Self {
         let config = Config::from_vars(test_variables(database, &[])).unwrap();
-        let store = Store::open(&config.database).unwrap();
+        let store = Store::open_or_create(&config.database).unwrap();
         store.migrate().await.unwrap();
         let clock = ManualClock::new(START);
         let derived_keys = Arc::new(DerivedKeys::derive(

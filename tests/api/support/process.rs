@@ -219,7 +219,7 @@ pub async fn run(
 }
 
 /// Runs the binary to its end, as a user for whom the permissions of files count: root is above them.
-pub async fn run_unprivileged(database: &TestDatabase) -> Output {
+pub async fn run_unprivileged(database: &TestDatabase, arguments: &[&str]) -> Output {
     const NOBODY: u32 = 65_534;
     let mut command = if rustix::process::geteuid().is_root() {
         // The build's own folder may be closed to others.
@@ -235,7 +235,8 @@ pub async fn run_unprivileged(database: &TestDatabase) -> Output {
     } else {
         command(database, &[])
     };
-    timeout(PATIENCE, command.stderr(Stdio::piped()).output())
+    command.args(arguments).stderr(Stdio::piped());
+    timeout(PATIENCE, command.output())
         .await
         .expect("the command ends in time")
         .unwrap()

@@ -1,0 +1,70 @@
+//! What production needs, and what it refuses.
+
+use super::{
+    tests::{KEY, config, sources},
+    *,
+};
+
+/// What production needs at least.
+const PRODUCTION: &[(&str, &str)] = &[
+    ("COUNTERSIGN_PROFILE", "production"),
+    ("COUNTERSIGN_TLS", "terminated"),
+    ("COUNTERSIGN_TRUSTED_PROXIES", "10.0.0.0/8"),
+    ("COUNTERSIGN_ISSUER", "https://auth.example.org"),
+    ("COUNTERSIGN_MASTER_KEYS", KEY),
+];
+
+/// Production with `changed` on top.
+fn production(changed: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    config(&[PRODUCTION, changed].concat())
+}
+
+#[test]
+fn production_starts_with_what_it_needs() {
+    let config = production(&[]).unwrap();
+    assert!(!config.reflection, "reflection is off unless asked for");
+    assert!(matches!(config.master_keys, MasterKeySource::Given(_)));
+    assert!(
+        production(&[("COUNTERSIGN_REFLECTION", "on")])
+            .unwrap()
+            .reflection
+    );
+    assert!(production(&[("COUNTERSIGN_ACCESS_TOKEN_TTL", "30m")]).is_ok());
+}
+
+#[test]
+fn production_refuses_what_is_unsafe() {
+    for (name, value) in [
+        ("COUNTERSIGN_MASTER_KEYS", ""),
+        ("COUNTERSIGN_TLS", "off"),
+        ("COUNTERSIGN_TLS", ""),
+        ("COUNTERSIGN_TRUSTED_PROXIES", ""),
+        ("COUNTERSIGN_ISSUER", "http://auth.example.org"),
+        ("COUNTERSIGN_ISSUER", ""),
+        ("COUNTERSIGN_ACCESS_TOKEN_TTL", "31m"),
+        ("COUNTERSIGN_ARGON2_MEMORY_KIB", "19455"),
+    ] {
+        let error = production(&[(name, value)]).unwrap_err();
+        assert_eq!(error.problems().len(), 1, "{error}");
+        assert_eq!(error.problems()[0].source(), name, "{error}");
+    }
+    let nothing_but_the_profile = [("COUNTERSIGN_PROFILE", "production")];
+    let expected = [
+        "COUNTERSIGN_MASTER_KEYS",
+        "COUNTERSIGN_TLS",
+        "COUNTERSIGN_ISSUER",
+    ];
+    assert_eq!(sources(&nothing_but_the_profile), expected);
+}
+
+#[test]
+fn production_behind_a_gateway_starts_with_a_list_of_proxies_or_the_word_none() {
+    let proxies = |text| {
+        let config = production(&[("COUNTERSIGN_TRUSTED_PROXIES", text)]).unwrap();
+        config.limits.trusted_proxies.len()
+    };
+    assert_eq!(proxies("10.0.0.0/8,fd00::/8"), 2);
+    assert_eq!(proxies("none"), 0);
+    let error = production(&[("COUNTERSIGN_TRUSTED_PROXIES", "")]).unwrap_err();
+    assert!(error.to_string().contains("the word none"), "{error}");
+}
