@@ -1,6 +1,8 @@
 //! Counters of wrong passwords. What the numbers mean is decided by `domain::FailureCounter`; here they are read and
 //! changed, each change by one statement that names the state it expects.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
@@ -217,6 +219,30 @@ impl Store {
             }
             Ok(find_counter!(conn, &key.name))
         })
+    }
+
+    /// Dates up to `batch` counters `now` that a wrong clock dated more than `tolerance` later, so that their age counts
+    /// from here. Returns how many there were.
+    pub(super) async fn redate_counters(
+        &self,
+        now: Timestamp,
+        tolerance: Duration,
+        batch: usize,
+    ) -> Result<usize, StoreError> {
+        let latest = (now + tolerance).micros();
+        let ahead = login_failures::table
+            .filter(login_failures::updated_at.gt(latest))
+            .limit(i64::try_from(batch).unwrap_or(i64::MAX))
+            .select(login_failures::account);
+        let names: Vec<String> = read!(self, |conn| Ok(ahead.load(conn).await?))?;
+        if names.is_empty() {
+            return Ok(0);
+        }
+        let still_ahead = login_failures::table
+            .filter(login_failures::account.eq_any(names))
+            .filter(login_failures::updated_at.gt(latest));
+        let redated = diesel::update(still_ahead).set(login_failures::updated_at.eq(now.micros()));
+        write!(self, |conn| Ok(redated.execute(conn).await?))
     }
 
     /// Clears every counter of a user: those with these names, and those of the user's devices and sessions. Records

@@ -56,6 +56,7 @@ impl Store {
     /// # Errors
     /// A batch failed; those before it stay deleted.
     pub async fn purge(&self, now: Timestamp) -> Result<usize, StoreError> {
+        in_batches(|| self.redate_counters(now, LOGIN_FAILURES, BATCH)).await?;
         Ok(self.purge_revocations(now).await?
             + in_batches(|| self.purge_expired_sessions(now)).await?
             + in_batches(|| self.purge_revoked_sessions(now)).await?

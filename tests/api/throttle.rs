@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use countersign::{
     clock::{Clock, ManualClock},
+    config::Config,
     grpc::pb::{ClearLoginFailuresRequest, LoginRequest, LoginResponse},
+    store::Store,
 };
 use futures_util::future::join_all;
 use tonic::{Code, Status};
@@ -14,7 +16,7 @@ use crate::support::{
     operator::bearing,
     process::{TestProcess, run},
     reason,
-    server::START,
+    server::{START, test_variables},
 };
 
 const ADA: &str = "ada@example.org";
@@ -304,6 +306,18 @@ on_both_databases! {
         assert_eq!(delay(&server, ADA).await, CAP);
         clock.advance(CAP);
         server.login(ADA).await.unwrap();
+    }
+
+    async fn a_counter_that_a_wrong_clock_dated_ahead_is_deleted_a_day_after_the_mistake_is_seen(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        fail(&server, "nobody@example.org", 1).await;
+        database.execute("UPDATE login_failures SET updated_at = updated_at + 31536000000000").await;
+        let config = Config::from_vars(test_variables(&database, &[])).unwrap();
+        let store = Store::open(&config.database).unwrap();
+        store.purge(START).await.unwrap();
+        assert_eq!(database.count("login_failures").await, 1);
+        store.purge(START + Duration::from_secs(24 * 3600)).await.unwrap();
+        assert_eq!(database.count("login_failures").await, 0);
     }
 
     async fn replicas_whose_clocks_differ_by_two_seconds_agree(database: TestDatabase) {
