@@ -1,5 +1,5 @@
-//! How many attempts on one counter may be judged at once on this replica. Those beyond wait their turn, so that
-//! attempts on one account cannot take every place in the hashing queue.
+//! Bounds the attempts on one failure counter that this replica processes at once, so that attempts on one account
+//! cannot take every place in the hashing queue. Further attempts wait, first come, first served.
 
 use std::{
     collections::HashMap,
@@ -8,53 +8,53 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Attempts on one counter that this replica judges at once.
+/// Attempts on one counter that this replica processes at once.
 pub(super) const AT_ONCE: usize = 8;
 
-/// Attempts on one counter that wait for their turn; more are refused at once.
+/// Attempts on one counter that wait; further ones are refused immediately.
 pub(super) const WAITING: usize = 256;
 
-/// Attempts under way, by the name of their counter. Names without an attempt take no memory.
+/// Attempts in progress, by the name of their counter. A name without attempts takes no memory.
 #[derive(Default)]
 pub(super) struct InFlight {
-    lines: Mutex<HashMap<String, Line>>,
+    counters: Mutex<HashMap<String, Attempts>>,
 }
 
-struct Line {
-    turns: Arc<Semaphore>,
-    /// Attempts that have a turn or wait for one.
-    attempts: usize,
+struct Attempts {
+    permits: Arc<Semaphore>,
+    /// Attempts that hold a permit or wait for one.
+    count: usize,
 }
 
-/// An attempt's place among those of its counter; dropping it gives the place up.
+/// An attempt on a counter. Dropping it frees its permit or its place among the waiting.
 pub(super) struct Slot {
     in_flight: Arc<InFlight>,
     name: String,
-    turn: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl InFlight {
     /// Joins the attempts on the counter with that name. `None` when too many wait.
     pub(super) fn join(self: &Arc<Self>, name: &str) -> Option<Slot> {
-        let mut lines = self.lock();
-        let line = lines.entry(name.to_owned()).or_insert_with(|| Line {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            attempts: 0,
+        let mut counters = self.lock();
+        let attempts = counters.entry(name.to_owned()).or_insert_with(|| Attempts {
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            count: 0,
         });
-        if line.attempts >= AT_ONCE + WAITING {
+        if attempts.count >= AT_ONCE + WAITING {
             return None;
         }
-        line.attempts += 1;
-        let turn = Arc::clone(&line.turns).try_acquire_owned().ok();
+        attempts.count += 1;
+        let permit = Arc::clone(&attempts.permits).try_acquire_owned().ok();
         Some(Slot {
             in_flight: Arc::clone(self),
             name: name.to_owned(),
-            turn,
+            permit,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Attempts>> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,31 +64,33 @@ impl Slot {
         self.name == name
     }
 
-    /// Whether the attempt may go on now.
-    pub(super) fn has_turn(&self) -> bool {
-        self.turn.is_some()
+    /// Whether the attempt may proceed.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.permit.is_some()
     }
 
-    /// Waits for the attempt's turn; first come, first served.
+    /// Waits until the attempt may proceed.
     pub(super) async fn wait(&mut self) {
-        let turns = {
-            let lines = self.in_flight.lock();
-            lines.get(&self.name).map(|line| Arc::clone(&line.turns))
+        let permits = {
+            let counters = self.in_flight.lock();
+            counters
+                .get(&self.name)
+                .map(|attempts| Arc::clone(&attempts.permits))
         };
-        if let (None, Some(turns)) = (&self.turn, turns) {
+        if let (None, Some(permits)) = (&self.permit, permits) {
             // The semaphore is never closed.
-            self.turn = turns.acquire_owned().await.ok();
+            self.permit = permits.acquire_owned().await.ok();
         }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut lines = self.in_flight.lock();
-        if let Some(line) = lines.get_mut(&self.name) {
-            line.attempts -= 1;
-            if line.attempts == 0 {
-                lines.remove(&self.name);
+        let mut counters = self.in_flight.lock();
+        if let Some(attempts) = counters.get_mut(&self.name) {
+            attempts.count -= 1;
+            if attempts.count == 0 {
+                counters.remove(&self.name);
             }
         }
     }
@@ -105,33 +107,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_waiting_attempt_gets_the_turn_of_one_that_ends() {
+    async fn a_waiting_attempt_proceeds_when_another_one_ends() {
         let in_flight = Arc::new(InFlight::default());
         let mut running = joined(&in_flight, "a", AT_ONCE);
-        assert!(running.iter().all(Slot::has_turn));
+        assert!(running.iter().all(Slot::is_admitted));
         let mut waiting = in_flight.join("a").expect("there is room");
-        assert!(!waiting.has_turn());
+        assert!(!waiting.is_admitted());
         assert!(
-            in_flight.join("b").expect("there is room").has_turn(),
+            in_flight.join("b").expect("there is room").is_admitted(),
             "another counter"
         );
         running.pop();
         waiting.wait().await;
-        assert!(waiting.has_turn());
+        assert!(waiting.is_admitted());
     }
 
     #[test]
-    fn the_waiting_are_bounded_and_nothing_is_kept_once_all_have_ended() {
+    fn waiting_attempts_are_bounded_and_nothing_is_kept_once_all_have_ended() {
         let in_flight = Arc::new(InFlight::default());
         let all = joined(&in_flight, "a", AT_ONCE + WAITING);
         assert!(in_flight.join("a").is_none());
         drop(all);
         assert!(in_flight.lock().is_empty());
-        assert!(in_flight.join("a").expect("there is room").has_turn());
+        assert!(in_flight.join("a").expect("there is room").is_admitted());
     }
 
     #[tokio::test]
-    async fn an_attempt_that_stops_waiting_keeps_no_place() {
+    async fn an_attempt_that_stops_waiting_frees_its_place() {
         let in_flight = Arc::new(InFlight::default());
         let running = joined(&in_flight, "a", AT_ONCE);
         let mut impatient = in_flight.join("a").expect("there is room");

@@ -1,11 +1,11 @@
-//! Slows down guesses at one password, without hindering those who know it. Open sessions are not touched.
+//! Delays guesses at one password, and does not refuse the right password below the limit of failures. Existing
+//! sessions are not affected.
 //!
-//! An attempt passes these steps: a place in the hashing queue; the user and the counter of failures are read, and the
-//! counter decides (`domain::FailureCounter`); at or above the limit the attempt claims the one trial that the end of a
-//! delay allows; the password is judged; the verdict is counted. **An answer is given only after its failure has been
-//! counted**, and a right password succeeds only while the counter still allows it, so that guesses in parallel, on any
-//! number of replicas, learn no more than guesses in a row. Attempts under way are not failures: nothing is refused
-//! below the limit, and whoever gives up before the verdict is not counted.
+//! The steps of an attempt: reserve a place in the hashing queue; read the user and the failure counter; let the counter
+//! decide (`domain::FailureCounter`); at or above the limit, claim the one trial that the end of a delay admits; verify the
+//! password; count a failure. **A failure is counted before it is answered**, and a right password succeeds only
+//! while the counter still admits it, so parallel guesses on any number of replicas learn no more than sequential ones.
+//! Attempts in progress do not count as failures, and neither do attempts that end without a verdict.
 //!
 //! The argument and the numbers: `artifacts/auth-analysis/decisions/0400-login-throttle.md`.
 
@@ -30,33 +30,33 @@ use crate::{
 /// [`crate::domain::TRIAL_LEASE`] depends on it.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// When to come back if too many attempts on one account are under way, or its counter changes all the time.
+/// `RetryInfo` when too many attempts on one counter are in progress, or when its state keeps changing.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
-/// How often an attempt starts again because others changed the counter first.
+/// How often an attempt starts again because other attempts changed the counter first.
 const ROUNDS: usize = 16;
 
-/// Who gives a password, and thereby which failures are counted together.
+/// Who presents a password, which decides which failures are counted together.
 pub(super) enum Claimant {
-    /// Somebody who names an e-mail address, from a device that the user may have logged in on before.
+    /// A caller of Login: an e-mail address, and a known device if there is one.
     Login {
         /// The address.
         email: Email,
-        /// What an authentic device token says.
+        /// The content of an authentic device token.
         device: Option<KnownDevice>,
     },
     /// A user within a session.
     Session(UserId, SessionId),
 }
 
-/// Waits for the caller to go away or to have waited long enough.
+/// The caller of an attempt: when it stops waiting for the answer.
 pub(super) struct Caller {
     gone: oneshot::Receiver<()>,
     deadline: Instant,
 }
 
 impl Caller {
-    /// Resolves when the caller no longer waits for an answer.
+    /// Resolves when the caller has cancelled the call.
     async fn gone(&mut self) {
         let _ = (&mut self.gone).await;
     }
@@ -76,18 +76,18 @@ pub(super) struct Attempt {
 
 /// What an admitted attempt holds until its result is known.
 pub(super) struct Admitted {
-    /// Where its failure would be counted.
+    /// The counter of its failures.
     pub(super) key: CounterKey,
-    /// Whether the counter has failures that a success clears.
+    /// Whether the counter holds failures, which a success clears.
     pub(super) has_failures: bool,
-    /// The trial that it claimed.
+    /// The trial that the attempt claimed.
     pub(super) claim: Option<FailureCounter>,
-    /// The device that the user logged in on before, when its counter admitted the attempt.
+    /// The known device whose counter admitted the attempt.
     pub(super) device: Option<DeviceId>,
     _slot: Slot,
 }
 
-/// A user who gave the right password.
+/// A user whose password was verified.
 pub(super) struct Proven {
     pub(super) user: User,
     /// The stored hash that the password was compared with.
@@ -98,7 +98,7 @@ pub(super) struct Proven {
 }
 
 impl Auth {
-    /// Runs an attempt in a task of its own, which goes on when the caller goes away: from the verdict on it must end.
+    /// Runs an attempt in a task of its own, which continues when the caller cancels the call: a failure must be counted.
     pub(super) async fn in_attempt<T, F>(
         &self,
         deadline: Option<Instant>,
@@ -113,7 +113,7 @@ impl Auth {
         let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
         let work = attempt(self.clone(), Caller { gone, deadline });
         let result = in_its_own_task(work.in_current_span()).await;
-        // Dropped earlier, together with this future, it says that nobody waits any more.
+        // Dropped earlier, together with this future, when the call is cancelled.
         drop(waiting);
         result
     }
@@ -127,14 +127,14 @@ impl Auth {
         let parts = &self.parts;
         let mut slot = None;
         for _ in 0..ROUNDS {
-            // Before anything else, so that an overload is turned away before it costs the database anything.
+            // First, so that an overload is refused before it costs the database anything.
             let place = parts.passwords.reserve(Some(caller.deadline))?;
             let Credentials { user, key, counter } = self.look_up(claimant).await?;
             let held = self.take_slot(slot.take(), &key.name)?;
-            if !held.has_turn() {
-                // The place is of more use to others meanwhile, and what was read may be out of date afterwards.
+            if !held.is_admitted() {
+                // Free the place for other accounts while this attempt waits; then read the state again.
                 drop(place);
-                slot = Some(wait_for_turn(held, caller).await?);
+                slot = Some(wait_for_permit(held, caller).await?);
                 continue;
             }
             let has_failures = counter.is_some();
@@ -177,7 +177,8 @@ impl Auth {
         Err(overloaded())
     }
 
-    /// Judges the password of an attempt. A wrong one is counted before this returns; without a verdict nothing is.
+    /// Verifies the password of an attempt. A wrong one is counted before this returns; without a verdict nothing is
+    /// counted.
     pub(super) async fn judge(
         &self,
         attempt: Attempt,
@@ -213,7 +214,7 @@ impl Auth {
                 }
                 Ok(proven)
             }
-            // A disabled user's password counts as wrong, right or not: the answer is the same, so is the work.
+            // A disabled user's password counts as wrong even if it is right: same answer, same work.
             (Ok(Some(_)), _) => Err(self.count_failure(&admitted).await?),
             (no_verdict, _) => {
                 self.release(&admitted).await;
@@ -222,7 +223,7 @@ impl Auth {
         }
     }
 
-    /// Gives back a trial that came to no result, so that the next attempt need not wait for the end of its lease.
+    /// Releases a trial without a result, so that the next attempt need not wait for the end of the lease.
     pub(super) async fn release(&self, admitted: &Admitted) {
         let Some(claim) = admitted.claim else {
             return;
@@ -235,11 +236,11 @@ impl Auth {
         let store = &self.parts.store;
         let released = store.replace_counter(&admitted.key, claim, free, now).await;
         if let Err(error) = released {
-            tracing::debug!(%error, "a claimed login attempt stays claimed until its lease ends");
+            tracing::debug!(%error, "a trial login could not be released; its lease ends in seconds");
         }
     }
 
-    /// Clears the counter after a right password, if the counter still allows the success.
+    /// Clears the counter after a right password, if the counter still admits the success.
     pub(super) async fn accept(&self, admitted: &Admitted) -> Result<(), AuthError> {
         let limit = self.failure_limit().get();
         let store = &self.parts.store;
@@ -256,7 +257,7 @@ impl Auth {
         }
     }
 
-    /// The refusal of an attempt whose counter was brought to its limit by others.
+    /// The refusal of an attempt whose counter other attempts brought to the limit.
     pub(super) fn throttled(&self, counter: FailureCounter) -> AuthError {
         let admission = counter.admit(self.failure_limit(), self.parts.clock.now());
         let retry_after = match admission {
@@ -271,7 +272,7 @@ impl Auth {
         self.parts.settings.account_failure_limit
     }
 
-    /// Counts a wrong password and returns what the caller is to be told.
+    /// Counts a wrong password and returns the answer for the caller.
     async fn count_failure(&self, admitted: &Admitted) -> Result<AuthError, AuthError> {
         let parts = &self.parts;
         let (key, limit, now) = (&admitted.key, self.failure_limit(), parts.clock.now());
@@ -281,7 +282,7 @@ impl Auth {
                 if parts.store.replace_counter(key, claim, next, now).await? {
                     return Ok(AuthError::InvalidCredentials);
                 }
-                // The lease ended, or somebody cleared the counter: this failure counts all the same.
+                // The lease ended, or the counter was cleared: the failure still counts.
                 (u32::MAX, next)
             }
             None => {
@@ -300,7 +301,7 @@ impl Auth {
         });
         Ok(match counting.await? {
             Counting::Counted => AuthError::InvalidCredentials,
-            // The verdict stays untold, as if the attempt had begun a moment later.
+            // Answer as if the attempt had begun a moment later, without revealing the verdict.
             Counting::BeyondBound(counter) => self.throttled(counter),
         })
     }
@@ -317,7 +318,7 @@ impl Auth {
                     name: keys.device_counter(user_id, device_id),
                     user_id: Some(user_id),
                 });
-                // A device token of somebody else counts as none.
+                // Another user's device token counts as none.
                 let choose = |user: Option<UserId>| match &device {
                     Some(device) if device.user_id == user => device.clone(),
                     _ => account.clone(),
@@ -334,7 +335,7 @@ impl Auth {
         })
     }
 
-    /// The slot that is held already, or a new one for the counter with that name.
+    /// The slot that the attempt already holds, or a new one for the counter with that name.
     fn take_slot(&self, held: Option<Slot>, name: &str) -> Result<Slot, AuthError> {
         match held.filter(|slot| slot.is_for(name)) {
             Some(slot) => Ok(slot),
@@ -351,7 +352,7 @@ impl Attempt {
 }
 
 impl Claimant {
-    /// The device that the user logged in on before.
+    /// The known device, if it is this user's.
     fn device_of(&self, user: Option<&(User, String)>) -> Option<DeviceId> {
         match (self, user) {
             (
@@ -366,7 +367,7 @@ impl Claimant {
     }
 }
 
-async fn wait_for_turn(mut slot: Slot, caller: &mut Caller) -> Result<Slot, AuthError> {
+async fn wait_for_permit(mut slot: Slot, caller: &mut Caller) -> Result<Slot, AuthError> {
     let deadline = caller.deadline;
     tokio::select! {
         biased;
@@ -377,7 +378,7 @@ async fn wait_for_turn(mut slot: Slot, caller: &mut Caller) -> Result<Slot, Auth
     Ok(slot)
 }
 
-/// Too much is going on for this attempt; nothing was judged and nothing counted.
+/// Too many attempts are in progress; nothing was verified and nothing counted.
 const fn overloaded() -> AuthError {
     AuthError::Overloaded {
         retry_after: BUSY_RETRY,
