@@ -2,12 +2,12 @@
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use argon2::{Algorithm, Params, Version};
 use countersign::{
     clock::{Clock, Timestamp},
     config::Config,
     domain::{PositionedRevocation, Revocation, RevokedSubject, Roles, SessionId, UserId},
-    passwords::Memory,
+    passwords::{Argon2Input, HashingBackend, HashingMemory},
     revocation::RevocationIndex,
     server::{access_profile, signing_policy},
     store::Store,
@@ -145,36 +145,23 @@ fn index_of(count: i64, now: Timestamp) -> RevocationIndex {
 
 fn passwords(criterion: &mut Criterion) {
     let params = Params::new(19_456, 2, 1, Some(32)).expect("the defaults");
-    let blocks = params.block_count();
-    let secret = [7; 32];
-    let hasher = Argon2::new_with_secret(&secret, Algorithm::Argon2id, Version::V0x13, params)
-        .expect("a secret of 32 bytes");
-    let hash = |memory: &mut [Block]| {
-        let mut output = [0; 32];
-        hasher
-            .hash_password_into_with_memory(
-                b"a mill that weaves algebra",
-                &[3; 16],
-                &mut output,
-                memory,
-            )
-            .expect("enough memory");
-        output
+    let input = Argon2Input {
+        algorithm: Algorithm::Argon2id,
+        version: Version::V0x13,
+        params: &params,
+        password: b"a mill that weaves algebra",
+        salt: &[3; 16],
+        secret: &[7; 32],
     };
     let mut group = criterion.benchmark_group("argon2id");
     group.sample_size(30);
-    let mut memory = vec![Block::new(); blocks];
-    group.bench_function("memory used again", |bench| {
-        bench.iter(|| hash(&mut memory));
-    });
-    let mut huge = Memory::default();
-    let huge = huge.at_least(blocks).expect("enough memory");
-    group.bench_function("memory used again, in huge pages", |bench| {
-        bench.iter(|| hash(&mut *huge));
-    });
-    group.bench_function("memory allocated each time", |bench| {
-        bench.iter(|| hash(&mut vec![Block::new(); blocks]));
-    });
+    for backend in [HashingBackend::detect(), HashingBackend::Portable] {
+        let mut memory = HashingMemory::new(backend);
+        let mut output = [0; 32];
+        group.bench_function(backend.name(), |bench| {
+            bench.iter(|| memory.hash(input, &mut output).expect("enough memory"));
+        });
+    }
     group.finish();
 }
 

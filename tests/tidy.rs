@@ -70,9 +70,6 @@ const SECRETS: &[&str] = &[
     "Email",
 ];
 
-/// The only files that may have `unsafe` code.
-const UNSAFE: [&str; 2] = ["src/passwords/huge_pages.rs", "src/cores/priority.rs"];
-
 const MAX_LINES: usize = 400;
 
 #[test]
@@ -125,10 +122,9 @@ fn a_floor_uses_only_floors_below_it() {
 }
 
 #[test]
-fn unsafe_code_stands_where_it_is_known_to() {
+fn no_file_has_unsafe_code() {
     let mut places: Vec<_> = sources(&["src", "tests", "benches", "examples", "build.rs"])
         .iter()
-        .filter(|source| !UNSAFE.contains(&source.path.as_str()))
         .flat_map(|source| {
             ["unsafe", "unsafe_code"].map(|name| source.lines_with(name).collect::<Vec<_>>())
         })

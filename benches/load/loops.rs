@@ -2,62 +2,41 @@
 
 use std::{sync::Arc, thread, time::Duration};
 
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use argon2::{Algorithm, Params, Version};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign::{clock::monotonic_now, passwords::Memory};
+use countersign::{
+    clock::monotonic_now,
+    passwords::{Argon2Input, HashingBackend, HashingMemory},
+};
 
 use super::{Result, driver::float};
 
 /// The service's own default cost.
 const COST: (u32, u32, u32) = (19_456, 2, 1);
 
-/// The memory of a loop that hashes.
-#[derive(Clone, Copy)]
-pub enum Pages {
-    /// As it comes.
-    Small,
-    /// As the service's workers have it.
-    Huge,
-}
-
 /// Argon2id hashes per second: default parameters, a secret, memory that is used again.
-pub fn argon2(duration: Duration, pages: Pages) -> Result<f64> {
+pub fn argon2(duration: Duration, backend: HashingBackend) -> Result<f64> {
     let (memory, passes, lanes) = COST;
     let params = Params::new(memory, passes, lanes, Some(32))?;
     on_every_core(move |_| {
-        let secret = [7; 32];
-        let hasher =
-            Argon2::new_with_secret(&secret, Algorithm::Argon2id, Version::V0x13, params.clone())
-                .expect("a secret of 32 bytes");
-        let mut small = Vec::new();
-        let mut huge = Memory::default();
-        let count = params.block_count();
-        let blocks = match pages {
-            Pages::Small => {
-                small.resize(count, Block::new());
-                &mut small[..]
-            }
-            Pages::Huge => huge.at_least(count).expect("enough memory"),
+        let mut memory = HashingMemory::new(backend);
+        let input = Argon2Input {
+            algorithm: Algorithm::Argon2id,
+            version: Version::V0x13,
+            params: &params,
+            password: b"a mill that weaves algebra",
+            salt: &[3; 16],
+            secret: &[7; 32],
         };
-        counted(duration, || {
-            let mut output = [0; 32];
-            hasher
-                .hash_password_into_with_memory(
-                    b"a mill that weaves algebra",
-                    &[3; 16],
-                    &mut output,
-                    &mut *blocks,
-                )
-                .is_ok()
-        })
+        counted(duration, || memory.hash(input, &mut [0; 32]).is_ok())
     })
 }
 
-/// The same, with the service's huge pages and at its workers' priority, until the process is killed.
+/// The same at the priority of the service's workers, until the process is killed.
 pub fn argon2_for_ever() -> Result<()> {
     rustix::process::nice(19)?;
-    argon2(Duration::MAX, Pages::Huge).map(drop)
+    argon2(Duration::MAX, HashingBackend::detect()).map(drop)
 }
 
 /// Ed25519 verifications per second, one after the other over these tokens.

@@ -21,7 +21,7 @@ use super::{Auth, AuthError, in_flight::Slot, in_its_own_task};
 use crate::{
     clock::monotonic_now,
     domain::{Admission, DeviceId, Email, FailureCounter, Password, SessionId, User, UserId},
-    passwords::{HashingPlace, PasswordHash, Verdict},
+    passwords::{Account, HashingPlace, PasswordHash, Verdict},
     store::{CounterKey, Counting, Credentials, Failure},
     tokens::KnownDevice,
 };
@@ -190,17 +190,19 @@ impl Auth {
             place,
             admitted,
         } = attempt;
-        let stored = found.as_ref().map(|(_, hash)| hash.clone());
-        let verdict = place
-            .verify_unless(
-                caller.gone(),
-                password,
-                stored.map(PasswordHash::from_stored),
-            )
-            .await;
+        let account = match &found {
+            None => Account::Unknown,
+            Some((user, hash)) => {
+                let hash = PasswordHash::from_stored(hash.clone());
+                match user.disabled_at {
+                    None => Account::Known(hash),
+                    Some(_) => Account::Disabled(hash),
+                }
+            }
+        };
+        let verdict = place.verify_unless(caller.gone(), password, account).await;
         match (verdict, found) {
-            (Ok(Some(Verdict::Right { rehashed })), Some((user, verified_hash)))
-                if user.disabled_at.is_none() =>
+            (Ok(Some(Verdict::Right { rehashed })), Some((user, verified_hash))) =>
             {
                 let proven = Proven {
                     user,
@@ -214,7 +216,7 @@ impl Auth {
                 }
                 Ok(proven)
             }
-            // A disabled user's password counts as wrong even if it is right: same answer, same work.
+            // A disabled user's password counts as wrong even if it is right.
             (Ok(Some(_)), _) => Err(self.count_failure(&admitted).await?),
             (no_verdict, _) => {
                 self.release(&admitted).await;

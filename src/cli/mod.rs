@@ -1,26 +1,23 @@
 //! The command line: one file per subcommand, all on the same configuration.
 
+mod backup;
 mod config_check;
 mod keys;
 mod migrate;
 mod serve;
 mod users;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{Parser, Subcommand, builder::Str, error::ErrorKind};
 
-use crate::{
-    config::Config,
-    cores::{self, Priority},
-    telemetry,
-};
+use crate::{config::Config, cores, passwords::HashingBackend, telemetry};
 
 /// A gRPC authentication service.
 ///
 /// Configured by COUNTERSIGN_* environment variables alone; see .env.example.
 #[derive(Parser)]
-#[command(name = "countersign", version)]
+#[command(name = "countersign", version, long_version = long_version())]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -32,6 +29,11 @@ enum Command {
     Serve,
     /// Bring the database's tables up to date and exit
     Migrate,
+    /// Copy the SQLite database to a new file while it is in use
+    Backup {
+        /// Where to; the file must not exist yet
+        file: PathBuf,
+    },
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -91,6 +93,7 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(config),
         Command::Migrate => migrate::run(&config),
+        Command::Backup { file } => backup::run(&config, &file),
         Command::Config {
             command: ConfigCommand::Check,
         } => config_check::run(&config),
@@ -98,6 +101,16 @@ pub fn run() -> ExitCode {
         Command::Keys { command } => keys::run(&config, &command),
     };
     outcome.into()
+}
+
+/// The version, and which implementation of Argon2 runs on this processor. Printed by `--version`; `-V` prints the version
+/// alone.
+fn long_version() -> Str {
+    Str::from(format!(
+        "{}\nargon2: {}",
+        env!("CARGO_PKG_VERSION"),
+        HashingBackend::detect()
+    ))
 }
 
 /// Prints a line on standard output; whoever closed it does not want to hear.
@@ -120,7 +133,6 @@ fn block_on<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) -> 
         .enable_all()
         // SQLite's writer keeps one of them while it waits for the disk.
         .worker_threads(cores::count().get() + 1)
-        .on_thread_start(|| Priority::Calls.assume())
         .build()
     {
         Ok(runtime) => runtime,

@@ -8,6 +8,7 @@ use super::{Outcome, block_on, say};
 use crate::{
     clock::Clock,
     config::{Config, Profile},
+    passwords::HashingBackend,
     server::Server,
     telemetry,
 };
@@ -29,6 +30,7 @@ async fn serve(config: Config) -> Result<(), String> {
     let profile = config.profile;
     let reflection = config.reflection;
     let database = config.database.url.describe();
+    let argon2 = HashingBackend::detect();
     let server = Server::build(config, Clock::System)
         .await
         .map_err(|error| error.to_string())?;
@@ -37,7 +39,7 @@ async fn serve(config: Config) -> Result<(), String> {
         .http_addr()
         .map_or_else(|| "off".to_owned(), |address| address.to_string());
     say(format_args!(
-        "countersign listening grpc={address} http={http} database={database} profile={profile}"
+        "countersign listening grpc={address} http={http} database={database} profile={profile} argon2={argon2}"
     ));
     if profile == Profile::Development && reflection {
         say(format_args!("{}", first_call(address)));

@@ -1,65 +1,39 @@
-//! The CPU time that control groups grant (cgroups(7)): what a CPU limit in Kubernetes comes to.
+//! The CPU limit of the control groups (cgroups(7), version 2): in Kubernetes, `resources.limits.cpu`.
 
-use std::{fs, path::Path, str::FromStr as _};
+use std::{fs, path::Path};
 
 use rustix::thread::sched_getaffinity;
 
 /// Where the control groups are mounted, by convention (file-hierarchy(7)).
 const MOUNTED: &str = "/sys/fs/cgroup";
 
-/// How many cores' worth of CPU time this process may use by the control groups that it is in; `None` when they set no
-/// limit, or none below the cores that it may run on. Unlike [`count`](super::count) it may be less than one core, or a
-/// fraction.
-pub fn limit() -> Option<f64> {
+/// How many cores' worth of CPU time this process may use by its control groups; `None` when they set no limit, or none
+/// below the cores that it may run on. Unlike [`count`](super::count) it may be a fraction, and less than one core.
+///
+/// Version 1 of the control groups is not read: there hashing does not pause (decision 0703).
+pub fn cpu_limit() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let limit = lowest(&groups, Path::new(MOUNTED))?;
     let has_all = sched_getaffinity(None).is_ok_and(|cores| limit >= f64::from(cores.count()));
     (!has_all).then_some(limit)
 }
 
-/// The lowest limit of the groups in this list, each with those above it.
+/// The lowest limit of the process's group and those above it. `groups` is `/proc/self/cgroup`, whose line for version 2
+/// is `0::/path`.
 fn lowest(groups: &str, mounted: &Path) -> Option<f64> {
-    groups
-        .lines()
-        .flat_map(|line| limits(line, mounted))
-        .reduce(f64::min)
-}
-
-/// The limits along one line of the list: `number:controllers:/path`.
-fn limits(line: &str, mounted: &Path) -> Vec<f64> {
-    let mut fields = line.splitn(3, ':').skip(1);
-    let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-        return Vec::new();
-    };
-    // Version 2 has one tree for all controllers, which it does not name.
-    let (root, of): (_, fn(&Path) -> Option<f64>) = if controllers.is_empty() {
-        (mounted.to_owned(), version_2)
-    } else if controllers.split(',').any(|name| name == "cpu") {
-        (mounted.join("cpu"), version_1)
-    } else {
-        return Vec::new();
-    };
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     // Within a container the path may be the one outside: then only the root is there, and it is the container's.
     Path::new(path)
         .ancestors()
-        .filter_map(|group| of(&root.join(group.strip_prefix("/").ok()?)))
-        .collect()
+        .filter_map(|group| cpu_max(&mounted.join(group.strip_prefix("/").ok()?)))
+        .reduce(f64::min)
 }
 
 /// `cpu.max`: the quota, or `max`, and the period, in microseconds.
-fn version_2(group: &Path) -> Option<f64> {
+fn cpu_max(group: &Path) -> Option<f64> {
     let text = fs::read_to_string(group.join("cpu.max")).ok()?;
     let (quota, period) = text.trim().split_once(' ')?;
-    cores(quota.parse().ok()?, period.parse().ok()?)
-}
-
-/// A file for each; the quota is -1 for none.
-fn version_1(group: &Path) -> Option<f64> {
-    let read = |name| u32::from_str(fs::read_to_string(group.join(name)).ok()?.trim()).ok();
-    cores(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
-}
-
-fn cores(quota: u32, period: u32) -> Option<f64> {
+    let (quota, period): (u32, u32) = (quota.parse().ok()?, period.parse().ok()?);
     (quota > 0 && period > 0).then(|| f64::from(quota) / f64::from(period))
 }
 
@@ -101,19 +75,6 @@ mod tests {
             found("0::/../../elsewhere\n", &[("cpu.max", "50000 100000")]),
             Some(0.5)
         );
-    }
-
-    #[test]
-    fn version_1_has_a_tree_for_the_controller() {
-        let groups = "9:name=systemd:/\n4:memory:/a\n3:cpu,cpuacct:/a\n";
-        let files = [
-            ("cpu/cpu.cfs_quota_us", "-1\n"),
-            ("cpu/cpu.cfs_period_us", "100000\n"),
-            ("cpu/a/cpu.cfs_quota_us", "250000\n"),
-            ("cpu/a/cpu.cfs_period_us", "100000\n"),
-        ];
-        assert_eq!(found(groups, &files), Some(2.5));
-        assert_eq!(found("4:memory:/a\n", &files), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The machine's cores: how many there are, how much of their time the process gets, and which threads get them first.
+//! The machine's cores: how many there are, how much of their time the process may use, and the priority of threads.
 
 #[cfg(target_os = "linux")]
 mod limit;
@@ -7,18 +7,18 @@ mod priority;
 use std::{num::NonZeroUsize, sync::LazyLock, thread};
 
 #[cfg(target_os = "linux")]
-pub use limit::limit;
-pub use priority::Priority;
+pub use limit::cpu_limit;
+pub use priority::lower_thread_priority;
 
-/// How many cores this process may use: those of the machine, or fewer by affinity or the control group's CPU limit.
+/// How many cores this process may use: those of the machine, or fewer by affinity or by the control group's CPU limit.
 pub fn count() -> NonZeroUsize {
     static COUNT: LazyLock<NonZeroUsize> =
         LazyLock::new(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
     *COUNT
 }
 
-/// Elsewhere there are no control groups, and so no limit.
+/// Only Linux has control groups.
 #[cfg(not(target_os = "linux"))]
-pub const fn limit() -> Option<f64> {
+pub const fn cpu_limit() -> Option<f64> {
     None
 }

@@ -6,17 +6,14 @@ use email_address::{EmailAddress, Options};
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
-use super::{FieldViolation, ViolationReason};
+use super::{FieldViolation, ViolationReason, email_key};
 
 /// A syntactically valid address (RFC 5321 section 4.1.2, RFC 6531), as it was typed.
 ///
-/// Two addresses that differ only in case or in Unicode composition name one user: see
-/// [`Email::key`]. `Debug` is redacted, for addresses may not reach a log.
+/// Two spellings of one mailbox name one user: see [`Email::key`]. `Debug` is redacted, for addresses may not reach a
+/// log.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Email {
-    text: String,
-    key: String,
-}
+pub struct Email(String);
 
 const TOO_LONG: &str = "must have at most 254 bytes";
 
@@ -24,13 +21,14 @@ impl Email {
     /// The longest address that SMTP carries, in bytes (RFC 5321 section 4.5.3.1.3).
     const MAX_BYTES: usize = 254;
 
-    /// Takes the text of `field`.
+    /// Takes the text of `field`. White space around it is left out.
     ///
     /// # Errors
     /// Empty, too long, not an address, or with invisible characters in it.
     pub fn parse(field: &'static str, text: &str) -> Result<Self, FieldViolation> {
         let refuse =
             |reason, description: &str| Err(FieldViolation::new(field, reason, description));
+        let text = text.trim();
         if text.is_empty() {
             return refuse(ViolationReason::Required, "must not be empty");
         }
@@ -52,24 +50,27 @@ impl Email {
         if !is_address(&text) {
             return refuse(ViolationReason::Malformed, "must be an e-mail address");
         }
-        let key = key_of(&text);
-        Ok(Self { text, key })
+        Ok(Self(text))
     }
 
     /// An address read back from the database.
     pub fn from_stored(text: String) -> Self {
-        let key = key_of(&text);
-        Self { text, key }
+        Self(text)
     }
 
     /// The address as it was typed, in NFC.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0
     }
 
-    /// What two spellings of one address have in common: NFKC, lower case.
-    pub fn key(&self) -> &str {
-        &self.key
+    /// The one key of all spellings of this mailbox: case folded in every alphabet, the domain in its ASCII form.
+    pub fn key(&self) -> String {
+        email_key::key_of(&self.0)
+    }
+
+    /// The key that versions up to 0.1 stored, in NFKC and lower case. Accounts from then are found by it as well.
+    pub fn legacy_key(&self) -> String {
+        email_key::legacy_key_of(&self.0)
     }
 }
 
@@ -86,10 +87,6 @@ fn is_address(text: &str) -> bool {
         .without_display_text();
     // Quoted local parts are legal in RFC 5321 and a source of trouble everywhere else.
     !text.contains('"') && EmailAddress::parse_with_options(text, options).is_ok()
-}
-
-fn key_of(text: &str) -> String {
-    text.nfkc().flat_map(char::to_lowercase).nfc().collect()
 }
 
 fn is_invisible(c: char) -> bool {
@@ -126,9 +123,16 @@ mod tests {
         ];
         let keys: Vec<_> = spellings
             .iter()
-            .map(|s| Email::parse("email", s).unwrap().key().to_owned())
+            .map(|s| Email::parse("email", s).unwrap().key())
             .collect();
         assert!(keys.iter().all(|key| key == &keys[0]), "{keys:?}");
+    }
+
+    #[test]
+    fn surrounding_white_space_is_left_out() {
+        for typed in [" ada@c.org", "ada@c.org\n", "\u{3000}ada@c.org\u{a0}\t"] {
+            assert_eq!(Email::parse("email", typed).unwrap().as_str(), "ada@c.org");
+        }
     }
 
     #[test]
@@ -149,7 +153,8 @@ mod tests {
             "a\0@c.org",
             "a\u{202e}@c.org",
             "a\u{200d}@c.org",
-            "a@c.org\n",
+            "a\n@c.org",
+            " \t\n",
         ] {
             assert!(
                 Email::parse("email", text).is_err(),

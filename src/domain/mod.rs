@@ -1,6 +1,7 @@
 //! The types and rules of the service itself: checked values and pure functions, without I/O, protobuf or SQL.
 
 mod email;
+mod email_key;
 mod id;
 mod outage;
 mod password;

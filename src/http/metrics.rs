@@ -100,6 +100,21 @@ fn tell(vitals: &Vitals, teller: &mut Teller<'_>) -> fmt::Result {
         "countersign_hashing_refused",
         "Password hashes refused because the queue was full or too slow.",
         hashing.refused,
+    )?;
+    teller.counter(
+        "countersign_hashing_work_kib",
+        "Work of all password hashes: KiB of memory written, in all passes together.",
+        hashing.work_kib,
+    )?;
+    teller.gauge(
+        "countersign_hashing_failed_login_work_kib",
+        "What a failed login costs, in the same unit: the most expensive parameters that stored hashes have.",
+        hashing.failed_login_work_kib,
+    )?;
+    teller.info(
+        "countersign_hashing_backend",
+        "The implementation of Argon2 that runs on this processor.",
+        ("backend", hashing.backend.name()),
     )
 }
 
@@ -125,6 +140,13 @@ impl Teller<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let kind = MetricType::Counter;
         ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, None, kind)?)
+    }
+
+    /// What does not change: a gauge that is always 1, with a label.
+    fn info(&mut self, name: &str, help: &str, label: (&str, &str)) -> fmt::Result {
+        let kind = MetricType::Gauge;
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        ConstGauge::new(1_u64).encode(family.encode_family(&[label])?)
     }
 
     fn pools(&mut self, pools: &[PoolLoad]) -> fmt::Result {

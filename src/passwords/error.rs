@@ -1,17 +1,20 @@
-//! How hashing can fail: poor public answers on top, rich internal causes below.
+//! How hashing can fail: what callers may learn, and the causes behind it for the log.
 
 use std::{io, time::Duration};
 
 use crate::domain::FieldViolation;
 
-/// Why a password could not be hashed or judged. That a password is *wrong* is no error: see
+/// When a caller should try again after memory for hashing could not be allocated.
+const OUT_OF_MEMORY_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a password could not be hashed or verified. A *wrong* password is not an error: see
 /// [`Verdict`](super::Verdict).
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// The queue is full, or the answer would come after the caller's deadline. Nothing was hashed.
+    /// The queue is full, the answer would come after the caller's deadline, or there is no memory for a hash.
     #[error("password hashing is overloaded, try again in {retry_after:?}")]
     Overloaded {
-        /// When the work that waits now will have been done, as far as the last jobs tell.
+        /// When the jobs that wait now are expected to be done.
         retry_after: Duration,
     },
     /// A new password breaks the policy.
@@ -19,29 +22,29 @@ pub enum PasswordError {
     Weak(FieldViolation),
     /// Anything else. The caller must not turn this into "wrong password": unknown is not invalid.
     #[error("a password could not be hashed or verified")]
-    Internal(#[from] HashingFault),
+    Internal(#[source] HashingError),
 }
 
-/// What went wrong inside, for the log. It never holds a password, a hash or a key.
+/// The cause of a failure, for the log. It never holds a password, a hash or a key.
 #[derive(Debug, thiserror::Error)]
-pub enum HashingFault {
+pub enum HashingError {
     /// No peppers, or two of one version.
     #[error("there must be at least one pepper, and no version twice")]
     BadPeppers,
     /// No worker to hash with.
     #[error("there must be at least one hashing worker")]
     NoWorkers,
-    /// The operating system would not start a worker thread.
+    /// The operating system did not start a worker thread.
     #[error("a hashing worker could not be started")]
     Spawn(#[source] io::Error),
-    /// A stored hash names a pepper that this server was not given, or gives it in a form unknown
-    /// here. Usually a master key was taken out of the list too early.
+    /// A stored hash names a pepper that this server was not given, or gives it in an unknown form. Usually a
+    /// master key was removed from the list too early.
     #[error("a stored hash was made with a pepper that is not configured (key id {key_id:?})")]
     UnknownPepper {
         /// The bytes of the PHC parameter `keyid`: the key's version, nothing secret.
         key_id: Vec<u8>,
     },
-    /// A stored hash is no PHC string of the Argon2 family.
+    /// A stored hash is not a PHC string of the Argon2 family.
     #[error("a stored hash is unreadable")]
     Unreadable,
     /// A stored hash asks for more than [`MAX_STORED_MEMORY_KIB`](super::MAX_STORED_MEMORY_KIB) or
@@ -53,16 +56,33 @@ pub enum HashingFault {
         /// Passes over that memory it asks for.
         iterations: u32,
     },
-    /// Argon2 refuses its parameters.
+    /// The `argon2` crate refuses the parameters.
     #[error("argon2 failed")]
     Argon2(#[from] argon2::Error),
-    /// The machine has no memory left for a job.
-    #[error("{0} KiB of memory for hashing could not be had")]
+    /// The `argon2-rust` crate refuses the parameters.
+    #[error("argon2 failed")]
+    Argon2Simd(#[source] argon2_rust::Error),
+    /// The system has not enough memory for a hash. Callers get [`PasswordError::Overloaded`].
+    #[error("{0} KiB of memory for hashing could not be allocated")]
     OutOfMemory(usize),
     /// The operating system's random number generator failed.
     #[error("no randomness for a salt")]
     NoRandomness,
-    /// The job panicked; the worker lives on.
-    #[error("a hashing job died")]
-    JobDied,
+    /// The job panicked; its worker takes the next job.
+    #[error("a hashing job panicked")]
+    JobPanicked,
+}
+
+impl From<HashingError> for PasswordError {
+    fn from(error: HashingError) -> Self {
+        match error {
+            HashingError::OutOfMemory(kib) => {
+                tracing::warn!(kib, "memory for hashing could not be allocated");
+                Self::Overloaded {
+                    retry_after: OUT_OF_MEMORY_RETRY,
+                }
+            }
+            error => Self::Internal(error),
+        }
+    }
 }

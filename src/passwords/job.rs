@@ -1,36 +1,46 @@
-//! What a worker does for one request, and how the answer gets back.
+//! The work of one request on a hashing worker, and how its answer gets back.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use tokio::sync::oneshot;
 
 use super::{
-    PasswordError, Verdict, hasher,
-    memory::Memory,
+    PasswordError, Verdict,
+    argon2id::HashingMemory,
+    equal_work::{FailedLoginCost, padding},
+    hasher::PasswordHasher,
     phc::PasswordHash,
     policy::Policy,
     queue::Refused,
-    recipe::{Match, Recipe},
+    workers,
 };
 use crate::domain::Password;
 
-/// The way back to the caller. Dropped without an answer, it tells of a job that died.
+/// The way back to the caller. Dropped without an answer, it tells the caller that the job panicked.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, PasswordError>>;
 
+/// The caller's end of it.
+pub(super) type Answer<T> = oneshot::Receiver<Result<T, PasswordError>>;
+
 /// What all jobs share.
-pub(super) struct Rules {
-    pub recipe: Recipe,
+pub(super) struct Shared {
+    pub hasher: PasswordHasher,
     pub policy: Policy,
-    pub decoy: PasswordHash,
+    pub failed_login_cost: FailedLoginCost,
+    /// Work done since the start, in KiB written.
+    pub work_kib: AtomicU64,
 }
 
 /// One request's work, with everything it needs.
 pub(super) struct Job {
-    pub rules: Arc<Rules>,
+    pub shared: Arc<Shared>,
     pub task: Task,
 }
 
-/// What is to be done.
+/// What to do.
 pub(super) enum Task {
     /// Check a new password against the policy and hash it.
     HashNew {
@@ -39,17 +49,34 @@ pub(super) enum Task {
         personal: Vec<String>,
         reply: Reply<PasswordHash>,
     },
-    /// Compare a password with a stored hash, or with the decoy.
+    /// Compare a password with the hash of an account.
     Verify {
         password: Password,
-        stored: Option<PasswordHash>,
+        account: Account,
         reply: Reply<Verdict>,
     },
 }
 
-impl hasher::Job for Job {
-    fn run(self, memory: &mut Memory) -> impl FnOnce() {
-        let rules = &*self.rules;
+/// The account whose password is verified.
+#[derive(Clone, Debug)]
+pub enum Account {
+    /// There is none: every password is wrong.
+    Unknown,
+    /// The right password is that of this hash.
+    Known(PasswordHash),
+    /// It has this hash and may not log in: every password is wrong, and the time does not tell which is that of the hash.
+    Disabled(PasswordHash),
+}
+
+impl From<Option<PasswordHash>> for Account {
+    fn from(stored: Option<PasswordHash>) -> Self {
+        stored.map_or(Self::Unknown, Self::Known)
+    }
+}
+
+impl workers::Job for Job {
+    fn run(self, memory: &mut HashingMemory) -> impl FnOnce() {
+        let shared = &*self.shared;
         let answer: Box<dyn FnOnce()> = match self.task {
             Task::HashNew {
                 field,
@@ -57,19 +84,20 @@ impl hasher::Job for Job {
                 personal,
                 reply,
             } => {
-                let hash = rules.hash_new(field, &password, &personal, memory);
+                let hash = shared.hash_new(field, &password, &personal, memory);
                 Box::new(|| answer(reply, hash))
             }
             Task::Verify {
                 password,
-                stored,
+                account,
                 reply,
             } => {
-                let verdict = rules.verify(&password, stored.as_ref(), memory);
+                let verdict = shared.verify(&password, &account, memory);
                 Box::new(|| answer(reply, verdict))
             }
         };
-        memory.release_beyond(rules.recipe.blocks());
+        shared.work_kib.fetch_add(memory.take_work_kib(), Relaxed);
+        memory.release_beyond(shared.usual_memory_kib());
         answer
     }
 
@@ -82,37 +110,67 @@ impl hasher::Job for Job {
     }
 }
 
-/// An answer that nobody waits for any more is thrown away.
-fn answer<T>(reply: Reply<T>, answer: Result<T, PasswordError>) {
-    let _ = reply.send(answer);
+/// An answer that nobody waits for any more is discarded.
+fn answer<T>(reply: Reply<T>, result: Result<T, PasswordError>) {
+    let _ = reply.send(result);
 }
 
-impl Rules {
+impl Shared {
     fn hash_new(
         &self,
         field: &'static str,
         password: &Password,
         personal: &[String],
-        memory: &mut Memory,
+        memory: &mut HashingMemory,
     ) -> Result<PasswordHash, PasswordError> {
         Policy::check_guessability(field, password, personal).map_err(PasswordError::Weak)?;
-        Ok(self.recipe.hash(password, memory)?)
+        Ok(self.hasher.hash(password, memory)?)
     }
 
     fn verify(
         &self,
         password: &Password,
-        stored: Option<&PasswordHash>,
-        memory: &mut Memory,
+        account: &Account,
+        memory: &mut HashingMemory,
     ) -> Result<Verdict, PasswordError> {
-        let hash = stored.unwrap_or(&self.decoy);
-        let matched = self.recipe.verify(password, hash, memory)?;
-        Ok(match (stored, matched) {
-            (None, _) | (_, Match::No) => Verdict::Wrong,
-            (_, Match::Yes { current: true }) => Verdict::Right { rehashed: None },
-            (_, Match::Yes { current: false }) => Verdict::Right {
-                rehashed: Some(self.recipe.hash(password, memory)?),
-            },
-        })
+        let (stored, may_log_in) = match account {
+            Account::Unknown => return self.fail(password, 0, memory),
+            Account::Known(stored) => (stored, true),
+            Account::Disabled(stored) => (stored, false),
+        };
+        let compared = self.hasher.verify(password, stored, memory)?;
+        self.failed_login_cost.note(stored);
+        if !(compared.equal && may_log_in) {
+            return self.fail(password, compared.cost.work_kib(), memory);
+        }
+        let rehashed = match compared.current {
+            true => None,
+            false => Some(self.hasher.hash(password, memory)?),
+        };
+        Ok(Verdict::Right { rehashed })
+    }
+
+    /// Does the rest of the work that every failed login costs, after `done` KiB of it.
+    fn fail(
+        &self,
+        password: &Password,
+        done: u64,
+        memory: &mut HashingMemory,
+    ) -> Result<Verdict, PasswordError> {
+        let cost = self.failed_login_cost.get();
+        let hashes = match done {
+            0 => vec![cost],
+            done => padding(cost, cost.work_kib().saturating_sub(done)),
+        };
+        for cost in hashes {
+            self.hasher.discard(cost, password, memory)?;
+        }
+        Ok(Verdict::Wrong)
+    }
+
+    /// What a worker may keep between jobs.
+    fn usual_memory_kib(&self) -> usize {
+        let (new, failed) = (self.hasher.cost(), self.failed_login_cost.get());
+        new.blocks().max(failed.blocks()) as usize
     }
 }

@@ -1,43 +1,54 @@
-//! Passwords: hashed with Argon2id on threads of their own, behind a bounded queue.
+//! Passwords: hashed with Argon2id on worker threads of their own, behind a bounded queue.
 //!
-//! Hashing is made to be slow, so it must not happen where requests are served, nor more often
-//! than the machine can bear. A request's job waits in a short `queue`, unless that is full or
-//! too slow for the request's deadline; a `hasher` thread of low priority runs it. Whoever stops
-//! waiting leaves the queue at once. `recipe` makes and compares hashes, `phc` knows their stored
-//! form, `policy` what a new password must fulfil.
+//! Hashing is expensive on purpose, so it must not happen where requests are served, nor more often than the machine can
+//! bear. A request's job waits in a short `queue`, unless that is full or too slow for the request's deadline; a
+//! thread of low priority (`workers`) runs it. A caller that stops waiting leaves the queue at once. `hasher` makes and
+//! verifies hashes, `argon2id` computes them, `phc` knows their stored form, `equal_work` makes failed logins
+//! indistinguishable by time, `policy` is what a new password must fulfil.
+//!
+//! # How to add a stored format
+//! Imported hashes of another family (bcrypt, PBKDF2, scrypt) get a strict parser with bounds, a branch in
+//! `PasswordHasher::verify`, and a cost of their own in `FailedLoginCost`, beside Argon2's: a failed login then does the
+//! work of the most expensive parameters in use of *each* family, and the padding of each family uses its own algorithm.
 
-mod budget;
+mod argon2id;
+mod cost;
+mod cpu_share;
+mod equal_work;
 mod error;
 mod hasher;
-mod huge_pages;
 mod job;
-mod memory;
 mod phc;
 mod policy;
 mod queue;
-mod recipe;
 #[cfg(test)]
 mod tests;
-mod traffic;
+mod workers;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use tokio::sync::oneshot;
 
-use self::{
-    budget::Budget,
-    job::{Job, Reply, Rules, Task},
-    policy::Policy,
-    queue::{Place, Queue, Refused},
-    recipe::Recipe,
-    traffic::Workers,
-};
 pub use self::{
-    error::{HashingFault, PasswordError},
-    memory::Memory,
+    argon2id::{Argon2Input, HashingBackend, HashingMemory},
+    cost::{Argon2Cost, MAX_STORED_MEMORY_KIB, MAX_STORED_WORK_KIB},
+    error::{HashingError, PasswordError},
+    job::Account,
     phc::PasswordHash,
-    queue::HashingLoad,
-    recipe::{MAX_STORED_MEMORY_KIB, MAX_STORED_WORK_KIB},
+};
+use self::{
+    cpu_share::{CpuLimit, CpuShare},
+    equal_work::FailedLoginCost,
+    hasher::PasswordHasher,
+    job::{Answer, Job, Reply, Shared, Task},
+    policy::Policy,
+    queue::{Place, Queue, QueuedJob, Refused},
 };
 use crate::{
     clock::{cpu_time, monotonic_now},
@@ -46,19 +57,8 @@ use crate::{
     secret::Secret,
 };
 
-/// What one hash costs (RFC 9106 section 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Argon2Cost {
-    /// Memory, in KiB; at least 8 times `parallelism`.
-    pub memory_kib: u32,
-    /// Passes over that memory; at least 1.
-    pub iterations: u32,
-    /// Lanes. They are computed one after another, so more of them make no hash faster.
-    pub parallelism: u32,
-}
-
-/// A key that goes into every hash beside the salt (Argon2's secret value, RFC 9106 section 3.1),
-/// so that a stolen database alone is not worth guessing at.
+/// A key that goes into every hash beside the salt (Argon2's secret value, RFC 9106 section 3.1), so that a stolen
+/// database alone does not allow guessing.
 #[derive(Clone, Debug)]
 pub struct Pepper {
     /// Names the key in the hashes made with it: the one byte of their PHC parameter `keyid`.
@@ -95,16 +95,39 @@ pub enum Verdict {
     },
 }
 
+/// How busy the hashing workers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashingLoad {
+    /// Jobs that wait for a worker.
+    pub waiting: usize,
+    /// Jobs being worked on.
+    pub running: usize,
+    /// Jobs that may be worked on at once; fewer than there are workers while requests arrive.
+    pub at_once: usize,
+    /// Jobs done since the start, good and bad; those dropped unrun are not among them.
+    pub finished: u64,
+    /// Jobs refused since the start: the queue was full, or too slow for their deadline.
+    pub refused: u64,
+    /// What a job takes a worker, averaged over roughly the last eight; zero before the first.
+    pub average: Duration,
+    /// Work done since the start: KiB of memory written, in all passes of all hashes together.
+    pub work_kib: u64,
+    /// What a failed login costs, in the same unit.
+    pub failed_login_work_kib: u64,
+    /// The implementation of Argon2 that is used.
+    pub backend: HashingBackend,
+}
+
 /// The password service. Clones share its workers, which end when the last of them is dropped.
 #[derive(Clone)]
-pub struct Passwords(Arc<Shared>);
+pub struct Passwords(Arc<Handle>);
 
-struct Shared {
-    rules: Arc<Rules>,
+struct Handle {
+    shared: Arc<Shared>,
     queue: Arc<Queue<Job>>,
 }
 
-impl Drop for Shared {
+impl Drop for Handle {
     fn drop(&mut self) {
         self.queue.close();
     }
@@ -115,7 +138,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError::Internal`]: no worker, no pepper, two peppers of one version, a cost that
-    /// Argon2 does not know, no randomness, or a thread that would not start.
+    /// Argon2 does not accept, or a thread that did not start.
     pub fn start(settings: PasswordSettings, peppers: Vec<Pepper>) -> Result<Self, PasswordError> {
         let PasswordSettings {
             cost,
@@ -124,32 +147,31 @@ impl Passwords {
             min_length,
         } = settings;
         if workers == 0 {
-            return Err(HashingFault::NoWorkers.into());
+            return Err(HashingError::NoWorkers.into());
         }
-        let recipe = Recipe::new(cost, peppers)?;
-        let decoy = recipe.decoy()?;
-        let policy = Policy { min_length };
+        let hasher = PasswordHasher::new(cost, peppers)?;
         let now = monotonic_now();
-        let budget = cores::limit().map(|limit| Budget::new(limit, now, cpu_time()));
-        let traffic = Workers::new(workers, cores::count().get(), now).within(budget);
+        let limit = cores::cpu_limit().map(|limit| CpuLimit::new(limit, now, cpu_time()));
+        let cpu_share = CpuShare::new(workers, cores::count().get(), now).within(limit);
         // Made before the threads, so that they end should one of them not start.
-        let shared = Shared {
-            rules: Arc::new(Rules {
-                recipe,
-                policy,
-                decoy,
+        let handle = Handle {
+            shared: Arc::new(Shared {
+                hasher,
+                policy: Policy { min_length },
+                failed_login_cost: FailedLoginCost::new(cost),
+                work_kib: AtomicU64::new(0),
             }),
-            queue: Arc::new(Queue::new(traffic, queue)),
+            queue: Arc::new(Queue::new(cpu_share, queue)),
         };
-        hasher::spawn(&shared.queue, workers)?;
-        Ok(Self(Arc::new(shared)))
+        workers::spawn(&handle.queue, workers)?;
+        Ok(Self(Arc::new(handle)))
     }
 
-    /// Keeps a place in the line before the workers, until `deadline` at the latest. Whoever needs a
-    /// hash takes a place first of all: one who is going to be turned away has then cost nothing.
+    /// Reserves a place in the queue for one job that must be done by `deadline`. Callers that need a hash do this
+    /// before anything else: those that are refused have then cost nothing.
     ///
     /// # Errors
-    /// [`PasswordError::Overloaded`] when the line is full or too slow for `deadline`.
+    /// [`PasswordError::Overloaded`] when the queue is full or too slow for `deadline`.
     pub fn reserve(&self, deadline: Option<Instant>) -> Result<HashingPlace, PasswordError> {
         let place = self
             .0
@@ -157,25 +179,52 @@ impl Passwords {
             .reserve(deadline, monotonic_now())
             .map_err(|Refused { retry_after }| PasswordError::Overloaded { retry_after })?;
         Ok(HashingPlace {
-            rules: Arc::clone(&self.0.rules),
+            shared: Arc::clone(&self.0.shared),
             place,
         })
     }
 
-    /// A request has come that must not wait for a core: for a moment, one is left to such requests.
+    /// A request has arrived that must not wait for a core: for a moment, one core is left to such requests.
     pub fn make_room(&self, now: Instant) {
-        self.0.queue.workers().make_room(now);
+        self.0.queue.cpu_share().request_arrived(now);
+    }
+
+    /// The parameters of new hashes, in the form of [`PasswordHash::parameters`].
+    pub fn current_parameters(&self) -> String {
+        self.0.shared.hasher.parameters()
+    }
+
+    /// Takes the list of all parameters that stored hashes have, in the form of [`PasswordHash::parameters`]: a failed
+    /// login costs what the most expensive of them cost. Unreadable ones are ignored.
+    pub fn set_stored_parameters(&self, parameters: impl IntoIterator<Item = String>) {
+        self.0.shared.failed_login_cost.set_listed(parameters);
+    }
+
+    /// Parameters that were found in a stored hash and are not in that list.
+    pub fn unlisted_parameters(&self) -> Vec<String> {
+        self.0.shared.failed_login_cost.unlisted()
     }
 
     /// How busy the workers are, for metrics.
     pub fn load(&self) -> HashingLoad {
-        self.0.queue.load()
+        let (shared, queue) = (&self.0.shared, self.0.queue.load());
+        HashingLoad {
+            waiting: queue.waiting,
+            running: queue.running,
+            at_once: queue.at_once,
+            finished: queue.finished,
+            refused: queue.refused,
+            average: queue.average,
+            work_kib: shared.work_kib.load(Relaxed),
+            failed_login_work_kib: shared.failed_login_cost.get().work_kib(),
+            backend: HashingBackend::detect(),
+        }
     }
 }
 
-/// A place in the line, good for one job. Dropping it, or the future of its job, gives it up.
+/// A place in the queue, for one job. Dropping it, or the future of its job, frees it.
 pub struct HashingPlace {
-    rules: Arc<Rules>,
+    shared: Arc<Shared>,
     place: Place<Job>,
 }
 
@@ -187,14 +236,14 @@ impl HashingPlace {
     ///
     /// # Errors
     /// [`PasswordError::Weak`] when the policy says no, [`PasswordError::Overloaded`] when the
-    /// deadline passed in the line, [`PasswordError::Internal`] otherwise.
+    /// deadline passed in the queue, [`PasswordError::Internal`] otherwise.
     pub async fn hash_new(
         self,
         field: &'static str,
         password: Password,
         personal: Vec<String>,
     ) -> Result<PasswordHash, PasswordError> {
-        self.rules
+        self.shared
             .policy
             .check_length(field, &password)
             .map_err(PasswordError::Weak)?;
@@ -207,66 +256,66 @@ impl HashingPlace {
         .await
     }
 
-    /// Compares a password with a user's stored hash.
+    /// Compares a password with the hash of an account.
     ///
-    /// `None` stands for a user who does not exist: the password is compared with a decoy of the
-    /// active cost, so that the answer takes as long, and is always [`Verdict::Wrong`]. (A hash of
-    /// another cost takes another time, until the next login replaces it.)
+    /// Every [`Verdict::Wrong`] costs the same work, whatever parameters the stored hash has, and whether the account exists and may
+    /// log in. (A stored hash alone, or `None`, is an account as well: see [`Account`].)
     ///
     /// # Errors
-    /// [`PasswordError::Overloaded`] when the deadline passed in the line; [`PasswordError::Internal`]
+    /// [`PasswordError::Overloaded`] when the deadline passed in the queue; [`PasswordError::Internal`]
     /// when the stored hash is unreadable, too costly, or made with a pepper that is not configured.
     pub async fn verify(
         self,
         password: Password,
-        stored: Option<PasswordHash>,
+        account: impl Into<Account>,
     ) -> Result<Verdict, PasswordError> {
+        let account = account.into();
         self.ask(|reply| Task::Verify {
             password,
-            stored,
+            account,
             reply,
         })
         .await
     }
 
-    /// Compares as [`verify`](Self::verify) does, for a caller who may go away, which `abandoned` tells: a job that still
-    /// waits for a worker then leaves the queue, and there is no verdict; one that a worker has begun is awaited, so
+    /// Compares as [`Self::verify`] does, for a caller that may stop waiting: `abandoned` completes then. A job that still
+    /// waits for a worker leaves the queue, and there is no verdict; one that a worker has started is awaited, so
     /// that no verdict is lost.
     ///
     /// # Errors
-    /// Those of [`verify`](Self::verify).
+    /// Those of [`Self::verify`].
     pub async fn verify_unless(
         self,
         abandoned: impl Future<Output = ()>,
         password: Password,
-        stored: Option<PasswordHash>,
+        account: impl Into<Account>,
     ) -> Result<Option<Verdict>, PasswordError> {
-        let (reply, mut answer) = oneshot::channel();
-        let job = Job {
-            rules: self.rules,
-            task: Task::Verify {
-                password,
-                stored,
-                reply,
-            },
-        };
-        let ticket = self.place.fill(job);
+        let account = account.into();
+        let (queued, mut answer) = self.enqueue(|reply| Task::Verify {
+            password,
+            account,
+            reply,
+        });
         tokio::select! {
             biased;
-            answered = &mut answer => return answered.map_err(|_| HashingFault::JobDied)?.map(Some),
-            () = abandoned => drop(ticket),
+            answered = &mut answer => return answered.map_err(|_| HashingError::JobPanicked)?.map(Some),
+            () = abandoned => drop(queued),
         }
         answer.await.map_or(Ok(None), |verdict| verdict.map(Some))
     }
 
     async fn ask<T>(self, task: impl FnOnce(Reply<T>) -> Task) -> Result<T, PasswordError> {
+        // Held until the answer is there: when this future is dropped, so is the place in the queue.
+        let (_queued, answer) = self.enqueue(task);
+        answer.await.map_err(|_| HashingError::JobPanicked)?
+    }
+
+    fn enqueue<T>(self, task: impl FnOnce(Reply<T>) -> Task) -> (QueuedJob<Job>, Answer<T>) {
         let (reply, answer) = oneshot::channel();
         let job = Job {
-            rules: self.rules,
+            shared: self.shared,
             task: task(reply),
         };
-        // Held until the answer is there: when this future is dropped, so is the place in the queue.
-        let _ticket = self.place.fill(job);
-        answer.await.map_err(|_| HashingFault::JobDied)?
+        (self.place.fill(job), answer)
     }
 }

@@ -12,14 +12,14 @@ use argon2::{
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
-use super::error::HashingFault;
+use super::{Argon2Cost, error::HashingError};
 
 /// A stored hash: a PHC string. `Debug` is redacted, for hashes invite guessing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 
 impl PasswordHash {
-    /// A hash read back from the database. What is wrong with it shows when it is verified.
+    /// A hash read from the database. Whether it is readable is checked when it is verified.
     pub fn from_stored(phc: String) -> Self {
         Self(phc)
     }
@@ -29,6 +29,18 @@ impl PasswordHash {
     pub fn mark_of_pepper(version: Option<u8>) -> String {
         let key_id = version.map(|version| STANDARD_NO_PAD.encode([version]) + "$");
         format!("keyid={}", key_id.unwrap_or_default())
+    }
+
+    /// The part of the PHC string that says what the hash costs, for example `$argon2id$v=19$m=19456,t=2,p=1`: all before
+    /// the salt but the key id and the associated data. `None` when it is not a readable Argon2 hash.
+    pub fn parameters(&self) -> Option<&str> {
+        Parts::parse(&self.0)?;
+        let before_salt = self.0.rsplitn(3, '$').nth(2)?;
+        let end = [",keyid=", ",data="]
+            .into_iter()
+            .filter_map(|field| before_salt.find(field))
+            .min();
+        Some(&before_salt[..end.unwrap_or(before_salt.len())])
     }
 
     /// The PHC string, to be stored.
@@ -43,7 +55,16 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// What a PHC string of the Argon2 family says.
+impl Argon2Cost {
+    /// Reads the cost from text of the form of [`PasswordHash::parameters`].
+    pub(super) fn of_parameters(text: &str) -> Option<Self> {
+        let phc = PhcString::new(text).ok()?;
+        Algorithm::try_from(phc.algorithm.as_str()).ok()?;
+        Some(Self::of(&Params::try_from(&phc).ok()?))
+    }
+}
+
+/// The content of a PHC string of the Argon2 family.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub algorithm: Algorithm,
@@ -58,14 +79,14 @@ impl Parts {
     /// Reads a hash.
     ///
     /// # Errors
-    /// [`HashingFault::Unreadable`].
-    pub fn read(stored: &PasswordHash) -> Result<Self, HashingFault> {
-        Self::parse(stored.as_str()).ok_or(HashingFault::Unreadable)
+    /// [`HashingError::Unreadable`].
+    pub fn read(stored: &PasswordHash) -> Result<Self, HashingError> {
+        Self::parse(stored.as_str()).ok_or(HashingError::Unreadable)
     }
 
     fn parse(text: &str) -> Option<Self> {
         let phc = PhcString::new(text).ok()?;
-        // The reference decoder reads a missing version as the first one, and so must we.
+        // As the reference decoder does.
         let version = phc.version.unwrap_or(Version::V0x10.into());
         Some(Self {
             algorithm: phc.algorithm.as_str().parse().ok()?,
@@ -79,16 +100,16 @@ impl Parts {
     /// Writes a hash.
     ///
     /// # Errors
-    /// [`HashingFault::Unreadable`]: parameters that cannot be put in this form. Those that Argon2
+    /// [`HashingError::Unreadable`]: parameters that cannot be put in this form. Those that Argon2
     /// accepted can.
-    pub fn write(&self) -> Result<PasswordHash, HashingFault> {
-        let unreadable = |_| HashingFault::Unreadable;
+    pub fn write(&self) -> Result<PasswordHash, HashingError> {
+        let unreadable = |_| HashingError::Unreadable;
         let phc = PhcString {
             algorithm: Ident::new(self.algorithm.as_str()).map_err(unreadable)?,
             version: Some(self.version.into()),
             params: (&self.params)
                 .try_into()
-                .map_err(|_: argon2::password_hash::Error| HashingFault::Unreadable)?,
+                .map_err(|_: argon2::password_hash::Error| HashingError::Unreadable)?,
             salt: Some(self.salt),
             hash: Some(self.output),
         };
@@ -100,12 +121,12 @@ impl Parts {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Parts, HashingFault> {
+    fn read(text: &str) -> Result<Parts, HashingError> {
         Parts::read(&PasswordHash::from_stored(text.to_owned()))
     }
 
     #[test]
-    fn what_is_read_is_written_again() {
+    fn a_hash_that_was_read_is_written_as_the_same_text() {
         for text in [
             "$argon2id$v=19$m=19456,t=2,p=1,keyid=AQ$AAECAwQFBgcICQoLDA0ODw$MQq9e48aEaQSrmmhusRXHg",
             "$argon2i$v=16$m=64,t=3,p=2$AAECAwQFBgcICQoLDA0ODw$MQq9e48aEaQSrmmhusRXHg",
@@ -115,17 +136,44 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_bears_the_mark_of_its_pepper() {
+    fn a_hash_contains_the_mark_of_its_pepper() {
         let text =
             "$argon2id$v=19$m=64,t=2,p=1,keyid=AQ$AAECAwQFBgcICQoLDA0ODw$MQq9e48aEaQSrmmhusRXHg";
-        let bears = |version| text.contains(&PasswordHash::mark_of_pepper(version));
-        assert!(bears(Some(1)) && bears(None) && !bears(Some(2)));
+        let contains = |version| text.contains(&PasswordHash::mark_of_pepper(version));
+        assert!(contains(Some(1)) && contains(None) && !contains(Some(2)));
         // Only the case of a letter tells it from version 1.
-        assert!(!bears(Some(105)));
+        assert!(!contains(Some(105)));
     }
 
     #[test]
-    fn without_a_version_it_is_the_first() {
+    fn parameters_are_all_before_the_salt_but_the_key_id() {
+        for (text, parameters) in [
+            (
+                "$argon2id$v=19$m=19456,t=2,p=1,keyid=AQ$AAECAwQFBgcICQoLDA0ODw$MQq9e48aEaQSrmmhusRXHg",
+                Some("$argon2id$v=19$m=19456,t=2,p=1"),
+            ),
+            (
+                "$argon2i$m=64,t=3,p=2$AAECAwQFBgcICQoLDA0ODw$MQq9e48aEaQSrmmhusRXHg",
+                Some("$argon2i$m=64,t=3,p=2"),
+            ),
+            (
+                "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
+                None,
+            ),
+            ("", None),
+        ] {
+            let hash = PasswordHash::from_stored(text.to_owned());
+            assert_eq!(hash.parameters(), parameters, "{text}");
+            let cost = parameters.map(|text| Argon2Cost::of_parameters(text).unwrap());
+            let read = Parts::read(&hash)
+                .ok()
+                .map(|parts| Argon2Cost::of(&parts.params));
+            assert_eq!(cost, read);
+        }
+    }
+
+    #[test]
+    fn a_hash_without_a_version_has_the_first_version() {
         let text = "$argon2id$m=64,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$MQq9e48aEaQSrmmhusRXHg";
         assert_eq!(read(text).unwrap().version, Version::V0x10);
     }

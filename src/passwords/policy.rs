@@ -7,18 +7,18 @@ use crate::domain::{FieldViolation, Password, ViolationReason};
 
 /// Words that an attacker who knows the service tries first (section 3.1.1.2: "context-specific words,
 /// such as the name of the service").
-const OUR_OWN_NAMES: [&str; 1] = ["countersign"];
+const SERVICE_NAMES: [&str; 1] = ["countersign"];
 
 /// The least score accepted: 3, "safely unguessable: moderate protection from offline slow-hash
 /// scenario", at least 10⁸ guesses.
 const LEAST_SCORE: Score = Score::Three;
 
-/// The characters that zxcvbn also reads as letters ("l33t"). It tries every combination of those
-/// present, thousands of them for a password that holds all, which took a second of CPU.
+/// The characters that zxcvbn also reads as letters ("l33t"). It tries every combination of those present: thousands
+/// for a password that holds all, which took a second of CPU time.
 const LOOK_ALIKES: &str = "4@8({[<3691!|70$5+%2";
 
-/// A password with more different look-alikes than this is judged by its beginning alone. All ten
-/// digits are few enough, and so is nearly everything that a generator makes.
+/// A password with more different look-alikes than this is checked by its beginning alone. Few passwords have so many: all
+/// ten digits are within it.
 const MOST_LOOK_ALIKES: usize = 10;
 
 /// How many characters that beginning has: enough for a good score, little enough to be quick.
@@ -27,7 +27,7 @@ const BEGINNING: usize = 24;
 /// Parts of names shorter than this are left out: forbidding "li" would forbid half of all words.
 const SHORTEST_NAME: usize = 3;
 
-/// The rules for new passwords. There are none about composition: they make passwords worse.
+/// The rules for new passwords. None is about composition (NIST SP 800-63B-4 section 3.1.1.2 forbids such rules).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
     /// The fewest code points a password may have.
@@ -35,7 +35,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Checks the length, which is cheap enough to do at once.
+    /// Checks the length, which is cheap enough for the request's own thread.
     pub fn check_length(
         self,
         field: &'static str,
@@ -51,11 +51,11 @@ impl Policy {
         ))
     }
 
-    /// Checks how hard the password is to guess for someone who knows what `personal` tells: the
-    /// e-mail address, the name. Takes milliseconds, so it belongs on a worker.
+    /// Checks how hard the password is to guess for an attacker who knows `personal`: the
+    /// e-mail address and the name. Takes milliseconds, so it belongs on a worker.
     ///
     /// zxcvbn looks at the first 100 characters, or fewer (see [`MOST_LOOK_ALIKES`]).
-    /// It copies the password while it looks at it, and those copies are freed without being wiped.
+    /// Its copies of the password are freed without being wiped.
     pub fn check_guessability(
         field: &'static str,
         password: &Password,
@@ -63,7 +63,7 @@ impl Policy {
     ) -> Result<(), FieldViolation> {
         let names = names(personal);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let strong = zxcvbn(judged_part(password.expose()), &names).score() >= LEAST_SCORE;
+        let strong = zxcvbn(checked_part(password.expose()), &names).score() >= LEAST_SCORE;
         if strong {
             return Ok(());
         }
@@ -76,8 +76,8 @@ impl Policy {
     }
 }
 
-/// What zxcvbn is given of a password, so that no password takes it long.
-fn judged_part(password: &str) -> &str {
+/// The part of a password that zxcvbn checks, so that no password takes long.
+fn checked_part(password: &str) -> &str {
     let present = LOOK_ALIKES.chars().filter(|&c| password.contains(c));
     let beginning = password.char_indices().nth(BEGINNING);
     match beginning {
@@ -89,7 +89,7 @@ fn judged_part(password: &str) -> &str {
 /// Everything in `personal` that could turn up in a password: each text whole, the two sides of an
 /// address, and each word. Normalised as passwords are.
 fn names(personal: &[String]) -> Vec<String> {
-    let mut names: Vec<String> = OUR_OWN_NAMES.map(str::to_owned).to_vec();
+    let mut names: Vec<String> = SERVICE_NAMES.map(str::to_owned).to_vec();
     for text in personal {
         let text: String = text.nfkc().collect();
         let sides = text.split('@');
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_everyone_tries_is_refused() {
+    fn common_passwords_are_refused() {
         for text in [
             "passwordpassword",
             "aaaaaaaaaaaaaaaaaaaa",
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_guesses_is_accepted() {
+    fn passwords_that_are_hard_to_guess_are_accepted() {
         for text in [
             "correct horse battery staple",
             "xK7#mQ2$vL9!pR4&",
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn who_you_are_is_no_secret() {
+    fn passwords_made_of_personal_data_are_refused() {
         let personal = [
             "zbygniew.trzcinski@przykladowo.example",
             "Wilhelmyna Quakkenbusz",
@@ -192,29 +192,29 @@ mod tests {
     }
 
     #[test]
-    fn names_are_compared_as_passwords_are_written() {
+    fn names_are_normalised_as_passwords_are() {
         // Passwords are composed (NFKC) whatever was typed, so names must be, too.
         assert!(!guessable("Ame\u{301}liexyzquu1", &[]));
         assert!(guessable("Ame\u{301}liexyzquu1", &["Ame\u{301}liexyzquu"]));
     }
 
     #[test]
-    fn a_password_made_to_be_slow_is_judged_by_its_beginning() {
+    fn a_password_that_would_be_slow_to_check_is_checked_by_its_beginning() {
         let digits = "0123456789".repeat(10);
-        assert_eq!(judged_part(&digits), digits);
+        assert_eq!(checked_part(&digits), digits);
         let slow = LOOK_ALIKES.repeat(10);
-        assert_eq!(judged_part(&slow), &slow[..BEGINNING]);
+        assert_eq!(checked_part(&slow), &slow[..BEGINNING]);
         assert!(!guessable(&slow, &[]));
-        assert_eq!(judged_part(LOOK_ALIKES), LOOK_ALIKES);
+        assert_eq!(checked_part(LOOK_ALIKES), LOOK_ALIKES);
         let wide = format!("{}{LOOK_ALIKES}", "🐎".repeat(BEGINNING));
-        assert_eq!(judged_part(&wide), "🐎".repeat(BEGINNING));
+        assert_eq!(checked_part(&wide), "🐎".repeat(BEGINNING));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn no_text_makes_it_panic(text in "[^\0]{1,60}", name in "\\PC{0,20}@?\\PC{0,20}") {
+        fn the_check_never_panics(text in "[^\0]{1,60}", name in "\\PC{0,20}@?\\PC{0,20}") {
             if let Ok(password) = Password::parse("password", &text) {
                 let _ = Policy::check_guessability("password", &password, &[name]);
             }

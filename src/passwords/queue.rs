@@ -1,4 +1,4 @@
-//! The line before the workers: bounded, aware of deadlines, and left by whoever stops waiting.
+//! The queue before the workers: bounded, aware of deadlines, and left at once by callers that stop waiting.
 
 use std::{
     collections::VecDeque,
@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::traffic::{self, Workers};
+use super::cpu_share::{CpuShare, REQUEST_WINDOW};
 use crate::clock::monotonic_now;
 
 /// The shortest and the longest time after which a refused caller is asked to come back. The lower
-/// bound keeps refused callers from spinning, the upper one keeps a single slow spell from sending
-/// them away for good.
+/// bound keeps refused callers from retrying in a loop, the upper one limits what a few slow jobs can do to the
+/// estimate.
 const RETRY_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// One part in this many of the average job time is replaced by each new job.
@@ -20,10 +20,10 @@ const AVERAGING: u32 = 8;
 
 /// Jobs that wait for a worker, first come, first served.
 ///
-/// It is generic so that its rules can be tested without hashing anything. The lock guards a few
-/// moves of pointers: no job runs, is dropped or panics under it.
+/// It is generic so that its rules can be tested without hashing. The lock is held for short: no job runs or is dropped
+/// under it.
 pub(super) struct Queue<J> {
-    workers: Workers,
+    cpu_share: CpuShare,
     capacity: usize,
     state: Mutex<State<J>>,
     arrival: Condvar,
@@ -33,11 +33,11 @@ struct State<J> {
     /// Ids ascend from front to back.
     waiting: VecDeque<Waiting<J>>,
     next_id: u64,
-    /// Places held for jobs that have not come yet.
+    /// Places reserved for jobs that have not been pushed yet.
     reserved: usize,
     running: usize,
-    /// Until then no job is begun.
-    rests_until: Option<Instant>,
+    /// Until then no job is started.
+    paused_until: Option<Instant>,
     finished: u64,
     refused: u64,
     /// Exponentially weighted average of what a job takes; zero before the first one.
@@ -47,59 +47,53 @@ struct State<J> {
 
 struct Waiting<J> {
     id: u64,
-    /// Begun at this moment or later, the job would end after its caller's deadline.
+    /// Started at this moment or later, the job would end after its caller's deadline.
     start_by: Option<Instant>,
     job: J,
 }
 
-/// The job was not let in.
+/// The job was not admitted.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused {
-    /// When the jobs that wait now will have been done.
+    /// When the jobs that wait now are expected to be done.
     pub retry_after: Duration,
 }
 
 /// What a worker gets.
 pub(super) enum Next<J> {
-    /// A job to run; [`Queue::finish`] must follow, before anybody learns of its end.
+    /// A job to run; [`Queue::finish`] must follow, before its caller gets the answer.
     Run(J),
-    /// A job that came to the front too late: tell its caller, do not run it.
+    /// A job whose deadline passed in the queue: tell its caller, do not run it.
     Late(J, Refused),
-    /// Nothing came within the worker's patience.
+    /// No job came in time.
     Nothing,
-    /// Nothing will come any more.
+    /// The queue is closed.
     Closed,
 }
 
-/// How busy the workers are.
+/// How busy the workers are; the fields are those of [`HashingLoad`](super::HashingLoad).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HashingLoad {
-    /// Jobs that wait for a worker.
+pub(super) struct QueueLoad {
     pub waiting: usize,
-    /// Jobs being worked on.
     pub running: usize,
-    /// Jobs that may be worked on at once; fewer than there are workers while requests come.
     pub at_once: usize,
-    /// Jobs done since the start, good and bad; those dropped unrun are not among them.
     pub finished: u64,
-    /// Jobs refused since the start: the line was full, or too slow for their deadline.
     pub refused: u64,
-    /// What a job takes a worker, averaged over roughly the last eight; zero before the first.
     pub average: Duration,
 }
 
 impl<J> Queue<J> {
-    /// A line for at most `capacity` jobs, beyond those that the workers are busy with.
-    pub fn new(workers: Workers, capacity: usize) -> Self {
+    /// A queue of at most `capacity` jobs, beyond those that run.
+    pub fn new(cpu_share: CpuShare, capacity: usize) -> Self {
         Self {
-            workers,
+            cpu_share,
             capacity,
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 next_id: 0,
                 reserved: 0,
                 running: 0,
-                rests_until: None,
+                paused_until: None,
                 finished: 0,
                 refused: 0,
                 average: Duration::ZERO,
@@ -109,16 +103,16 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Who does the jobs.
-    pub const fn workers(&self) -> &Workers {
-        &self.workers
+    /// How many workers may hash.
+    pub const fn cpu_share(&self) -> &CpuShare {
+        &self.cpu_share
     }
 
-    /// Keeps a place for a job that is worth nothing after `deadline`: who is going to be refused
-    /// learns of it before having done anything else.
+    /// Reserves a place for a job that must be done by `deadline`: a caller that would be refused learns of it before it
+    /// does anything else.
     ///
     /// # Errors
-    /// The line is full, or so long that `deadline` would be missed.
+    /// The queue is full, or so long that `deadline` would be missed.
     pub fn reserve(
         self: &Arc<Self>,
         deadline: Option<Instant>,
@@ -126,20 +120,15 @@ impl<J> Queue<J> {
     ) -> Result<Place<J>, Refused> {
         let mut state = self.lock();
         let ahead = state.running + state.waiting.len() + state.reserved;
-        if ahead >= self.workers.all().saturating_add(self.capacity) {
+        if ahead >= self.cpu_share.workers().saturating_add(self.capacity) {
             return Err(self.refuse(&mut state, now));
         }
-        // A job that meets an idle worker is let in whatever the average says: after one slow
-        // spell, only jobs that run can teach the average better.
-        let rest = state.rest(now);
+        // A job that finds an idle worker is admitted whatever the average says: after some slow jobs, only jobs that
+        // run can correct the average.
         let latest = |by: Instant| by.checked_sub(state.average).unwrap_or(now);
-        let (wait, start_by) = match (ahead < self.workers.at_once(now), rest) {
-            (true, None) => (Duration::ZERO, deadline),
-            (true, Some(rest)) => (rest, deadline.map(latest)),
-            (false, rest) => (
-                self.drain_time(&state, now) + rest.unwrap_or_default(),
-                deadline.map(latest),
-            ),
+        let (wait, start_by) = match ahead < self.cpu_share.allowed(now) {
+            true => (Duration::ZERO, deadline),
+            false => (self.drain_time(&state, now), deadline.map(latest)),
         };
         if start_by.is_some_and(|by| now + wait >= by) {
             return Err(self.refuse(&mut state, now));
@@ -152,9 +141,9 @@ impl<J> Queue<J> {
         })
     }
 
-    /// Puts a job in a place that was reserved for it. Both under one lock: a job that counted as
-    /// coming and as waiting, if only for a moment, would take somebody else's place.
-    fn line_up(self: &Arc<Self>, job: J, start_by: Option<Instant>) -> Ticket<J> {
+    /// Puts a job into the place that was reserved for it. Both counts change under one lock: a job that counted twice for
+    /// a moment would take another caller's place.
+    fn enqueue(self: &Arc<Self>, job: J, start_by: Option<Instant>) -> QueuedJob<J> {
         let mut state = self.lock();
         state.reserved -= 1;
         let id = state.next_id;
@@ -163,12 +152,12 @@ impl<J> Queue<J> {
         drop(state);
         self.arrival.notify_one();
         let queue = Arc::clone(self);
-        Ticket { queue, id }
+        QueuedJob { queue, id }
     }
 
-    /// Waits for a job, for ever or as long as `patience` lasts.
+    /// Waits for a job, at most as long as `patience` if that is given.
     ///
-    /// A worker beyond those that may work at once leaves the jobs to the others, whoever was woken for them.
+    /// A worker beyond those that may hash at once leaves the jobs to the others, even if it was woken for one.
     pub fn take(&self, patience: Option<Duration>) -> Next<J> {
         let mut state = self.lock();
         loop {
@@ -177,9 +166,9 @@ impl<J> Queue<J> {
                 return next;
             }
             let held_back = !state.waiting.is_empty();
-            // Who is held back looks again when the rest is over, or when the requests may have ended.
+            // A worker that is held back looks again when the pause is over, or when requests may have stopped.
             let wait = if held_back {
-                Some(state.rest(now).unwrap_or(traffic::LASTING))
+                Some(state.pause(now).unwrap_or(REQUEST_WINDOW))
             } else {
                 patience
             };
@@ -191,7 +180,7 @@ impl<J> Queue<J> {
         }
     }
 
-    /// What there is for a worker just now.
+    /// What a worker should do now; `None` when it has to wait.
     fn next(&self, state: &mut State<J>, now: Instant) -> Option<Next<J>> {
         if state.closed {
             return Some(Next::Closed);
@@ -200,35 +189,34 @@ impl<J> Queue<J> {
         if start_by.is_some_and(|by| now >= by) {
             return Some(Next::Late(job, self.refuse(state, now)));
         }
-        if !self.has_room(state, now) {
+        if !self.may_start(state, now) {
             state.waiting.push_front(Waiting { id, start_by, job });
             return None;
         }
         state.running += 1;
-        // Who was woken for the job behind it may have been held back then.
-        if !state.waiting.is_empty() && self.has_room(state, now) {
+        // The worker that was woken for the next job may have been held back.
+        if !state.waiting.is_empty() && self.may_start(state, now) {
             self.arrival.notify_one();
         }
         Some(Next::Run(job))
     }
 
-    /// Waits until somebody calls, and tells whether nobody did for that long.
+    /// Waits to be notified, and tells whether the time passed instead.
     fn wait<'a>(
         &self,
         state: MutexGuard<'a, State<J>>,
         patience: Option<Duration>,
     ) -> (MutexGuard<'a, State<J>>, bool) {
         let Some(patience) = patience else {
-            let called = self.arrival.wait(state);
-            return (called.unwrap_or_else(PoisonError::into_inner), false);
+            let notified = self.arrival.wait(state);
+            return (notified.unwrap_or_else(PoisonError::into_inner), false);
         };
-        let called = self.arrival.wait_timeout(state, patience);
-        let (state, timeout) = called.unwrap_or_else(PoisonError::into_inner);
+        let notified = self.arrival.wait_timeout(state, patience);
+        let (state, timeout) = notified.unwrap_or_else(PoisonError::into_inner);
         (state, timeout.timed_out())
     }
 
-    /// Says that a job from [`Next::Run`] is over, and how long it took. Its worker is free from now
-    /// on for whoever asks.
+    /// Records that a job from [`Next::Run`] is done, and how long it took. Its worker counts as free from now on.
     pub fn finish(&self, took: Duration) {
         let mut state = self.lock();
         state.running -= 1;
@@ -244,48 +232,48 @@ impl<J> Queue<J> {
         };
     }
 
-    /// Begins no job before that moment, whoever is free.
-    pub fn rest(&self, until: Instant) {
+    /// Starts no job before that moment.
+    pub fn pause_until(&self, until: Instant) {
         let mut state = self.lock();
-        state.rests_until = state.rests_until.max(Some(until));
+        state.paused_until = state.paused_until.max(Some(until));
     }
 
-    /// Sends the workers home, as soon as each has done the job in its hands.
+    /// Drops the jobs that wait, and ends each worker after the job it runs.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        let abandoned = mem::take(&mut state.waiting);
+        let dropped = mem::take(&mut state.waiting);
         drop(state);
         self.arrival.notify_all();
-        drop(abandoned);
+        drop(dropped);
     }
 
-    /// How busy the workers are just now.
-    pub fn load(&self) -> HashingLoad {
+    /// How busy the workers are now.
+    pub fn load(&self) -> QueueLoad {
         let state = self.lock();
-        HashingLoad {
+        QueueLoad {
             waiting: state.waiting.len(),
             running: state.running,
-            at_once: self.workers.at_once(monotonic_now()),
+            at_once: self.cpu_share.allowed(monotonic_now()),
             finished: state.finished,
             refused: state.refused,
             average: state.average,
         }
     }
 
-    /// Whether one more worker may work now.
-    fn has_room(&self, state: &State<J>, now: Instant) -> bool {
-        state.rest(now).is_none() && state.running < self.workers.at_once(now)
+    /// Whether one more worker may start a job now.
+    fn may_start(&self, state: &State<J>, now: Instant) -> bool {
+        state.pause(now).is_none() && state.running < self.cpu_share.allowed(now)
     }
 
-    fn withdraw(&self, id: u64) {
+    fn remove(&self, id: u64) {
         let mut state = self.lock();
         let place = state
             .waiting
             .binary_search_by_key(&id, |waiting| waiting.id);
-        let withdrawn = place.ok().and_then(|place| state.waiting.remove(place));
+        let removed = place.ok().and_then(|place| state.waiting.remove(place));
         drop(state);
-        drop(withdrawn);
+        drop(removed);
     }
 
     fn refuse(&self, state: &mut State<J>, now: Instant) -> Refused {
@@ -295,41 +283,41 @@ impl<J> Queue<J> {
         Refused { retry_after }
     }
 
-    /// How long it takes until one more job would find a worker, when all are busy.
+    /// How long one more job would wait for a worker when all are busy.
     fn drain_time(&self, state: &State<J>, now: Instant) -> Duration {
         let rounds = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let ahead = state.waiting.len().saturating_add(state.reserved);
         let jobs = rounds(ahead.saturating_add(1));
-        state.average.saturating_mul(jobs) / rounds(self.workers.at_once(now))
+        state.average.saturating_mul(jobs) / rounds(self.cpu_share.allowed(now))
     }
 
-    /// A panic under the lock cannot leave the state half-changed, so a poisoned lock is as good as any.
+    /// A panic under the lock cannot leave the state half-changed, so poisoning is ignored.
     fn lock(&self) -> MutexGuard<'_, State<J>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<J> State<J> {
-    /// How long no job is begun from now on.
-    fn rest(&self, now: Instant) -> Option<Duration> {
-        let rest = self.rests_until?.saturating_duration_since(now);
-        (!rest.is_zero()).then_some(rest)
+    /// How long no job is started from now on.
+    fn pause(&self, now: Instant) -> Option<Duration> {
+        let pause = self.paused_until?.saturating_duration_since(now);
+        (!pause.is_zero()).then_some(pause)
     }
 }
 
-/// A place in the line that waits for its job. Dropping it gives the place up.
+/// A reserved place in the queue. Dropping it frees the place.
 pub(super) struct Place<J> {
     queue: Arc<Queue<J>>,
     start_by: Option<Instant>,
-    /// A job has it: there is nothing to give up.
+    /// The place holds a job: there is nothing to free.
     filled: bool,
 }
 
 impl<J> Place<J> {
-    /// Lines the job up in this place, which is kept while the ticket lives.
-    pub fn fill(mut self, job: J) -> Ticket<J> {
+    /// Puts the job into this place, and keeps it there while the result lives.
+    pub fn fill(mut self, job: J) -> QueuedJob<J> {
         self.filled = true;
-        self.queue.line_up(job, self.start_by)
+        self.queue.enqueue(job, self.start_by)
     }
 }
 
@@ -341,16 +329,16 @@ impl<J> Drop for Place<J> {
     }
 }
 
-/// A caller's job in the line. Dropping it gives the place up at once: a job still waiting is
-/// dropped unrun, one already running is let run.
-pub(super) struct Ticket<J> {
+/// A caller's job in the queue. Dropping it frees the place at once: a job that waits is dropped unrun, one that runs is
+/// finished.
+pub(super) struct QueuedJob<J> {
     queue: Arc<Queue<J>>,
     id: u64,
 }
 
-impl<J> Drop for Ticket<J> {
+impl<J> Drop for QueuedJob<J> {
     fn drop(&mut self) {
-        self.queue.withdraw(self.id);
+        self.queue.remove(self.id);
     }
 }
 

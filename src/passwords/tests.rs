@@ -1,4 +1,4 @@
-//! The service as its callers see it, at a cost that makes the tests quick.
+//! The password service as its callers use it, with cheap parameters.
 
 use std::{
     future::Future,
@@ -47,7 +47,7 @@ async fn hash(passwords: &Passwords, text: &str) -> Result<PasswordHash, Passwor
 const GOOD: &str = "correct horse battery staple";
 
 #[tokio::test]
-async fn the_right_password_is_right_and_no_other() {
+async fn only_the_right_password_is_accepted() {
     let passwords = passwords(SETTINGS, 1);
     let stored = hash(&passwords, GOOD).await.unwrap();
     let verify = |text| passwords.verify(password(text), Some(stored.clone()), None);
@@ -62,7 +62,7 @@ async fn the_right_password_is_right_and_no_other() {
 }
 
 #[tokio::test]
-async fn an_unknown_user_costs_a_whole_job_and_is_always_wrong() {
+async fn an_unknown_user_costs_a_job_and_is_always_wrong() {
     let passwords = passwords(SETTINGS, 1);
     let verdict = passwords.verify(password(GOOD), None, None).await.unwrap();
     assert_eq!(verdict, Verdict::Wrong);
@@ -72,14 +72,14 @@ async fn an_unknown_user_costs_a_whole_job_and_is_always_wrong() {
 }
 
 #[tokio::test]
-async fn a_hash_of_another_cost_is_replaced_by_one_that_lasts() {
+async fn a_hash_of_another_cost_is_replaced_by_a_current_one() {
     let old = hash(&passwords(SETTINGS, 1), GOOD).await.unwrap();
     let cost = Argon2Cost {
         iterations: 2,
         ..SETTINGS.cost
     };
-    let dearer = passwords(PasswordSettings { cost, ..SETTINGS }, 1);
-    let verdict = dearer
+    let expensive = passwords(PasswordSettings { cost, ..SETTINGS }, 1);
+    let verdict = expensive
         .verify(password(GOOD), Some(old.clone()), None)
         .await
         .unwrap();
@@ -89,12 +89,12 @@ async fn a_hash_of_another_cost_is_replaced_by_one_that_lasts() {
     else {
         panic!("not replaced");
     };
-    let verdict = dearer
+    let verdict = expensive
         .verify(password(GOOD), Some(new), None)
         .await
         .unwrap();
     assert_eq!(verdict, Verdict::Right { rehashed: None });
-    let wrong = dearer
+    let wrong = expensive
         .verify(password("wrong"), Some(old), None)
         .await
         .unwrap();
@@ -102,7 +102,7 @@ async fn a_hash_of_another_cost_is_replaced_by_one_that_lasts() {
 }
 
 #[tokio::test]
-async fn a_hash_that_cannot_be_judged_is_not_a_wrong_password() {
+async fn a_hash_with_an_unknown_pepper_is_not_a_wrong_password() {
     let stored = hash(&passwords(SETTINGS, 1), GOOD).await.unwrap();
     let elsewhere = passwords(SETTINGS, 2);
     let error = elsewhere
@@ -111,7 +111,7 @@ async fn a_hash_that_cannot_be_judged_is_not_a_wrong_password() {
         .unwrap_err();
     assert!(matches!(
         error,
-        PasswordError::Internal(HashingFault::UnknownPepper { .. })
+        PasswordError::Internal(HashingError::UnknownPepper { .. })
     ));
 }
 
@@ -135,7 +135,7 @@ async fn weak_passwords_are_refused_by_field_and_reason() {
 }
 
 #[tokio::test]
-async fn a_deadline_in_the_past_costs_nothing() {
+async fn a_deadline_in_the_past_is_refused_without_a_hash() {
     let passwords = passwords(SETTINGS, 1);
     let past = Some(monotonic_now());
     let error = passwords
@@ -146,26 +146,25 @@ async fn a_deadline_in_the_past_costs_nothing() {
     assert_eq!(passwords.load().finished, 0);
 }
 
-/// The futures are polled by hand and the workers never started, so nothing here depends on time.
-#[test]
-fn a_full_queue_refuses_and_a_dropped_future_makes_room() {
-    let recipe = Recipe::new(
-        SETTINGS.cost,
-        vec![Pepper {
-            version: 1,
-            key: Secret::new([1; 32]),
-        }],
-    )
-    .unwrap();
-    let decoy = recipe.decoy().unwrap();
-    let passwords = Passwords(Arc::new(Shared {
-        rules: Arc::new(Rules {
-            recipe,
+/// A service with a queue before one worker who does not exist, so that nothing depends on time.
+fn without_workers(capacity: usize) -> Passwords {
+    let key = Secret::new([1; 32]);
+    let hasher = PasswordHasher::new(SETTINGS.cost, vec![Pepper { version: 1, key }]).unwrap();
+    Passwords(Arc::new(Handle {
+        shared: Arc::new(Shared {
+            hasher,
             policy: Policy { min_length: 15 },
-            decoy,
+            failed_login_cost: FailedLoginCost::new(SETTINGS.cost),
+            work_kib: AtomicU64::new(0),
         }),
-        queue: Arc::new(Queue::new(Workers::new(1, 1, monotonic_now()), 1)),
-    }));
+        queue: Arc::new(Queue::new(CpuShare::new(1, 1, monotonic_now()), capacity)),
+    }))
+}
+
+/// The futures are polled by hand.
+#[test]
+fn a_full_queue_refuses_and_a_dropped_future_frees_its_place() {
+    let passwords = without_workers(1);
     let mut context = Context::from_waker(Waker::noop());
     let ask = || Box::pin(passwords.verify(password(GOOD), None, None));
     let (mut first, mut second, mut third) = (ask(), ask(), ask());
@@ -182,10 +181,10 @@ fn a_full_queue_refuses_and_a_dropped_future_makes_room() {
     assert!(third.as_mut().poll(&mut context).is_pending());
 }
 
-/// As many callers as there are places, each of whom asks again as soon as it has its answer: a job
-/// that kept its place a moment longer, or held two for a moment, would have one of them refused.
+/// As many callers as there are places, each of which calls again as soon as it has its answer: if a job kept its place
+/// after the answer, or counted twice for a moment, one of them would be refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whoever_has_an_answer_has_given_up_the_place() {
+async fn a_place_is_free_when_the_caller_has_its_answer() {
     let callers = SETTINGS.workers + SETTINGS.queue;
     let passwords = passwords(SETTINGS, 1);
     let mut calls = tokio::task::JoinSet::new();
@@ -204,6 +203,23 @@ async fn whoever_has_an_answer_has_given_up_the_place() {
     assert_eq!(passwords.load().refused, 0);
 }
 
+#[tokio::test]
+async fn a_caller_that_stops_waiting_leaves_the_queue_without_a_verdict() {
+    let passwords = without_workers(1);
+    let place = passwords.reserve(None).unwrap();
+    let gone = place.verify_unless(std::future::ready(()), password(GOOD), None);
+    assert_eq!(gone.await.unwrap(), None);
+    assert_eq!(passwords.load().waiting, 0);
+}
+
+#[tokio::test]
+async fn a_caller_that_waits_gets_its_verdict() {
+    let passwords = passwords(SETTINGS, 1);
+    let place = passwords.reserve(None).unwrap();
+    let waits = place.verify_unless(std::future::pending(), password(GOOD), None);
+    assert_eq!(waits.await.unwrap(), Some(Verdict::Wrong));
+}
+
 #[test]
 fn the_workers_end_with_the_last_clone() {
     let passwords = passwords(SETTINGS, 1);
@@ -212,7 +228,7 @@ fn the_workers_end_with_the_last_clone() {
     drop(passwords);
     assert!(queue.upgrade().is_some());
     drop(clone);
-    // Each worker holds the queue until it ends; a worker that never did would hang this test.
+    // Each worker holds the queue until it ends; if one did not end, this test would hang.
     while queue.strong_count() > 0 {
         std::thread::yield_now();
     }
@@ -230,12 +246,57 @@ fn a_start_without_workers_or_peppers_fails() {
         .unwrap();
     assert!(matches!(
         error,
-        PasswordError::Internal(HashingFault::NoWorkers)
+        PasswordError::Internal(HashingError::NoWorkers)
     ));
     assert!(Passwords::start(SETTINGS, vec![]).is_err());
 }
 
-/// In one breath, as the tests want it.
+/// A failed login does the same work for every account, whatever its hash was stored with.
+#[tokio::test]
+async fn a_failed_login_costs_the_same_for_old_current_and_unknown_accounts() {
+    const OLD: Argon2Cost = Argon2Cost {
+        memory_kib: 64,
+        iterations: 1,
+        parallelism: 1,
+    };
+    const NEW: Argon2Cost = Argon2Cost {
+        memory_kib: 200,
+        iterations: 3,
+        parallelism: 1,
+    };
+    for (before, now) in [(OLD, NEW), (NEW, OLD)] {
+        let with = |cost| passwords(PasswordSettings { cost, ..SETTINGS }, 1);
+        let (earlier, passwords) = (with(before), with(now));
+        passwords.set_stored_parameters([earlier.current_parameters()]);
+        let old = hash(&earlier, GOOD).await.unwrap();
+        let current = hash(&passwords, GOOD).await.unwrap();
+        let wrong = "not the password of anyone";
+        let most = NEW.work_kib();
+        for (account, password_text) in [
+            (Account::Unknown, wrong),
+            (Account::Known(old.clone()), wrong),
+            (Account::Known(current.clone()), wrong),
+            (Account::Disabled(old.clone()), GOOD),
+            (Account::Disabled(current.clone()), GOOD),
+            (Account::Disabled(old.clone()), wrong),
+        ] {
+            let before = passwords.load().work_kib;
+            let place = passwords.reserve(None).unwrap();
+            let verdict = place.verify(password(password_text), account).await;
+            assert_eq!(verdict.unwrap(), Verdict::Wrong);
+            // Argon2's least amount of work is 8 KiB.
+            let missing = most - (passwords.load().work_kib - before);
+            assert!(missing < 12, "{missing} of {most} KiB are missing");
+        }
+        // The right password costs no more than its own hash, and a new one where that is old.
+        let before = passwords.load().work_kib;
+        let verdict = passwords.verify(password(GOOD), Some(current), None).await;
+        assert_eq!(verdict.unwrap(), Verdict::Right { rehashed: None });
+        assert_eq!(passwords.load().work_kib - before, now.work_kib());
+    }
+}
+
+/// Reserves a place and uses it at once.
 impl Passwords {
     async fn hash_new(
         &self,

@@ -17,10 +17,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::incoming::{Desk, Incoming, desk};
-use crate::{
-    cores::{self, Priority},
-    http::next_connection,
-};
+use crate::{cores, http::next_connection};
 
 /// As many threads as the machine has cores. Dropping it cuts off what still runs on them.
 pub(super) struct Front {
@@ -91,10 +88,7 @@ fn start_thread(number: usize, ended: CancellationToken) -> io::Result<Handle> {
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name(format!("front-{number}"))
-        .spawn(move || {
-            Priority::Connections.assume();
-            runtime.block_on(ended.cancelled());
-        })?;
+        .spawn(move || runtime.block_on(ended.cancelled()))?;
     Ok(handle)
 }
 

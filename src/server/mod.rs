@@ -5,6 +5,7 @@ mod error;
 mod front;
 mod incoming;
 mod maintenance;
+mod upgrade;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Server as TonicServer;
 
 pub use error::StartError;
+pub use upgrade::upgrade_users;
 
 use front::Front;
 
@@ -45,6 +47,7 @@ pub struct Server {
     http: Option<HttpPort>,
     store: Store,
     lock: Option<ServerLock>,
+    passwords: Passwords,
     auth: Auth,
     revocations: RevocationSync,
     feed_hub: FeedHub,
@@ -82,6 +85,7 @@ impl Server {
         let store = Store::open_or_create(&config.database)?.on_clock(clock.clone());
         let lock = store.lock_for_serving()?;
         store.migrate().await?;
+        upgrade::log_upgrade(&upgrade_users(&store, clock.now()).await?);
         let master_keys = load_master_keys(&config.master_keys, &store).await?;
         let derived_keys = Arc::new(DerivedKeys::derive(master_keys.as_slice()));
         let policy = signing_policy(&config);
@@ -99,9 +103,11 @@ impl Server {
         revocations.catch_up().await?;
         let (feed, feed_hub) = Feed::new(Arc::clone(&index), Arc::clone(&keyring), clock.clone());
 
+        let passwords = Passwords::start(password_settings(&config), peppers(&derived_keys))?;
+        upgrade::sync_password_parameters(&store, &passwords, clock.now()).await?;
         let auth = Auth::new(AuthParts {
             store: store.clone(),
-            passwords: Passwords::start(password_settings(&config), peppers(&derived_keys))?,
+            passwords: passwords.clone(),
             derived_keys,
             keyring,
             profile: access_profile(&config),
@@ -120,6 +126,7 @@ impl Server {
             http,
             store,
             lock,
+            passwords,
             auth,
             revocations,
             feed_hub,
@@ -155,6 +162,7 @@ impl Server {
             http,
             store,
             lock: _lock,
+            passwords,
             auth,
             revocations,
             feed_hub,
@@ -221,6 +229,12 @@ impl Server {
         let watchdog = background::watch_database(store.clone(), health, stopping.clone());
         let watchdog = tasks.spawn(watchdog);
         tasks.spawn(background::heartbeat(store.clone(), stopping.clone()));
+        tasks.spawn(upgrade::follow_password_parameters(
+            store.clone(),
+            passwords,
+            clock.clone(),
+            stopping.clone(),
+        ));
         tasks.spawn(maintenance::purge(store, clock, stopping.clone()));
         tasks.spawn(maintenance::sweep_sessions(sweeper, stopping.clone()));
         tasks.spawn(user_rate.sweep_until(stopping.clone().cancelled_owned()));

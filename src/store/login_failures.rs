@@ -9,7 +9,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 use super::{
     AuditEvent, Store, StoreError, read,
     schema::{audit_events, login_failures, users},
-    users::UserRow,
+    users::{UserRow, has_email},
     write,
 };
 use crate::{
@@ -105,9 +105,11 @@ impl Store {
         email: &Email,
         choose: impl Fn(Option<UserId>) -> CounterKey + Send + Sync,
     ) -> Result<Credentials, StoreError> {
+        let (key, legacy_key) = (&email.key(), &email.legacy_key());
         read!(self, |conn| {
             let found: Option<(UserRow, String)> = users::table
-                .filter(users::email_key.eq(email.key()))
+                .filter(has_email(key, legacy_key))
+                .order(users::email_key.eq(legacy_key).desc())
                 .select((UserRow::as_select(), users::password_hash))
                 .get_result(conn)
                 .await

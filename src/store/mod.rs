@@ -11,8 +11,10 @@
 mod administration;
 mod audit;
 mod availability;
+mod backup;
 mod changes;
 mod circuit;
+mod email_identities;
 mod ending;
 mod epochs;
 mod error;
@@ -22,6 +24,7 @@ mod logins;
 mod master_keys;
 mod migrate;
 mod password_change;
+mod password_parameters;
 mod pool;
 mod postgres;
 mod prepared;
@@ -44,7 +47,9 @@ use diesel_async::RunQueryDsl;
 use tokio::sync::Notify;
 
 pub use audit::{AuditEvent, AuditKind};
+pub use backup::{BackupError, back_up_sqlite};
 pub use changes::ChangeListener;
+pub use email_identities::{EmailConflict, EmailIdentities};
 pub use ending::EndedSessions;
 pub use error::StoreError;
 pub use login_failures::{CounterKey, Counting, Credentials, Failure};

@@ -14,6 +14,14 @@ diesel::table! {
         updated_at -> BigInt,
         disabled_at -> Nullable<BigInt>,
         session_epoch -> BigInt,
+        email_identity -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    password_parameters (parameters) {
+        parameters -> Text,
+        recorded_at -> BigInt,
     }
 }
 

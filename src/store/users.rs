@@ -20,7 +20,8 @@ use crate::{
 struct NewUserRow<'a> {
     id: String,
     email: &'a str,
-    email_key: &'a str,
+    email_key: String,
+    email_identity: String,
     display_name: &'a str,
     password_hash: &'a str,
     roles: String,
@@ -31,6 +32,15 @@ struct NewUserRow<'a> {
 diesel::define_sql_function! {
     /// The same in both databases.
     fn replace(text: diesel::sql_types::Text, from: diesel::sql_types::Text, to: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
+
+/// The users of an address: the one who has the mailbox, and one who registered just this address before a mailbox had
+/// one user. Two rows at most; the second kind comes first when they are ordered by `email_key = legacy_key`.
+#[diesel::dsl::auto_type(no_type_alias)]
+pub(super) fn has_email<'a>(key: &'a str, legacy_key: &'a str) -> _ {
+    users::email_key
+        .eq(legacy_key)
+        .or(users::email_identity.eq(key))
 }
 
 #[derive(Queryable, Selectable)]
@@ -78,7 +88,8 @@ impl Store {
         let row = NewUserRow {
             id: user.id.to_string(),
             email: user.email.as_str(),
-            email_key: user.email.key(),
+            email_key: user.email.legacy_key(),
+            email_identity: user.email.key(),
             display_name: user.display_name.as_str(),
             password_hash,
             roles: user.roles.to_stored(),
@@ -116,9 +127,11 @@ impl Store {
 
     /// The user with that e-mail address.
     pub async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreError> {
+        let (key, legacy_key) = (&email.key(), &email.legacy_key());
         let found: Option<UserRow> = read!(self, |conn| {
             Ok(users::table
-                .filter(users::email_key.eq(email.key()))
+                .filter(has_email(key, legacy_key))
+                .order(users::email_key.eq(legacy_key).desc())
                 .select(UserRow::as_select())
                 .get_result(conn)
                 .await

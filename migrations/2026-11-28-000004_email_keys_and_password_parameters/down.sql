@@ -1,0 +1,3 @@
+DROP TABLE password_parameters;
+DROP INDEX users_by_email_identity;
+ALTER TABLE users DROP COLUMN email_identity;
