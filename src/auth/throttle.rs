@@ -202,8 +202,7 @@ impl Auth {
         };
         let verdict = place.verify_unless(caller.gone(), password, account).await;
         match (verdict, found) {
-            (Ok(Some(Verdict::Right { rehashed })), Some((user, verified_hash))) =>
-            {
+            (Ok(Some(Verdict::Right { rehashed })), Some((user, verified_hash))) => {
                 let proven = Proven {
                     user,
                     verified_hash,

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Store, StoreError, read, schema::users, users::parse_user_id, write};
+use super::{Store, StoreError, ids::parse_user_id, read, schema::users, write};
 use crate::domain::{Email, UserId};
 
 /// How many users one statement takes.
