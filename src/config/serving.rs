@@ -11,6 +11,8 @@ pub struct ServingSettings {
     pub max_connections: NonZeroUsize,
     /// Streams that are open at the same time on one HTTP/2 connection (RFC 9113 section 5.1.2).
     pub max_concurrent_streams: u32,
+    /// Calls that hash or use the database at the same time; one more is refused.
+    pub max_concurrent_calls: NonZeroUsize,
     /// Bytes of one gRPC request message.
     pub max_message_size: usize,
     /// Bytes of the headers of one request (RFC 9113 section 6.5.2, `SETTINGS_MAX_HEADER_LIST_SIZE`).
@@ -42,6 +44,7 @@ impl ServingSettings {
         Self {
             max_connections: values.max_connections.0,
             max_concurrent_streams: values.max_concurrent_streams.0,
+            max_concurrent_calls: values.max_concurrent_calls.0,
             max_message_size: values.max_message_size.0,
             max_header_size: values.max_header_size.0,
             handshake_timeout: values.handshake_timeout.0,

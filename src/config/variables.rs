@@ -150,6 +150,8 @@ variables! {
         "Open connections to the gRPC port; one more is closed at once. Fewer where the process may open fewer files.";
     max_concurrent_streams: Whole<u32, 1, 65_536>, "COUNTERSIGN_MAX_CONCURRENT_STREAMS", Text("256"),
         "Open streams on one HTTP/2 connection.";
+    max_concurrent_calls: Whole<NonZeroUsize, 1, 1_000_000>, "COUNTERSIGN_MAX_CONCURRENT_CALLS", Text("4096"),
+        "Calls that hash or use the database at the same time; one more is answered OVERLOADED.";
     max_message_size: Whole<usize, 4_096, 16_777_216>, "COUNTERSIGN_MAX_MESSAGE_SIZE", Text("65536"),
         "Bytes of one gRPC request message.";
     max_header_size: Whole<u32, 8_192, 1_048_576>, "COUNTERSIGN_MAX_HEADER_SIZE", Text("16384"),

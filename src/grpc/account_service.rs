@@ -1,17 +1,14 @@
-//! `AccountService` on the wire. Whose account it is was found out by `bearer::Guarded`.
+//! `AccountService`. The account is that of the access token, which `layers::AuthorizationLayer` has
+//! validated.
 
 use tonic::{Request, Response, Status};
 
 use super::{
-    bearer::{Caller, Guarded},
     convert::{self, Violations},
-    edge::Edge,
+    layers::Caller,
     paging,
-    pb::{
-        self,
-        account_service_server::{self, AccountServiceServer},
-    },
-    user_rate::UserRateLimit,
+    pb::{self, account_service_server},
+    request_info::RequestInfo,
 };
 use crate::{
     auth::{Auth, AuthError, ChangePasswordCommand},
@@ -24,10 +21,9 @@ pub struct AccountApi {
 }
 
 impl AccountApi {
-    /// Serves the use cases of `auth`, to those who may call them, as often as `user_rate` allows.
-    pub fn service(auth: Auth, user_rate: UserRateLimit) -> Guarded<AccountServiceServer<Self>> {
-        let api = Self { auth: auth.clone() };
-        Guarded::new(AccountServiceServer::new(api), auth).limited(user_rate)
+    /// Serves the use cases of `auth`.
+    pub const fn new(auth: Auth) -> Self {
+        Self { auth }
     }
 }
 
@@ -37,38 +33,38 @@ impl account_service_server::AccountService for AccountApi {
         &self,
         request: Request<pb::GetCurrentUserRequest>,
     ) -> Result<Response<pb::GetCurrentUserResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let (user_id, _) = caller(&request)?;
             let user = self.auth.users().find(user_id).await?;
             Ok(pb::GetCurrentUserResponse {
                 user: Some(convert::user(&user)),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 
     async fn change_password(
         &self,
         request: Request<pb::ChangePasswordRequest>,
     ) -> Result<Response<pb::ChangePasswordResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let command = change_password_command(caller(&request)?, request.get_ref())?;
-            let tokens = self.auth.change_password(command, &edge.context()).await?;
+            let tokens = self.auth.change_password(command, &info.context()).await?;
             Ok(pb::ChangePasswordResponse {
                 tokens: Some(convert::token_pair(&tokens)),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 
     async fn list_sessions(
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let (user_id, current) = caller(&request)?;
             let (after, size) = page_of(request.get_ref())?;
             let page = self.auth.list_sessions(user_id, after, size).await?;
@@ -78,46 +74,46 @@ impl account_service_server::AccountService for AccountApi {
                 next_page_token: paging::token(page.next),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 
     async fn revoke_session(
         &self,
         request: Request<pb::RevokeSessionRequest>,
     ) -> Result<Response<pb::RevokeSessionResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let (user_id, _) = caller(&request)?;
             let id = session_id(&request.get_ref().session_id)?;
             self.auth
-                .revoke_session_of(user_id, id, &edge.context())
+                .revoke_session_of(user_id, id, &info.context())
                 .await?;
             Ok(pb::RevokeSessionResponse {})
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 
     async fn revoke_all_sessions(
         &self,
         request: Request<pb::RevokeAllSessionsRequest>,
     ) -> Result<Response<pb::RevokeAllSessionsResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let (user_id, current) = caller(&request)?;
             let kept = request.get_ref().keep_current.then_some(current);
             let users = self.auth.users();
             let count = users
-                .revoke_user_sessions(user_id, kept, &edge.context())
+                .revoke_user_sessions(user_id, kept, &info.context())
                 .await?;
             Ok(pb::RevokeAllSessionsResponse {
                 revoked_count: i32::try_from(count).unwrap_or(i32::MAX),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 }
 
-/// Whose access token was presented, and of which session.
+/// The user and the session of the access token.
 fn caller<T>(request: &Request<T>) -> Result<(UserId, SessionId), AuthError> {
     let caller = Caller::of(request.extensions()).ok_or(AuthError::TokenMissing)?;
     Ok((caller.claims.user_id, caller.claims.session_id))

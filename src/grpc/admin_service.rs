@@ -1,15 +1,11 @@
-//! `AdminService` on the wire. That the caller is an administrator was checked by `bearer::Guarded`.
+//! `AdminService`. `layers::AuthorizationLayer` has checked that the access token holds the role `admin`.
 
 use tonic::{Request, Response, Status};
 
 use super::{
-    bearer::Guarded,
     convert::{self, Violations},
-    edge::Edge,
-    pb::{
-        self,
-        admin_service_server::{self, AdminServiceServer},
-    },
+    pb::{self, admin_service_server},
+    request_info::RequestInfo,
 };
 use crate::{
     auth::{Auth, AuthError},
@@ -17,7 +13,7 @@ use crate::{
     tokens::SigningKeyInfo,
 };
 
-/// The most roles a user can have: all of them travel in every access token.
+/// The most roles that a user can have: every access token contains all of them.
 const MAX_ROLES: usize = 64;
 
 /// Serves `countersign.auth.v1.AdminService`.
@@ -26,10 +22,9 @@ pub struct AdminApi {
 }
 
 impl AdminApi {
-    /// Serves the use cases of `auth`, to those who may call them.
-    pub fn service(auth: Auth) -> Guarded<AdminServiceServer<Self>> {
-        let api = Self { auth: auth.clone() };
-        Guarded::new(AdminServiceServer::new(api), auth)
+    /// Serves the use cases of `auth`.
+    pub const fn new(auth: Auth) -> Self {
+        Self { auth }
     }
 }
 
@@ -39,11 +34,11 @@ impl admin_service_server::AdminService for AdminApi {
         &self,
         request: Request<pb::RotateSigningKeyRequest>,
     ) -> Result<Response<pb::RotateSigningKeyResponse>, Status> {
-        let edge = Edge::of(&request);
+        let info = RequestInfo::of(&request);
         let emergency = request.get_ref().emergency;
-        let context = edge.context();
+        let context = info.context();
         let key = self.auth.rotate_signing_key(emergency, &context).await;
-        edge.respond(key.map(|key| pb::RotateSigningKeyResponse {
+        info.respond(key.map(|key| pb::RotateSigningKeyResponse {
             signing_key: Some(signing_key(key)),
         }))
     }
@@ -52,79 +47,79 @@ impl admin_service_server::AdminService for AdminApi {
         &self,
         request: Request<pb::DisableUserRequest>,
     ) -> Result<Response<pb::DisableUserResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let id = user_id(&request.get_ref().user_id)?;
-            let user = self.auth.users().disable_user(id, &edge.context()).await?;
+            let user = self.auth.users().disable_user(id, &info.context()).await?;
             Ok(pb::DisableUserResponse {
                 user: Some(convert::user(&user)),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 
     async fn enable_user(
         &self,
         request: Request<pb::EnableUserRequest>,
     ) -> Result<Response<pb::EnableUserResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let id = user_id(&request.get_ref().user_id)?;
-            let user = self.auth.users().enable_user(id, &edge.context()).await?;
+            let user = self.auth.users().enable_user(id, &info.context()).await?;
             Ok(pb::EnableUserResponse {
                 user: Some(convert::user(&user)),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 
     async fn revoke_user_sessions(
         &self,
         request: Request<pb::RevokeUserSessionsRequest>,
     ) -> Result<Response<pb::RevokeUserSessionsResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let id = user_id(&request.get_ref().user_id)?;
             let users = self.auth.users();
             let count = users
-                .revoke_user_sessions(id, None, &edge.context())
+                .revoke_user_sessions(id, None, &info.context())
                 .await?;
             Ok(pb::RevokeUserSessionsResponse {
                 revoked_count: i32::try_from(count).unwrap_or(i32::MAX),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 
     async fn clear_login_failures(
         &self,
         request: Request<pb::ClearLoginFailuresRequest>,
     ) -> Result<Response<pb::ClearLoginFailuresResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let id = user_id(&request.get_ref().user_id)?;
-            let user = self.auth.clear_login_failures(id, &edge.context()).await?;
+            let user = self.auth.clear_login_failures(id, &info.context()).await?;
             Ok(pb::ClearLoginFailuresResponse {
                 user: Some(convert::user(&user)),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 
     async fn set_user_roles(
         &self,
         request: Request<pb::SetUserRolesRequest>,
     ) -> Result<Response<pb::SetUserRolesResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let (id, roles) = roles_of(request.get_ref())?;
             let users = self.auth.users();
-            let user = users.set_roles(id, roles, &edge.context()).await?;
+            let user = users.set_roles(id, roles, &info.context()).await?;
             Ok(pb::SetUserRolesResponse {
                 user: Some(convert::user(&user)),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 }
 

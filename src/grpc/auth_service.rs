@@ -1,13 +1,14 @@
-//! `AuthService` on the wire: reads a request, calls the use case, writes the answer.
+//! `AuthService`: converts each request, calls its use case and converts the result.
 
 use tonic::{Request, Response, Status};
 
 use super::{
     convert::{self, Violations},
-    edge::Edge,
-    error_status, fast_lane,
+    error_status,
     layers::RequestId,
     pb::{self, auth_service_server},
+    request_info::RequestInfo,
+    validate_fast_path,
 };
 use crate::{
     auth::{Auth, AuthError, LoginCommand, RegisterCommand},
@@ -33,55 +34,54 @@ impl auth_service_server::AuthService for AuthApi {
         &self,
         request: Request<pb::RegisterRequest>,
     ) -> Result<Response<pb::RegisterResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let command = register_command(request.get_ref())?;
-            let user = self.auth.register(command, &edge.context()).await?;
+            let user = self.auth.register(command, &info.context()).await?;
             Ok(pb::RegisterResponse {
                 user: Some(convert::user(&user)),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 
     async fn login(
         &self,
         request: Request<pb::LoginRequest>,
     ) -> Result<Response<pb::LoginResponse>, Status> {
-        let edge = Edge::of(&request);
-        let answer = async {
+        let info = RequestInfo::of(&request);
+        let result = async {
             let command = login_command(request.get_ref())?;
-            let logged_in = self.auth.login(command, &edge.context()).await?;
+            let logged_in = self.auth.login(command, &info.context()).await?;
             Ok(pb::LoginResponse {
                 tokens: Some(convert::token_pair(&logged_in.tokens)),
                 user: Some(convert::user(&logged_in.user)),
                 device_token: logged_in.device_token.expose().clone(),
             })
         };
-        edge.respond(answer.await)
+        info.respond(result.await)
     }
 
     async fn refresh(
         &self,
         request: Request<pb::RefreshRequest>,
     ) -> Result<Response<pb::RefreshResponse>, Status> {
-        let edge = Edge::of(&request);
+        let info = RequestInfo::of(&request);
         let token = request.into_inner().refresh_token;
-        let pair = self.auth.refresh(&token, &edge.context()).await;
-        edge.respond(pair.map(|pair| pb::RefreshResponse {
+        let pair = self.auth.refresh(&token, &info.context()).await;
+        info.respond(pair.map(|pair| pb::RefreshResponse {
             tokens: Some(convert::token_pair(&pair)),
         }))
     }
 
-    /// Only for the calls that are not plain: see `fast_lane.rs`.
+    /// Only for calls that the fast path passes on: see `validate_fast_path.rs`.
     async fn validate_token(
         &self,
         request: Request<pb::ValidateTokenRequest>,
     ) -> Result<Response<pb::ValidateTokenResponse>, Status> {
         let (metadata, extensions, message) = request.into_parts();
-        let validated = self
-            .auth
-            .validate(fast_lane::query(&message, metadata.as_ref()))
+        let validated = validate_fast_path::query(&message, metadata.as_ref())
+            .and_then(|query| self.auth.validate(query))
             .map_err(|error| error_status(error, &RequestId::of(&extensions)))?;
         Ok(Response::new(pb::ValidateTokenResponse {
             revocation_as_of: Some(convert::timestamp(validated.revocation_as_of)),
@@ -93,10 +93,10 @@ impl auth_service_server::AuthService for AuthApi {
         &self,
         request: Request<pb::LogoutRequest>,
     ) -> Result<Response<pb::LogoutResponse>, Status> {
-        let edge = Edge::of(&request);
+        let info = RequestInfo::of(&request);
         let token = request.into_inner().refresh_token;
-        let done = self.auth.logout(&token, &edge.context()).await;
-        edge.respond(done.map(|()| pb::LogoutResponse {}))
+        let done = self.auth.logout(&token, &info.context()).await;
+        info.respond(done.map(|()| pb::LogoutResponse {}))
     }
 }
 

@@ -1,13 +1,12 @@
-//! Calls that compute or wait for a database run on other threads than those that serve connections.
+//! Runs the calls of a service on another runtime than the one that serves its connection.
 //!
-//! A thread in the midst of a login cannot answer the validation that waits behind it. So connections have threads
-//! of their own (`server::front`); plain calls of `ValidateToken` (`fast_lane`), health and reflection are answered
-//! there, and every call of the services below is sent to the runtime where the rest of the work is done: a bulkhead
-//! between the two. Answers that are streams are written where connections are.
+//! A thread in the middle of a login cannot answer the validation that waits behind it. So connections
+//! have threads of their own (`server::front`), where only calls are answered that need no more than
+//! memory: `ValidateToken`, health and reflection. All other calls run on the runtime of the rest of
+//! the process. Responses that are streams are written where their connection is.
 
 use std::{
     convert::Infallible,
-    panic,
     task::{Context, Poll},
 };
 
@@ -19,7 +18,10 @@ use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 use tracing::Instrument as _;
 
-/// A service whose calls run on another runtime than its connections. Dropping the future ends the call.
+use super::{Detail, Reason, layers::RequestId, status};
+
+/// A service whose calls run on another runtime than its connections. Dropping the future of a call
+/// ends the call.
 #[derive(Clone, Debug)]
 pub struct Bulkhead<S> {
     inner: S,
@@ -51,18 +53,25 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let request_id = RequestId::of(request.extensions());
         let call = self.inner.call(request).in_current_span();
         let runtime = self.runtime.clone();
         Box::pin(async move {
-            // The thread that this wakes may take the core from the one that wakes it. Validations that have come are
-            // answered before.
+            // The thread that this wakes may be given the core of the one that wakes it: answer the
+            // validations that have arrived first.
             tokio::task::yield_now().await;
             let ended = AbortOnDropHandle::new(runtime.spawn(call)).await;
-            ended.unwrap_or_else(|error| match error.try_into_panic() {
-                // It ends this call alone, as if there were no bulkhead.
-                Ok(payload) => panic::resume_unwind(payload),
-                // The other runtime went away first: the process is about to end.
-                Err(_) => Ok(Status::unavailable("shutting down").into_http()),
+            ended.unwrap_or_else(|error| {
+                let status = if error.is_panic() {
+                    // The panic hook has written the cause.
+                    let id = request_id.as_str();
+                    tracing::error!(request_id = id, "the handler of a call panicked");
+                    status(Reason::Internal, &request_id, Detail::None)
+                } else {
+                    // The other runtime has been shut down: the process is about to end.
+                    Status::unavailable("The server is shutting down.")
+                };
+                Ok(status.into_http())
             })
         })
     }
@@ -73,6 +82,7 @@ mod tests {
     use std::{sync::mpsc, thread, time::Duration};
 
     use tokio::runtime::{Builder, Runtime};
+    use tonic::Code;
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
@@ -87,11 +97,11 @@ mod tests {
     fn a_call_runs_on_the_other_runtime() {
         let (front, back) = (runtime("front"), runtime("back"));
         let name = || thread::current().name().unwrap_or_default().to_owned();
-        let (told, ran_on) = mpsc::channel();
+        let (ran, ran_on) = mpsc::channel();
         let inner = service_fn(move |_: Request<()>| {
-            let told = told.clone();
+            let ran = ran.clone();
             async move {
-                told.send(name()).unwrap();
+                ran.send(name()).unwrap();
                 Ok(Response::new(Body::empty()))
             }
         });
@@ -105,23 +115,23 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_waiting_ends_the_call() {
-        struct Told(mpsc::Sender<()>);
-        impl Drop for Told {
+    fn dropping_the_future_ends_the_call() {
+        struct SendOnDrop(mpsc::Sender<()>);
+        impl Drop for SendOnDrop {
             fn drop(&mut self) {
                 self.0.send(()).unwrap();
             }
         }
 
         let (front, back) = (runtime("front"), runtime("back"));
-        let (told, dropped) = mpsc::channel();
+        let (drops, dropped) = mpsc::channel();
         let (begin, begun) = mpsc::channel();
         let inner = service_fn(move |_: Request<()>| {
-            let (told, begin) = (Told(told.clone()), begin.clone());
+            let (guard, begin) = (SendOnDrop(drops.clone()), begin.clone());
             async move {
                 begin.send(()).unwrap();
                 std::future::pending::<()>().await;
-                drop(told);
+                drop(guard);
                 Ok(Response::new(Body::empty()))
             }
         });
@@ -131,11 +141,11 @@ mod tests {
         call.abort();
         dropped
             .recv_timeout(Duration::from_secs(10))
-            .expect("the call goes on");
+            .expect("the call is dropped");
     }
 
     #[test]
-    fn a_panic_ends_the_call_as_it_would_without_the_bulkhead() {
+    fn a_panic_of_the_handler_is_answered_with_internal() {
         let back = runtime("back");
         let inner = service_fn(
             async |_: Request<()>| -> Result<Response<Body>, Infallible> {
@@ -143,7 +153,9 @@ mod tests {
             },
         );
         let bulkhead = Bulkhead::new(inner, back.handle().clone());
-        let answered = back.block_on(back.spawn(bulkhead.oneshot(Request::new(()))));
-        assert!(answered.unwrap_err().is_panic());
+        let response = back.block_on(bulkhead.oneshot(Request::new(()))).unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(status.message(), Reason::Internal.message());
     }
 }

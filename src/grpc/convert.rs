@@ -1,4 +1,4 @@
-//! Between the domain's types and protobuf's. Nothing is decided here.
+//! Conversions between domain types and protobuf messages.
 
 use std::str::FromStr;
 
@@ -14,14 +14,15 @@ use crate::{
     tokens::AccessClaims,
 };
 
-/// The longest `user-agent` that is kept.
+/// The most characters of `user-agent` that are kept.
 const MAX_USER_AGENT: usize = 256;
 
-/// Collects what is wrong with a request, so that the caller learns of all of it at once.
+/// Collects the violations of a request, so that the status can list all of them.
 #[derive(Default)]
 pub(super) struct Violations(Vec<FieldViolation>);
 
 impl Violations {
+    /// The parsed value; a violation is collected.
     pub(super) fn take<T>(&mut self, parsed: Result<T, FieldViolation>) -> Option<T> {
         parsed.map_err(|violation| self.0.push(violation)).ok()
     }
@@ -57,8 +58,7 @@ pub(super) fn token_pair(pair: &TokenPair) -> pb::TokenPair {
     }
 }
 
-/// The answer about a good token, but for the time up to which revocations are known: the part that is the
-/// same every time.
+/// The response about a valid token without `revocation_as_of`: the part that is always the same.
 pub(super) fn claims(claims: &AccessClaims, issuer: &str) -> pb::ValidateTokenResponse {
     pb::ValidateTokenResponse {
         user_id: claims.user_id.to_string(),
@@ -81,12 +81,12 @@ pub(super) fn timestamp(moment: Timestamp) -> PbTimestamp {
     }
 }
 
-/// Reads a user's id.
+/// Parses a user's id.
 pub(super) fn user_id(field: &'static str, text: &str) -> Result<UserId, FieldViolation> {
     id(field, text, "must be a user's id")
 }
 
-/// Reads a session's id.
+/// Parses a session's id.
 pub(super) fn session_id(field: &'static str, text: &str) -> Result<SessionId, FieldViolation> {
     id(field, text, "must be a session's id")
 }
@@ -104,18 +104,24 @@ fn id<T: FromStr>(
         .map_err(|_| FieldViolation::new(field, reason, rule))
 }
 
-/// The bearer of the `authorization` metadata (RFC 6750 section 2.1); empty when there is none. The
-/// scheme's name has no case (RFC 9110 section 11.1).
-pub(super) fn bearer(headers: &HeaderMap) -> &str {
-    let header = headers.get(AUTHORIZATION);
-    let text = header.and_then(|value| value.to_str().ok());
-    match text.and_then(|text| text.split_once(' ')) {
+/// The bearer token of the `authorization` metadata (RFC 6750 section 2.1); empty when there is
+/// none. The scheme's name has no case (RFC 9110 section 11.1).
+///
+/// # Errors
+/// `TokenInvalid` when there are several: which of them a proxy has checked cannot be known.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let text = values.next().and_then(|value| value.to_str().ok());
+    if values.next().is_some() {
+        return Err(AuthError::TokenInvalid);
+    }
+    Ok(match text.and_then(|text| text.split_once(' ')) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
         _ => "",
-    }
+    })
 }
 
-/// What the client calls itself, as far as it is fit to be shown again.
+/// The metadata `user-agent`, shortened; empty when it is not ASCII text.
 pub(super) fn user_agent(metadata: &MetadataMap) -> String {
     let header = metadata.get("user-agent");
     let text = header.and_then(|value| value.to_str().ok());
@@ -136,13 +142,17 @@ mod tests {
     }
 
     #[test]
-    fn only_a_bearer_is_a_bearer() {
-        assert_eq!(bearer(&headers("Bearer abc")), "abc");
-        assert_eq!(bearer(&headers("bearer  abc")), "abc");
+    fn only_one_value_with_the_scheme_bearer_is_a_bearer_token() {
+        let token = |authorization| bearer(&headers(authorization)).unwrap().to_owned();
+        assert_eq!(token("Bearer abc"), "abc");
+        assert_eq!(token("bearer  abc"), "abc");
         for other in ["Basic abc", "Bearer", "Bearerabc", "", "abc"] {
-            assert_eq!(bearer(&headers(other)), "", "{other}");
+            assert_eq!(token(other), "", "{other}");
         }
-        assert_eq!(bearer(&HeaderMap::new()), "");
+        assert_eq!(bearer(&HeaderMap::new()).unwrap(), "");
+        let mut twice = headers("Bearer abc");
+        twice.append(AUTHORIZATION, "Bearer abc".parse().unwrap());
+        assert!(matches!(bearer(&twice), Err(AuthError::TokenInvalid)));
     }
 
     #[test]

@@ -1,31 +1,39 @@
-//! The edge: the only floor that knows protobuf, tonic and HTTP. A request passes `layers`, is
-//! turned into domain types, and every failure leaves through `status`.
+//! The gRPC API: the only layer, besides `server`, that knows protobuf and tonic.
+//!
+//! A request passes `layers`, then the layers that `routes` puts around its method. The service turns
+//! its message into domain types and calls a use case of `auth`. Failures become statuses in `status`,
+//! and breaches of the protocol in `protocol_error`.
 
 mod account_service;
 mod admin_service;
 mod auth_service;
-mod bearer;
 mod bulkhead;
 mod convert;
-mod edge;
-mod fast_lane;
 pub mod health;
 pub mod layers;
 mod paging;
+mod protocol_error;
 mod reason;
+mod request_body;
+mod request_info;
+mod routes;
+mod services;
 mod status;
 mod user_rate;
+mod validate_fast_path;
 mod verifier_service;
 
 pub use account_service::AccountApi;
 pub use admin_service::AdminApi;
 pub use auth_service::AuthApi;
-pub use bearer::Guarded;
 pub use bulkhead::Bulkhead;
-pub use fast_lane::FastLane;
 pub use reason::Reason;
+pub use routes::{RouteSettings, Routes};
+pub use services::{ServiceSettings, services};
+use status::PendingStatus;
 pub use status::{DOMAIN, Detail, error_status, status};
 pub use user_rate::UserRateLimit;
+pub use validate_fast_path::FastPath;
 pub use verifier_service::VerifierApi;
 
 /// The generated messages, clients and servers of `countersign.auth.v1`.

@@ -1,16 +1,16 @@
-//! Lists in pages (AIP-158): how many entries are asked for, and where a page begins.
+//! Pagination of lists (AIP-158): the size of a page, and the token of the next one.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::domain::{FieldViolation, SessionId, ViolationReason};
 
-/// The page of a caller who does not say how large it should be.
+/// The size of a page when the request names none.
 const DEFAULT_SIZE: u16 = 50;
 
-/// The largest page; whoever asks for more gets this.
+/// The largest page; a larger size is reduced to this.
 const LARGEST_SIZE: u16 = 1_000;
 
-/// Reads `page_size`: 0 leaves it to us.
+/// Parses `page_size`; 0 means the default size.
 pub(super) fn size(field: &'static str, asked: i32) -> Result<u16, FieldViolation> {
     match asked {
         0 => Ok(DEFAULT_SIZE),
@@ -23,9 +23,9 @@ pub(super) fn size(field: &'static str, asked: i32) -> Result<u16, FieldViolatio
     }
 }
 
-/// Reads `page_token`: the last entry of the page before; `None` for the first page.
+/// Parses `page_token`: the last entry of the page before; `None` for the first page.
 ///
-/// It is not secret and not signed: it says where to go on in a list that the caller may read.
+/// It is neither secret nor signed: it is a position in a list that the caller may read.
 pub(super) fn position(
     field: &'static str,
     token: &str,
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_never_larger_than_the_largest() {
+    fn the_page_size_has_a_default_and_a_maximum() {
         for (asked, expected) in [
             (0, Some(50)),
             (1, Some(1)),
@@ -71,20 +71,20 @@ mod tests {
     }
 
     #[test]
-    fn the_first_page_needs_no_token_and_the_last_gives_none() {
+    fn the_first_page_has_no_token_and_the_last_page_returns_none() {
         assert_eq!(position("page_token", ""), Ok(None));
         assert_eq!(token(None), "");
     }
 
     proptest! {
         #[test]
-        fn a_token_leads_back_to_its_entry(bytes: [u8; 16]) {
+        fn a_token_is_parsed_back_to_its_entry(bytes: [u8; 16]) {
             let id = SessionId::from_bytes(bytes);
             prop_assert_eq!(position("page_token", &token(Some(id))), Ok(Some(id)));
         }
 
         #[test]
-        fn nothing_else_leads_there(text in "[A-Za-z0-9_-]{22}|\\PC{1,64}") {
+        fn any_other_token_is_refused(text in "[A-Za-z0-9_-]{22}|\\PC{1,64}") {
             if let Ok(read) = position("page_token", &text) {
                 prop_assert_eq!(token(read), text);
             }

@@ -1,17 +1,17 @@
-//! The closed list of reasons for which a call can fail; `google.rpc.ErrorInfo.reason`.
+//! The closed list of reasons of failures: `google.rpc.ErrorInfo.reason`.
 
 use tonic::Code;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident $name:literal $code:ident $message:literal)*) => {
-        /// Why a call failed. Callers may match on the name; a new one is a change of the API.
+        /// Why a call failed. Callers match on the name, so a new one is a change of the API.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason {
             $($(#[$doc])* $variant,)*
         }
 
         impl Reason {
-            /// Every reason there is.
+            /// All reasons.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The name on the wire.
@@ -21,14 +21,14 @@ macro_rules! reasons {
                 }
             }
 
-            /// The status code that goes with it.
+            /// Its status code.
             pub const fn code(self) -> Code {
                 match self {
                     $(Self::$variant => Code::$code,)*
                 }
             }
 
-            /// One sentence for a person. It is constant: no input, no secret, no inner cause.
+            /// The message of the status. It is constant: no input, no secret, no internal cause.
             pub const fn message(self) -> &'static str {
                 match self {
                     $(Self::$variant => $message,)*
@@ -39,16 +39,16 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A field breaks its rule.
+    /// A field or another part of the request is invalid.
     InvalidField "INVALID_FIELD" InvalidArgument
         "A field of the request is not valid."
-    /// The password policy says no.
+    /// The password breaks the password policy.
     WeakPassword "WEAK_PASSWORD" InvalidArgument
         "The password does not meet the password policy."
     /// A reset or verification token is unknown, used or expired.
     OneTimeTokenInvalid "ONE_TIME_TOKEN_INVALID" InvalidArgument
         "The one-time token is unknown, used or expired."
-    /// Somebody has registered this address.
+    /// A user with this e-mail address exists.
     EmailTaken "EMAIL_TAKEN" AlreadyExists
         "The e-mail address is already registered."
     /// Unknown e-mail, wrong password or disabled account: the caller cannot tell which.
@@ -57,52 +57,53 @@ reasons! {
     /// No access token was sent.
     TokenMissing "TOKEN_MISSING" Unauthenticated
         "No access token was given."
-    /// The access token is not one of ours, or not for this audience.
+    /// Not an access token of this server, or not for this audience.
     TokenInvalid "TOKEN_INVALID" Unauthenticated
         "The access token is not valid."
-    /// The access token was good once.
+    /// The access token has expired.
     TokenExpired "TOKEN_EXPIRED" Unauthenticated
         "The access token has expired."
     /// The access token's session or user was revoked.
     TokenRevoked "TOKEN_REVOKED" Unauthenticated
         "The access token has been revoked."
-    /// The refresh token is not one of ours.
+    /// Not a refresh token of this server.
     RefreshTokenInvalid "REFRESH_TOKEN_INVALID" Unauthenticated
         "The refresh token is not valid."
-    /// The session was idle for too long, or has reached its greatest age.
+    /// The session was idle for too long, or has reached its maximum lifetime.
     RefreshTokenExpired "REFRESH_TOKEN_EXPIRED" Unauthenticated
         "The refresh token has expired."
-    /// An old refresh token came back: the session is revoked.
+    /// An old refresh token was used again; the session has been revoked.
     RefreshTokenReused "REFRESH_TOKEN_REUSED" Unauthenticated
         "The refresh token was used before; the session has been revoked."
     /// The session was revoked, or its user disabled or deleted.
     SessionRevoked "SESSION_REVOKED" Unauthenticated
         "The session has been revoked."
-    /// The token is good, but a role is missing.
+    /// The token is valid, but lacks a role.
     InsufficientRole "INSUFFICIENT_ROLE" PermissionDenied
         "The token lacks a required role."
-    /// There is no such user.
+    /// There is no user with this id.
     UserNotFound "USER_NOT_FOUND" NotFound
         "There is no such user."
-    /// There is no such session.
+    /// The user has no session with this id.
     SessionNotFound "SESSION_NOT_FOUND" NotFound
         "There is no such session."
     /// One client address or one user asks too often.
     RateLimited "RATE_LIMITED" ResourceExhausted
         "Too many requests; try again later."
-    /// One account has seen too many failures.
+    /// Too many failed attempts on one account.
     AccountThrottled "ACCOUNT_THROTTLED" ResourceExhausted
         "Too many failed attempts on this account; try again later."
-    /// The hashing queue is full, or the request would miss its deadline there.
+    /// The hashing queue is full or the request would miss its deadline there, or too many calls are
+    /// under way.
     Overloaded "OVERLOADED" Unavailable
         "The service is overloaded; try again later."
     /// The database does not answer.
     DatabaseUnavailable "DATABASE_UNAVAILABLE" Unavailable
         "The database is not available; try again later."
-    /// What is known about revocations is too old, and the policy is to reject.
+    /// This replica's knowledge of revocations is too old, and the stale policy is `reject`.
     RevocationStateStale "REVOCATION_STATE_STALE" Unavailable
         "Revocations could not be checked; try again later."
-    /// Anything else; the cause is in the log.
+    /// A fault of the service; the cause is in the log.
     Internal "INTERNAL" Internal
         "Something went wrong inside the service."
 }
@@ -123,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// The contract's table of errors, copied by hand.
+    /// The reasons that callers were promised, with their codes.
     const CONTRACT: &[(Code, &[&str])] = &[
         (
             Code::InvalidArgument,
@@ -162,7 +163,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_reason_has_the_code_of_the_contract_and_no_other_exists() {
+    fn reasons_and_codes_are_those_that_callers_were_promised() {
         let promised: Vec<_> = CONTRACT
             .iter()
             .flat_map(|(code, names)| names.iter().map(move |name| (*name, *code)))
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_has_a_sentence_of_its_own_and_is_found_by_name() {
+    fn each_reason_has_its_own_message_and_is_found_by_name() {
         let messages: HashSet<_> = Reason::ALL.iter().map(|reason| reason.message()).collect();
         assert_eq!(messages.len(), Reason::ALL.len());
         for reason in Reason::ALL {

@@ -1,8 +1,10 @@
-//! The one door through which failures leave: a gRPC status with the details the contract promises.
+//! The status of a failed call, with the details that the contract promises. All failures of use
+//! cases are mapped here.
 
 use std::{collections::HashMap, time::Duration};
 
-use tonic::Status;
+use http::Response;
+use tonic::{Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, FieldViolation as WireViolation, StatusExt as _};
 
 use super::{Reason, layers::RequestId};
@@ -11,18 +13,40 @@ use crate::{auth::AuthError, domain::FieldViolation};
 /// The `domain` of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "auth.countersign.v1";
 
-/// How soon a caller should ask again when the database is gone: it is looked for every second.
+/// The metadata by which retry policies of gRPC clients learn when to try again, in milliseconds
+/// (gRFC A6). They do not read `RetryInfo`.
+const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// When a caller should try again after the database was not available: it is pinged every second.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
-/// What a failure tells besides its reason.
+/// What a status says besides its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// Nothing.
     None,
-    /// The fields at fault; becomes `google.rpc.BadRequest`.
+    /// The invalid fields: `google.rpc.BadRequest`.
     Fields(Vec<FieldViolation>),
-    /// When trying again makes sense; becomes `google.rpc.RetryInfo`, never less than 1 ms.
+    /// How long to wait before the next try, at least 1 ms: `google.rpc.RetryInfo`, and
+    /// `grpc-retry-pushback-ms`.
     RetryAfter(Duration),
+}
+
+/// A failure whose status is still to be made. Handlers that do not see the request, and so do not
+/// know its id, put it into the extensions of their response; the trace layer makes the status.
+#[derive(Clone, Debug)]
+pub(super) struct PendingStatus {
+    pub(super) reason: Reason,
+    pub(super) detail: Detail,
+}
+
+impl PendingStatus {
+    /// The response that stands for this failure.
+    pub(super) fn into_response<B: Default>(self) -> Response<B> {
+        let mut response = Status::new(self.reason.code(), self.reason.message()).into_http();
+        response.extensions_mut().insert(self);
+        response
+    }
 }
 
 /// The status of a call that failed for `reason`: exactly one `ErrorInfo`, one `RequestInfo`, and
@@ -30,6 +54,7 @@ pub enum Detail {
 pub fn status(reason: Reason, request_id: &RequestId, detail: Detail) -> Status {
     let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, HashMap::new());
     details.set_request_info(request_id.as_str(), "");
+    let mut retry_after = None;
     match detail {
         Detail::None => {}
         Detail::Fields(violations) => {
@@ -37,14 +62,28 @@ pub fn status(reason: Reason, request_id: &RequestId, detail: Detail) -> Status 
             details.set_bad_request(violations);
         }
         Detail::RetryAfter(delay) => {
-            details.set_retry_info(Some(delay.max(Duration::from_millis(1))));
+            let delay = delay.max(Duration::from_millis(1));
+            details.set_retry_info(Some(delay));
+            retry_after = Some(delay);
         }
     }
-    Status::with_error_details(reason.code(), reason.message(), details)
+    let mut status = Status::with_error_details(reason.code(), reason.message(), details);
+    if let Some(delay) = retry_after {
+        let metadata = status.metadata_mut();
+        metadata.insert(RETRY_PUSHBACK, MetadataValue::from(pushback(delay)));
+    }
+    status
 }
 
-/// Turns the failure of a use case into a status. The one place where the two worlds meet; a new
-/// variant does not compile until it has a reason here.
+/// Milliseconds, rounded up: a client that waits so long has waited long enough. The largest value
+/// that clients read is that of an `int32`.
+fn pushback(delay: Duration) -> i32 {
+    let millis = delay.as_nanos().div_ceil(1_000_000);
+    i32::try_from(millis).unwrap_or(i32::MAX)
+}
+
+/// Maps the failure of a use case to a status. A new variant of `AuthError` does not compile until
+/// it has a reason here.
 pub fn error_status(error: AuthError, request_id: &RequestId) -> Status {
     let (reason, detail) = match error {
         AuthError::InvalidFields(violations) => (Reason::InvalidField, Detail::Fields(violations)),
@@ -154,13 +193,22 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_delay_is_never_zero() {
+    fn a_retry_delay_is_sent_in_both_forms_and_is_never_zero() {
         let request_id = RequestId::generate(Timestamp::from_seconds(1));
-        for (given, sent) in [(0, 1), (1, 1), (2_500, 2_500)] {
-            let detail = Detail::RetryAfter(Duration::from_millis(given));
-            let status = status(Reason::Overloaded, &request_id, detail);
+        let (milli, longest) = (Duration::from_millis(1), Duration::from_secs(1 << 32));
+        for (given, sent, pushback) in [
+            (Duration::ZERO, milli, "1"),
+            (milli, milli, "1"),
+            (milli / 2 * 5, milli / 2 * 5, "3"),
+            (milli * 2_500, milli * 2_500, "2500"),
+            (longest, longest, "2147483647"),
+        ] {
+            let status = status(Reason::Overloaded, &request_id, Detail::RetryAfter(given));
             let info = status.get_details_retry_info().unwrap();
-            assert_eq!(info.retry_delay, Some(Duration::from_millis(sent)));
+            assert_eq!(info.retry_delay, Some(sent));
+            assert_eq!(status.metadata().get(RETRY_PUSHBACK).unwrap(), pushback);
         }
+        let status = status(Reason::TokenInvalid, &request_id, Detail::None);
+        assert!(!status.metadata().contains_key(RETRY_PUSHBACK));
     }
 }

@@ -1,4 +1,4 @@
-//! `VerifierService` on the wire: the keys, and the stream of revocations.
+//! `VerifierService`: the public keys, and the stream of revocations.
 
 use std::{pin::Pin, time::Duration};
 
@@ -7,15 +7,9 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Detail, Reason,
-    bearer::{Caller, Guarded},
-    convert, error_status,
-    layers::RequestId,
-    pb::{
-        self,
-        verifier_service_server::{self, VerifierServiceServer},
-        watch_revocations_response::Event,
-    },
+    Detail, Reason, convert, error_status,
+    layers::{Caller, RequestId},
+    pb::{self, verifier_service_server, watch_revocations_response::Event},
     status,
 };
 use crate::{
@@ -24,7 +18,7 @@ use crate::{
     revocation::{FeedEvent, WatchEnd},
 };
 
-/// How soon a watcher that was cut off may come again.
+/// When a watcher whose stream was ended should connect again.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 
 /// Serves `countersign.auth.v1.VerifierService`.
@@ -33,10 +27,9 @@ pub struct VerifierApi {
 }
 
 impl VerifierApi {
-    /// Serves the use cases of `auth`, to those who may call them.
-    pub fn service(auth: Auth) -> Guarded<VerifierServiceServer<Self>> {
-        let api = Self { auth: auth.clone() };
-        Guarded::new(VerifierServiceServer::new(api), auth)
+    /// Serves the use cases of `auth`.
+    pub const fn new(auth: Auth) -> Self {
+        Self { auth }
     }
 }
 

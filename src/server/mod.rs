@@ -23,10 +23,9 @@ use crate::{
     clock::Clock,
     config::{Config, KeyFileError, MasterKeySource, MasterKeys, Rate, StalePolicy},
     grpc::{
-        AccountApi, AdminApi, AuthApi, Bulkhead, DESCRIPTORS, FastLane, UserRateLimit, VerifierApi,
+        self, FastPath, ServiceSettings, UserRateLimit,
         health::HealthState,
-        layers::{self, Quota, RateLimitLayer},
-        pb::auth_service_server::AuthServiceServer,
+        layers::{self, Quota, RateLimits},
     },
     http::{HttpPort, Site},
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
@@ -168,7 +167,7 @@ impl Server {
             feed_hub,
         } = self;
         let rate_limits =
-            RateLimitLayer::new(quota(config.limits.credential), quota(config.limits.token));
+            RateLimits::new(quota(config.limits.credential), quota(config.limits.token));
         let user_rate = UserRateLimit::new(config.limits.account);
         let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
         if let Some(port) = http {
@@ -183,38 +182,30 @@ impl Server {
         }
         let (health, health_service) = HealthState::new();
         health.publish(true, store.is_available());
-        let here = Handle::current();
+        let routes = grpc::services(ServiceSettings {
+            auth: auth.clone(),
+            health: health_service,
+            reflection: config.reflection,
+            rate_limits: rate_limits.clone(),
+            user_rate: user_rate.clone(),
+            max_message_size: config.serving.max_message_size,
+            max_concurrent_calls: config.serving.max_concurrent_calls,
+            runtime: Handle::current(),
+        })?;
         let router = TonicServer::builder()
             // Streams are open for days: a peer whose network is gone must not hold one for ever.
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            // Beyond this h2 answers by itself, uncounted. `ProtocolLayer` keeps the limit.
+            .http2_max_header_list_size(config.serving.max_header_size.saturating_mul(4))
             .layer(layers::stack(layers::Settings {
                 clock: clock.clone(),
                 trusted_proxies: config.limits.trusted_proxies.clone(),
-                rate_limits: rate_limits.clone(),
+                max_header_size: config.serving.max_header_size,
+                request_timeout: config.serving.request_timeout,
             }))
-            .layer(FastLane::new(auth.clone()))
-            .add_service(health_service)
-            .add_service(Bulkhead::new(
-                AuthServiceServer::new(AuthApi::new(auth.clone())),
-                here.clone(),
-            ))
-            .add_service(Bulkhead::new(
-                VerifierApi::service(auth.clone()),
-                here.clone(),
-            ))
-            .add_service(Bulkhead::new(
-                AccountApi::service(auth.clone(), user_rate.clone()),
-                here.clone(),
-            ))
-            .add_service(Bulkhead::new(AdminApi::service(auth.clone()), here));
+            .layer(FastPath::new(auth.clone(), &rate_limits, config.serving.max_message_size))
+            .add_routes(routes);
         let sweeper = auth;
-        let router = if config.reflection {
-            router
-                .add_service(reflection().build_v1()?)
-                .add_service(reflection().build_v1alpha()?)
-        } else {
-            router
-        };
         let front = Front::start().map_err(StartError::Front)?;
         let listener = front.adopt(listener).map_err(StartError::Front)?;
         let serving = front.serve(listener, draining.clone(), |incoming| {
@@ -279,12 +270,6 @@ async fn load_master_keys(
         }
         loaded => Ok(loaded?),
     }
-}
-
-fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 fn quota(rate: Option<Rate>) -> Quota {

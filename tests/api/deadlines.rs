@@ -1,14 +1,18 @@
-//! Deadlines and callers that go away: neither costs a hash.
+//! Deadlines of callers and of the server, and calls that are cancelled: none costs a hash.
 
 use std::time::{Duration, Instant};
 
 use countersign::grpc::pb::LoginRequest;
 use futures_util::future::join_all;
 use tonic::{Code, Request};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{PASSWORD, TestDatabase, TestServer, failure, on_both_databases};
+use crate::support::{
+    PASSWORD, TestDatabase, TestServer, failure, on_both_databases,
+    raw::{Call, Connection, End, frame},
+};
 
-/// One worker and hashes that take long enough to queue up.
+/// One worker, and hashes that take long enough to fill the queue.
 const SLOW: [(&str, &str); 5] = [
     ("COUNTERSIGN_HASHING_WORKERS", "1"),
     ("COUNTERSIGN_HASHING_QUEUE", "2"),
@@ -27,7 +31,31 @@ fn login() -> LoginRequest {
 }
 
 on_both_databases! {
-    async fn what_does_not_fit_the_queue_is_refused_with_a_time_to_retry(database: TestDatabase) {
+    async fn a_unary_call_ends_at_the_servers_own_deadline(database: TestDatabase) {
+        let limit = Duration::from_millis(200);
+        let server = TestServer::start_with(&database, &[("COUNTERSIGN_REQUEST_TIMEOUT", "200ms")]).await;
+        let mut health = HealthClient::new(server.channel.clone());
+        let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        watch.message().await.unwrap();
+        let connection = Connection::open(server.address).await;
+        for path in ["Login", "ValidateToken", "Refresh"] {
+            // Half of a message, and nothing after it.
+            for timeout in ["", "1H", "nonsense"] {
+                let path = format!("/countersign.auth.v1.AuthService/{path}");
+                let half = Call::new(&path, [frame(0, 100, b"\x0a\x20")]).end(End::Never);
+                let start = Instant::now();
+                let answer = connection.send(half.header("grpc-timeout", timeout)).await.expect("an answer");
+                assert_eq!(answer.status().code(), Code::DeadlineExceeded, "{path} {timeout}");
+                assert!(answer.headers.contains_key("x-request-id"));
+                assert!(start.elapsed() >= limit);
+            }
+        }
+        // Streams have no such deadline: this one has been open all the time.
+        let next = tokio::time::timeout(limit, watch.message());
+        assert!(next.await.is_err(), "the stream is still open");
+    }
+
+    async fn logins_over_the_queue_length_are_refused_with_a_retry_delay(database: TestDatabase) {
         let server = TestServer::start_with(&database, &SLOW).await;
         server.register("ada@example.org").await.unwrap();
         let outcomes = join_all((0..20).map(|_| server.login("ada@example.org"))).await;
@@ -42,19 +70,19 @@ on_both_databases! {
         server.login("ada@example.org").await.unwrap();
     }
 
-    async fn a_deadline_that_cannot_be_met_is_refused_at_once(database: TestDatabase) {
+    async fn a_login_that_would_miss_its_deadline_is_refused(database: TestDatabase) {
         let server = TestServer::start_with(&database, &SLOW).await;
         server.register("ada@example.org").await.unwrap();
         // A millisecond is less than any of these hashes takes.
         let mut request = Request::new(login());
         request.set_timeout(Duration::from_millis(1));
         let status = server.auth().login(request).await.unwrap_err();
-        let honest = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled];
-        assert!(honest.contains(&status.code()), "{status:?}");
+        let expected = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled];
+        assert!(expected.contains(&status.code()), "{status:?}");
         server.login("ada@example.org").await.unwrap();
     }
 
-    async fn callers_that_go_away_free_their_places(database: TestDatabase) {
+    async fn cancelled_logins_leave_the_queue(database: TestDatabase) {
         let deep = [SLOW.as_slice(), &[("COUNTERSIGN_HASHING_QUEUE", "40")]].concat();
         let server = TestServer::start_with(&database, &deep).await;
         server.register("ada@example.org").await.unwrap();
@@ -62,7 +90,7 @@ on_both_databases! {
         server.login("ada@example.org").await.unwrap();
         let alone = start.elapsed();
 
-        // More than there are places. Once one is refused, all places are taken.
+        // More calls than the queue holds: once one is refused, it is full.
         let (refused, mut first_refusal) = tokio::sync::mpsc::unbounded_channel();
         let abandoned: Vec<_> = (0..60)
             .map(|i| {
@@ -81,10 +109,10 @@ on_both_databases! {
         for call in &abandoned {
             call.abort();
         }
-        // Whoever comes next waits for the hash that runs, and not for forty that nobody awaits.
+        // The next login waits for the running hash, and not for the forty that were cancelled.
         let start = Instant::now();
         while let Err(status) = server.login("ada@example.org").await {
-            // The server has not read yet that they are gone.
+            // The server has not read all cancellations yet.
             assert_eq!(failure(&status).reason, "OVERLOADED");
         }
         let waited = start.elapsed();

@@ -1,9 +1,9 @@
-//! Forged, twisted and garbled access tokens: each is `TOKEN_INVALID`, none reaches the database, none
-//! disturbs the good ones.
+//! Forged and malformed access tokens: each is `TOKEN_INVALID`, none causes a database query, and none
+//! affects valid tokens.
 
 mod corpus;
+mod encodings;
 mod flood;
-mod spellings;
 
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
@@ -18,7 +18,7 @@ use crate::support::{
 };
 use countersign::grpc::pb::ValidateTokenRequest;
 
-/// A token that must not pass, and what is wrong with it.
+/// A token that must be refused, and what is wrong with it.
 struct Attack {
     name: String,
     token: String,
@@ -33,27 +33,25 @@ fn attack(name: impl Into<String>, token: impl Into<String>) -> Attack {
 
 const AT_ONCE: usize = 16;
 
-/// Presents every token in the field, and as a bearer where a header can carry it.
+/// Validates every token in the request's field, and as a bearer token where a header can contain it.
 async fn assert_all_refused(server: &TestServer, attacks: &[Attack]) {
     let calls = attacks.iter().map(async |attack| {
-        let mut verdicts = vec![server.validate(&attack.token).await.map(drop)];
+        let mut results = vec![server.validate(&attack.token).await.map(drop)];
         if let Some(request) = as_bearer(&attack.token) {
-            verdicts.push(server.auth().validate_token(request).await.map(drop));
+            results.push(server.auth().validate_token(request).await.map(drop));
         }
-        let wrong = verdicts
-            .into_iter()
-            .filter_map(|verdict| complaint(&verdict));
+        let wrong = results.into_iter().filter_map(|result| unexpected(&result));
         wrong
             .map(|what| format!("{}: {what}", attack.name))
             .collect::<Vec<_>>()
     });
-    let complaints: Vec<_> = stream::iter(calls).buffer_unordered(AT_ONCE).concat().await;
-    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+    let failures: Vec<_> = stream::iter(calls).buffer_unordered(AT_ONCE).concat().await;
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
 }
 
-/// What is wrong with a verdict on a bad token.
-fn complaint(verdict: &Result<(), Status>) -> Option<String> {
-    let Err(status) = verdict else {
+/// What is wrong with the result of validating a bad token, if anything.
+fn unexpected(result: &Result<(), Status>) -> Option<String> {
+    let Err(status) = result else {
         return Some("accepted".to_owned());
     };
     let failure = failure(status);
@@ -62,15 +60,15 @@ fn complaint(verdict: &Result<(), Status>) -> Option<String> {
         "TOKEN_INVALID",
         "The access token is not valid.",
     );
-    let told = (
+    let actual = (
         failure.code,
         failure.reason.as_str(),
         failure.message.as_str(),
     );
-    (told != expected).then(|| format!("{told:?}"))
+    (actual != expected).then(|| format!("{actual:?}"))
 }
 
-/// HTTP/2 headers are visible ASCII here, and may have some kilobytes.
+/// The request with the token in its `authorization` metadata, if it is visible ASCII of a few kilobytes.
 fn as_bearer(token: &str) -> Option<Request<ValidateTokenRequest>> {
     let fits = !token.is_empty() && token.len() < 8_000;
     if !fits || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -92,7 +90,7 @@ const TABLES: [&str; 6] = [
 ];
 
 on_both_databases! {
-    async fn every_attack_is_refused_without_the_database(database: TestDatabase) {
+    async fn every_forged_token_is_refused_without_the_database(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let forge = Forge::of(&server).await;
         for table in TABLES {
@@ -109,10 +107,10 @@ on_both_databases! {
     }
 }
 
-/// What the server tells the database by itself in the meantime (a ping each second, a look for what
-/// changed) is far less than one query for each token would be.
+/// The server's own queries in the meantime (a ping each second, polling for changes) have far fewer bytes
+/// than one query for each token would have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn attacks_send_nothing_to_the_database() {
+async fn a_forged_token_causes_no_database_query() {
     const LEAST_QUERY: usize = 40;
     let database = TestDatabase::create(Kind::Postgres).await;
     let proxy = Proxy::before(&database.url).await;
@@ -135,9 +133,9 @@ async fn attacks_send_nothing_to_the_database() {
     server.validate(&forge.good).await.unwrap();
 }
 
-/// What confuses a verifier depends on the algorithm of its key.
+/// Algorithm confusion depends on the algorithm of the key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_attack_is_refused_whatever_the_algorithm_of_our_key() {
+async fn every_forged_token_is_refused_for_every_signing_algorithm() {
     for algorithm in ["ES256", "RS256"] {
         let database = TestDatabase::create(Kind::Sqlite).await;
         let setting = [("COUNTERSIGN_SIGNING_ALGORITHM", algorithm)];
@@ -149,9 +147,9 @@ async fn every_attack_is_refused_whatever_the_algorithm_of_our_key() {
     }
 }
 
-/// A token is never asked where its key is to be found, not even by a header that our own key signed.
+/// Keys and URLs in a header are ignored, even when our own key signed the header (RFC 8725 section 3.10).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_header_points_at_is_neither_fetched_nor_believed() {
+async fn keys_and_urls_in_the_header_are_ignored() {
     let server = TestServer::start(&TestDatabase::create(Kind::Sqlite).await).await;
     let forge = Forge::of(&server).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -173,13 +171,13 @@ async fn what_a_header_points_at_is_neither_fetched_nor_believed() {
             .await
             .unwrap();
     }
-    let nobody = tokio::time::timeout(std::time::Duration::from_millis(50), listener.accept());
-    assert!(nobody.await.is_err(), "somebody followed the pointer");
+    let accepted = tokio::time::timeout(std::time::Duration::from_millis(50), listener.accept());
+    assert!(accepted.await.is_err(), "the server fetched the URL");
 }
 
-/// What is well-formed and signed by us is judged by the clock, however odd its times are.
+/// A well-formed token of ours is valid or expired, however unusual its times are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn odd_times_under_our_own_signature_are_judged_by_the_clock() {
+async fn extreme_times_under_our_own_signature_decide_only_on_expiry() {
     let server = TestServer::start(&TestDatabase::create(Kind::Sqlite).await).await;
     let forge = Forge::of(&server).await;
     for past in [i64::MIN, -1, 0, 1] {
@@ -197,9 +195,9 @@ async fn odd_times_under_our_own_signature_are_judged_by_the_clock() {
     }
 }
 
-/// Members that nobody knows are ignored (RFC 7519 section 4), at any depth and without recursion.
+/// Unknown members are ignored (RFC 7519 section 4), at any depth and without recursion.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deep_nesting_where_nothing_is_read_is_ignored() {
+async fn deep_nesting_in_unknown_members_is_ignored() {
     let server = TestServer::start(&TestDatabase::create(Kind::Sqlite).await).await;
     let forge = Forge::of(&server).await;
     let nested = format!("\"x\":{}1{},", "[".repeat(2_000), "]".repeat(2_000));

@@ -40,7 +40,7 @@ on_both_databases! {
         server.validate(&tokens.access_token).await.unwrap();
         server.clock.advance(Duration::from_micros(1));
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_EXPIRED");
-        for garbage in ["garbage", "a.b.c", &tokens.refresh_token, &"x".repeat(1 << 20)] {
+        for garbage in ["garbage", "a.b.c", &tokens.refresh_token, &"x".repeat(1 << 15)] {
             let status = server.validate(garbage).await.unwrap_err();
             let failure = failure(&status);
             assert_eq!((failure.code, failure.reason.as_str()), (Code::Unauthenticated, "TOKEN_INVALID"));

@@ -1,20 +1,23 @@
-//! What is said about one call when it ends, however it ends.
+//! The access line and the metrics of one call, written once when it ends, however it ends.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use http::{Extensions, HeaderMap};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use tracing::Span;
+use tracing::{Level, Span};
 
-use super::{
-    ClientAddress, RequestId,
-    methods::{Loudness, Method},
+use super::{ClientAddress, RequestId, methods::Method};
+use crate::{
+    clock::monotonic_now,
+    grpc::{Reason, protocol_error::ProtocolError},
 };
-use crate::{clock::monotonic_now, grpc::Reason};
 
 /// One call under way. It is reported exactly once: when it is finished, or when it is dropped
-/// unfinished because the caller went away.
+/// unfinished because the caller has gone or the handler has panicked.
 pub(super) struct Call {
     method: &'static Method,
     request_id: RequestId,
@@ -22,6 +25,8 @@ pub(super) struct Call {
     started: Instant,
     /// The call's server span; disabled when nobody records it.
     pub(super) span: Span,
+    /// How the request broke the protocol, if it did.
+    pub(super) error: Option<ProtocolError>,
     reported: bool,
 }
 
@@ -35,11 +40,12 @@ impl Call {
             client: ClientAddress::of(extensions),
             started: monotonic_now(),
             span: Span::none(),
+            error: None,
             reported: false,
         }
     }
 
-    /// The name of the request.
+    /// The id of the request.
     pub(super) const fn request_id(&self) -> &RequestId {
         &self.request_id
     }
@@ -61,31 +67,32 @@ impl Call {
     }
 
     fn write_line(&self, code: Code, took: Duration, headers: Option<&HeaderMap>) {
-        // The arguments of `event!` are evaluated only when somebody listens.
+        // The arguments of `event!` are evaluated only when the line is written.
         macro_rules! line {
             ($level:ident) => {
                 tracing::event!(
                     target: "countersign::access",
-                    // The line says all by itself: no span around it, no event in the trace.
+                    // The line is complete by itself: it needs no span, and no event in the trace.
                     parent: None,
                     tracing::Level::$level,
                     request_id = self.request_id.as_str(),
                     method = self.method.full_name(),
                     code = name(code),
                     reason = headers.and_then(reason).map(Reason::as_str),
+                    error = self.error.map(ProtocolError::name),
                     duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                     client = self.client.map(|client| tracing::field::display(client.ip())),
                     "call"
                 )
             };
         }
-        let loudness = match code {
+        let level = match code {
             Code::Ok => self.method.success,
             _ => self.method.failure,
         };
-        match loudness {
-            Loudness::Debug => line!(DEBUG),
-            Loudness::Info => line!(INFO),
+        match level {
+            Level::DEBUG => line!(DEBUG),
+            _ => line!(INFO),
         }
     }
 }
@@ -93,7 +100,11 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.reported {
-            self.report(Code::Cancelled, None);
+            let code = match thread::panicking() {
+                true => Code::Internal,
+                false => Code::Cancelled,
+            };
+            self.report(code, None);
         }
     }
 }

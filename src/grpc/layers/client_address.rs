@@ -1,4 +1,4 @@
-//! Finds out who is calling: the peer, or whom a trusted proxy says it speaks for.
+//! Determines the client's address: that of the peer, or the one that trusted proxies forward.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -18,7 +18,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 pub struct ClientAddress(IpAddr);
 
 impl ClientAddress {
-    /// The address of whoever sent the request with these extensions, if it came over TCP.
+    /// The address of the client of the request with these extensions, if it came over TCP.
     pub fn of(extensions: &Extensions) -> Option<Self> {
         extensions.get().copied().or_else(|| peer(extensions))
     }
@@ -28,7 +28,7 @@ impl ClientAddress {
         self.0
     }
 
-    /// What rate limits count by: one IPv6 client owns a whole /64, so that counts as one.
+    /// The key of rate limits: an IPv6 client owns a whole /64 network, so that counts as one client.
     pub fn rate_key(self) -> IpAddr {
         const NETWORK: u128 = !(u64::MAX as u128);
         match self.0 {
@@ -44,10 +44,10 @@ impl From<IpAddr> for ClientAddress {
     }
 }
 
-/// Makes [`ClientAddress::of`] tell who speaks through a trusted proxy.
+/// Makes [`ClientAddress::of`] return the client behind trusted proxies.
 #[derive(Clone, Debug)]
 pub struct ClientAddressLayer {
-    /// `None` when nobody is trusted: then there is nothing to share and nothing to look up.
+    /// `None` when no proxy is trusted: the address of the peer needs no lookup.
     trusted: Option<Arc<[IpNet]>>,
 }
 
@@ -91,7 +91,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        // Where nobody is trusted the peer is the client, and that is found without a note of it.
+        // Without trusted proxies the peer is the client, and `ClientAddress::of` finds it by itself.
         if let Some(trusted) = self.trusted.as_deref()
             && let Some(peer) = peer(request.extensions())
         {
@@ -102,13 +102,13 @@ where
     }
 }
 
-/// The other end of the TCP connection. (With TLS it will be inside `TlsConnectInfo`.)
+/// The remote address of the TCP connection.
 fn peer(extensions: &Extensions) -> Option<ClientAddress> {
     let connection = extensions.get::<TcpConnectInfo>()?;
     Some(connection.remote_addr()?.ip().into())
 }
 
-/// Walks `x-forwarded-for` from the right, for as long as the one who wrote an entry is trusted.
+/// Reads `x-forwarded-for` from the right, for as long as the address that wrote an entry is trusted.
 fn forwarded(peer: ClientAddress, trusted: &[IpNet], headers: &HeaderMap) -> ClientAddress {
     let is_trusted =
         |address: ClientAddress| trusted.iter().any(|network| network.contains(&address.0));
@@ -127,7 +127,7 @@ fn forwarded(peer: ClientAddress, trusted: &[IpNet], headers: &HeaderMap) -> Cli
     client
 }
 
-/// Reads one entry: an address, perhaps in brackets, perhaps with a port.
+/// Parses one entry: an address, perhaps in brackets, perhaps with a port.
 fn parse(entry: &[u8]) -> Option<ClientAddress> {
     let text = str::from_utf8(entry).ok()?.trim_ascii();
     let in_brackets = || {
@@ -155,7 +155,7 @@ mod tests {
         ClientAddress::from(text.parse::<IpAddr>().unwrap())
     }
 
-    fn walk(peer: &str, lines: &[&str]) -> ClientAddress {
+    fn client(peer: &str, lines: &[&str]) -> ClientAddress {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
         let mut headers = HeaderMap::new();
         for line in lines {
@@ -165,49 +165,52 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_peer_is_believed() {
-        assert_eq!(walk("192.0.2.1", &["198.51.100.7"]), address("192.0.2.1"));
-        assert_eq!(walk("10.0.0.1", &["198.51.100.7"]), address("198.51.100.7"));
+    fn only_a_trusted_peer_can_forward_an_address() {
+        assert_eq!(client("192.0.2.1", &["198.51.100.7"]), address("192.0.2.1"));
         assert_eq!(
-            walk("::ffff:10.0.0.1", &["198.51.100.7"]),
+            client("10.0.0.1", &["198.51.100.7"]),
             address("198.51.100.7")
         );
-        assert_eq!(walk("10.0.0.1", &[]), address("10.0.0.1"));
+        assert_eq!(
+            client("::ffff:10.0.0.1", &["198.51.100.7"]),
+            address("198.51.100.7")
+        );
+        assert_eq!(client("10.0.0.1", &[]), address("10.0.0.1"));
     }
 
     #[test]
     fn the_right_most_untrusted_entry_wins() {
-        let client = address("198.51.100.7");
+        let expected = address("198.51.100.7");
         assert_eq!(
-            walk("10.0.0.1", &["1.1.1.1, 198.51.100.7, 10.9.9.9"]),
-            client
+            client("10.0.0.1", &["1.1.1.1, 198.51.100.7, 10.9.9.9"]),
+            expected
         );
         assert_eq!(
-            walk("fd00::1", &["1.1.1.1", "198.51.100.7", "10.9.9.9,fd00::2"]),
-            client
+            client("fd00::1", &["1.1.1.1", "198.51.100.7", "10.9.9.9,fd00::2"]),
+            expected
         );
         // Trusted all the way: the first hop is the client.
         assert_eq!(
-            walk("10.0.0.1", &["10.0.0.3, 10.0.0.2"]),
+            client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]),
             address("10.0.0.3")
         );
     }
 
     #[test]
-    fn an_entry_that_is_no_address_ends_the_walk() {
+    fn entries_left_of_one_that_is_no_address_are_ignored() {
         assert_eq!(
-            walk("10.0.0.1", &["198.51.100.7, unknown"]),
+            client("10.0.0.1", &["198.51.100.7, unknown"]),
             address("10.0.0.1")
         );
         assert_eq!(
-            walk("10.0.0.1", &["198.51.100.7,,10.0.0.2"]),
+            client("10.0.0.1", &["198.51.100.7,,10.0.0.2"]),
             address("10.0.0.2")
         );
-        assert_eq!(walk("10.0.0.1", &["", "10.0.0.2"]), address("10.0.0.2"));
+        assert_eq!(client("10.0.0.1", &["", "10.0.0.2"]), address("10.0.0.2"));
     }
 
     #[test]
-    fn ports_brackets_and_mapped_addresses_are_understood() {
+    fn ports_brackets_and_mapped_addresses_are_parsed() {
         for (entry, meant) in [
             ("198.51.100.7:4711", "198.51.100.7"),
             ("2001:db8::7", "2001:db8::7"),
@@ -218,7 +221,7 @@ mod tests {
         ] {
             assert_eq!(parse(entry.as_bytes()), Some(address(meant)), "{entry}");
         }
-        for nonsense in [
+        for malformed in [
             "",
             "[198.51.100.7]",
             "198.51.100.7:",
@@ -226,7 +229,7 @@ mod tests {
             "fe80::1%eth0",
             "\u{e9}",
         ] {
-            assert_eq!(parse(nonsense.as_bytes()), None, "{nonsense}");
+            assert_eq!(parse(malformed.as_bytes()), None, "{malformed}");
         }
     }
 
@@ -241,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_makes_the_walk_panic(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..4)) {
+        fn no_header_makes_the_parser_panic(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..4)) {
             let mut headers = HeaderMap::new();
             for line in lines {
                 if let Ok(value) = HeaderValue::from_bytes(&line) {
@@ -253,12 +256,12 @@ mod tests {
         }
 
         #[test]
-        fn whatever_an_untrusted_peer_writes_it_stays_itself(line in "[0-9a-f.:, \\[\\]]{0,64}") {
-            prop_assert_eq!(walk("192.0.2.1", &[&line]), address("192.0.2.1"));
+        fn an_untrusted_peer_cannot_choose_its_address(line in "[0-9a-f.:, \\[\\]]{0,64}") {
+            prop_assert_eq!(client("192.0.2.1", &[&line]), address("192.0.2.1"));
         }
 
         #[test]
-        fn every_address_is_read_back(bits: u128, port: u16) {
+        fn every_address_is_parsed_back(bits: u128, port: u16) {
             let v6 = IpAddr::V6(Ipv6Addr::from_bits(bits));
             let socket = SocketAddr::new(v6, port);
             prop_assert_eq!(parse(v6.to_string().as_bytes()), Some(v6.into()));

@@ -1,8 +1,9 @@
-//! Reads `grpc-timeout` and keeps it.
+//! Ends calls at their deadline: that of `grpc-timeout`, and for unary calls also the server's own
+//! limit, whichever comes first.
 //!
-//! tonic's transport obeys the header too, but it answers `CANCELLED` from outside all layers, so
-//! without the request id. This layer is first to see the time run out, answers `DEADLINE_EXCEEDED`
-//! as gRPC asks, and shows the deadline to those who queue work.
+//! tower's time-out has one duration for all requests, and tonic's answers CANCELLED from outside all
+//! layers, so without the request id and uncounted. This layer answers DEADLINE_EXCEEDED as gRPC asks,
+//! and passes the deadline on, so that work which would come too late is not begun.
 
 use std::{
     pin::Pin,
@@ -16,16 +17,18 @@ use tokio::time::Sleep;
 use tonic::Status;
 use tower::{Layer, Service};
 
+use super::methods::{self, Kind as MethodKind};
 use crate::clock::monotonic_now;
 
 const HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// The moment at which the caller stops waiting.
+/// The moment at which a call is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// The deadline of the request with these extensions, if its caller set one.
+    /// The deadline of the request with these extensions. Calls that are answered from memory, and
+    /// streams without `grpc-timeout`, have none.
     pub fn of(extensions: &Extensions) -> Option<Self> {
         extensions.get().copied()
     }
@@ -36,15 +39,48 @@ impl Deadline {
     }
 }
 
-/// Puts a [`Deadline`] into the extensions of each request that has one, and ends it then.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DeadlineLayer;
+/// Puts the [`Deadline`] into the extensions of requests, and ends their calls then.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadlineLayer {
+    max: Duration,
+}
+
+impl DeadlineLayer {
+    /// No unary call takes longer than `max`.
+    pub const fn new(max: Duration) -> Self {
+        Self { max }
+    }
+
+    /// How long a call may take; `None`: as long as it wants.
+    fn limit<B>(self, request: &Request<B>) -> Limit {
+        let asked = timeout(request.headers());
+        match methods::find(request.uri().path()) {
+            Some(method) if method.kind == MethodKind::Unary => Limit {
+                duration: Some(asked.map_or(self.max, |asked| asked.min(self.max))),
+                passed_on: asked.is_some() || !method.in_memory,
+            },
+            _ => Limit {
+                duration: asked,
+                passed_on: true,
+            },
+        }
+    }
+}
+
+struct Limit {
+    duration: Option<Duration>,
+    /// Whether the service needs to know. It costs an allocation, which the hot path is spared.
+    passed_on: bool,
+}
 
 impl<S> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { inner }
+        DeadlineService {
+            inner,
+            layer: *self,
+        }
     }
 }
 
@@ -52,6 +88,7 @@ impl<S> Layer<S> for DeadlineLayer {
 #[derive(Clone, Debug)]
 pub struct DeadlineService<S> {
     inner: S,
+    layer: DeadlineLayer,
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for DeadlineService<S>
@@ -68,15 +105,24 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let deadline = timeout(request.headers())
-            .and_then(|timeout| monotonic_now().checked_add(timeout))
-            .map(Deadline);
-        if let Some(deadline) = deadline {
-            request.extensions_mut().insert(deadline);
-        }
+        let limit = self.layer.limit(&request);
+        let wait = match limit.duration {
+            None => Wait::Unlimited,
+            // Most calls that are answered from memory end before the clock needs to be read.
+            Some(duration) if !limit.passed_on => Wait::Begins { duration },
+            Some(duration) => match monotonic_now().checked_add(duration) {
+                None => Wait::Unlimited,
+                Some(deadline) => {
+                    request.extensions_mut().insert(Deadline(deadline));
+                    Wait::Until {
+                        sleep: tokio::time::sleep_until(deadline.into()),
+                    }
+                }
+            },
+        };
         DeadlineFuture {
             inner: self.inner.call(request),
-            sleep: deadline.map(|deadline| tokio::time::sleep_until(deadline.0.into())),
+            wait,
         }
     }
 }
@@ -88,7 +134,21 @@ pin_project! {
         #[pin]
         inner: F,
         #[pin]
-        sleep: Option<Sleep>,
+        wait: Wait,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = WaitProjection]
+    enum Wait {
+        Unlimited,
+        // The time counts from the first moment in which the call is not ready.
+        Begins { duration: Duration },
+        Until {
+            #[pin]
+            sleep: Sleep,
+        },
     }
 }
 
@@ -100,20 +160,24 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
         if let Poll::Ready(result) = this.inner.poll(cx) {
             return Poll::Ready(result);
         }
-        let Some(sleep) = this.sleep.as_pin_mut() else {
+        if let WaitProjection::Begins { duration } = this.wait.as_mut().project() {
+            let sleep = tokio::time::sleep(*duration);
+            this.wait.set(Wait::Until { sleep });
+        }
+        let WaitProjection::Until { sleep } = this.wait.project() else {
             return Poll::Pending;
         };
         ready!(sleep.poll(cx));
-        let status = Status::deadline_exceeded("The deadline passed before the work was done.");
+        let status = Status::deadline_exceeded("The deadline passed before the call was finished.");
         Poll::Ready(Ok(status.into_http()))
     }
 }
 
-/// The timeout in the headers; a malformed one counts as none.
+/// The `grpc-timeout` of a request; a malformed one counts as none.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     parse(headers.get(HEADER)?.as_bytes())
 }
@@ -191,8 +255,12 @@ mod tests {
         }
     }
 
-    fn request(timeout: Option<&str>) -> Request<()> {
-        let mut request = Request::new(());
+    const LOGIN: &str = "/countersign.auth.v1.AuthService/Login";
+    const VALIDATE: &str = "/countersign.auth.v1.AuthService/ValidateToken";
+    const WATCH: &str = "/countersign.auth.v1.VerifierService/WatchRevocations";
+
+    fn request(path: &str, timeout: Option<&str>) -> Request<()> {
+        let mut request = Request::builder().uri(path).body(()).unwrap();
         if let Some(timeout) = timeout {
             request
                 .headers_mut()
@@ -201,17 +269,38 @@ mod tests {
         request
     }
 
-    #[tokio::test]
-    async fn a_request_that_outlasts_its_deadline_is_ended() {
+    /// Whether a call that never ends by itself is ended soon.
+    async fn is_ended(max: u64, path: &str, timeout: Option<&str>) -> bool {
         let stuck = service_fn(|_| future::pending::<Result<Response<Body>, Infallible>>());
-        let service = DeadlineLayer.layer(stuck);
-        let response = service.oneshot(request(Some("20m"))).await.unwrap();
-        let status = Status::from_header_map(response.headers()).unwrap();
+        let service = DeadlineLayer::new(Duration::from_millis(max)).layer(stuck);
+        let call = service.oneshot(request(path, timeout));
+        let Ok(response) = tokio::time::timeout(Duration::from_millis(400), call).await else {
+            return false;
+        };
+        let status = Status::from_header_map(response.unwrap().headers()).unwrap();
         assert_eq!(status.code(), Code::DeadlineExceeded);
+        true
     }
 
     #[tokio::test]
-    async fn the_deadline_is_shown_only_when_there_is_one() {
+    async fn a_call_ends_at_the_callers_deadline_or_the_servers_whichever_is_first() {
+        for path in [LOGIN, VALIDATE] {
+            assert!(is_ended(60_000, path, Some("20m")).await, "{path}");
+            assert!(is_ended(20, path, Some("60S")).await, "{path}");
+            assert!(is_ended(20, path, Some("nonsense")).await, "{path}");
+            assert!(is_ended(20, path, None).await, "{path}");
+            assert!(!is_ended(60_000, path, None).await, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_at_the_callers_deadline_alone() {
+        assert!(!is_ended(20, WATCH, None).await);
+        assert!(is_ended(20, WATCH, Some("50m")).await);
+    }
+
+    #[tokio::test]
+    async fn services_that_wait_learn_the_deadline() {
         let tell = service_fn(async |request: Request<()>| {
             let mut response = Response::new(Body::empty());
             if let Some(deadline) = Deadline::of(request.extensions()) {
@@ -219,10 +308,26 @@ mod tests {
             }
             Ok::<_, Infallible>(response)
         });
-        let service = DeadlineLayer.layer(tell);
-        for (timeout, shown) in [(Some("5S"), true), (Some("5"), false), (None, false)] {
-            let response = service.clone().oneshot(request(timeout)).await.unwrap();
-            assert_eq!(Deadline::of(response.extensions()).is_some(), shown);
+        let max = Duration::from_secs(10);
+        let service = DeadlineLayer::new(max).layer(tell);
+        for (path, timeout, expected) in [
+            (LOGIN, Some("5S"), Some(5)),
+            (LOGIN, Some("15S"), Some(10)),
+            (LOGIN, None, Some(10)),
+            (VALIDATE, Some("5S"), Some(5)),
+            (VALIDATE, None, None),
+            (WATCH, None, None),
+            (WATCH, Some("15S"), Some(15)),
+        ] {
+            let before = monotonic_now();
+            let call = service.clone().oneshot(request(path, timeout));
+            let deadline = Deadline::of(call.await.unwrap().extensions());
+            let left = deadline.map(|deadline| deadline.instant() - before);
+            assert_eq!(
+                left.map(|left| left.as_secs()),
+                expected,
+                "{path} {timeout:?}"
+            );
         }
     }
 }

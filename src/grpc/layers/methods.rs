@@ -1,26 +1,32 @@
-//! Every method this server answers, who may call it, how the layers treat it, and what is counted of
-//! it. A new RPC gets a line here.
+//! The table of methods: who may call each one, how often, and what is logged, traced and counted.
+//!
+//! It is the only place where access is decided. A path that it does not name is refused before any
+//! service sees the request, so a new RPC without a line here cannot be called.
+
+use tracing::Level;
 
 use crate::telemetry::{CallMetrics, CallSeries};
 
 /// Who may call one method, and how the layers treat it.
 #[derive(Debug)]
 pub(in crate::grpc) struct Method {
-    path: &'static str,
-    /// Who may call it; enforced by `bearer::Guarded`.
+    /// The path of its requests: `/package.Service/Method`.
+    pub(in crate::grpc) path: &'static str,
+    /// Who may call it; enforced by `layers::AuthorizationLayer`.
     pub(in crate::grpc) access: Access,
-    /// The rate limiter that counts its calls.
-    pub(super) limit: Option<Limit>,
-    /// Whether its span is worth recording at INFO.
-    pub(super) span: Loudness,
-    /// Whether its access line is worth writing at INFO when the call succeeds.
-    pub(super) success: Loudness,
-    /// The same when the call fails.
-    pub(super) failure: Loudness,
-    /// Who streams, as `grpc_type` says it.
-    grpc_type: &'static str,
-    /// What is counted of its calls. It lies here, so that a call that knows its method need not look
-    /// anything up; counters belong to the process, like the process's own.
+    /// The rate limit that counts its calls.
+    pub(in crate::grpc) limit: Option<Limit>,
+    /// The level of its server span; `None`: calls are not traced.
+    pub(super) span: Option<Level>,
+    /// The level of its access line when a call succeeds.
+    pub(super) success: Level,
+    /// The level of its access line when a call fails.
+    pub(super) failure: Level,
+    /// Which side streams.
+    pub(super) kind: Kind,
+    /// Whether a call is answered from memory, without waiting for hashing or the database.
+    pub(super) in_memory: bool,
+    /// The counters of its calls. They are part of the table, so that counting needs no lookup.
     pub(super) metrics: CallMetrics,
 }
 
@@ -29,53 +35,60 @@ pub(in crate::grpc) struct Method {
 pub(in crate::grpc) enum Access {
     /// Everybody.
     Open,
-    /// Who presents a good access token.
+    /// Callers with a valid access token.
     Bearer,
-    /// Who presents an access token that holds one of these roles.
+    /// Callers with a valid access token that holds at least one of these roles.
     AnyRole(&'static [&'static str]),
-    /// The same, and the user's row in the database holds one of them at this moment.
+    /// The same, and the database says that the user still has one of these roles.
     AnyCurrentRole(&'static [&'static str]),
 }
 
-/// The rate limiter that counts a call.
+/// The rate limit that counts a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Limit {
-    /// Calls in which something secret can be guessed.
+pub(in crate::grpc) enum Limit {
+    /// Calls that test a guess: a password or a one-time token.
     Credential,
-    /// Calls that present a token nobody can guess.
+    /// Calls that present a token which cannot be guessed.
     Token,
 }
 
-/// The level at which something is said.
+/// Which side of a call streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loudness {
-    /// DEBUG: off unless somebody looks for it.
-    Debug,
-    /// INFO: on unless somebody turns it off.
-    Info,
+pub(super) enum Kind {
+    /// One request, one response.
+    Unary,
+    /// One request, many responses.
+    ServerStream,
+    /// Both sides stream.
+    BidiStream,
+}
+
+impl Kind {
+    /// The value of the label `grpc_type`.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::ServerStream => "server_stream",
+            Self::BidiStream => "bidi_stream",
+        }
+    }
 }
 
 /// The methods, the most called one first: the search is linear.
 static METHODS: [Method; 22] = [
     Method {
         limit: Some(Limit::Token),
-        span: Loudness::Debug,
-        success: Loudness::Debug,
-        ..Method::plain("/countersign.auth.v1.AuthService/ValidateToken")
+        ..in_memory("/countersign.auth.v1.AuthService/ValidateToken")
     },
     token("/countersign.auth.v1.AuthService/Refresh"),
     token("/countersign.auth.v1.AuthService/Logout"),
     credential("/countersign.auth.v1.AuthService/Login"),
     credential("/countersign.auth.v1.AuthService/Register"),
-    Method {
-        span: Loudness::Debug,
-        success: Loudness::Debug,
-        ..Method::plain("/countersign.auth.v1.VerifierService/GetJwks")
-    },
+    in_memory("/countersign.auth.v1.VerifierService/GetJwks"),
     Method {
         access: Access::AnyRole(&["verifier", "admin"]),
-        grpc_type: SERVER_STREAM,
-        ..Method::plain("/countersign.auth.v1.VerifierService/WatchRevocations")
+        kind: Kind::ServerStream,
+        ..Method::open("/countersign.auth.v1.VerifierService/WatchRevocations")
     },
     account("/countersign.auth.v1.AccountService/GetCurrentUser"),
     Method {
@@ -91,41 +104,50 @@ static METHODS: [Method; 22] = [
     admin("/countersign.auth.v1.AdminService/RevokeUserSessions"),
     admin("/countersign.auth.v1.AdminService/ClearLoginFailures"),
     admin("/countersign.auth.v1.AdminService/SetUserRoles"),
-    probe("/grpc.health.v1.Health/Check"),
+    health("/grpc.health.v1.Health/Check"),
     Method {
-        grpc_type: SERVER_STREAM,
-        ..probe("/grpc.health.v1.Health/Watch")
+        kind: Kind::ServerStream,
+        ..health("/grpc.health.v1.Health/Watch")
     },
     reflection("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
     reflection("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
 ];
 
-/// Stands for every path that is not ours: what such a path says goes into no log.
-static UNKNOWN: Method = Method::plain("/unknown");
+/// Stands in logs and metrics for every path that is not in the table, because a path is input.
+pub(super) static UNKNOWN: Method = Method::open("/unknown");
 
-const UNARY: &str = "unary";
-const SERVER_STREAM: &str = "server_stream";
-const BIDI_STREAM: &str = "bidi_stream";
+/// The method with exactly this path; `None`: there is none, and the call must be refused.
+pub(super) fn find(path: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.path == path)
+}
 
-/// What is counted of the calls to each method; those to strange paths are one.
+/// The methods of the service with that name.
+pub(in crate::grpc) fn of_service(name: &str) -> impl Iterator<Item = &'static Method> {
+    METHODS
+        .iter()
+        .filter(move |method| method.names().0 == name)
+}
+
+/// The served service that a path of an unknown method names, if any.
+pub(super) fn service_of(path: &str) -> Option<&'static str> {
+    let (service, _) = path.strip_prefix('/')?.split_once('/')?;
+    METHODS
+        .iter()
+        .map(|method| method.names().0)
+        .find(|known| *known == service)
+}
+
+/// The counters of every method and, as one series, of all unknown paths.
 pub(super) fn call_series() -> impl Iterator<Item = CallSeries> {
     METHODS.iter().chain([&UNKNOWN]).map(|method| {
         let (service, name) = method.names();
         CallSeries {
-            grpc_type: method.grpc_type,
+            grpc_type: method.kind.label(),
             service,
             method: name,
             metrics: &method.metrics,
         }
     })
-}
-
-/// The method with that path.
-pub(in crate::grpc) fn find(path: &str) -> &'static Method {
-    METHODS
-        .iter()
-        .find(|method| method.path == path)
-        .unwrap_or(&UNKNOWN)
 }
 
 impl Method {
@@ -140,15 +162,17 @@ impl Method {
         name.split_once('/').unwrap_or((name, name))
     }
 
-    const fn plain(path: &'static str) -> Self {
+    /// A unary method that everybody may call without a rate limit.
+    const fn open(path: &'static str) -> Self {
         Self {
             path,
             access: Access::Open,
             limit: None,
-            span: Loudness::Info,
-            success: Loudness::Info,
-            failure: Loudness::Info,
-            grpc_type: UNARY,
+            span: Some(Level::INFO),
+            success: Level::INFO,
+            failure: Level::INFO,
+            kind: Kind::Unary,
+            in_memory: false,
             metrics: CallMetrics::new(),
         }
     }
@@ -157,80 +181,115 @@ impl Method {
 const fn credential(path: &'static str) -> Method {
     Method {
         limit: Some(Limit::Credential),
-        ..Method::plain(path)
+        ..Method::open(path)
     }
 }
 
 const fn token(path: &'static str) -> Method {
     Method {
         limit: Some(Limit::Token),
-        ..Method::plain(path)
+        ..Method::open(path)
+    }
+}
+
+/// Called so often that successful calls are logged and traced at DEBUG only.
+const fn in_memory(path: &'static str) -> Method {
+    Method {
+        span: Some(Level::DEBUG),
+        success: Level::DEBUG,
+        in_memory: true,
+        ..Method::open(path)
     }
 }
 
 const fn account(path: &'static str) -> Method {
     Method {
         access: Access::Bearer,
-        ..Method::plain(path)
+        ..Method::open(path)
     }
 }
 
 const fn admin(path: &'static str) -> Method {
     Method {
         access: Access::AnyCurrentRole(&["admin"]),
-        ..Method::plain(path)
+        ..Method::open(path)
     }
 }
 
-const fn probe(path: &'static str) -> Method {
+/// Probes come every few seconds and say nothing about users: no span, and no line above DEBUG.
+const fn health(path: &'static str) -> Method {
     Method {
-        span: Loudness::Debug,
-        success: Loudness::Debug,
-        failure: Loudness::Debug,
-        ..Method::plain(path)
+        span: None,
+        success: Level::DEBUG,
+        failure: Level::DEBUG,
+        in_memory: true,
+        ..Method::open(path)
     }
 }
 
 const fn reflection(path: &'static str) -> Method {
     Method {
-        span: Loudness::Debug,
-        grpc_type: BIDI_STREAM,
-        ..Method::plain(path)
+        span: Some(Level::DEBUG),
+        kind: Kind::BidiStream,
+        in_memory: true,
+        ..Method::open(path)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use prost::Message as _;
 
     use super::*;
 
-    #[test]
-    fn every_method_of_the_protos_is_listed_once() {
-        let files = prost_types::FileDescriptorSet::decode(crate::grpc::DESCRIPTORS).unwrap();
-        let mut seen = 0;
-        for file in &files.file {
-            for service in &file.service {
-                for method in &service.method {
-                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    let known: Vec<_> = METHODS.iter().filter(|known| known.path == path).collect();
-                    assert_eq!(known.len(), 1, "{path} must stand in METHODS once");
-                    let grpc_type = match (method.client_streaming(), method.server_streaming()) {
-                        (false, false) => UNARY,
-                        (true, false) => "client_stream",
-                        (false, true) => SERVER_STREAM,
-                        (true, true) => BIDI_STREAM,
-                    };
-                    assert_eq!(known[0].grpc_type, grpc_type, "{path}");
-                    seen += 1;
+    /// The paths of all services that this server offers, with their kinds.
+    fn served() -> HashMap<String, Kind> {
+        let sets = [
+            crate::grpc::DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let mut paths = HashMap::new();
+        for set in sets {
+            let files = prost_types::FileDescriptorSet::decode(set).unwrap().file;
+            for file in &files {
+                for service in &file.service {
+                    for method in &service.method {
+                        let path =
+                            format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                        let kind = match (method.client_streaming(), method.server_streaming()) {
+                            (false, false) => Kind::Unary,
+                            (false, true) => Kind::ServerStream,
+                            (true, true) => Kind::BidiStream,
+                            (true, false) => panic!("{path}: add Kind::ClientStream"),
+                        };
+                        paths.insert(path, kind);
+                    }
                 }
             }
         }
-        assert!(seen >= 5);
+        paths
     }
 
     #[test]
-    fn who_may_call_is_as_the_contract_says() {
+    fn the_table_names_every_method_of_every_served_service_once_and_no_other() {
+        let served = served();
+        for (path, kind) in &served {
+            let named: Vec<_> = METHODS.iter().filter(|known| known.path == path).collect();
+            assert_eq!(named.len(), 1, "{path} must be in METHODS once");
+            assert_eq!(named[0].kind, *kind, "{path}");
+        }
+        for method in &METHODS {
+            assert!(served.contains_key(method.path), "{}", method.path);
+        }
+        assert_eq!(served.len(), METHODS.len());
+    }
+
+    #[test]
+    fn access_is_as_the_contract_says() {
         for method in &METHODS {
             let (service, name) = method.names();
             let expected = match (service, name) {
@@ -244,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_can_be_guessed_at_is_limited() {
+    fn calls_that_test_a_guess_count_against_the_credential_limit() {
         for method in &METHODS {
             let (service, name) = method.names();
             let expected = match (service, name) {
@@ -257,15 +316,42 @@ mod tests {
     }
 
     #[test]
-    fn a_strange_path_is_unknown_and_leaves_no_trace() {
+    fn health_checks_are_not_traced() {
+        for method in &METHODS {
+            let is_health = method.names().0 == "grpc.health.v1.Health";
+            assert_eq!(method.span.is_none(), is_health, "{}", method.full_name());
+        }
+    }
+
+    #[test]
+    fn only_the_exact_path_is_found() {
+        let disable = "/countersign.auth.v1.AdminService/DisableUser";
+        assert_eq!(find(disable).unwrap().full_name(), &disable[1..]);
         for path in [
             "",
             "/",
-            "/countersign.auth.v1.AuthService/login",
+            "//",
+            "/countersign.auth.v1.AdminService/disableuser",
+            "/countersign.auth.v1.AdminService/DisableUser/",
+            "/countersign.auth.v1.AdminService//DisableUser",
+            "//countersign.auth.v1.AdminService/DisableUser",
+            "/countersign.auth.v1.AdminService/Disable%55ser",
+            "/countersign.auth.v1.AdminService/../AdminService/DisableUser",
+            "/countersign.auth.v1.adminservice/DisableUser",
+            "countersign.auth.v1.AdminService/DisableUser",
             "/a@b.example/x",
         ] {
-            assert_eq!(find(path).full_name(), "unknown");
-            assert_eq!(find(path).names(), ("unknown", "unknown"));
+            assert!(find(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_method_is_told_from_an_unknown_service() {
+        let service = "countersign.auth.v1.AdminService";
+        assert_eq!(service_of(&format!("/{service}/Nonsense")), Some(service));
+        assert_eq!(service_of(&format!("/{service}/")), Some(service));
+        for path in ["", "/", "/who.is/ada", "//", &format!("/{service}")] {
+            assert_eq!(service_of(path), None, "{path}");
         }
     }
 }

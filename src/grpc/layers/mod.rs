@@ -1,19 +1,25 @@
 //! What every request passes before it reaches a service, outermost first:
 //!
-//! 1. [`request_id`](RequestIdLayer): names the request; the name is on every response.
-//! 2. [`client_address`](ClientAddressLayer): says who is calling, proxies considered.
-//! 3. [`trace`](TraceLayer): the server span and the access line, which need the two above. It sees
-//!    what the layers below answer, so a refused or late call has its line too.
-//! 4. [`deadline`](DeadlineLayer): ends the call when its caller stops waiting.
-//! 5. [`rate_limit`](RateLimitLayer): refuses what comes too often, by method and client address.
+//! 1. [`request_id`](RequestIdLayer): gives the request an id, which every response carries.
+//! 2. [`client_address`](ClientAddressLayer): finds the address of the caller behind trusted proxies.
+//! 3. [`trace`](TraceLayer): server span, access line and metrics. It also sees the responses of the
+//!    layers below, so refused and late calls are counted, too.
+//! 4. [`protocol`](ProtocolLayer): refuses what is not a gRPC call of a known method.
+//! 5. [`deadline`](DeadlineLayer): ends the call at its deadline.
 //!
-//! No layer boxes a future, and each is one pointer or less to clone: hyper clones the stack for
-//! every request. What a method is and how it is treated stands in `methods.rs`.
+//! Then `routes` puts around groups of methods: rate limits, access control, and a limit on concurrent
+//! calls. The group of a method is its line in `methods.rs`.
+//!
+//! No layer of the stack boxes a future, and each is at most one pointer to clone: hyper clones the
+//! stack for every request.
 
 mod access;
+mod authorization;
 mod client_address;
 mod deadline;
 pub(in crate::grpc) mod methods;
+mod overload;
+mod protocol;
 mod rate_limit;
 mod request_id;
 mod trace;
@@ -21,11 +27,17 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
+pub use authorization::CheckCaller;
+pub(in crate::grpc) use authorization::{AuthorizationLayer, AuthorizationService, Caller};
 pub use client_address::{ClientAddress, ClientAddressLayer, ClientAddressService};
 pub use deadline::{Deadline, DeadlineFuture, DeadlineLayer, DeadlineService};
-pub use rate_limit::{Quota, RateLimitFuture, RateLimitLayer, RateLimitService};
+pub(in crate::grpc) use overload::ConcurrencyLimit;
+pub use protocol::{ProtocolLayer, ProtocolService};
+pub use rate_limit::{Quota, RateLimits};
 pub use request_id::{RequestId, RequestIdFuture, RequestIdLayer, RequestIdService};
 pub use trace::{TraceBody, TraceFuture, TraceLayer, TraceService};
+
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tower::{
@@ -35,38 +47,40 @@ use tower::{
 
 use crate::{clock::Clock, telemetry::CallCollector};
 
-/// What the layers need to know.
+/// The settings of the layers.
 #[derive(Clone)]
 pub struct Settings {
     /// The clock of generated request ids.
     pub clock: Clock,
     /// The networks whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// The rate limiters; keep a clone to run [`RateLimitLayer::sweep_until`].
-    pub rate_limits: RateLimitLayer,
+    /// The most bytes that the headers of a request may have.
+    pub max_header_size: u32,
+    /// How long a unary call may take.
+    pub request_timeout: Duration,
 }
 
 /// The layers as one, for `tonic::transport::Server::builder().layer(…)`.
-pub type Edge = Stack<
-    RateLimitLayer,
+pub type LayerStack = Stack<
+    DeadlineLayer,
     Stack<
-        DeadlineLayer,
+        ProtocolLayer,
         Stack<TraceLayer, Stack<ClientAddressLayer, Stack<RequestIdLayer, Identity>>>,
     >,
 >;
 
-/// What the layers count of every call, for `/metrics`.
+/// The metrics of all calls, for `/metrics`.
 pub fn call_metrics() -> CallCollector {
     CallCollector(methods::call_series().collect())
 }
 
 /// Stacks the layers in the order above.
-pub fn stack(settings: Settings) -> Edge {
+pub fn stack(settings: Settings) -> LayerStack {
     ServiceBuilder::new()
         .layer(RequestIdLayer::new(settings.clock))
         .layer(ClientAddressLayer::new(settings.trusted_proxies))
         .layer(TraceLayer)
-        .layer(DeadlineLayer)
-        .layer(settings.rate_limits)
+        .layer(ProtocolLayer::new(settings.max_header_size))
+        .layer(DeadlineLayer::new(settings.request_timeout))
         .into_inner()
 }

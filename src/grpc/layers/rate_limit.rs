@@ -1,34 +1,28 @@
 //! Limits how often one client address may call, with tower-governor.
 //!
-//! One layer serves all methods: it looks up which limiter counts a call (`methods.rs`) and sends
-//! the others straight on, so health, reflection and an unlimited `ValidateToken` pay nothing.
+//! `routes` puts one governor around all methods of the credential group and another around those of
+//! the token group; the table of methods says which group a method is in.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use governor::{clock::QuantaInstant, middleware::NoOpMiddleware};
-use http::{Request, Response};
-use pin_project_lite::pin_project;
+use http::Request;
 use tonic::body::Body;
-use tower::{Layer, Service};
 use tower_governor::{
-    GovernorError, GovernorLayer, ResponseFuture,
+    GovernorError, GovernorLayer,
     governor::{GovernorConfig, GovernorConfigBuilder},
     key_extractor::KeyExtractor,
 };
 
-use super::{
-    ClientAddress, RequestId,
-    methods::{self, Limit},
-};
-use crate::grpc::{Detail, Reason, status};
+use super::{ClientAddress, methods::Limit};
+use crate::grpc::{Detail, PendingStatus, Reason};
 
-/// How often the limiters forget the addresses that have been quiet.
+/// How often addresses that have not called for a while are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many calls one client address may make.
@@ -48,72 +42,76 @@ impl Quota {
     };
 }
 
-/// The limiters, as a layer. Clones share their counts.
+/// The rate limits. Clones share their counts.
 #[derive(Clone)]
-pub struct RateLimitLayer {
-    limiters: Option<Arc<Limiters>>,
+pub struct RateLimits {
+    groups: Arc<Groups>,
 }
 
-struct Limiters {
-    credential: Option<Limiter>,
-    token: Option<Limiter>,
+struct Groups {
+    credential: Option<Group>,
+    token: Option<Group>,
 }
 
 type Middleware = NoOpMiddleware<QuantaInstant>;
 
-struct Limiter {
+/// The layer of one group; all services that it is put around share its counts.
+pub(in crate::grpc) type Governor = GovernorLayer<ByClientAddress, Middleware, Body>;
+
+struct Group {
     config: Arc<GovernorConfig<ByClientAddress, Middleware>>,
-    governor: GovernorLayer<ByClientAddress, Middleware, Body>,
-    /// The time in which one more call is allowed. A refused call has to wait no longer than that.
-    interval: Duration,
+    governor: Governor,
 }
 
-impl RateLimitLayer {
-    /// The limiters for the calls in which secrets can be guessed, and for those with tokens.
+impl RateLimits {
+    /// The limits for calls that test a guess, and for calls that present a token.
     pub fn new(credential: Quota, token: Quota) -> Self {
-        let limiters = Limiters {
-            credential: Limiter::new(credential),
-            token: Limiter::new(token),
+        let groups = Groups {
+            credential: Group::new(credential),
+            token: Group::new(token),
         };
-        let any = limiters.credential.is_some() || limiters.token.is_some();
         Self {
-            limiters: any.then(|| Arc::new(limiters)),
+            groups: Arc::new(groups),
         }
     }
 
-    /// Forgets addresses that have been quiet, until `stop`. Returns at once when nothing is limited.
-    pub async fn sweep_until(self, stop: impl Future<Output = ()>) {
-        let Some(limiters) = self.limiters else {
-            return;
+    /// The layer for the methods of a group; `None`: they are not limited.
+    pub(in crate::grpc) fn governor(&self, limit: Limit) -> Option<&Governor> {
+        let group = match limit {
+            Limit::Credential => &self.groups.credential,
+            Limit::Token => &self.groups.token,
         };
+        group.as_ref().map(|group| &group.governor)
+    }
+
+    /// Forgets addresses that have not called for a while, until `stop`. Returns at once when
+    /// nothing is limited.
+    pub async fn sweep_until(self, stop: impl Future<Output = ()>) {
+        let Groups { credential, token } = &*self.groups;
+        if credential.is_none() && token.is_none() {
+            return;
+        }
         let mut stop = pin!(stop);
         loop {
             tokio::select! {
                 () = &mut stop => return,
-                () = tokio::time::sleep(SWEEP_INTERVAL) => limiters.sweep(),
+                () = tokio::time::sleep(SWEEP_INTERVAL) => self.sweep(),
             }
-        }
-    }
-}
-
-impl Limiters {
-    fn of(&self, limit: Limit) -> Option<&Limiter> {
-        match limit {
-            Limit::Credential => self.credential.as_ref(),
-            Limit::Token => self.token.as_ref(),
         }
     }
 
     fn sweep(&self) {
-        for limiter in [&self.credential, &self.token].into_iter().flatten() {
-            limiter.config.limiter().retain_recent();
-            limiter.config.limiter().shrink_to_fit();
+        let Groups { credential, token } = &*self.groups;
+        for group in [credential, token].into_iter().flatten() {
+            group.config.limiter().retain_recent();
+            group.config.limiter().shrink_to_fit();
         }
     }
 }
 
-impl Limiter {
+impl Group {
     fn new(quota: Quota) -> Option<Self> {
+        // The time after which one more call is allowed: no refused call has to wait longer.
         let interval = Duration::from_secs(1)
             .checked_div(quota.per_second)?
             .max(Duration::from_nanos(1));
@@ -123,19 +121,21 @@ impl Limiter {
             .key_extractor(ByClientAddress)
             .finish()?;
         let config = Arc::new(config);
-        let governor = GovernorLayer::new(Arc::clone(&config)).error_handler(refusal);
-        Some(Self {
-            config,
-            governor,
-            interval,
-        })
+        let governor = GovernorLayer::new(Arc::clone(&config)).error_handler(move |_| {
+            PendingStatus {
+                reason: Reason::RateLimited,
+                detail: Detail::RetryAfter(interval),
+            }
+            .into_response()
+        });
+        Some(Self { config, governor })
     }
 }
 
-/// Counts by [`ClientAddress::rate_key`]. Callers without an address, which TCP does not have, share
-/// one count.
+/// Counts by [`ClientAddress::rate_key`]. Callers without an address share one count; over TCP there
+/// are none.
 #[derive(Clone, Copy, Debug)]
-struct ByClientAddress;
+pub(in crate::grpc) struct ByClientAddress;
 
 impl KeyExtractor for ByClientAddress {
     type Key = IpAddr;
@@ -146,206 +146,90 @@ impl KeyExtractor for ByClientAddress {
     }
 }
 
-/// Marks the governor's answer: its handler is not told which request it refuses, so the status
-/// with the request's id is put in its place by [`RateLimitFuture`].
-#[derive(Clone, Copy)]
-struct Refused;
-
-fn refusal(_: GovernorError) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    response.extensions_mut().insert(Refused);
-    response
-}
-
-impl<S> Layer<S> for RateLimitLayer {
-    type Service = RateLimitService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        RateLimitService {
-            inner,
-            limiters: self.limiters.clone(),
-        }
-    }
-}
-
-/// The service of [`RateLimitLayer`].
-#[derive(Clone)]
-pub struct RateLimitService<S> {
-    inner: S,
-    limiters: Option<Arc<Limiters>>,
-}
-
-impl<S, ReqBody> Service<Request<ReqBody>> for RateLimitService<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<Body>>,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = RateLimitFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let limiter = self.limiters.as_deref().and_then(|limiters| {
-            let limit = methods::find(request.uri().path()).limit?;
-            limiters.of(limit)
-        });
-        let kind = match limiter {
-            None => Kind::Free {
-                inner: self.inner.call(request),
-            },
-            // The governor is put around the inner service for this one call: around a copy of it,
-            // every request would pay for one more clone of the whole router.
-            Some(limiter) => Kind::Counted {
-                request_id: RequestId::of(request.extensions()),
-                interval: limiter.interval,
-                inner: limiter.governor.layer(&mut self.inner).call(request),
-            },
-        };
-        RateLimitFuture { kind }
-    }
-}
-
-pin_project! {
-    /// The future of [`RateLimitService`].
-    pub struct RateLimitFuture<F> {
-        #[pin]
-        kind: Kind<F>,
-    }
-}
-
-pin_project! {
-    #[project = Projection]
-    enum Kind<F> {
-        // Nobody counts this call.
-        Free {
-            #[pin]
-            inner: F,
-        },
-        // The governor has judged this call.
-        Counted {
-            #[pin]
-            inner: ResponseFuture<F, Body>,
-            request_id: RequestId,
-            interval: Duration,
-        },
-    }
-}
-
-impl<F, E> Future for RateLimitFuture<F>
-where
-    F: Future<Output = Result<Response<Body>, E>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
-            Projection::Free { inner } => inner.poll(cx),
-            Projection::Counted {
-                inner,
-                request_id,
-                interval,
-            } => {
-                let response = ready!(inner.poll(cx))?;
-                if response.extensions().get::<Refused>().is_none() {
-                    return Poll::Ready(Ok(response));
-                }
-                let detail = Detail::RetryAfter(*interval);
-                let status = status(Reason::RateLimited, request_id, detail);
-                Poll::Ready(Ok(status.into_http()))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
 
-    use tonic::Status;
-    use tonic_types::StatusExt as _;
-    use tower::{ServiceExt as _, service_fn};
+    use http::Response;
+    use tonic::{Code, Status};
+    use tower::{Layer as _, ServiceExt as _, service_fn};
 
     use super::*;
 
-    const LOGIN: &str = "/countersign.auth.v1.AuthService/Login";
-    const VALIDATE: &str = "/countersign.auth.v1.AuthService/ValidateToken";
-
-    async fn call(layer: &RateLimitLayer, path: &str, from: &str) -> Option<Status> {
+    /// Calls a method of a group; whether it was let through.
+    async fn call(limits: &RateLimits, limit: Limit, from: &str) -> bool {
         let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Body::empty())));
-        let mut request = Request::builder().uri(path).body(()).unwrap();
+        let Some(governor) = limits.governor(limit) else {
+            return true;
+        };
+        let mut request = Request::new(());
         let address: IpAddr = from.parse().unwrap();
         request
             .extensions_mut()
             .insert(ClientAddress::from(address));
-        let response = layer.layer(inner).oneshot(request).await.unwrap();
-        Status::from_header_map(response.headers())
+        let response = governor.layer(inner).oneshot(request).await.unwrap();
+        let Some(status) = Status::from_header_map(response.headers()) else {
+            return true;
+        };
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let pending = response.extensions().get::<PendingStatus>().unwrap();
+        assert_eq!(pending.reason, Reason::RateLimited);
+        assert!(matches!(pending.detail, Detail::RetryAfter(_)));
+        false
     }
 
-    fn layer(credential: u32, token: u32) -> RateLimitLayer {
+    fn limits(credential: u32, token: u32) -> RateLimits {
         let quota = |per_second| Quota {
             per_second,
             burst: 2,
         };
-        RateLimitLayer::new(quota(credential), quota(token))
+        RateLimits::new(quota(credential), quota(token))
     }
 
     #[tokio::test]
-    async fn each_limiter_counts_its_own_methods_per_address() {
-        let layer = layer(1, 1);
-        for path in [LOGIN, VALIDATE] {
-            assert!(call(&layer, path, "192.0.2.1").await.is_none());
-            assert!(call(&layer, path, "192.0.2.1").await.is_none());
-            let status = call(&layer, path, "192.0.2.1").await.unwrap();
-            let details = status.get_error_details();
-            assert_eq!(details.error_info().unwrap().reason, "RATE_LIMITED");
-            let delay = details.retry_info().unwrap().retry_delay;
-            assert_eq!(delay, Some(Duration::from_secs(1)));
-            assert!(call(&layer, path, "192.0.2.2").await.is_none());
-        }
-        let health = "/grpc.health.v1.Health/Check";
-        for _ in 0..10 {
-            assert!(call(&layer, health, "192.0.2.1").await.is_none());
+    async fn each_group_counts_its_own_calls_per_address() {
+        let limits = limits(1, 1);
+        for limit in [Limit::Credential, Limit::Token] {
+            assert!(call(&limits, limit, "192.0.2.1").await);
+            assert!(call(&limits, limit, "192.0.2.1").await);
+            assert!(!call(&limits, limit, "192.0.2.1").await);
+            assert!(call(&limits, limit, "192.0.2.2").await);
         }
     }
 
     #[tokio::test]
     async fn a_rate_of_zero_is_no_limit() {
-        assert!(layer(0, 0).limiters.is_none());
-        let layer = layer(1, 0);
+        let limits = limits(1, 0);
         for _ in 0..10 {
-            assert!(call(&layer, VALIDATE, "192.0.2.1").await.is_none());
+            assert!(call(&limits, Limit::Token, "192.0.2.1").await);
         }
     }
 
     #[tokio::test]
-    async fn one_ipv6_network_is_one_client() {
-        let layer = layer(1, 0);
-        assert!(call(&layer, LOGIN, "2001:db8::1").await.is_none());
-        assert!(call(&layer, LOGIN, "2001:db8::2").await.is_none());
-        assert!(call(&layer, LOGIN, "2001:db8::3").await.is_some());
+    async fn addresses_of_one_ipv6_network_share_a_count() {
+        let limits = limits(1, 0);
+        assert!(call(&limits, Limit::Credential, "2001:db8::1").await);
+        assert!(call(&limits, Limit::Credential, "2001:db8::2").await);
+        assert!(!call(&limits, Limit::Credential, "2001:db8::3").await);
     }
 
     #[tokio::test]
-    async fn waiting_as_told_is_enough_and_the_quiet_are_forgotten() {
-        let layer = layer(100, 0);
-        while call(&layer, LOGIN, "192.0.2.1").await.is_none() {}
+    async fn one_interval_after_a_refusal_the_next_call_passes_and_idle_addresses_are_forgotten() {
+        let limits = limits(100, 0);
+        while call(&limits, Limit::Credential, "192.0.2.1").await {}
         tokio::time::sleep(Duration::from_millis(10)).await;
-        assert!(call(&layer, LOGIN, "192.0.2.1").await.is_none());
+        assert!(call(&limits, Limit::Credential, "192.0.2.1").await);
 
-        let limiters = layer.limiters.as_deref().unwrap();
-        let limiter = limiters.credential.as_ref().unwrap().config.limiter();
+        let limiter = limits.groups.credential.as_ref().unwrap().config.limiter();
         assert_eq!(limiter.len(), 1);
         tokio::time::sleep(Duration::from_millis(50)).await;
-        limiters.sweep();
+        limits.sweep();
         assert_eq!(limiter.len(), 0);
     }
 
     #[tokio::test]
-    async fn the_sweeper_stops_when_told() {
-        layer(1, 1).sweep_until(std::future::ready(())).await;
-        layer(0, 0).sweep_until(std::future::pending()).await;
+    async fn sweeping_ends_when_stopped_or_when_nothing_is_limited() {
+        limits(1, 1).sweep_until(std::future::ready(())).await;
+        limits(0, 0).sweep_until(std::future::pending()).await;
     }
 }

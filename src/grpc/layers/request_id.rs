@@ -1,4 +1,7 @@
-//! Gives every request a name that the caller, the log and the error details share.
+//! Gives every request an id: in the response, the log and the details of a status.
+//!
+//! Not tower-http's request id layers: they accept any text from the caller, and copy the id four times
+//! for every request.
 
 use std::{
     pin::Pin,
@@ -18,56 +21,57 @@ use crate::{
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_LENGTH: usize = 128;
 
-/// The request's name: what the caller chose, or a new `UUIDv7`. Cheap to clone.
+/// The id of a request: the caller's, or a new `UUIDv7`. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(Name);
+pub struct RequestId(Id);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Name {
-    /// Kept in place: nearly every request has one of these, and its copies cost no allocation.
-    Ours([u8; Hyphenated::LENGTH]),
+enum Id {
+    /// Stored inline: nearly every request has one of these, and its copies cost no allocation.
+    Generated([u8; Hyphenated::LENGTH]),
+    /// The caller's.
     Chosen(HeaderValue),
     /// The request did not pass the layer.
     None,
 }
 
 impl RequestId {
-    /// A new name.
+    /// A new id.
     pub fn generate(now: Timestamp) -> Self {
         let mut text = [0; Hyphenated::LENGTH];
         uuid_v7(now).as_hyphenated().encode_lower(&mut text);
-        Self(Name::Ours(text))
+        Self(Id::Generated(text))
     }
 
-    /// The name of the request with these extensions; `-` when it did not pass the layer.
+    /// The id of the request with these extensions; `-` when it did not pass the layer.
     pub fn of(extensions: &Extensions) -> Self {
-        extensions.get().cloned().unwrap_or(Self(Name::None))
+        extensions.get().cloned().unwrap_or(Self(Id::None))
     }
 
-    /// The name as text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         match &self.0 {
-            Name::Ours(text) => str::from_utf8(text).unwrap_or_default(),
-            Name::Chosen(value) => value.to_str().unwrap_or_default(),
-            Name::None => "-",
+            Id::Generated(text) => str::from_utf8(text).unwrap_or_default(),
+            Id::Chosen(value) => value.to_str().unwrap_or_default(),
+            Id::None => "-",
         }
     }
 
-    /// The name that the caller chose, if it is 1 to 128 visible ASCII characters.
+    /// The id that the caller has chosen, if it is 1 to 128 visible ASCII characters.
     fn chosen(value: &HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
         let acceptable =
             (1..=MAX_LENGTH).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-        acceptable.then(|| Self(Name::Chosen(value.clone())))
+        acceptable.then(|| Self(Id::Chosen(value.clone())))
     }
 
-    /// The value for the response. "Sensitive" keeps it out of HPACK's table (RFC 7541 section
-    /// 7.1.3): it never comes again, so there it would only push useful headers out.
+    /// The header of the response. A sensitive header is not entered into HPACK's table (RFC 7541 section
+    /// 7.1.3), where a value that never comes again would only evict useful ones.
     fn into_header(self) -> HeaderValue {
         let mut value = match self.0 {
-            Name::Ours(text) => HeaderValue::from_bytes(&text).expect("a UUID is visible ASCII"),
-            Name::Chosen(value) => value,
-            Name::None => HeaderValue::from_static("-"),
+            Id::Generated(text) => HeaderValue::from_bytes(&text).expect("a UUID is visible ASCII"),
+            Id::Chosen(value) => value,
+            Id::None => HeaderValue::from_static("-"),
         };
         value.set_sensitive(true);
         value
@@ -81,7 +85,7 @@ pub struct RequestIdLayer {
 }
 
 impl RequestIdLayer {
-    /// The layer; new names carry the time of this clock.
+    /// The layer; new ids contain the time of this clock.
     pub const fn new(clock: Clock) -> Self {
         Self { clock }
     }
@@ -118,11 +122,12 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let request_id = request
-            .headers()
-            .get(HEADER)
-            .and_then(RequestId::chosen)
-            .unwrap_or_else(|| RequestId::generate(self.clock.now()));
+        let mut values = request.headers().get_all(HEADER).iter();
+        let request_id = match (values.next(), values.next()) {
+            (Some(value), None) => RequestId::chosen(value),
+            _ => None,
+        };
+        let request_id = request_id.unwrap_or_else(|| RequestId::generate(self.clock.now()));
         request.extensions_mut().insert(request_id.clone());
         RequestIdFuture {
             inner: self.inner.call(request),
@@ -164,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_1_to_128_visible_ascii_characters_are_taken() {
+    fn only_1_to_128_visible_ascii_characters_are_accepted() {
         let longest = "x".repeat(128);
         for good in ["a", "!~", "0190163d-8694-739b-aea5-966c26f8ad91", &longest] {
             let value = HeaderValue::from_str(good).unwrap();
@@ -178,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn a_new_name_is_a_uuid_of_version_7() {
-        let name = RequestId::generate(Timestamp::from_seconds(1_700_000_000));
-        let uuid = uuid::Uuid::parse_str(name.as_str()).unwrap();
+    fn a_new_id_is_a_uuid_of_version_7() {
+        let id = RequestId::generate(Timestamp::from_seconds(1_700_000_000));
+        let uuid = uuid::Uuid::parse_str(id.as_str()).unwrap();
         assert_eq!(uuid.get_version_num(), 7);
     }
 }

@@ -1,7 +1,8 @@
-//! One server span and one access line per call.
+//! One server span, one access line and one entry in the metrics for each call.
 //!
-//! Neither costs anything when nobody listens: the span of a hot method is at DEBUG, and no field
-//! is formatted before a subscriber has asked for it.
+//! Not tower-http's `TraceLayer`: it has no callback for a call that is dropped because its caller has
+//! gone, and no place for what one call needs at its end. Line and span cost nothing when they are off:
+//! those of hot methods are at DEBUG, and fields are formatted only for a subscriber that wants them.
 
 use std::{
     pin::Pin,
@@ -13,16 +14,17 @@ use http_body::{Body, Frame, SizeHint};
 use opentelemetry::propagation::Extractor;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
-use tracing::{Span, field::Empty};
+use tracing::{Level, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::{
     RequestId,
     access::{self, Call},
-    methods::{self, Loudness, Method},
+    methods::{self, Method},
 };
+use crate::grpc::protocol_error;
 
-/// Wraps each call in a span and writes one line when it ends.
+/// Wraps each call in a span, and reports it when it ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TraceLayer;
 
@@ -54,7 +56,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let method = methods::find(request.uri().path());
+        let method = methods::find(request.uri().path()).unwrap_or(&methods::UNKNOWN);
         let mut call = Call::begin(method, request.extensions());
         call.span = span(method, call.request_id(), request.headers());
         let inner = call.span.in_scope(|| self.inner.call(request));
@@ -65,7 +67,8 @@ where
     }
 }
 
-/// The server span of a call, continuing the caller's trace; disabled when nobody records it.
+/// The server span of a call, a child of the caller's span if `traceparent` names one; disabled when
+/// the method is not traced or nobody records the span.
 fn span(method: &'static Method, request_id: &RequestId, headers: &HeaderMap) -> Span {
     macro_rules! span {
         ($level:ident) => {
@@ -85,8 +88,9 @@ fn span(method: &'static Method, request_id: &RequestId, headers: &HeaderMap) ->
         };
     }
     let span = match method.span {
-        Loudness::Debug => span!(DEBUG),
-        Loudness::Info => span!(INFO),
+        None => Span::none(),
+        Some(Level::DEBUG) => span!(DEBUG),
+        Some(_) => span!(INFO),
     };
     if !span.is_disabled() && headers.contains_key("traceparent") {
         let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
@@ -128,11 +132,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(in_span(this.call.as_ref(), || this.inner.poll(cx)))?;
+        let mut response = ready!(in_span(this.call.as_ref(), || this.inner.poll(cx)))?;
         let mut call = this.call.take();
-        // A failure known at once is told in the headers; everything else ends with the trailers.
-        let ended = access::code(response.headers()).is_some() || response.body().is_end_stream();
-        if ended && let Some(call) = call.take() {
+        // A call that fails before its first message has its status in the headers, all others in the
+        // trailers.
+        let code = access::code(response.headers());
+        if let (Some(code), Some(call)) = (code, &mut call) {
+            protocol_error::complete(&mut response, code, call.request_id());
+            call.error = response.extensions().get().copied();
+        }
+        if (code.is_some() || response.body().is_end_stream())
+            && let Some(call) = call.take()
+        {
             call.finish(response.headers());
         }
         Poll::Ready(Ok(response.map(|inner| TraceBody { inner, call })))

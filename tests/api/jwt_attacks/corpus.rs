@@ -1,5 +1,5 @@
-//! The attacks, by kind. Some need only what every caller has: a good token of their own, the public key,
-//! keys they made. Others are signed by the server's own key: no attacker can, but a bug elsewhere might.
+//! The forged tokens, by kind. Some need only what every caller has: a valid token, the public keys, keys
+//! of their own. Others are signed with the server's key, as a bug elsewhere might do.
 
 use aws_lc_rs::hmac::{HMAC_SHA256, HMAC_SHA384, HMAC_SHA512};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use super::{Attack, attack};
 use crate::support::forge::{Forge, Key, message};
 
-/// Every attack there is.
+/// All forged tokens.
 pub fn all(forge: &Forge) -> Vec<Attack> {
     [
-        confused_with_a_mac(forge),
+        public_key_as_mac_secret(forge),
         unsigned(forge),
-        called_otherwise(forge),
+        wrong_algorithms(forge),
         foreign_keys(forge),
-        odd_key_names(forge),
+        wrong_key_ids(forge),
         headers(forge),
         claims(forge),
         numbers(forge),
@@ -27,9 +27,8 @@ pub fn all(forge: &Forge) -> Vec<Attack> {
     .collect()
 }
 
-/// The public key is no secret, so whoever takes it for the secret of a MAC accepts anything
-/// (RFC 8725 section 2.1).
-fn confused_with_a_mac(forge: &Forge) -> Vec<Attack> {
+/// The public key used as the secret of a MAC (RFC 8725 section 2.1).
+fn public_key_as_mac_secret(forge: &Forge) -> Vec<Attack> {
     let macs = [
         ("HS256", HMAC_SHA256),
         ("HS384", HMAC_SHA384),
@@ -72,7 +71,7 @@ fn unsigned(forge: &Forge) -> Vec<Attack> {
             format!("{header}.{payload}.{signature}{signature}"),
         ),
     ];
-    // Every upper and lower case there is of four letters, and some that only look so.
+    // Every combination of upper and lower case, and look-alikes.
     let spellings = (0..16_u8).map(|bits| {
         let letters = "none".char_indices();
         letters
@@ -114,8 +113,8 @@ fn unsigned(forge: &Forge) -> Vec<Attack> {
     attacks
 }
 
-/// The key decides on the algorithm, not the token (RFC 8725 section 3.1).
-fn called_otherwise(forge: &Forge) -> Vec<Attack> {
+/// Another algorithm in the header than that of the key (RFC 8725 section 3.1).
+fn wrong_algorithms(forge: &Forge) -> Vec<Attack> {
     const NAMES: [&str; 27] = [
         "HS256",
         "HS384",
@@ -203,8 +202,8 @@ fn foreign_keys(forge: &Forge) -> Vec<Attack> {
     attacks
 }
 
-/// Each is signed by our own key, so nothing but the name is wrong.
-fn odd_key_names(forge: &Forge) -> Vec<Attack> {
+/// Signed with our key: only the `kid` is wrong.
+fn wrong_key_ids(forge: &Forge) -> Vec<Attack> {
     let kid = &forge.kid;
     let names = [
         json!(""),
@@ -248,7 +247,7 @@ fn odd_key_names(forge: &Forge) -> Vec<Attack> {
     names.collect()
 }
 
-/// Headers under our own signature that are not those of an access token of ours.
+/// Signed with our key: the header is not that of an access token.
 fn headers(forge: &Forge) -> Vec<Attack> {
     let mut attacks = Vec::new();
     let types = [
@@ -335,7 +334,7 @@ fn headers(forge: &Forge) -> Vec<Attack> {
     attacks
 }
 
-/// Claims under our own signature that are not those of an access token of ours.
+/// Signed with our key: the claims are not those of an access token.
 fn claims(forge: &Forge) -> Vec<Attack> {
     let mut attacks = Vec::new();
     let mut changed = |changes: Value| {
@@ -424,7 +423,7 @@ fn claims(forge: &Forge) -> Vec<Attack> {
     attacks
 }
 
-/// Numbers of all sorts for the time of expiry.
+/// Signed with our key: values of `exp` that are no valid NumericDate.
 fn numbers(forge: &Forge) -> Vec<Attack> {
     let mut attacks = Vec::new();
     let (header, good) = (forge.header.to_string(), forge.claims.to_string());
@@ -456,7 +455,7 @@ fn numbers(forge: &Forge) -> Vec<Attack> {
     attacks
 }
 
-/// Payloads under our own signature that are not the JSON object which they resemble.
+/// Signed with our key: the payload is not a JSON object with unique members.
 fn payloads(forge: &Forge) -> Vec<Attack> {
     let mut attacks = Vec::new();
     let (header, good) = (forge.header.to_string(), forge.claims.to_string());
@@ -538,7 +537,7 @@ fn shapes(forge: &Forge) -> Vec<Attack> {
         let signature = forge.key.sign(forge.algorithm(), message.as_bytes());
         URL_SAFE_NO_PAD.encode(signature)
     };
-    // An encrypted token has five parts (RFC 7516); ours is put into each of them.
+    // An encrypted token has five parts (RFC 7516); ours is put into each.
     let encrypted =
         json!({"alg": "dir", "enc": "A256GCM", "zip": "DEF", "kid": forge.kid, "typ": "at+jwt"});
     let encrypted = URL_SAFE_NO_PAD.encode(encrypted.to_string());
@@ -583,11 +582,11 @@ fn shapes(forge: &Forge) -> Vec<Attack> {
         "\u{1f511}".repeat(100),
         "\u{202e}\u{feff}".to_owned(),
         format!("{header}.{}.{signature}", "A".repeat(8_000)),
-        format!("{}.{payload}.{signature}", "A".repeat(1 << 20)),
-        format!("{good}{}", "A".repeat(1 << 20)),
-        good.repeat((1 << 20) / good.len()),
-        "\u{fdfa}".repeat(300_000),
-        "\0".repeat(1 << 20),
+        format!("{}.{payload}.{signature}", "A".repeat(1 << 15)),
+        format!("{good}{}", "A".repeat(1 << 15)),
+        good.repeat((1 << 15) / good.len()),
+        "\u{fdfa}".repeat(15_000),
+        "\0".repeat(1 << 15),
     ];
     let key = &forge.kid;
     texts.extend([
@@ -602,7 +601,7 @@ fn shapes(forge: &Forge) -> Vec<Attack> {
     named.collect()
 }
 
-/// Enough of a text to know it by.
+/// The beginning and the end of a text.
 fn excerpt(text: &str) -> String {
     let (first, last): (String, String) = (
         text.chars().take(30).collect(),

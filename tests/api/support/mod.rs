@@ -7,6 +7,7 @@ pub mod forge;
 pub mod operator;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod server;
 pub mod web;
 

@@ -36,6 +36,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// A running server process; killed when dropped.
 pub struct TestProcess {
     pub child: Child,
+    /// Where gRPC is served.
+    pub address: SocketAddr,
     pub channel: Channel,
     /// Where HTTP is served, unless it is off.
     pub http: Option<SocketAddr>,
@@ -109,6 +111,7 @@ impl TestProcess {
         let channel = connect(address).await;
         let server = Self {
             child,
+            address,
             channel,
             http,
         };

@@ -1,17 +1,17 @@
-//! The layers as callers and operators see them: over TCP, through tonic's own server and client.
+//! Tests of the whole stack of layers over TCP, with tonic's server and client.
 
+mod fixture;
 mod tracing_context;
-mod world;
 
 use std::time::Duration;
 
+use fixture::{Fixture, Log};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Status, metadata::MetadataMap};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_types::{ErrorDetail, StatusExt as _};
-use world::{Log, World};
 
 use super::Quota;
 use crate::grpc::{DOMAIN, pb};
@@ -49,9 +49,9 @@ fn stuck() -> pb::RegisterRequest {
 }
 
 #[tokio::test]
-async fn a_chosen_request_id_comes_back_on_success_and_on_error() {
-    let world = World::start().await;
-    let mut auth = world.auth();
+async fn the_callers_request_id_is_returned_on_success_and_on_error() {
+    let fixture = Fixture::start().await;
+    let mut auth = fixture.auth();
     let id = "my-own/id~1";
 
     let request = with(pb::LoginRequest::default(), "x-request-id", id);
@@ -66,17 +66,17 @@ async fn a_chosen_request_id_comes_back_on_success_and_on_error() {
 }
 
 #[tokio::test]
-async fn a_missing_or_unfit_request_id_is_replaced() {
-    let world = World::start().await;
-    let mut auth = world.auth();
+async fn a_missing_or_invalid_request_id_is_replaced() {
+    let fixture = Fixture::start().await;
+    let mut auth = fixture.auth();
 
     let response = auth.login(pb::LoginRequest::default()).await.unwrap();
     assert!(is_uuid_v7(request_id(response.metadata())));
 
-    for unfit in ["two words", "", &"x".repeat(129)] {
-        let request = with(pb::LoginRequest::default(), "x-request-id", unfit);
+    for invalid in ["two words", "", &"x".repeat(129)] {
+        let request = with(pb::LoginRequest::default(), "x-request-id", invalid);
         let response = auth.login(request).await.unwrap();
-        assert!(is_uuid_v7(request_id(response.metadata())), "{unfit:?}");
+        assert!(is_uuid_v7(request_id(response.metadata())), "{invalid:?}");
     }
 
     let status = auth.validate_token(bad_token()).await.unwrap_err();
@@ -84,10 +84,10 @@ async fn a_missing_or_unfit_request_id_is_replaced() {
 }
 
 #[tokio::test]
-async fn an_unknown_method_has_a_request_id_and_a_line_without_its_path() {
+async fn an_unknown_method_has_a_request_id_and_an_access_line_without_its_path() {
     let log = Log::at("info");
-    let world = World::start().await;
-    let mut grpc = tonic::client::Grpc::new(world.channel.clone());
+    let fixture = Fixture::start().await;
+    let mut grpc = tonic::client::Grpc::new(fixture.channel.clone());
     grpc.ready().await.unwrap();
     let codec = tonic_prost::ProstCodec::<pb::LoginRequest, pb::LoginResponse>::default();
     let path = http::uri::PathAndQuery::from_static("/who.is/ada@example.org");
@@ -104,14 +104,14 @@ async fn an_unknown_method_has_a_request_id_and_a_line_without_its_path() {
 }
 
 #[tokio::test]
-async fn a_rate_limited_call_gets_all_details_and_health_is_left_alone() {
+async fn a_rate_limited_call_gets_all_details_and_health_is_not_limited() {
     let log = Log::at("info");
     let quota = Quota {
         per_second: 1,
         burst: 2,
     };
-    let world = World::with(quota, &[]).await;
-    let mut auth = world.auth();
+    let fixture = Fixture::with(quota, &[]).await;
+    let mut auth = fixture.auth();
     for _ in 0..2 {
         auth.login(pb::LoginRequest::default()).await.unwrap();
     }
@@ -140,7 +140,7 @@ async fn a_rate_limited_call_gets_all_details_and_health_is_left_alone() {
     kinds.sort_unstable();
     assert_eq!(kinds, ["error", "request", "retry"]);
 
-    let mut health = HealthClient::new(world.channel.clone());
+    let mut health = HealthClient::new(fixture.channel.clone());
     for _ in 0..10 {
         health.check(HealthCheckRequest::default()).await.unwrap();
         auth.refresh(pb::RefreshRequest::default()).await.unwrap();
@@ -153,20 +153,20 @@ async fn a_rate_limited_call_gets_all_details_and_health_is_left_alone() {
 }
 
 #[tokio::test]
-async fn x_forwarded_for_is_believed_only_from_trusted_peers() {
+async fn x_forwarded_for_is_used_only_from_trusted_peers() {
     for (trusted, seen) in [(&[][..], "127.0.0.1"), (&["127.0.0.0/8"], "198.51.100.7")] {
-        let world = World::with(Quota::OFF, trusted).await;
+        let fixture = Fixture::with(Quota::OFF, trusted).await;
         let header = "1.1.1.1, 198.51.100.7:4711";
         let request = with(pb::LoginRequest::default(), "x-forwarded-for", header);
-        let response = world.auth().login(request).await.unwrap().into_inner();
+        let response = fixture.auth().login(request).await.unwrap().into_inner();
         assert_eq!(response.user.unwrap().email, seen);
     }
 }
 
 #[tokio::test]
 async fn a_watch_of_an_unknown_name_stays_open() {
-    let world = World::start().await;
-    let mut health = HealthClient::new(world.channel.clone());
+    let fixture = Fixture::start().await;
+    let mut health = HealthClient::new(fixture.channel.clone());
     let name = |service: &str| HealthCheckRequest {
         service: service.to_owned(),
     };
@@ -177,14 +177,17 @@ async fn a_watch_of_an_unknown_name_stays_open() {
     let first = stream.message().await.unwrap().unwrap();
     assert_eq!(first.status(), ServingStatus::ServiceUnknown);
     let next = tokio::time::timeout(Duration::from_millis(50), stream.next());
-    assert!(next.await.is_err(), "nothing more comes, and no end");
+    assert!(
+        next.await.is_err(),
+        "the stream stays open without a message"
+    );
 }
 
 #[tokio::test]
-async fn a_call_leaves_one_line() {
+async fn a_call_writes_one_access_line_without_secrets() {
     let log = Log::at("info");
-    let world = World::start().await;
-    let mut auth = world.auth();
+    let fixture = Fixture::start().await;
+    let mut auth = fixture.auth();
     let request = pb::RegisterRequest {
         email: "ada@example.org".to_owned(),
         password: "hunter2 hunter2".to_owned(),
@@ -206,8 +209,8 @@ async fn a_call_leaves_one_line() {
     assert!(fields.get("reason").is_none());
     assert!(line.get("span").is_none());
 
-    // What is said inside carries the request's name too.
-    let inside = log.of("countersign::grpc::layers::tests::world");
+    // Lines that the service writes have the request id, too.
+    let inside = log.of("countersign::grpc::layers::tests::fixture");
     assert_eq!(inside[0]["span"]["request_id"], "one");
     for secret in ["ada", "hunter2", "secret"] {
         assert!(!log.text().contains(secret));
@@ -215,12 +218,12 @@ async fn a_call_leaves_one_line() {
 }
 
 #[tokio::test]
-async fn hot_methods_are_quiet_until_they_fail() {
+async fn hot_methods_are_logged_at_debug_unless_they_fail() {
     for (level, expected) in [("info", 1), ("debug", 4)] {
         let log = Log::at(&format!("countersign={level}"));
-        let world = World::start().await;
-        let mut auth = world.auth();
-        let mut health = HealthClient::new(world.channel.clone());
+        let fixture = Fixture::start().await;
+        let mut auth = fixture.auth();
+        let mut health = HealthClient::new(fixture.channel.clone());
         auth.validate_token(pb::ValidateTokenRequest::default())
             .await
             .unwrap();
@@ -244,11 +247,11 @@ async fn hot_methods_are_quiet_until_they_fail() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_leaves_a_line_too() {
+async fn a_cancelled_call_writes_an_access_line() {
     let log = Log::at("info,countersign=debug");
-    let world = World::start().await;
+    let fixture = Fixture::start().await;
     let call = tokio::spawn({
-        let mut auth = world.auth();
+        let mut auth = fixture.auth();
         async move { auth.register(stuck()).await }
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -258,7 +261,7 @@ async fn a_client_that_goes_away_leaves_a_line_too() {
     assert!(lines[0]["fields"]["duration_us"].as_u64().unwrap() >= 10_000);
 
     // The same in the middle of a stream, after its head was sent.
-    let mut health = HealthClient::new(world.channel.clone());
+    let mut health = HealthClient::new(fixture.channel.clone());
     let stream = health.watch(HealthCheckRequest::default()).await.unwrap();
     drop(stream);
     let lines = log.access(2).await;
@@ -266,24 +269,26 @@ async fn a_client_that_goes_away_leaves_a_line_too() {
     assert_eq!(lines[1]["fields"]["code"], "CANCELLED");
 }
 
-/// tonic's client ends a call at its deadline by itself, so this one speaks HTTP/2 only.
+/// tonic's client ends a call at its deadline by itself, so this test sends HTTP/2 by hand.
 #[tokio::test]
-async fn a_call_that_outlasts_its_deadline_is_answered_with_its_request_id() {
+async fn a_call_that_exceeds_its_deadline_is_answered_with_its_request_id() {
     use prost::Message as _;
 
     let log = Log::at("info");
-    let world = World::start().await;
+    let fixture = Fixture::start().await;
     let message = stuck().encode_to_vec();
     let mut frame = vec![0];
     frame.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
     frame.extend_from_slice(&message);
 
-    let tcp = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let tcp = tokio::net::TcpStream::connect(fixture.address)
+        .await
+        .unwrap();
     let (client, connection) = h2::client::handshake(tcp).await.unwrap();
     tokio::spawn(connection);
     let request = http::Request::post(format!(
         "http://{}/countersign.auth.v1.AuthService/Register",
-        world.address
+        fixture.address
     ))
     .header("content-type", "application/grpc")
     .header("grpc-timeout", "30m")

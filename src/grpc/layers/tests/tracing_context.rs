@@ -1,4 +1,4 @@
-//! The caller's W3C trace goes on in the server span.
+//! Tests that the server span continues the caller's W3C trace, and which calls have one.
 
 use std::{
     sync::{Arc, Mutex},
@@ -11,15 +11,16 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _};
 
-use super::{bad_token, with, world::World};
+use super::{bad_token, fixture::Fixture, with};
 use crate::grpc::pb;
 
 #[derive(Clone, Debug, Default)]
-struct Kept(Arc<Mutex<Vec<SpanData>>>);
+struct CapturedSpans(Arc<Mutex<Vec<SpanData>>>);
 
-impl SpanProcessor for Kept {
+impl SpanProcessor for CapturedSpans {
     fn on_start(&self, _: &mut Span, _: &opentelemetry::Context) {}
 
     fn on_end(&self, span: SpanData) {
@@ -35,7 +36,7 @@ impl SpanProcessor for Kept {
     }
 }
 
-impl Kept {
+impl CapturedSpans {
     async fn wait_for(&self, count: usize) -> Vec<SpanData> {
         for _ in 0..200 {
             if self.0.lock().unwrap().len() >= count {
@@ -55,10 +56,10 @@ fn attribute(span: &SpanData, key: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_callers_trace_goes_on_in_the_server_span() {
-    let kept = Kept::default();
+async fn the_server_span_continues_the_callers_trace_and_health_checks_have_none() {
+    let captured = CapturedSpans::default();
     let provider = SdkTracerProvider::builder()
-        .with_span_processor(kept.clone())
+        .with_span_processor(captured.clone())
         .build();
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let subscriber = tracing_subscriber::registry()
@@ -66,15 +67,19 @@ async fn the_callers_trace_goes_on_in_the_server_span() {
         .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("test")));
     let _guard = tracing::subscriber::set_default(subscriber);
 
-    let world = World::start().await;
-    let mut auth = world.auth();
+    let fixture = Fixture::start().await;
+    let mut auth = fixture.auth();
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let request = with(pb::LoginRequest::default(), "traceparent", parent);
     auth.login(request).await.unwrap();
     let request = with(bad_token(), "traceparent", "garbage");
     auth.validate_token(request).await.unwrap_err();
+    let mut health = HealthClient::new(fixture.channel.clone());
+    health.check(HealthCheckRequest::default()).await.unwrap();
+    let request = with(pb::LoginRequest::default(), "x-request-id", "last");
+    auth.login(request).await.unwrap();
 
-    let spans = kept.wait_for(2).await;
+    let spans = captured.wait_for(3).await;
     let login = &spans[0];
     assert_eq!(login.span_kind, SpanKind::Server);
     assert_eq!(login.name, "countersign.auth.v1.AuthService/Login");
@@ -98,4 +103,7 @@ async fn the_callers_trace_goes_on_in_the_server_span() {
         validate.parent_span_id,
         opentelemetry::trace::SpanId::INVALID
     );
+
+    // The health check came before this call.
+    assert_eq!(attribute(&spans[2], "request_id"), "last");
 }

@@ -1,5 +1,5 @@
-//! A good token in any other spelling, down to the single bit, is no token: caches, logs and revocation
-//! lists elsewhere may know a token by its text.
+//! Any other encoding of a valid token is refused, down to a single bit: caches and revocation lists of
+//! other systems may identify a token by its text.
 
 use base64::{
     Engine as _,
@@ -12,16 +12,16 @@ use crate::support::{Kind, TestDatabase, TestServer, forge::Forge};
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_bit_of_a_signature_counts() {
+async fn a_signature_with_one_bit_flipped_is_refused() {
     for algorithm in ["EdDSA", "ES256", "RS256"] {
         let database = TestDatabase::create(Kind::Sqlite).await;
         let setting = [("COUNTERSIGN_SIGNING_ALGORITHM", algorithm)];
         let server = TestServer::start_with(&database, &setting).await;
-        assert_every_bit_counts(&server).await;
+        assert_flipped_bits_are_refused(&server).await;
     }
 }
 
-async fn assert_every_bit_counts(server: &TestServer) {
+async fn assert_flipped_bits_are_refused(server: &TestServer) {
     let forge = Forge::of(server).await;
     let [header, payload, signature] = forge.parts();
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -36,7 +36,7 @@ async fn assert_every_bit_counts(server: &TestServer) {
     });
     let attacks: Vec<Attack> = flipped.collect();
     assert!(attacks.len() >= 512);
-    // Before the good token is in the cache, and after it.
+    // Before and after the valid token is in the cache.
     assert_all_refused(server, &attacks[..64]).await;
     server.validate(&forge.good).await.unwrap();
     assert_all_refused(server, &attacks).await;
@@ -44,7 +44,7 @@ async fn assert_every_bit_counts(server: &TestServer) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_character_of_a_token_counts() {
+async fn a_token_with_one_character_replaced_is_refused() {
     let server = TestServer::start(&TestDatabase::create(Kind::Sqlite).await).await;
     let forge = Forge::of(&server).await;
     server.validate(&forge.good).await.unwrap();
@@ -62,22 +62,22 @@ async fn every_character_of_a_token_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_spelling_of_a_good_token_is_not_that_token() {
+async fn another_encoding_of_a_valid_token_is_refused() {
     let server = TestServer::start(&TestDatabase::create(Kind::Sqlite).await).await;
     let forge = Forge::of(&server).await;
     for _ in 0..2 {
-        // The second time, the good token is in the cache.
-        assert_all_refused(&server, &spellings(&forge)).await;
+        // The second time, the valid token is in the cache.
+        assert_all_refused(&server, &encodings(&forge)).await;
         server.validate(&forge.good).await.unwrap();
     }
 }
 
-/// All of these decode to the same bytes with a decoder that is lenient in one way or another.
-fn spellings(forge: &Forge) -> Vec<Attack> {
+/// Texts that a lenient decoder decodes to the same bytes.
+fn encodings(forge: &Forge) -> Vec<Attack> {
     let mut attacks = Vec::new();
     let parts = forge.parts();
     for (at, part) in parts.into_iter().enumerate() {
-        let mut spelled = |name: &str, text: String| {
+        let mut add = |name: &str, text: String| {
             if text != part {
                 let mut parts = parts.map(str::to_owned);
                 parts[at] = text;
@@ -85,25 +85,25 @@ fn spellings(forge: &Forge) -> Vec<Attack> {
             }
         };
         let bytes = URL_SAFE_NO_PAD.decode(part).unwrap();
-        spelled("padding", URL_SAFE.encode(&bytes));
+        add("padding", URL_SAFE.encode(&bytes));
         for padding in ["=", "==", "===", "%3D", "%3D%3D"] {
-            spelled("padding", format!("{part}{padding}"));
-            spelled("padding in front", format!("{padding}{part}"));
+            add("padding", format!("{part}{padding}"));
+            add("padding in front", format!("{padding}{part}"));
         }
-        spelled("the other alphabet", STANDARD_NO_PAD.encode(&bytes));
+        add("the other alphabet", STANDARD_NO_PAD.encode(&bytes));
         for space in [" ", "\t", "\n", "\r\n", "\u{a0}", "\u{200b}", "\0"] {
             let (front, back) = part.split_at(part.len() / 2);
-            spelled("space in front", format!("{space}{part}"));
-            spelled("space inside", format!("{front}{space}{back}"));
-            spelled("space behind", format!("{part}{space}"));
+            add("space in front", format!("{space}{part}"));
+            add("space inside", format!("{front}{space}{back}"));
+            add("space behind", format!("{part}{space}"));
         }
         for text in trailing_bits(part) {
-            spelled("trailing bits", text);
+            add("trailing bits", text);
         }
-        spelled("a character more", format!("{part}A"));
+        add("a character more", format!("{part}A"));
     }
-    // The signature of Ed25519 has 64 bytes, that of P-256 too: 4 bits of the last character say nothing.
-    // (2 bits with RSA.) Had no part any, the test would be void.
+    // Signatures of Ed25519 and P-256 have 64 bytes: 4 bits of the last character are unused (2 bits with
+    // RSA). Without unused bits in any part the test would be void.
     assert!(
         attacks
             .iter()
@@ -112,7 +112,7 @@ fn spellings(forge: &Forge) -> Vec<Attack> {
     attacks
 }
 
-/// The spellings that differ only in the bits of the last character that no byte has a use for.
+/// The encodings that differ only in the unused bits of the last character.
 fn trailing_bits(part: &str) -> Vec<String> {
     let unused = match part.len() % 4 {
         2 => 4,

@@ -1,14 +1,16 @@
-//! A real server on a port of its own, with the layers around a service that does as it is told,
-//! and a subscriber that keeps what was logged.
+//! A server on a free port with the layers around a scripted service, and a subscriber that captures
+//! the log.
 
 use std::{
     io,
     net::SocketAddr,
+    num::NonZeroUsize,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status,
@@ -18,11 +20,13 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
+    auth::AuthError,
     clock::Clock,
+    domain::UserId,
     grpc::{
-        Detail, Reason,
+        Detail, Reason, RouteSettings, Routes, UserRateLimit,
         health::HealthState,
-        layers::{ClientAddress, Quota, RateLimitLayer, RequestId, Settings, stack},
+        layers::{CheckCaller, ClientAddress, Quota, RateLimits, RequestId, Settings, stack},
         pb::{
             self,
             auth_service_client::AuthServiceClient,
@@ -30,14 +34,15 @@ use crate::{
         },
         status,
     },
+    tokens::VerifiedClaims,
 };
 
-/// Answers at once, or never (`Register` with the name "stuck"), or with a failure
-/// (`ValidateToken` with the token "bad"); `Login` tells the client address it was shown.
-struct Obedient;
+/// Answers at once, never (`Register` with the name "stuck"), or with a failure (`ValidateToken` with
+/// the token "bad"). `Login` returns the client address as the user's e-mail address.
+struct ScriptedService;
 
 #[tonic::async_trait]
-impl AuthService for Obedient {
+impl AuthService for ScriptedService {
     async fn register(
         &self,
         request: Request<pb::RegisterRequest>,
@@ -91,16 +96,30 @@ impl AuthService for Obedient {
     }
 }
 
+/// Access control that knows no valid token: all methods of the service are open.
+struct NoTokens;
+
+#[tonic::async_trait]
+impl CheckCaller for NoTokens {
+    fn validate(&self, _: &str) -> Result<Arc<VerifiedClaims>, AuthError> {
+        Err(AuthError::TokenInvalid)
+    }
+
+    async fn require_current_role(&self, _: UserId, _: &[&str]) -> Result<(), AuthError> {
+        Err(AuthError::InsufficientRole)
+    }
+}
+
 /// A running server.
-pub(super) struct World {
+pub(super) struct Fixture {
     pub(super) address: SocketAddr,
     pub(super) channel: Channel,
     /// Dropping it ends the health watches.
     pub(super) _health: HealthState,
 }
 
-impl World {
-    /// A server with no limits that trusts no proxy.
+impl Fixture {
+    /// A server without limits and without trusted proxies.
     pub(super) async fn start() -> Self {
         Self::with(Quota::OFF, &[]).await
     }
@@ -112,12 +131,21 @@ impl World {
         let settings = Settings {
             clock: Clock::System,
             trusted_proxies: trusted.iter().map(|net| net.parse().unwrap()).collect(),
-            rate_limits: RateLimitLayer::new(credential, Quota::OFF),
+            max_header_size: 16 * 1024,
+            request_timeout: Duration::from_secs(10),
         };
+        let routes = Routes::new(RouteSettings {
+            checks: Arc::new(NoTokens),
+            rate_limits: RateLimits::new(credential, Quota::OFF),
+            user_rate: UserRateLimit::new(None),
+            max_concurrent_calls: NonZeroUsize::new(100).unwrap(),
+            runtime: Handle::current(),
+        })
+        .add(AuthServiceServer::new(ScriptedService))
+        .add_in_memory(health_server);
         let server = Server::builder()
             .layer(stack(settings))
-            .add_service(AuthServiceServer::new(Obedient))
-            .add_service(health_server)
+            .add_routes(routes.into_tonic())
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
         let channel = Channel::from_shared(format!("http://{address}"))
@@ -137,7 +165,7 @@ impl World {
     }
 }
 
-/// Everything this thread logs while it lives, as JSON. The tests' runtimes have one thread.
+/// Captures as JSON what this thread logs until it is dropped. The tests' runtimes have one thread.
 pub(super) struct Log {
     lines: Lines,
     _guard: DefaultGuard,
@@ -191,8 +219,8 @@ impl Log {
             .collect()
     }
 
-    /// Waits for `count` access lines: the last one is written when the server lets go of the call,
-    /// a moment after the client has its answer.
+    /// Waits for `count` access lines: the last one is written when the server drops the call, a moment
+    /// after the client has its response.
     pub(super) async fn access(&self, count: usize) -> Vec<Value> {
         for _ in 0..200 {
             if self.of("countersign::access").len() >= count {

@@ -1,28 +1,28 @@
-//! What the layers learnt about a request, handed on to the use cases.
+//! What the layers know about a request, passed on to the use cases.
 
 use tonic::{Request, Response, Status};
 
 use super::{
-    bearer::Caller,
     convert, error_status,
-    layers::{ClientAddress, Deadline, RequestId},
+    layers::{Caller, ClientAddress, Deadline, RequestId},
 };
 use crate::{
     auth::{AuthError, RequestContext},
     domain::UserId,
 };
 
-/// What the layers learnt about a request, kept while its message is taken out of it.
-pub(super) struct Edge {
+/// What the layers know about a request; it outlives the request, whose message is moved out.
+pub(super) struct RequestInfo {
     pub(super) request_id: RequestId,
     client_ip: Option<ClientAddress>,
     deadline: Option<Deadline>,
     user_agent: String,
-    /// The user whose bearer the call needed.
+    /// The user of the access token; `None` for methods that are open to all.
     actor: Option<UserId>,
 }
 
-impl Edge {
+impl RequestInfo {
+    /// Reads the extensions and metadata of a request.
     pub(super) fn of<T>(request: &Request<T>) -> Self {
         let extensions = request.extensions();
         Self {
@@ -34,6 +34,7 @@ impl Edge {
         }
     }
 
+    /// The form in which the use cases take it.
     pub(super) fn context(&self) -> RequestContext {
         RequestContext {
             request_id: self.request_id.as_str().to_owned(),
@@ -47,8 +48,9 @@ impl Edge {
         }
     }
 
-    pub(super) fn respond<T>(&self, answer: Result<T, AuthError>) -> Result<Response<T>, Status> {
-        answer
+    /// The response to the call whose use case ended with this result.
+    pub(super) fn respond<T>(&self, result: Result<T, AuthError>) -> Result<Response<T>, Status> {
+        result
             .map(Response::new)
             .map_err(|error| error_status(error, &self.request_id))
     }

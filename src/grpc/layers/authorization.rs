@@ -1,0 +1,162 @@
+//! Access control: the access token of the `authorization` metadata must satisfy what the table of
+//! methods demands.
+//!
+//! `routes` puts this layer around every method with the `Access` of its line in the table, so no
+//! service can be served without it.
+
+use std::{
+    convert::Infallible,
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use http::{Extensions, Request, Response};
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::{RequestId, methods::Access};
+use crate::{
+    auth::{Auth, AuthError, ValidateQuery},
+    domain::UserId,
+    grpc::{UserRateLimit, convert, error_status},
+    tokens::VerifiedClaims,
+};
+
+/// What access control asks of the use cases.
+#[tonic::async_trait]
+pub trait CheckCaller: Send + Sync {
+    /// The claims of a valid access token of any audience of this server.
+    fn validate(&self, access_token: &str) -> Result<Arc<VerifiedClaims>, AuthError>;
+
+    /// Whether the database says that the user has one of these roles.
+    async fn require_current_role(&self, user: UserId, roles: &[&str]) -> Result<(), AuthError>;
+}
+
+#[tonic::async_trait]
+impl CheckCaller for Auth {
+    fn validate(&self, access_token: &str) -> Result<Arc<VerifiedClaims>, AuthError> {
+        let validated = Self::validate(
+            self,
+            ValidateQuery {
+                access_token,
+                audience: "",
+                required_roles: &[],
+            },
+        )?;
+        Ok(validated.claims)
+    }
+
+    async fn require_current_role(&self, user: UserId, roles: &[&str]) -> Result<(), AuthError> {
+        Self::require_current_role(self, user, roles).await
+    }
+}
+
+/// The claims of the caller's access token; in the extensions of every request to a method that
+/// is not open to all.
+#[derive(Clone, Debug)]
+pub(in crate::grpc) struct Caller {
+    /// The verified claims.
+    pub(in crate::grpc) claims: Arc<VerifiedClaims>,
+}
+
+impl Caller {
+    /// The caller of the request with these extensions; `None` for a method that is open to all.
+    pub(in crate::grpc) fn of(extensions: &Extensions) -> Option<&Self> {
+        extensions.get()
+    }
+}
+
+/// Lets only those requests pass that satisfy one `Access`.
+#[derive(Clone)]
+pub(in crate::grpc) struct AuthorizationLayer {
+    checks: Arc<dyn CheckCaller>,
+    user_rate: UserRateLimit,
+    access: Access,
+}
+
+impl AuthorizationLayer {
+    /// Demands `access`. `user_rate` counts the calls of users on their own account.
+    pub(in crate::grpc) const fn new(
+        checks: Arc<dyn CheckCaller>,
+        user_rate: UserRateLimit,
+        access: Access,
+    ) -> Self {
+        Self {
+            checks,
+            user_rate,
+            access,
+        }
+    }
+
+    /// Adds the [`Caller`] to the request, unless everybody may call.
+    async fn authorize<B>(&self, request: &mut Request<B>) -> Result<(), AuthError> {
+        let roles = match self.access {
+            Access::Open => return Ok(()),
+            Access::Bearer => None,
+            Access::AnyRole(roles) | Access::AnyCurrentRole(roles) => Some(roles),
+        };
+        let claims = self.checks.validate(convert::bearer(request.headers())?)?;
+        let is_held = |role: &&str| claims.roles.iter().any(|held| held == role);
+        if !roles.is_none_or(|roles| roles.iter().any(is_held)) {
+            return Err(AuthError::InsufficientRole);
+        }
+        let user = claims.user_id;
+        request.extensions_mut().insert(Caller { claims });
+        match self.access {
+            Access::AnyCurrentRole(roles) => self.checks.require_current_role(user, roles).await,
+            Access::Bearer => self.user_rate.check(user),
+            Access::AnyRole(_) | Access::Open => Ok(()),
+        }
+    }
+}
+
+impl<S> Layer<S> for AuthorizationLayer {
+    type Service = AuthorizationService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        AuthorizationService {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service of [`AuthorizationLayer`].
+#[derive(Clone)]
+pub(in crate::grpc) struct AuthorizationService<S> {
+    inner: S,
+    layer: AuthorizationLayer,
+}
+
+impl<S, B> Service<Request<B>> for AuthorizationService<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // The service that was polled ready is the one to call.
+        let clone = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, clone);
+        let layer = self.layer.clone();
+        Box::pin(async move {
+            match layer.authorize(&mut request).await {
+                Ok(()) => inner.call(request).await,
+                Err(error) => {
+                    let request_id = RequestId::of(request.extensions());
+                    Ok(error_status(error, &request_id).into_http())
+                }
+            }
+        })
+    }
+}
