@@ -86,9 +86,15 @@ pub enum AuthError {
 impl From<StoreError> for AuthError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::PoolExhausted => {
-                Self::DatabaseUnavailable(error.to_string())
-            }
+            StoreError::Unavailable(_)
+            | StoreError::Silent(_)
+            | StoreError::NotWritable(_)
+            | StoreError::Forbidden(_)
+            | StoreError::Busy(_)
+            | StoreError::TooManyConnections(_)
+            | StoreError::PoolExhausted
+            | StoreError::Refused(_)
+            | StoreError::Unsorted(_) => Self::DatabaseUnavailable(error.to_string()),
             StoreError::Conflict
             | StoreError::Corrupt(_)
             | StoreError::NewerSchema(_)

@@ -1,11 +1,18 @@
 //! `countersign config check`: reading the configuration has reported its problems; this looks at the files as well.
 
 use super::{Outcome, say};
-use crate::config::{Config, MasterKeySource, Tls};
+use crate::{
+    config::{Config, MasterKeySource, Tls},
+    store::Store,
+};
 
 pub(super) fn run(config: &Config) -> Outcome {
     if let Err(error) = config.check_files() {
         eprintln!("{error}");
+        return Outcome::BadConfiguration;
+    }
+    if let Err(error) = Store::check(&config.database) {
+        eprintln!("COUNTERSIGN_DATABASE_URL: {error}");
         return Outcome::BadConfiguration;
     }
     say(format_args!("countersign: the configuration is good"));

@@ -1,4 +1,4 @@
-//! `countersign keys`: look at the signing keys, rotate them, finish a change of the master key.
+//! `countersign keys`: list the signing keys, rotate them, encrypt them under a new master key.
 
 use clap::Subcommand;
 
@@ -22,7 +22,7 @@ pub(super) enum KeysCommand {
         #[arg(long)]
         emergency: bool,
     },
-    /// Seal the signing keys by the first master key, and report what still hangs on another
+    /// Encrypt the signing keys under the first master key, and report what still depends on another
     Rewrap,
 }
 
@@ -127,9 +127,9 @@ async fn rewrap(config: &Config, store: &Store) -> Result<(), StartError> {
     }
     let refresh_ttl = humantime::format_duration(config.tokens.refresh_ttl);
     say(format_args!(
-        "A password moves to {first} when its user logs in. A refresh token moves when it is used, and \
-         an unused one is dead {refresh_ttl} after the last server without {first} in the first place \
-         has stopped. Remove an older master key when nothing hangs on it any more."
+        "A password moves to {first} when its user logs in. A refresh token moves when it is used; an unused \
+         one expires {refresh_ttl} after the last server stopped that did not have {first} in the first \
+         place. Remove an older master key when nothing depends on it any more."
     ));
     Ok(())
 }

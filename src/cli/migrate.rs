@@ -1,4 +1,4 @@
-//! `countersign migrate`: the same migrations that the server runs at start, for those who want them apart.
+//! `countersign migrate`: the migrations that the server runs at its start, as a command of their own.
 
 use super::{Outcome, block_on, say};
 use crate::{
@@ -6,26 +6,35 @@ use crate::{
     config::Config,
     server::upgrade_users,
     store::{Store, StoreError},
+    telemetry,
 };
 
 pub(super) fn run(config: &Config) -> Outcome {
     block_on(async {
-        let store = Store::open_or_create(&config.database)?;
-        let applied = store.migrate().await?;
-        say(format_args!("countersign: {applied} migrations applied"));
-        let users = upgrade_users(&store, Clock::System.now()).await?;
-        if users.assigned > 0 {
-            say(format_args!(
-                "countersign: {} users have got an e-mail key",
-                users.assigned
-            ));
-        }
-        for conflict in users.conflicts {
-            say(format_args!(
-                "countersign: users {} and {} have one mailbox: each logs in with the address as it was registered",
-                conflict.owner, conflict.other
-            ));
-        }
-        Ok::<_, StoreError>(())
+        // It may have to wait, and says for what.
+        let telemetry = telemetry::init(&config.telemetry).map_err(|error| error.to_string())?;
+        let migrated = migrate(config).await;
+        telemetry.shutdown().await;
+        migrated.map_err(|error| error.to_string())
     })
+}
+
+async fn migrate(config: &Config) -> Result<(), StoreError> {
+    let store = Store::open_or_create(&config.database)?;
+    let applied = store.migrate().await?;
+    say(format_args!("countersign: {applied} migrations applied"));
+    let users = upgrade_users(&store, Clock::System.now()).await?;
+    if users.assigned > 0 {
+        say(format_args!(
+            "countersign: {} users have got an e-mail key",
+            users.assigned
+        ));
+    }
+    for conflict in users.conflicts {
+        say(format_args!(
+            "countersign: users {} and {} have one mailbox: each logs in with the address as it was registered",
+            conflict.owner, conflict.other
+        ));
+    }
+    Ok(())
 }

@@ -39,7 +39,7 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Give and take roles, bar users and let them in again
+    /// Grant and revoke roles, disable and enable users
     Users {
         #[command(subcommand)]
         command: users::UsersCommand,
@@ -57,7 +57,7 @@ enum ConfigCommand {
     Check,
 }
 
-/// What a subcommand came to.
+/// The result of a subcommand; decides the exit code.
 enum Outcome {
     Done,
     Failed,
@@ -113,13 +113,13 @@ fn long_version() -> Str {
     ))
 }
 
-/// Prints a line on standard output; whoever closed it does not want to hear.
+/// Prints a line on standard output. A closed output is no error.
 fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn usage(error: &clap::Error) -> Outcome {
-    // Nothing can be done when the terminal is gone.
+    // A closed terminal is no error either.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Outcome::Done,
@@ -144,7 +144,7 @@ fn block_on<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) -> 
     match runtime.block_on(work) {
         Ok(()) => Outcome::Done,
         Err(error) => {
-            // A server whose log is stuck still has to exit, or nobody starts it again.
+            // A server whose log is blocked still has to exit, or it is not restarted.
             telemetry::say_last(format!("countersign: {error}"));
             Outcome::Failed
         }

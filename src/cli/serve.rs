@@ -1,4 +1,4 @@
-//! `countersign serve`: builds the server, says what it bound, serves until a signal.
+//! `countersign serve`: builds the server, prints the addresses it bound, serves until a signal.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ pub(super) fn run(config: Config) -> Outcome {
         let telemetry = telemetry::init(&config.telemetry).map_err(|error| error.to_string())?;
         telemetry::hide_panic_messages();
         let served = serve(config).await;
-        // Also after a failure: the spans that tell of it are worth most.
+        // Also after a failure: its spans must be exported.
         telemetry.shutdown().await;
         served
     })

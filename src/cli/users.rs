@@ -1,5 +1,5 @@
-//! `countersign users`: roles and bars, for the operator who has the configuration but no admin's token, the
-//! first administrator's first of all.
+//! `countersign users`: grant and revoke roles, disable and enable users. It needs the configuration and no
+//! administrator's token, so it also makes the first administrator.
 
 use std::error::Error;
 
@@ -17,7 +17,7 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(super) enum UsersCommand {
-    /// Give a user a role
+    /// Grant a role to a user
     ///
     /// The user's access tokens carry it from the next login or refresh on. `admin` opens AdminService,
     /// `verifier` opens WatchRevocations.
@@ -29,9 +29,9 @@ pub(super) enum UsersCommand {
         #[arg(value_parser = role)]
         role: Role,
     },
-    /// Take a role from a user
+    /// Revoke a role from a user
     ///
-    /// Access tokens that carry it stay good until they expire; `users disable` works at once.
+    /// Access tokens that carry it stay valid until they expire; `users disable` revokes them at once.
     Revoke {
         /// The user's e-mail address
         #[arg(value_parser = email)]
@@ -40,13 +40,13 @@ pub(super) enum UsersCommand {
         #[arg(value_parser = role)]
         role: Role,
     },
-    /// Bar a user: sessions end and access tokens die at once, on every replica
+    /// Disable a user: sessions end and access tokens are revoked at once, on every replica
     Disable {
         /// The user's e-mail address
         #[arg(value_parser = email)]
         email: Email,
     },
-    /// Let a barred user log in again
+    /// Enable a disabled user
     Enable {
         /// The user's e-mail address
         #[arg(value_parser = email)]

@@ -14,7 +14,7 @@ use super::{
         Argon2Settings, Config, DatabaseSettings, LimitSettings, LogFormat, PasswordSettings, Rate,
         RevocationSettings, SigningAlgorithm, SigningSettings, TelemetrySettings, TokenSettings,
     },
-    values::{Algorithm, List, RsaKeyBits, Switch},
+    values::{Algorithm, DatabaseTls, List, RsaKeyBits, Switch},
     variables::{VARIABLES, Values, Variable},
 };
 use crate::cores;
@@ -101,6 +101,8 @@ fn database(given: &Given, problems: &mut Problems) -> DatabaseSettings {
     DatabaseSettings {
         url: values.database_url.clone(),
         pool_size: values.database_pool_size.0,
+        allows_unverified: values.database_tls == DatabaseTls::Unverified,
+        start_timeout: values.database_start_timeout.0,
         audit_retention: values.audit_retention.0,
     }
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{
     fill::Given,
     problems::Problems,
+    database_url::DatabaseUrl,
     types::{Argon2Settings, Config, Tls},
 };
 
@@ -128,6 +129,12 @@ pub(super) fn check_production(config: &Config, given: &Given, problems: &mut Pr
          directly, through a sidecar for example",
     );
     problems.demand(
+        &["COUNTERSIGN_DATABASE_URL", "COUNTERSIGN_DATABASE_TLS"],
+        config.database.allows_unverified || is_verified_or_local(&config.database.url),
+        "production does not trust a database on another machine that proves nothing",
+        "use a URL with sslmode=verify-full, or COUNTERSIGN_DATABASE_TLS=unverified where the network itself is trusted",
+    );
+    problems.demand(
         &["COUNTERSIGN_ISSUER"],
         config.tokens.issuer.starts_with("https://"),
         "production needs an issuer that can be verified",
@@ -145,6 +152,14 @@ pub(super) fn check_production(config: &Config, given: &Given, problems: &mut Pr
         "with these iterations and lanes it is weaker than OWASP's minimum for Argon2id",
         "use at least one of 47104 KiB with 1 iteration, 19456 with 2, 12288 with 3, 9216 with 4, 7168 with 5",
     );
+}
+
+/// Whether the database is a file, on this machine, or proves who it is.
+fn is_verified_or_local(url: &DatabaseUrl) -> bool {
+    match url {
+        DatabaseUrl::Sqlite(_) => true,
+        DatabaseUrl::Postgres(url) => url.is_local() || url.is_verified(),
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::refusal::Refusal;
-use crate::secret::Secret;
+use super::{postgres_url::PostgresUrl, refusal::Refusal};
 
 /// Where the database is. `Debug` shows what [`DatabaseUrl::describe`] shows: never the password.
 #[derive(Clone, Deserialize)]
@@ -13,8 +12,8 @@ use crate::secret::Secret;
 pub enum DatabaseUrl {
     /// A SQLite file at this path, relative to the working directory unless absolute.
     Sqlite(PathBuf),
-    /// A PostgreSQL server: the URL as it was given, which may hold a password.
-    Postgres(Secret<String>),
+    /// A PostgreSQL server, or several of which one is the primary.
+    Postgres(Box<PostgresUrl>),
 }
 
 const HINT: &str =
@@ -25,9 +24,7 @@ impl DatabaseUrl {
     pub fn describe(&self) -> String {
         match self {
             Self::Sqlite(path) => format!("sqlite://{}", path.display()),
-            Self::Postgres(url) => {
-                postgres_without_secrets(url.expose()).unwrap_or_else(|| "postgres://".to_owned())
-            }
+            Self::Postgres(url) => url.describe().to_owned(),
         }
     }
 
@@ -35,12 +32,16 @@ impl DatabaseUrl {
         match text.split_once("://") {
             Some(("sqlite", path)) => sqlite_path(path).map(Self::Sqlite),
             Some(("postgres" | "postgresql", _)) => {
-                if postgres_without_secrets(text).is_none() {
+                let Some(shown) = postgres_without_secrets(text) else {
                     let wrong = "the PostgreSQL URL is malformed (in user, password and name, \
                                  characters such as @ : / ? # % are written as %40 %3A %2F %3F %23 %25)";
                     return Err(Refusal::new(wrong, HINT));
-                }
-                Ok(Self::Postgres(Secret::new(text.to_owned())))
+                };
+                let refused = |wrong| {
+                    Refusal::new(format!("the PostgreSQL URL cannot be used: {wrong}"), HINT)
+                };
+                let url = PostgresUrl::parse(text, shown).map_err(refused)?;
+                Ok(Self::Postgres(Box::new(url)))
             }
             // What stands there instead may still hold a password: it is not repeated.
             _ => Err(Refusal::new("it is no database URL of a known kind", HINT)),

@@ -10,6 +10,9 @@ mod key_file;
 mod key_source;
 mod master_keys;
 mod names;
+mod postgres_parameters;
+mod postgres_tls;
+mod postgres_url;
 mod problems;
 mod profile;
 mod refusal;
@@ -26,6 +29,8 @@ mod tests;
 
 pub use assemble::LONGEST_REFRESH_GRACE;
 pub use database_url::DatabaseUrl;
+pub use postgres_tls::{PostgresTls, TlsMode};
+pub use postgres_url::{Keepalive, Place, PostgresHost, PostgresUrl, TargetServer};
 pub use key_file::KeyFileError;
 pub use key_source::MasterKeySource;
 pub use master_keys::{MasterKey, MasterKeys};

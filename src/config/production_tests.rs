@@ -42,6 +42,11 @@ fn production_refuses_what_is_unsafe() {
         ("COUNTERSIGN_ISSUER", "http://auth.example.org"),
         ("COUNTERSIGN_ISSUER", ""),
         ("COUNTERSIGN_ACCESS_TOKEN_TTL", "31m"),
+        ("COUNTERSIGN_DATABASE_URL", "postgres://a@db.example/c"),
+        (
+            "COUNTERSIGN_DATABASE_URL",
+            "postgres://a@db.example/c?sslmode=require",
+        ),
         ("COUNTERSIGN_ARGON2_MEMORY_KIB", "19455"),
     ] {
         let error = production(&[(name, value)]).unwrap_err();
@@ -67,4 +72,19 @@ fn production_behind_a_gateway_starts_with_a_list_of_proxies_or_the_word_none() 
     assert_eq!(proxies("none"), 0);
     let error = production(&[("COUNTERSIGN_TRUSTED_PROXIES", "")]).unwrap_err();
     assert!(error.to_string().contains("the word none"), "{error}");
+}
+
+#[test]
+fn production_takes_a_remote_database_that_is_verified_or_allowed_by_name() {
+    for url in [
+        "postgres://a@db.example/c?sslmode=verify-full",
+        "postgres://a@127.0.0.1/c",
+        "postgres://a@[::1],localhost/c",
+        "postgres:///c?host=/run/postgresql",
+    ] {
+        assert!(production(&[("COUNTERSIGN_DATABASE_URL", url)]).is_ok(), "{url}");
+    }
+    let mixed = ("COUNTERSIGN_DATABASE_URL", "postgres://a@localhost,db.example/c");
+    assert!(production(&[mixed]).is_err());
+    assert!(production(&[mixed, ("COUNTERSIGN_DATABASE_TLS", "unverified")]).is_ok());
 }

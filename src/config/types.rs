@@ -54,6 +54,10 @@ pub struct DatabaseSettings {
     pub url: DatabaseUrl,
     /// Connections held at most.
     pub pool_size: NonZeroUsize,
+    /// Whether production may use a database on another machine that does not prove who it is.
+    pub allows_unverified: bool,
+    /// How long a start waits for it.
+    pub start_timeout: Duration,
     /// How long audit events are kept.
     pub audit_retention: Duration,
 }

@@ -75,6 +75,16 @@ pub(super) enum Switch {
     Off,
 }
 
+/// What production demands of a database on another machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum DatabaseTls {
+    /// That it proves who it is.
+    Verified,
+    /// Nothing: the network is trusted.
+    Unverified,
+}
+
 /// What signs new access tokens.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) enum Algorithm {

@@ -19,7 +19,7 @@ use super::{
     profile::Profile,
     types::{LogFormat, StalePolicy, Tls},
     values::{
-        Algorithm, ClaimName, DAY, HOUR, List, LogFilter, MILLISECOND, MINUTE, RsaKeyBits, SECOND,
+        Algorithm, ClaimName, DAY, DatabaseTls, HOUR, List, LogFilter, MILLISECOND, MINUTE, RsaKeyBits, SECOND,
         Span, Switch, TEN_YEARS, Whole,
     },
 };
@@ -72,6 +72,10 @@ variables! {
         "sqlite://PATH or postgres://USER:PASSWORD@HOST/NAME; profile test has no default.";
     database_pool_size: Whole<NonZeroUsize, 1, 1000>, "COUNTERSIGN_DATABASE_POOL_SIZE", Text("16"),
         "Database connections held at most, by each replica.";
+    database_tls: DatabaseTls, "COUNTERSIGN_DATABASE_TLS", Text("verified"),
+        "What production demands of a database on another machine: verified (sslmode=verify-full, or verify-ca) or unverified.";
+    database_start_timeout: Span<0, HOUR>, "COUNTERSIGN_DATABASE_START_TIMEOUT", Text("60s"),
+        "How long a start waits for PostgreSQL before it fails; a server that takes connections and is silent gets at most 12s.";
     audit_retention: Span<DAY, TEN_YEARS>, "COUNTERSIGN_AUDIT_RETENTION", Text("400d"),
         "How long audit events are kept.";
     master_keys: Option<MasterKeys>, "COUNTERSIGN_MASTER_KEYS", Rule("a key file beside the database; required in production"),

@@ -32,6 +32,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// SQLite tells nobody that another process, the command line say, wrote to its file; looking costs little.
 const SQLITE_INTERVAL: Duration = Duration::from_secs(1);
+/// Where notifications do not arrive, as behind some poolers, this is how soon a revocation is known.
+const DEAF_INTERVAL: Duration = Duration::from_secs(1);
 /// Forgetting looks at every entry: not at each of the many reads that a storm of logouts causes.
 const FORGET_INTERVAL: Duration = Duration::from_secs(5);
 /// The time of day going back by less than this is the usual work of a time daemon.
@@ -192,6 +194,9 @@ impl RevocationSync {
         let mut interval = self.parts.poll_interval;
         if !is_well {
             interval = interval.min(RETRY_INTERVAL);
+        }
+        if !self.parts.store.hears_changes() {
+            interval = interval.min(DEAF_INTERVAL);
         }
         if self.parts.store.is_local() {
             interval = interval.min(SQLITE_INTERVAL);

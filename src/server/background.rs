@@ -8,6 +8,8 @@ use crate::{grpc::health::HealthState, store::Store};
 
 /// How often the database is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon it is asked after an operation could not write.
+const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the other replicas are told that this one reaches the database.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -15,7 +17,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// NOT_SERVING for every service and, by dropping `health`, ends every watch.
 pub(super) async fn watch_database(store: Store, health: HealthState, stop: CancellationToken) {
     let mut was_available = true;
-    while next_tick(PING_INTERVAL, &stop).await {
+    while next_ping(&store, &stop).await {
         let answer = store.ping().await;
         let is_available = store.is_available();
         match answer {
@@ -43,6 +45,14 @@ pub(super) async fn heartbeat(store: Store, stop: CancellationToken) {
     }
     if let Err(error) = store.end_heartbeats().await {
         tracing::debug!(%error, "the other replicas will take this one for cut off");
+    }
+}
+
+/// Waits for the next ping: a second, or less when an operation could not write.
+async fn next_ping(store: &Store, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        goes_on = next_tick(PING_INTERVAL, stop) => goes_on,
+        () = store.suspicion() => next_tick(SHORTEST_PING_INTERVAL, stop).await,
     }
 }
 

@@ -79,7 +79,7 @@ impl Availability {
     pub(super) fn record<T>(&self, began: Duration, result: &Result<T, StoreError>) {
         match result {
             Ok(_) => self.lock().succeed(began),
-            Err(StoreError::Unavailable(_)) => self.fail(began),
+            Err(error) if error.is_outage() => self.fail(began),
             Err(StoreError::Busy(_)) => {
                 self.lock().slow_since.get_or_insert(began);
             }
@@ -171,10 +171,11 @@ impl Availability {
 
 /// Whether a probe of ours says that the database cannot be used.
 const fn is_outage(result: &Result<(), StoreError>) -> bool {
-    matches!(
-        result,
-        Err(StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::PoolExhausted)
-    )
+    match result {
+        Err(StoreError::Busy(_) | StoreError::PoolExhausted) => true,
+        Err(error) => error.is_outage(),
+        Ok(()) => false,
+    }
 }
 
 impl Timeline {

@@ -1,20 +1,31 @@
 //! Telling replicas that something changed which they hold in memory: PostgreSQL's LISTEN and NOTIFY.
 //!
 //! A notification says "look again" and no more: what changed is read from the tables, so a lost, doubled
-//! or garbled one can do no harm. On SQLite there are no replicas and nothing is said.
+//! or garbled one does no harm. On SQLite there are no replicas and nothing is sent.
 
-use std::future::{self, Future};
+use std::{
+    future::{self, Future},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::StreamExt as _;
+use tokio::time;
 
 use super::{
-    OPERATION_TIMEOUT, Store, StoreError, postgres::Connector, sqlite::AsyncSqliteConnection,
+    OPERATION_TIMEOUT, Store, StoreError,
+    pool::Pool,
+    postgres::{Access, RawSession, RunningDriver},
+    same,
+    sqlite::AsyncSqliteConnection,
 };
-use crate::config::DatabaseUrl;
+use crate::{clock::Clock, domain::uuid_v7};
 
 const LISTEN: &str = "LISTEN countersign_changes";
 const NOTIFY: &str = "SELECT pg_notify('countersign_changes', '')";
+
+/// How long a notification of our own may take to arrive.
+const HEARING: Duration = Duration::from_secs(2);
 
 /// A connection on which a transaction can tell the replicas, once it commits, to look again. Every
 /// transaction that writes a revocation or a signing key ends with it.
@@ -36,34 +47,74 @@ impl Announce for AsyncSqliteConnection {
     }
 }
 
-/// Hears from the database when a replica has changed something.
+/// Receives a notification when a replica has changed something.
 pub struct ChangeListener {
     /// Not from the pool: a connection that listens must stay. `None` on SQLite.
-    connection: Option<AsyncPgConnection>,
+    session: Option<(RawSession, RunningDriver)>,
 }
 
 impl Store {
-    /// Begins to listen. Whoever does must look once afterwards: what was said before is lost.
+    /// Begins to listen, and tries once whether notifications arrive. Whoever listens must look once afterwards: what
+    /// was announced before is lost.
     ///
     /// # Errors
     /// The database is out of reach. The circuit breaker is neither asked nor told.
     pub async fn listen(&self) -> Result<ChangeListener, StoreError> {
-        let connection = match &self.url {
-            DatabaseUrl::Sqlite(_) => None,
-            DatabaseUrl::Postgres(url) => Some(in_time(connect(Connector::parse(url)?)).await?),
+        let Pool::Postgres(pool) = &self.pool else {
+            return Ok(ChangeListener { session: None });
         };
-        Ok(ChangeListener { connection })
+        let connector = pool.connector.clone().with_suffix("-listener");
+        let opened = connector.connect_raw(OPERATION_TIMEOUT, Access::Sessions).await;
+        let (session, mut driver) = opened?;
+        in_time(session.rows(LISTEN)).await?;
+        let hears = self.hears_itself(&mut driver).await;
+        if let Some(hears) = hears {
+            let heard_before = self.hears_changes.swap(hears, Ordering::Relaxed);
+            match (heard_before, hears) {
+                (true, false) => tracing::warn!(
+                    "notifications do not arrive, as behind a pooler that does not keep sessions: changes of other \
+                     replicas are found by polling every second"
+                ),
+                (false, true) => tracing::info!("notifications arrive again"),
+                _ => {}
+            }
+        }
+        Ok(ChangeListener { session: Some((session, driver)) })
     }
-}
 
-async fn connect(connector: Connector) -> Result<AsyncPgConnection, StoreError> {
-    let mut connection = connector
-        .named("countersign-listener")
-        .connect()
-        .await
-        .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    diesel::sql_query(LISTEN).execute(&mut connection).await?;
-    Ok(connection)
+    /// Whether notifications arrived when that was last tried. Where they do not, polling has to make up for it.
+    pub fn hears_changes(&self) -> bool {
+        AtomicBool::load(&self.hears_changes, Ordering::Relaxed)
+    }
+
+    /// Sends a notification on a connection of the pool and waits for it; `None` when it could not be sent.
+    async fn hears_itself(&self, driver: &mut RunningDriver) -> Option<bool> {
+        let Pool::Postgres(pool) = &self.pool else {
+            return None;
+        };
+        let mark = uuid_v7(Clock::System.now()).to_string();
+        let sent = in_time(async {
+            let mut lease = pool.get().await?;
+            let conn = lease.begin();
+            let notify = format!("SELECT pg_notify('countersign_changes', '{mark}')");
+            let sent = same(async {
+                diesel::sql_query(notify).execute(conn).await?;
+                Ok(())
+            });
+            let sent = sent.await;
+            lease.end(sent)
+        });
+        sent.await.ok()?;
+        let arrival = async {
+            while let Some(payload) = driver.notifications.recv().await {
+                if payload == mark {
+                    return true;
+                }
+            }
+            false
+        };
+        Some(time::timeout(HEARING, arrival).await.unwrap_or(false))
+    }
 }
 
 impl ChangeListener {
@@ -72,34 +123,27 @@ impl ChangeListener {
     /// # Errors
     /// The connection is lost: listen anew.
     pub async fn next(&mut self) -> Result<(), StoreError> {
-        let Some(connection) = &mut self.connection else {
+        let Some((_, driver)) = &mut self.session else {
             return future::pending().await;
         };
-        let mut notifications = std::pin::pin!(connection.notifications_stream());
-        match notifications.next().await {
-            Some(notification) => Ok(notification.map(drop)?),
-            None => Err(StoreError::Unavailable("connection closed".to_owned())),
-        }
+        let closed = || StoreError::Unavailable("connection closed".to_owned());
+        driver.notifications.recv().await.map(drop).ok_or_else(closed)
     }
 
-    /// Asks for a sign of life: a connection that fell silent looks like one on which nothing is said.
+    /// Asks for an answer: a connection that fell silent looks like one on which nothing is sent.
     ///
     /// # Errors
     /// There was none in time: listen anew.
     pub async fn check(&mut self) -> Result<(), StoreError> {
-        let Some(connection) = &mut self.connection else {
+        let Some((session, _)) = &self.session else {
             return Ok(());
         };
-        let question = async {
-            diesel::sql_query("SELECT 1").execute(connection).await?;
-            Ok(())
-        };
-        in_time(question).await
+        in_time(session.rows("SELECT 1")).await.map(drop)
     }
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     tokio::time::timeout(OPERATION_TIMEOUT, work)
         .await
-        .unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())))
+        .unwrap_or_else(|_| Err(StoreError::Silent("no answer in time".to_owned())))
 }

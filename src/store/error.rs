@@ -1,20 +1,36 @@
 //! What can go wrong with a database, sorted by what the caller can do about it.
+//!
+//! Errors are sorted by codes and never by their words, which may be in any language: PostgreSQL's by SQLSTATE
+//! (`postgres/sqlstate.rs`), SQLite's by its result codes, of which diesel makes kinds (`sqlite.rs`).
 
 use deadpool::managed::TimeoutType;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel_async::pooled_connection::deadpool::PoolError;
+use diesel_async::pooled_connection::{PoolError as Inner, deadpool::PoolError};
+
+use super::postgres::from_connection_error;
 
 /// Why a store operation failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database is gone, too slow or not accepting work; the same call may succeed later.
+    /// The connection was lost, or there is none: the database is gone.
     #[error("database unavailable: {0}")]
     Unavailable(String),
-    /// The operation lost against others, on a row that somebody else holds for instance, or took too long. The same
-    /// call may succeed later; it says nothing about whether the database can be reached.
+    /// The database takes connections and does not answer.
+    #[error("database does not answer: {0}")]
+    Silent(String),
+    /// The database answers and does not write: read-only, full, without a table or a privilege.
+    #[error("database not writable: {0}")]
+    NotWritable(String),
+    /// The role lacks a privilege. It passes for callers, once somebody grants it, and does not for a start.
+    #[error("database privilege missing: {0}")]
+    Forbidden(String),
+    /// The database answers and could not do this now: a lock, a conflict of transactions, a resource.
     #[error("database busy: {0}")]
     Busy(String),
-    /// Every connection is in use; the database itself may be well.
+    /// The server gives no more connections.
+    #[error("too many database connections: {0}")]
+    TooManyConnections(String),
+    /// Every connection of this process is in use; the database itself may be well.
     #[error("no database connection became free in time")]
     PoolExhausted,
     /// A unique value is taken.
@@ -28,30 +44,65 @@ pub enum StoreError {
         "the database has migrations that this version does not know ({0}): run a newer version"
     )]
     NewerSchema(String),
-    /// Anything else; a fault of this program or of the database's set-up.
+    /// Waiting does not help: a wrong password, an unknown database, a certificate that is not trusted.
+    #[error("database refused: {0}")]
+    Refused(String),
+    /// An error that diesel has no kind for. Whoever holds the connection sorts it by the database's code.
+    #[error("database error: {0}")]
+    Unsorted(String),
+    /// A fault of this program.
     #[error("query failed: {0}")]
     Query(String),
 }
 
+impl StoreError {
+    /// Whether the database cannot be used, or not be written, whatever the operation is.
+    pub const fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable(_)
+                | Self::Silent(_)
+                | Self::NotWritable(_)
+                | Self::Forbidden(_)
+                | Self::TooManyConnections(_)
+                | Self::Refused(_)
+        )
+    }
+
+    /// Whether the same call may succeed later, without anything being changed here.
+    pub const fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable(_)
+                | Self::Silent(_)
+                | Self::NotWritable(_)
+                | Self::Busy(_)
+                | Self::TooManyConnections(_)
+                | Self::PoolExhausted
+        )
+    }
+}
+
 impl From<DieselError> for StoreError {
     fn from(error: DieselError) -> Self {
+        use DatabaseErrorKind as Kind;
         match error {
-            DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Self::Conflict,
-            DieselError::DatabaseError(
-                DatabaseErrorKind::UnableToSendCommand
-                | DatabaseErrorKind::ClosedConnection
-                // The primary has become a standby.
-                | DatabaseErrorKind::ReadOnlyTransaction,
-                info,
-            ) => Self::Unavailable(info.message().to_owned()),
-            DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, info) => {
-                Self::Busy(info.message().to_owned())
-            }
-            DieselError::DatabaseError(_, info) if is_contention(info.message()) => {
-                Self::Busy(info.message().to_owned())
-            }
-            DieselError::DatabaseError(_, info) if is_passing(info.message()) => {
-                Self::Unavailable(info.message().to_owned())
+            DieselError::DatabaseError(kind, info) => {
+                let text = info.message().to_owned();
+                match kind {
+                    Kind::UniqueViolation => Self::Conflict,
+                    Kind::UnableToSendCommand | Kind::ClosedConnection => Self::Unavailable(text),
+                    // A conflict of transactions that the database resolved at our cost.
+                    Kind::SerializationFailure => Self::Busy(text),
+                    // The primary has become a standby.
+                    Kind::ReadOnlyTransaction => Self::NotWritable(text),
+                    Kind::ForeignKeyViolation
+                    | Kind::NotNullViolation
+                    | Kind::CheckViolation
+                    | Kind::RestrictViolation
+                    | Kind::ExclusionViolation => Self::Query(text),
+                    _ => Self::Unsorted(text),
+                }
             }
             DieselError::BrokenTransactionManager => {
                 Self::Unavailable("transaction was cut off".to_owned())
@@ -67,92 +118,34 @@ impl From<PoolError> for StoreError {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Timeout(TimeoutType::Wait) => Self::PoolExhausted,
+            PoolError::Timeout(_) => Self::Silent("no connection in time".to_owned()),
+            PoolError::Backend(Inner::ConnectionError(error)) => from_connection_error(error),
             other => Self::Unavailable(other.to_string()),
         }
     }
-}
-
-/// Whether the database's own words say that the trouble will pass. Diesel keeps no SQLSTATE for these, and
-/// a server that speaks another language is recognised by its silence (`postgres::judge`).
-fn is_passing(message: &str) -> bool {
-    const PASSING: [&str; 5] = [
-        // PostgreSQL: 57P01, 57P02, 25P03; 57P03; 53300, in two wordings
-        "terminating connection",
-        "the database system is",
-        "too many clients",
-        "remaining connection slots are reserved",
-        // The same from a pooler in between.
-        "server closed the connection",
-    ];
-    PASSING.iter().any(|words| message.contains(words))
-}
-
-/// Whether the database answered that others stood in the way: a time-out of a lock or of a statement, a deadlock.
-fn is_contention(message: &str) -> bool {
-    const CONTENTION: [&str; 4] = [
-        // PostgreSQL: 57014 and 55P03; 40P01
-        "canceling statement",
-        "deadlock detected",
-        // SQLite: SQLITE_BUSY and SQLITE_LOCKED
-        "database is locked",
-        "database table is locked",
-    ];
-    CONTENTION.iter().any(|words| message.contains(words))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(kind: DatabaseErrorKind, message: &str) -> StoreError {
-        DieselError::DatabaseError(kind, Box::new(message.to_owned())).into()
+    fn of(kind: DatabaseErrorKind) -> StoreError {
+        DieselError::DatabaseError(kind, Box::new("Verbindung beendet".to_owned())).into()
     }
 
     #[test]
-    fn passing_trouble_is_told_from_faults() {
-        use DatabaseErrorKind::{UnableToSendCommand, UniqueViolation, Unknown};
-        assert!(matches!(of(UniqueViolation, "x"), StoreError::Conflict));
-        assert!(matches!(
-            of(UnableToSendCommand, "x"),
-            StoreError::Unavailable(_)
-        ));
-        for message in [
-            "terminating connection due to administrator command",
-            "terminating connection because of crash of another server process",
-            "terminating connection due to idle-in-transaction timeout",
-            "the database system is starting up",
-            "the database system is shutting down",
-            "the database system is in recovery mode",
-            "sorry, too many clients already",
-            "remaining connection slots are reserved for roles with the SUPERUSER attribute",
-        ] {
-            assert!(
-                matches!(of(Unknown, message), StoreError::Unavailable(_)),
-                "{message}"
-            );
-        }
-        assert!(matches!(of(Unknown, "syntax error"), StoreError::Query(_)));
+    fn kinds_decide_and_words_do_not() {
+        use DatabaseErrorKind as Kind;
+        assert!(matches!(of(Kind::UniqueViolation), StoreError::Conflict));
+        assert!(matches!(of(Kind::UnableToSendCommand), StoreError::Unavailable(_)));
+        assert!(matches!(of(Kind::SerializationFailure), StoreError::Busy(_)));
+        assert!(matches!(of(Kind::ReadOnlyTransaction), StoreError::NotWritable(_)));
+        assert!(matches!(of(Kind::NotNullViolation), StoreError::Query(_)));
+        assert!(matches!(of(Kind::Unknown), StoreError::Unsorted(_)));
     }
 
     #[test]
-    fn contention_is_told_from_a_lost_database() {
-        use DatabaseErrorKind::{SerializationFailure, Unknown};
-        assert!(matches!(of(SerializationFailure, "x"), StoreError::Busy(_)));
-        for message in [
-            "canceling statement due to statement timeout",
-            "canceling statement due to lock timeout",
-            "deadlock detected",
-            "database is locked",
-        ] {
-            assert!(
-                matches!(of(Unknown, message), StoreError::Busy(_)),
-                "{message}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_commit_whose_connection_died_is_passing_trouble() {
+    fn a_commit_whose_connection_was_lost_is_passing() {
         let gone = || {
             let message = "connection closed".to_owned();
             DieselError::DatabaseError(DatabaseErrorKind::UnableToSendCommand, Box::new(message))

@@ -1,76 +1,182 @@
 //! Migrations: embedded in the binary, run once however many replicas start together.
+//!
+//! On PostgreSQL all that is missing is applied in one transaction, which holds an advisory lock. diesel's own harness
+//! begins by creating its table, which a role without CREATE may not, and prepares statements, which a pooler in
+//! transaction mode loses; so the table of versions is kept here.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    time::Duration,
+};
 
 use diesel::{
     backend::Backend,
     migration::{Migration, MigrationSource},
+    pg::Pg,
 };
-use diesel_async::{AsyncMigrationHarness, RunQueryDsl};
+use diesel_async::{
+    AsyncMigrationHarness, AsyncPgConnection, async_connection_wrapper::AsyncConnectionWrapper,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::time;
 
-use super::{StoreError, postgres::Connector, sqlite};
-use crate::config::DatabaseUrl;
+use super::{
+    StoreError,
+    postgres::{Access, Connector, RawSession, SessionRights},
+    schema::TABLES,
+    sqlite,
+    start::{reported, retried},
+};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
-/// Any number will do, as long as no other program that shares the database takes the same.
-const ADVISORY_LOCK: &str = "SELECT pg_advisory_lock(4851233071)";
+/// The longest that connecting may take at a start; more hosts share it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// The longest that a statement other than a migration may take at a start.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(4);
+/// The longest wait for another replica that migrates; building an index takes a while.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Applies what is missing and says how many migrations that were.
-pub(super) async fn run(url: &DatabaseUrl) -> Result<usize, StoreError> {
-    match url {
-        DatabaseUrl::Sqlite(path) => {
-            let connection = sqlite::connect(path).map_err(|error| unreachable(&error))?;
-            apply(AsyncMigrationHarness::new(connection))
+/// Begins the transaction. Any number will do for the lock, as long as no other program that shares the database takes
+/// the same; earlier versions hold it for their session.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(4851233071)";
+/// A migration must not stand in the queue for a table, with everybody behind it, for long.
+const TABLE_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
+
+const VERSIONS: &str = "SELECT version FROM __diesel_schema_migrations";
+const HAS_VERSIONS: &str = "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL";
+/// As diesel declares it.
+const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (\
+     version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)";
+
+/// Applies what is missing to a SQLite file and says how many migrations that were.
+pub(super) fn sqlite(path: &Path) -> Result<usize, StoreError> {
+    let connection = sqlite::connect(path);
+    let connection = connection.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let mut harness = AsyncMigrationHarness::new(connection);
+    let applied = harness.applied_migrations().map_err(|error| failed(&error))?;
+    let applied = applied.iter().map(ToString::to_string).collect();
+    missing(&known()?, &applied)?;
+    let run = harness.run_pending_migrations(MIGRATIONS);
+    Ok(run.map_err(|error| failed(&error))?.len())
+}
+
+/// The same for PostgreSQL, once it answers; and checks that the role may use the tables.
+pub(super) async fn postgres(
+    connector: &Connector,
+    shown: &str,
+    patience: Duration,
+) -> Result<usize, StoreError> {
+    let what = format!("the database {shown}");
+    retried(&what, patience, async || {
+        let opened = connector.connect_raw(CONNECT_TIMEOUT, Access::Transactions).await;
+        let (session, driver) = opened?;
+        let known = known()?;
+        let missing_now = answered(async {
+            session.check_rights(TABLES).await?;
+            missing(&known, &versions(&session).await?)
+        });
+        if missing_now.await?.is_empty() {
+            return Ok(0);
         }
-        DatabaseUrl::Postgres(url) => {
-            let mut connection = Connector::parse(url)?
-                .connect()
-                .await
-                .map_err(|error| unreachable(&error))?;
-            // Waiting for another replica and building an index may take longer than a statement
-            // usually may. The lock goes with the connection, however this function ends.
-            for statement in [
-                "SET statement_timeout = 0",
-                "SET lock_timeout = 0",
-                ADVISORY_LOCK,
-            ] {
-                diesel::sql_query(statement)
-                    .execute(&mut connection)
-                    .await?;
-            }
-            apply(AsyncMigrationHarness::new(connection))
-        }
+        let applied = apply(session, &known).await;
+        drop(driver);
+        applied
+    })
+    .await
+}
+
+async fn answered<T>(
+    question: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let answer = time::timeout(QUESTION_TIMEOUT, question).await;
+    answer.unwrap_or_else(|_| Err(StoreError::Silent("no answer in time".to_owned())))
+}
+
+type Known = Vec<Box<dyn Migration<Pg>>>;
+
+fn known() -> Result<Known, StoreError> {
+    MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(|error| failed(&error))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Query(format!("migration failed: {error}"))
+}
+
+fn version<DB: Backend>(migration: &dyn Migration<DB>) -> String {
+    migration.name().version().to_string()
+}
+
+/// The versions that are still to be applied, in their order; refuses a schema that is newer than this program.
+fn missing(known: &Known, applied: &BTreeSet<String>) -> Result<Vec<String>, StoreError> {
+    let known: Vec<_> = known.iter().map(|migration| version(&**migration)).collect();
+    match applied.iter().find(|version| !known.contains(version)) {
+        Some(newer) => Err(StoreError::NewerSchema(newer.clone())),
+        None => Ok(known.into_iter().filter(|version| !applied.contains(version)).collect()),
     }
 }
 
-fn unreachable(error: &diesel::ConnectionError) -> StoreError {
-    StoreError::Unavailable(error.to_string())
+async fn versions(session: &RawSession) -> Result<BTreeSet<String>, StoreError> {
+    if session.row(HAS_VERSIONS).await?.first().is_none_or(|there| there != "t") {
+        return Ok(BTreeSet::new());
+    }
+    let rows = session.rows(VERSIONS).await?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
-fn apply<DB, H>(mut harness: H) -> Result<usize, StoreError>
-where
-    DB: Backend,
-    H: MigrationHarness<DB>,
-    EmbeddedMigrations: MigrationSource<DB>,
-{
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        StoreError::Query(format!("migration failed: {error}"))
+/// Applies what is missing in one transaction, after taking the lock. The session must be dropped afterwards.
+async fn apply(session: RawSession, known: &Known) -> Result<usize, StoreError> {
+    let begin = format!(
+        "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
+         SET LOCAL lock_timeout = {}; {LOCK}",
+        LOCK_TIMEOUT.as_millis()
+    );
+    let state = || "another process holds the lock; it ends with that process";
+    reported("the lock for migrations", session.rows(&begin), state).await?;
+    session.rows(TABLE_LOCK_TIMEOUT).await?;
+    // Another replica may have been quicker.
+    let missing = missing(known, &versions(&session).await?)?;
+    if missing.is_empty() {
+        session.rows("COMMIT").await?;
+        return Ok(0);
+    }
+    session.rows(CREATE_VERSIONS).await.map_err(may_not_create)?;
+    let observed = std::sync::Arc::clone(&session.observed);
+    let connection = AsyncPgConnection::try_from(session.client).await;
+    let connection = connection.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let mut connection = AsyncConnectionWrapper::<AsyncPgConnection>::from(connection);
+    let run = |connection: &mut _| {
+        for migration in known.iter().filter(|one| missing.contains(&version(&***one))) {
+            run_one(&**migration, connection)?;
+        }
+        diesel::connection::SimpleConnection::batch_execute(connection, "COMMIT")
+            .map_err(|error| failed(&error))
     };
-    let known: BTreeSet<String> = MigrationSource::<DB>::migrations(&MIGRATIONS)
-        .map_err(failed)?
-        .iter()
-        .map(|migration| migration.name().version().to_string())
-        .collect();
-    let applied = harness.applied_migrations().map_err(failed)?;
-    let unknown = applied
-        .iter()
-        .map(ToString::to_string)
-        .find(|version| !known.contains(version));
-    if let Some(version) = unknown {
-        return Err(StoreError::NewerSchema(version));
+    observed.clear();
+    tokio::task::block_in_place(|| run(&mut connection))
+        .map_err(|error| super::postgres::sort_by_code(&observed, error))?;
+    Ok(missing.len())
+}
+
+fn run_one(
+    migration: &dyn Migration<Pg>,
+    connection: &mut dyn diesel::connection::BoxableConnection<Pg>,
+) -> Result<(), StoreError> {
+    migration.run(connection).map_err(|error| failed(&error))?;
+    // A version is digits: it comes from the name of a folder.
+    let noted = format!(
+        "INSERT INTO __diesel_schema_migrations (version) VALUES ('{}')",
+        version(migration)
+    );
+    connection.batch_execute(&noted).map_err(|error| failed(&error))
+}
+
+fn may_not_create(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Forbidden(text) => StoreError::Forbidden(format!(
+            "{text}; a role that may create tables has to run `countersign migrate` first"
+        )),
+        other => other,
     }
-    let run = harness.run_pending_migrations(MIGRATIONS).map_err(failed)?;
-    Ok(run.len())
 }

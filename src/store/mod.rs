@@ -1,4 +1,4 @@
-//! The database: the only floor that knows SQL.
+//! The database: the only layer that knows SQL.
 //!
 //! # How to add a table
 //! 1. Write `migrations/<date>_<name>/up.sql` and `down.sql` in the SQL that SQLite and PostgreSQL
@@ -25,8 +25,10 @@ mod master_keys;
 mod migrate;
 mod password_change;
 mod password_parameters;
+mod ping;
 mod pool;
 mod postgres;
+mod postgres_pool;
 mod prepared;
 mod replicas;
 mod retention;
@@ -37,13 +39,20 @@ mod sessions;
 mod signing_keys;
 mod sqlite;
 mod sqlite_file;
+mod start;
 mod sweeps;
 mod users;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use diesel::sql_types::Integer;
-use diesel_async::RunQueryDsl;
 use tokio::sync::Notify;
 
 pub use audit::{AuditEvent, AuditKind};
@@ -66,6 +75,7 @@ pub use sweeps::{Sweep, SweptBatch};
 use availability::Availability;
 use circuit::Circuit;
 use pool::Pool;
+use postgres::Connector;
 use rotations::Rotations;
 
 use crate::{
@@ -82,27 +92,27 @@ const OPERATION_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// nothing but statements: on SQLite they are over at once, and anything else would panic.
 macro_rules! read {
     ($store:expr, |$conn:ident| $body:expr) => {
-        $crate::store::on_connection!($store, readers, |$conn| $body)
+        $crate::store::on_connection!($store, bounded_read, readers, |$conn| $body)
     };
 }
 
 /// The same on a connection that may write.
 macro_rules! write {
     ($store:expr, |$conn:ident| $body:expr) => {
-        $crate::store::on_connection!($store, writer, |$conn| $body)
+        $crate::store::on_connection!($store, bounded, writer, |$conn| $body)
     };
 }
 
 macro_rules! on_connection {
-    ($store:expr, $sqlite_pool:ident, |$conn:ident| $body:expr) => {
+    ($store:expr, $bounded:ident, $sqlite_pool:ident, |$conn:ident| $body:expr) => {
         $store
-            .bounded(Box::pin(async {
+            .$bounded(Box::pin(async {
                 match &$store.pool {
                     $crate::store::pool::Pool::Postgres(pool) => {
-                        let mut pooled = pool.get().await?;
-                        let $conn = &mut *pooled;
+                        let mut lease = pool.get().await?;
+                        let $conn = lease.begin();
                         let result = $crate::store::same(async { $body }).await;
-                        $crate::store::postgres::judge(result, &mut pooled).await
+                        lease.end(result)
                     }
                     $crate::store::pool::Pool::Sqlite { $sqlite_pool, .. } => {
                         let pooled = $sqlite_pool.get().await?;
@@ -120,7 +130,7 @@ use {on_connection, read, write};
 /// awaits: a login's came to 39 KB.
 type Operation<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Tells the compiler what an operation comes to, which it cannot see in a block.
+/// Names the result type of an operation, which the compiler cannot infer in a block.
 async fn same<T>(operation: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     operation.await
 }
@@ -134,6 +144,12 @@ pub struct Store {
     availability: Arc<Availability>,
     /// Names this process among those that share the database.
     replica_id: Arc<str>,
+    /// An operation failed in a way that a plain ping may not notice.
+    is_suspect: Arc<AtomicBool>,
+    suspicion: Arc<Notify>,
+    /// Notifications of other replicas arrive.
+    hears_changes: Arc<AtomicBool>,
+    start_timeout: Duration,
     rotations: Arc<Rotations>,
     audit_retention: Duration,
     sweep_requested: Arc<Notify>,
@@ -170,6 +186,10 @@ impl Store {
             circuit: Arc::default(),
             availability: Arc::new(Availability::new(Clock::System)),
             replica_id: uuid_v7(Clock::System.now()).to_string().into(),
+            is_suspect: Arc::default(),
+            suspicion: Arc::default(),
+            hears_changes: Arc::new(AtomicBool::new(true)),
+            start_timeout: settings.start_timeout,
             rotations: Arc::default(),
             audit_retention: settings.audit_retention,
             sweep_requested: Arc::default(),
@@ -182,12 +202,30 @@ impl Store {
         self
     }
 
-    /// Brings the tables up to date. Replicas that start together take turns.
+    /// Waits for the database, a bounded time, and brings the tables up to date. Replicas that start together take
+    /// turns.
     ///
     /// # Errors
-    /// The database is out of reach, read-only, locked, or was migrated by a newer version.
+    /// The database stays out of reach, refuses, is locked, or was migrated by a newer version.
     pub async fn migrate(&self) -> Result<usize, StoreError> {
-        migrate::run(&self.url).await
+        match (&self.url, &self.pool) {
+            (DatabaseUrl::Sqlite(path), _) => migrate::sqlite(path),
+            (_, Pool::Postgres(pool)) => {
+                migrate::postgres(&pool.connector, &self.url.describe(), self.start_timeout).await
+            }
+            (DatabaseUrl::Postgres(_), Pool::Sqlite { .. }) => unreachable!("one URL, one pool"),
+        }
+    }
+
+    /// Whether the settings can be used, as far as that can be said without the database.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`]: a file of certificates or keys cannot be used.
+    pub fn check(settings: &DatabaseSettings) -> Result<(), StoreError> {
+        match &settings.url {
+            DatabaseUrl::Sqlite(_) => Ok(()),
+            DatabaseUrl::Postgres(url) => Connector::new(url).map(drop),
+        }
     }
 
     /// Keeps the servers of other processes off a SQLite file while the lock is held. PostgreSQL needs none.
@@ -219,7 +257,7 @@ impl Store {
         if self.is_available() {
             Ok(())
         } else {
-            Err(StoreError::Unavailable("circuit open".to_owned()))
+            Err(circuit_open())
         }
     }
 
@@ -228,57 +266,54 @@ impl Store {
         self.pool.loads()
     }
 
-    /// Asks the database for a sign of life, closing or opening the circuit by the answer.
-    ///
-    /// # Errors
-    /// It gave none.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        let began = self.availability.now();
-        let result = self.timed(Box::pin(self.select_one())).await;
-        self.availability.record_ping(began, &result);
-        self.circuit.record(&result);
-        if matches!(
-            result,
-            Err(StoreError::Unavailable(_) | StoreError::Busy(_))
-        ) {
-            self.circuit.trip();
-        }
-        result
-    }
-
-    async fn select_one(&self) -> Result<(), StoreError> {
-        let one = diesel::select(diesel::dsl::sql::<Integer>("1"));
-        match &self.pool {
-            Pool::Postgres(pool) => {
-                one.get_result::<i32>(&mut *pool.get().await?).await?;
-            }
-            Pool::Sqlite { readers, .. } => {
-                let pooled = readers.get().await?;
-                sqlite::in_place(pooled, async |conn| Ok(one.get_result::<i32>(conn).await?))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Refuses at once while the circuit is open; otherwise runs the operation and learns from it.
     async fn bounded<T>(&self, operation: Operation<'_, T>) -> Result<T, StoreError> {
         self.check_available()?;
-        let began = self.availability.now();
-        let result = self.timed(operation).await;
-        self.availability.record(began, &result);
-        self.circuit.record(&result);
-        result
+        self.run(operation).await
     }
 
-    async fn timed<T>(&self, operation: Operation<'_, T>) -> Result<T, StoreError> {
-        match tokio::time::timeout(OPERATION_TIMEOUT, operation).await {
-            Ok(result) => result,
-            // The connection that fell silent is back in the pool by now, and the others are not likely to
-            // be better: whoever comes next must not wait for them in vain.
-            Err(_) => {
-                self.pool.close_idle();
-                Err(StoreError::Busy("no answer in time".to_owned()))
-            }
+    /// The same for an operation that only reads: a database that does not write can still be read.
+    async fn bounded_read<T>(&self, operation: Operation<'_, T>) -> Result<T, StoreError> {
+        if !self.circuit.lets_reads_through() {
+            return Err(circuit_open());
+        }
+        self.run(operation).await
+    }
+
+    async fn run<T>(&self, operation: Operation<'_, T>) -> Result<T, StoreError> {
+        let began = self.availability.now();
+        let timed = tokio::time::timeout(OPERATION_TIMEOUT, operation).await;
+        let result = timed.unwrap_or_else(|_| Err(StoreError::Busy("no answer in time".to_owned())));
+        self.circuit.record(&result);
+        // A read that succeeds while the database does not write ends no outage.
+        if result.is_err() || self.is_available() {
+            self.availability.record(began, &result);
+        }
+        self.suspect(&result);
+        result
+    }
+}
+
+impl Store {
+    /// Has the next pings look closely after a failure that a plain one may not notice.
+    fn suspect<T>(&self, result: &Result<T, StoreError>) {
+        let is_suspect = match result {
+            Err(StoreError::NotWritable(_) | StoreError::Forbidden(_)) => true,
+            // SQLite's trouble with the file or the disk.
+            Err(StoreError::Busy(_)) => self.is_local(),
+            _ => false,
+        };
+        if is_suspect && !self.is_suspect.swap(true, Ordering::Relaxed) {
+            self.suspicion.notify_one();
         }
     }
+
+    /// Waits until an operation has failed in a way that asks for a ping at once.
+    pub async fn suspicion(&self) {
+        self.suspicion.notified().await;
+    }
+}
+
+fn circuit_open() -> StoreError {
+    StoreError::Unavailable("circuit open".to_owned())
 }

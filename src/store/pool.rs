@@ -7,26 +7,25 @@ use deadpool::{
     managed::{Manager, Timeouts},
 };
 use diesel::ConnectionResult;
-use diesel_async::{
-    AsyncPgConnection,
-    pooled_connection::{
-        AsyncDieselConnectionManager, ManagerConfig, PoolError, PoolableConnection,
-        RecyclingMethod, deadpool::Pool as Deadpool,
-    },
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, PoolError, PoolableConnection, RecyclingMethod,
+    deadpool::Pool as Deadpool,
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
-    StoreError, postgres,
+    StoreError,
+    postgres::{Connector, to_connection_error},
+    postgres_pool::PostgresPool,
     sqlite::{self, AsyncSqliteConnection},
 };
 use crate::config::{DatabaseSettings, DatabaseUrl};
 
 /// How long to wait for a free connection to PostgreSQL.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a new connection may take; with the wait it stays under the two seconds in which a
 /// caller is promised an answer.
-const CREATE_TIMEOUT: Duration = Duration::from_millis(900);
+pub(super) const CREATE_TIMEOUT: Duration = Duration::from_millis(900);
 /// How long to wait for a free connection to SQLite, which opens at once. It is for disks that now and then take a
 /// second to force a commit; with [`sqlite::BUSY_TIMEOUT`] it stays under the same two seconds.
 const SQLITE_WAIT_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -37,7 +36,7 @@ const MAX_SQLITE_READERS: usize = 4;
 /// Pooled connections to either database.
 #[derive(Clone)]
 pub(super) enum Pool {
-    Postgres(Deadpool<AsyncPgConnection>),
+    Postgres(PostgresPool),
     /// SQLite lets one connection write at a time: with a pool of one for writers they queue in
     /// order of arrival instead of polling the lock.
     Sqlite {
@@ -76,7 +75,7 @@ impl PoolLoad {
 impl Pool {
     pub(super) fn loads(&self) -> Vec<PoolLoad> {
         match self {
-            Self::Postgres(pool) => vec![PoolLoad::new("all", pool.status())],
+            Self::Postgres(pool) => vec![pool.load()],
             Self::Sqlite { readers, writer } => vec![
                 PoolLoad::new("readers", readers.status()),
                 PoolLoad::new("writer", writer.status()),
@@ -88,9 +87,15 @@ impl Pool {
         let size = settings.pool_size.get();
         match &settings.url {
             DatabaseUrl::Postgres(url) => {
-                let connector = postgres::Connector::parse(url)?;
-                let setup = move || connector.clone().connect().boxed();
-                Ok(Self::Postgres(deadpool(size, WAIT_TIMEOUT, setup)?))
+                let connector = Connector::new(url)?;
+                let opener = connector.clone();
+                let setup = move || {
+                    let opener = opener.clone();
+                    let opened = async move { opener.connect(CREATE_TIMEOUT).await };
+                    opened.map(|opened| opened.map_err(to_connection_error)).boxed()
+                };
+                let connections = deadpool(size, WAIT_TIMEOUT, setup)?;
+                Ok(Self::Postgres(PostgresPool::new(connections, connector, size)))
             }
             DatabaseUrl::Sqlite(path) => {
                 prepare_folder(path)?;
@@ -112,7 +117,7 @@ impl Pool {
     /// fall silent.
     pub(super) fn close_idle(&self) {
         if let Self::Postgres(pool) = self {
-            drop(pool.retain(|_, _| false));
+            pool.close_idle();
         }
     }
 }
@@ -136,7 +141,8 @@ where
         .max_size(size)
         .timeouts(Timeouts {
             wait: Some(wait),
-            create: Some(CREATE_TIMEOUT),
+            // The connector shares this time among the hosts itself.
+            create: Some(CREATE_TIMEOUT * 2),
             recycle: Some(CREATE_TIMEOUT),
         })
         .runtime(Runtime::Tokio1)

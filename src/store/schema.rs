@@ -1,5 +1,20 @@
 //! The tables as diesel sees them; the words for them are in `migrations/`.
 
+/// Every table, in the order below: the ping tries them all after an operation has failed on one.
+pub(super) const TABLES: &[&str] = &[
+    "users",
+    "password_parameters",
+    "sessions",
+    "session_sweeps",
+    "revocations",
+    "signing_keys",
+    "master_keys",
+    "login_failures",
+    "audit_events",
+    "replicas",
+    "write_probe",
+];
+
 diesel::table! {
     users (id) {
         id -> Text,
@@ -111,6 +126,14 @@ diesel::table! {
         id -> Text,
         seen_at -> BigInt,
         outages -> Text,
+    }
+}
+
+diesel::table! {
+    write_probe (id) {
+        id -> Text,
+        pings -> BigInt,
+        padding -> Text,
     }
 }
 

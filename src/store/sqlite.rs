@@ -1,9 +1,8 @@
-//! SQLite connections: a library that reads and writes a file while its caller waits.
+//! SQLite connections: statements run on the calling thread.
 //!
-//! An operation's statements run on the thread that asks, one after the other. Handing each of them to another
-//! thread, which is what diesel-async does by itself, costs two changes of threads a statement. Nor is the thread's
-//! other work handed on before it waits for the disk (`block_in_place`): that wakes another thread for each operation,
-//! and only the one writer waits long. The runtime has a worker more than there are cores instead.
+//! diesel-async hands each statement to a blocking thread, which costs two thread switches per statement. Nor does an
+//! operation announce that it blocks (`block_in_place`): that wakes another thread for each operation, and only the one
+//! writer blocks for long. The runtime has one worker more than there are cores instead.
 
 use std::{error::Error, future, path::Path, time::Duration};
 
@@ -31,9 +30,9 @@ const FORCED: &str = "PRAGMA synchronous = FULL";
 /// How long to wait for a lock. Only another process can hold one for long: here writers queue for the one connection.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
 
-const AT_ONCE: &str = "statements that run in place are over when they are awaited";
+const AT_ONCE: &str = "a statement that runs in place has ended when it is awaited";
 
-/// Runs statements where they are asked for.
+/// Runs statements on the calling thread.
 pub(super) struct InPlace;
 
 impl SpawnBlocking for InPlace {
@@ -49,13 +48,30 @@ impl SpawnBlocking for InPlace {
     }
 }
 
-/// Runs an operation that awaits nothing but statements on this connection, from its begin to its end: nobody
-/// who loses patience can leave a transaction open.
+/// Runs an operation that awaits only statements on this connection, from begin to end: a caller that gives up cannot
+/// leave a transaction open.
 pub(super) fn in_place<T>(
     mut connection: Pooled,
     operation: impl AsyncFnOnce(&mut AsyncSqliteConnection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    operation(&mut connection).now_or_never().expect(AT_ONCE)
+    let result = operation(&mut connection).now_or_never().expect(AT_ONCE);
+    let (result, is_sound) = sorted(result);
+    if !is_sound {
+        drop(Pooled::take(connection));
+    }
+    result
+}
+
+/// Sorts an error by diesel's kind of it, which is made of SQLite's extended result code: what has none is about the
+/// file, the disk or a lock (`SQLITE_BUSY`, `_FULL`, `_READONLY`, `_IOERR`, `_CANTOPEN`, `_CORRUPT`), or about a table
+/// that is not there after a migration was undone. None of them is the caller's fault, and each may pass; whether it
+/// lasts is found out by the ping, which writes. Also says whether the connection is as good as before.
+fn sorted<T>(result: Result<T, StoreError>) -> (Result<T, StoreError>, bool) {
+    match result {
+        Err(StoreError::Unsorted(text)) => (Err(StoreError::Busy(text)), false),
+        Err(error @ StoreError::Query(_)) => (Err(error), false),
+        result => (result, true),
+    }
 }
 
 /// Opens a connection with the settings that every connection needs.

@@ -1,9 +1,16 @@
 //! A start that cannot succeed: one clear line, the right exit code, never a panic.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
+use std::{
+    fs, os::unix::fs::PermissionsExt as _, path::Path, process::Output, sync::Arc, time::Duration,
+};
+
+use rustix::process::Signal;
+use tokio::{net::TcpListener, task::spawn_blocking, time::Instant};
 
 use crate::support::{
-    Kind, TestDatabase, TestServer, on_both_databases,
+    Kind, TestDatabase, TestServer,
+    cluster::Cluster,
+    on_both_databases,
     process::{TestProcess, run, run_unprivileged},
     server::MASTER_KEYS,
 };
@@ -179,14 +186,107 @@ async fn a_sqlite_file_that_is_locked_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_is_not_there_is_told() {
+async fn a_postgres_that_stays_away_is_told() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let nowhere = "postgres://postgres:hunter2@127.0.0.1:1/postgres";
-    let said = refusal(&database, &[("COUNTERSIGN_DATABASE_URL", nowhere)], 1).await;
+    let at_once = [
+        ("COUNTERSIGN_DATABASE_URL", nowhere),
+        ("COUNTERSIGN_DATABASE_START_TIMEOUT", "0s"),
+    ];
+    let said = refusal(&database, &at_once, 1).await;
     assert!(
         said.contains("refused") && !said.contains("hunter2"),
         "{said}"
     );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = format!("postgres://a:hunter2@{}/b", listener.local_addr().unwrap());
+    for (url, cause) in [(nowhere, "refused"), (silent.as_str(), "no answer in time")] {
+        let patient = [
+            ("COUNTERSIGN_DATABASE_URL", url),
+            ("COUNTERSIGN_DATABASE_START_TIMEOUT", "2s"),
+        ];
+        let output = run(&database, &patient, &[]).await;
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let last = said.lines().last().unwrap();
+        assert!(said.contains("waiting for the database postgres://"), "{said}");
+        assert!(last.starts_with("countersign: ") && last.contains(cause), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_waits_for_a_database_that_comes_back() {
+    let cluster = Arc::new(spawn_blocking(Cluster::start).await.unwrap());
+    let database = TestDatabase::of_cluster(cluster.url());
+    let stopped = Arc::clone(&cluster);
+    spawn_blocking(move || stopped.crash()).await.unwrap();
+    let starting = tokio::spawn({
+        let database = database.clone();
+        async move { TestProcess::start_recorded(&database, &[]).await }
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!starting.is_finished());
+    let resumed = Arc::clone(&cluster);
+    spawn_blocking(move || resumed.resume()).await.unwrap();
+    let (server, recording) = starting.await.unwrap();
+    server.signed_in("ada@example.org").await;
+    server.signal(Signal::TERM);
+    let (_, errors) = recording.finish().await;
+    assert!(errors.contains("waiting for the database"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_that_refuses_is_told_at_once() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let (server, name) = database.url.rsplit_once('/').unwrap();
+    let latin = format!("latin_{name}");
+    let create = format!(
+        "CREATE DATABASE {latin} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    );
+    database.execute(&create).await;
+    let unknown_role = database.url.replacen("postgres@", "nobody_here@", 1);
+    for (url, code) in [
+        (format!("{server}/nowhere_{name}"), "3D000"),
+        (unknown_role, "28000"),
+        (format!("{server}/{latin}"), "ENCODING"),
+    ] {
+        let start = Instant::now();
+        let said = refusal(&database, &[("COUNTERSIGN_DATABASE_URL", &url)], 1).await;
+        assert!(said.contains(code), "{said}");
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+    database.execute(&format!("DROP DATABASE {latin}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_of_the_configuration_and_the_start_agree_on_urls() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    for (query, name) in [
+        ("sslmode=allow", "sslmode"),
+        ("sslmode=verify-ca", "sslmode"),
+        ("sslmode=verify-full&sslrootcert=/nonexistent/ca.pem", "sslrootcert"),
+        ("connect_timeout=10&nonsense=1", "nonsense"),
+    ] {
+        let url = format!("{}?{query}", database.url);
+        for command in [&["config", "check"][..], &["migrate"]] {
+            let output = run(&database, &[("COUNTERSIGN_DATABASE_URL", &url)], command).await;
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(78), "{query}: {said}");
+            assert!(said.contains(name), "{query}: {said}");
+        }
+    }
+    for query in [
+        "gssencmode=disable",
+        "target_session_attrs=primary",
+        "application_name=x&connect_timeout=5&keepalives_idle=9",
+    ] {
+        let url = format!("{}?{query}", database.url);
+        for command in [&["config", "check"][..], &["migrate"]] {
+            let output = run(&database, &[("COUNTERSIGN_DATABASE_URL", &url)], command).await;
+            assert_eq!(output.status.code(), Some(0), "{query}: {output:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

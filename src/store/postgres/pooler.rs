@@ -1,0 +1,113 @@
+//! Poolers such as PgBouncer: whether there is one, and whether a client keeps its session.
+//!
+//! Time-outs, prepared statements and LISTEN belong to a session. A pooler in transaction mode hands each
+//! transaction to any session, so that settings reach other programs and notifications reach nobody.
+
+use std::{
+    sync::atomic::{AtomicU8, Ordering},
+    time::Duration,
+};
+
+use tokio::time;
+
+use super::{RunningDriver, StoreError, session::RawSession};
+
+/// How a session is going to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Access {
+    /// As a session, with settings of its own.
+    Sessions,
+    /// For transactions only: migrations.
+    Transactions,
+}
+
+/// What is known of a pooler between this process and the server: one of the numbers below, or nothing yet.
+#[derive(Debug, Default)]
+pub(super) struct Pooling(AtomicU8);
+
+const DIRECT: u8 = 1;
+const SESSIONS: u8 = 2;
+const TRANSACTIONS: u8 = 3;
+
+/// How long the second client of a trial may wait for a server connection. One that has to wait at all is behind a
+/// pooler that keeps sessions apart.
+const TRIAL: Duration = Duration::from_millis(300);
+const TRIALS: usize = 3;
+
+impl Pooling {
+    pub fn is_direct(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == DIRECT
+    }
+
+    pub fn keeps_sessions(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == SESSIONS
+    }
+
+    pub fn learn_direct(&self) {
+        self.0.store(DIRECT, Ordering::Relaxed);
+    }
+
+    /// Finds out what the pooler does: while `session` is open and idle, a second client begins a transaction. It is
+    /// given the first one's process, or moves the first one to another, only in transaction mode.
+    pub async fn learn(
+        &self,
+        session: &RawSession,
+        process: i32,
+        other: impl Future<Output = Result<(RawSession, RunningDriver), StoreError>> + Send,
+    ) {
+        if self.0.load(Ordering::Relaxed) >= SESSIONS {
+            return;
+        }
+        let trial = async {
+            let (second, _driver) = other.await?;
+            for _ in 0..TRIALS {
+                let theirs = second.row("BEGIN; SELECT pg_backend_pid()").await?;
+                let ours = session.row("SELECT pg_backend_pid()").await?;
+                second.rows("ROLLBACK").await?;
+                let is_ours = |row: &[String]| row.first() == Some(&process.to_string());
+                if is_ours(&theirs) || !is_ours(&ours) {
+                    return Ok(TRANSACTIONS);
+                }
+            }
+            Ok(SESSIONS)
+        };
+        let found: Result<u8, StoreError> =
+            time::timeout(TRIAL, trial).await.unwrap_or(Ok(SESSIONS));
+        // A pooler in statement mode refuses BEGIN.
+        self.0.store(found.unwrap_or(TRANSACTIONS), Ordering::Relaxed);
+        if self.keeps_sessions() {
+            tracing::info!("the database is reached through a pooler that keeps sessions");
+        }
+    }
+
+    /// Whether the pooler allows what is wanted.
+    pub fn check(&self, access: Access) -> Result<(), StoreError> {
+        if self.0.load(Ordering::Relaxed) == TRANSACTIONS && access == Access::Sessions {
+            return Err(StoreError::Refused(
+                "the database is reached through a pooler that does not keep sessions, so that time-outs \
+                 and notifications are lost: set pool_mode = session for this database in its \
+                 configuration (PgBouncer: [databases] NAME = ... pool_mode=session), or let \
+                 COUNTERSIGN_DATABASE_URL name PostgreSQL itself"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_transaction_pooling_is_refused_and_only_to_sessions() {
+        let pooling = Pooling::default();
+        assert!(!pooling.is_direct() && !pooling.keeps_sessions());
+        assert!(pooling.check(Access::Sessions).is_ok());
+        pooling.0.store(TRANSACTIONS, Ordering::Relaxed);
+        assert!(pooling.check(Access::Sessions).is_err());
+        assert!(pooling.check(Access::Transactions).is_ok());
+        pooling.0.store(SESSIONS, Ordering::Relaxed);
+        assert!(pooling.check(Access::Sessions).is_ok());
+    }
+}
