@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
+    database_url::DatabaseUrl,
     fill::Given,
     problems::Problems,
-    database_url::DatabaseUrl,
     types::{Argon2Settings, Config, Tls},
 };
 

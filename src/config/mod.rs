@@ -29,11 +29,11 @@ mod tests;
 
 pub use assemble::LONGEST_REFRESH_GRACE;
 pub use database_url::DatabaseUrl;
-pub use postgres_tls::{PostgresTls, TlsMode};
-pub use postgres_url::{Keepalive, Place, PostgresHost, PostgresUrl, TargetServer};
 pub use key_file::KeyFileError;
 pub use key_source::MasterKeySource;
 pub use master_keys::{MasterKey, MasterKeys};
+pub use postgres_tls::{PostgresTls, TlsMode};
+pub use postgres_url::{Keepalive, Place, PostgresHost, PostgresUrl, TargetServer};
 pub use problems::{ConfigError, Problem};
 pub use profile::Profile;
 pub use refusal::Refusal;

@@ -31,7 +31,10 @@ pub(super) fn choice<T: Copy>(key: &str, value: &str, choices: &[(&str, T)]) -> 
     let found = choices.iter().find(|(word, _)| *word == value);
     found.map(|(_, chosen)| *chosen).ok_or_else(|| {
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-        format!("the value of {key} is not supported (supported: {})", words.join(", "))
+        format!(
+            "the value of {key} is not supported (supported: {})",
+            words.join(", ")
+        )
     })
 }
 
@@ -40,4 +43,3 @@ pub(super) fn number(key: &str, value: &str) -> Result<u64, Wrong> {
     let parsed = value.parse().ok().filter(|number| *number <= 86_400_000);
     parsed.ok_or_else(|| format!("the value of {key} is no whole number from 0 to 86400000"))
 }
-

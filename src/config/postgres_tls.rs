@@ -134,4 +134,3 @@ fn check_files(tls: &PostgresTls) -> Result<(), Wrong> {
     }
     Ok(())
 }
-

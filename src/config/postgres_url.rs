@@ -140,7 +140,9 @@ impl PostgresUrl {
         let parsed = url.trim_end_matches('?').parse::<Config>();
         let config = parsed.map_err(|_| "user, hosts, ports or name cannot be read".to_owned())?;
         let hosts = hosts(&config)?;
-        let only_sockets = hosts.iter().all(|host| matches!(host.place, Place::Socket(_)));
+        let only_sockets = hosts
+            .iter()
+            .all(|host| matches!(host.place, Place::Socket(_)));
         let application_name = read.application_name.or(read.fallback_application_name);
         Ok(Self {
             credentials: credentials(&config),
@@ -204,7 +206,9 @@ impl Reader {
             "fallback_application_name" => {
                 self.fallback_application_name = Some(value.to_owned());
             }
-            "keepalives" => self.keepalive.is_on = choice(key, value, &[("0", false), ("1", true)])?,
+            "keepalives" => {
+                self.keepalive.is_on = choice(key, value, &[("0", false), ("1", true)])?
+            }
             "keepalives_idle" => self.keepalive.idle = seconds()?,
             "keepalives_interval" => self.keepalive.interval = seconds()?,
             "keepalives_count" => {
@@ -218,7 +222,11 @@ impl Reader {
             // GSSAPI is not spoken, which these values allow.
             "gssencmode" => choice(key, value, &[("disable", ()), ("prefer", ())])?,
             "client_encoding" => {
-                choice(key, value, &[("UTF8", ()), ("utf8", ()), ("UTF-8", ()), ("auto", ())])?;
+                choice(
+                    key,
+                    value,
+                    &[("UTF8", ()), ("utf8", ()), ("UTF-8", ()), ("auto", ())],
+                )?;
             }
             _ => self.tls.parameter(key, value)?,
         }
@@ -228,8 +236,11 @@ impl Reader {
 
 /// The servers, paired with addresses and ports as tokio-postgres pairs them.
 fn hosts(config: &Config) -> Result<Vec<PostgresHost>, Wrong> {
-    let (names, addresses, ports) =
-        (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let (names, addresses, ports) = (
+        config.get_hosts(),
+        config.get_hostaddrs(),
+        config.get_ports(),
+    );
     let count = names.len().max(addresses.len());
     if count == 0 {
         return Err("it names no host".to_owned());
@@ -243,16 +254,19 @@ fn hosts(config: &Config) -> Result<Vec<PostgresHost>, Wrong> {
     let host = |index: usize| {
         let place = match (addresses.get(index), names.get(index)) {
             (Some(address), _) => Place::Address(*address),
-            (None, Some(Host::Tcp(name))) => {
-                name.parse().map_or_else(|_| Place::Name(name.clone()), Place::Address)
-            }
+            (None, Some(Host::Tcp(name))) => name
+                .parse()
+                .map_or_else(|_| Place::Name(name.clone()), Place::Address),
             (None, Some(Host::Unix(folder))) => Place::Socket(folder.clone()),
             (None, None) => return None,
         };
         let name = match names.get(index) {
             Some(Host::Tcp(name)) => name.clone(),
             Some(Host::Unix(_)) => String::new(),
-            None => addresses.get(index).map(ToString::to_string).unwrap_or_default(),
+            None => addresses
+                .get(index)
+                .map(ToString::to_string)
+                .unwrap_or_default(),
         };
         let port = ports.get(index).or_else(|| ports.first());
         let port = port.copied().unwrap_or(5432);
@@ -285,7 +299,10 @@ mod tests {
     use super::*;
 
     fn parse(query: &str) -> Result<PostgresUrl, Wrong> {
-        PostgresUrl::parse(&format!("postgres://ada:hunter2@db/auth{query}"), String::new())
+        PostgresUrl::parse(
+            &format!("postgres://ada:hunter2@db/auth{query}"),
+            String::new(),
+        )
     }
 
     #[test]
@@ -307,7 +324,10 @@ mod tests {
             ("?nonsense=hunter2", "nonsense"),
             ("?sslmode=allow", "sslmode"),
             ("?sslmode=verify-ca", "sslrootcert"),
-            ("?sslmode=verify-full&sslrootcert=/nonexistent/ca.pem", "sslrootcert"),
+            (
+                "?sslmode=verify-full&sslrootcert=/nonexistent/ca.pem",
+                "sslrootcert",
+            ),
             ("?sslrootcert=system&sslmode=require", "sslmode"),
             ("?sslnegotiation=direct", "sslnegotiation"),
             ("?gssencmode=require", "gssencmode"),
@@ -336,8 +356,14 @@ mod tests {
         assert_eq!(mode("?sslrootcert=system"), Ok(TlsMode::VerifyFull));
         let file = tempfile::NamedTempFile::new().unwrap();
         let file = file.path().display();
-        assert_eq!(mode(&format!("?sslmode=verify-ca&sslrootcert={file}")), Ok(TlsMode::VerifyCa));
-        assert_eq!(mode(&format!("?sslmode=require&sslrootcert={file}")), Ok(TlsMode::VerifyCa));
+        assert_eq!(
+            mode(&format!("?sslmode=verify-ca&sslrootcert={file}")),
+            Ok(TlsMode::VerifyCa)
+        );
+        assert_eq!(
+            mode(&format!("?sslmode=require&sslrootcert={file}")),
+            Ok(TlsMode::VerifyCa)
+        );
     }
 
     #[test]
@@ -345,18 +371,29 @@ mod tests {
         let parse = |url: &str| PostgresUrl::parse(url, String::new());
         let hosts = |url: &str| {
             let hosts = parse(url).unwrap().hosts;
-            let shown = hosts.iter().map(|host| (host.name.clone(), host.place.clone(), host.port));
+            let shown = hosts
+                .iter()
+                .map(|host| (host.name.clone(), host.place.clone(), host.port));
             shown.collect::<Vec<_>>()
         };
         let name = |name: &str| Place::Name(name.to_owned());
         assert_eq!(
             hosts("postgres://u@a:1,b:2/d"),
-            [("a".to_owned(), name("a"), 1), ("b".to_owned(), name("b"), 2)]
+            [
+                ("a".to_owned(), name("a"), 1),
+                ("b".to_owned(), name("b"), 2)
+            ]
         );
         let loopback = Place::Address("::1".parse().unwrap());
-        assert_eq!(hosts("postgres://u@[::1]:7/d"), [("::1".to_owned(), loopback, 7)]);
+        assert_eq!(
+            hosts("postgres://u@[::1]:7/d"),
+            [("::1".to_owned(), loopback, 7)]
+        );
         let socket = Place::Socket(PathBuf::from("/run/pg"));
-        for url in ["postgres://u@%2Frun%2Fpg/d", "postgres:///d?host=/run/pg&user=u"] {
+        for url in [
+            "postgres://u@%2Frun%2Fpg/d",
+            "postgres:///d?host=/run/pg&user=u",
+        ] {
             assert_eq!(hosts(url), [(String::new(), socket.clone(), 5432)]);
         }
         let address = Place::Address("10.0.0.7".parse().unwrap());
@@ -364,7 +401,10 @@ mod tests {
             hosts("postgres://u@db.example/d?hostaddr=10.0.0.7"),
             [("db.example".to_owned(), address, 5432)]
         );
-        for url in ["postgres://u@a,b/d?hostaddr=10.0.0.7", "postgres:///d?user=u"] {
+        for url in [
+            "postgres://u@a,b/d?hostaddr=10.0.0.7",
+            "postgres:///d?user=u",
+        ] {
             assert!(parse(url).is_err(), "{url}");
         }
     }
@@ -372,12 +412,19 @@ mod tests {
     #[test]
     fn only_this_machine_is_local() {
         let is_local = |hosts: &str| {
-            PostgresUrl::parse(&format!("postgres://u@{hosts}/d"), String::new()).unwrap().is_local()
+            PostgresUrl::parse(&format!("postgres://u@{hosts}/d"), String::new())
+                .unwrap()
+                .is_local()
         };
         for hosts in ["localhost", "127.0.0.1", "[::1]", "%2Frun%2Fpg"] {
             assert!(is_local(hosts), "{hosts}");
         }
-        for hosts in ["db.example", "localhost,db.example", "10.0.0.1", "127.0.0.1.example"] {
+        for hosts in [
+            "db.example",
+            "localhost,db.example",
+            "10.0.0.1",
+            "127.0.0.1.example",
+        ] {
             assert!(!is_local(hosts), "{hosts}");
         }
     }

@@ -82,9 +82,15 @@ fn production_takes_a_remote_database_that_is_verified_or_allowed_by_name() {
         "postgres://a@[::1],localhost/c",
         "postgres:///c?host=/run/postgresql",
     ] {
-        assert!(production(&[("COUNTERSIGN_DATABASE_URL", url)]).is_ok(), "{url}");
+        assert!(
+            production(&[("COUNTERSIGN_DATABASE_URL", url)]).is_ok(),
+            "{url}"
+        );
     }
-    let mixed = ("COUNTERSIGN_DATABASE_URL", "postgres://a@localhost,db.example/c");
+    let mixed = (
+        "COUNTERSIGN_DATABASE_URL",
+        "postgres://a@localhost,db.example/c",
+    );
     assert!(production(&[mixed]).is_err());
     assert!(production(&[mixed, ("COUNTERSIGN_DATABASE_TLS", "unverified")]).is_ok());
 }

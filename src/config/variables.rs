@@ -19,8 +19,8 @@ use super::{
     profile::Profile,
     types::{LogFormat, StalePolicy, Tls},
     values::{
-        Algorithm, ClaimName, DAY, DatabaseTls, HOUR, List, LogFilter, MILLISECOND, MINUTE, RsaKeyBits, SECOND,
-        Span, Switch, TEN_YEARS, Whole,
+        Algorithm, ClaimName, DAY, DatabaseTls, HOUR, List, LogFilter, MILLISECOND, MINUTE,
+        RsaKeyBits, SECOND, Span, Switch, TEN_YEARS, Whole,
     },
 };
 

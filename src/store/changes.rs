@@ -64,7 +64,9 @@ impl Store {
             return Ok(ChangeListener { session: None });
         };
         let connector = pool.connector.clone().with_suffix("-listener");
-        let opened = connector.connect_raw(OPERATION_TIMEOUT, Access::Sessions).await;
+        let opened = connector
+            .connect_raw(OPERATION_TIMEOUT, Access::Sessions)
+            .await;
         let (session, mut driver) = opened?;
         in_time(session.rows(LISTEN)).await?;
         let hears = self.hears_itself(&mut driver).await;
@@ -79,7 +81,9 @@ impl Store {
                 _ => {}
             }
         }
-        Ok(ChangeListener { session: Some((session, driver)) })
+        Ok(ChangeListener {
+            session: Some((session, driver)),
+        })
     }
 
     /// Whether notifications arrived when that was last tried. Where they do not, polling has to make up for it.
@@ -127,7 +131,12 @@ impl ChangeListener {
             return future::pending().await;
         };
         let closed = || StoreError::Unavailable("connection closed".to_owned());
-        driver.notifications.recv().await.map(drop).ok_or_else(closed)
+        driver
+            .notifications
+            .recv()
+            .await
+            .map(drop)
+            .ok_or_else(closed)
     }
 
     /// Asks for an answer: a connection that fell silent looks like one on which nothing is sent.

@@ -137,9 +137,18 @@ mod tests {
     fn kinds_decide_and_words_do_not() {
         use DatabaseErrorKind as Kind;
         assert!(matches!(of(Kind::UniqueViolation), StoreError::Conflict));
-        assert!(matches!(of(Kind::UnableToSendCommand), StoreError::Unavailable(_)));
-        assert!(matches!(of(Kind::SerializationFailure), StoreError::Busy(_)));
-        assert!(matches!(of(Kind::ReadOnlyTransaction), StoreError::NotWritable(_)));
+        assert!(matches!(
+            of(Kind::UnableToSendCommand),
+            StoreError::Unavailable(_)
+        ));
+        assert!(matches!(
+            of(Kind::SerializationFailure),
+            StoreError::Busy(_)
+        ));
+        assert!(matches!(
+            of(Kind::ReadOnlyTransaction),
+            StoreError::NotWritable(_)
+        ));
         assert!(matches!(of(Kind::NotNullViolation), StoreError::Query(_)));
         assert!(matches!(of(Kind::Unknown), StoreError::Unsorted(_)));
     }

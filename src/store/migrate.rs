@@ -4,11 +4,7 @@
 //! begins by creating its table, which a role without CREATE may not, and prepares statements, which a pooler in
 //! transaction mode loses; so the table of versions is kept here.
 
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use diesel::{
     backend::Backend,
@@ -55,7 +51,9 @@ pub(super) fn sqlite(path: &Path) -> Result<usize, StoreError> {
     let connection = sqlite::connect(path);
     let connection = connection.map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let mut harness = AsyncMigrationHarness::new(connection);
-    let applied = harness.applied_migrations().map_err(|error| failed(&error))?;
+    let applied = harness
+        .applied_migrations()
+        .map_err(|error| failed(&error))?;
     let applied = applied.iter().map(ToString::to_string).collect();
     missing(&known()?, &applied)?;
     let run = harness.run_pending_migrations(MIGRATIONS);
@@ -70,7 +68,9 @@ pub(super) async fn postgres(
 ) -> Result<usize, StoreError> {
     let what = format!("the database {shown}");
     retried(&what, patience, async || {
-        let opened = connector.connect_raw(CONNECT_TIMEOUT, Access::Transactions).await;
+        let opened = connector
+            .connect_raw(CONNECT_TIMEOUT, Access::Transactions)
+            .await;
         let (session, driver) = opened?;
         let known = known()?;
         let missing_now = answered(async {
@@ -110,15 +110,26 @@ fn version<DB: Backend>(migration: &dyn Migration<DB>) -> String {
 
 /// The versions that are still to be applied, in their order; refuses a schema that is newer than this program.
 fn missing(known: &Known, applied: &BTreeSet<String>) -> Result<Vec<String>, StoreError> {
-    let known: Vec<_> = known.iter().map(|migration| version(&**migration)).collect();
+    let known: Vec<_> = known
+        .iter()
+        .map(|migration| version(&**migration))
+        .collect();
     match applied.iter().find(|version| !known.contains(version)) {
         Some(newer) => Err(StoreError::NewerSchema(newer.clone())),
-        None => Ok(known.into_iter().filter(|version| !applied.contains(version)).collect()),
+        None => Ok(known
+            .into_iter()
+            .filter(|version| !applied.contains(version))
+            .collect()),
     }
 }
 
 async fn versions(session: &RawSession) -> Result<BTreeSet<String>, StoreError> {
-    if session.row(HAS_VERSIONS).await?.first().is_none_or(|there| there != "t") {
+    if session
+        .row(HAS_VERSIONS)
+        .await?
+        .first()
+        .is_none_or(|there| there != "t")
+    {
         return Ok(BTreeSet::new());
     }
     let rows = session.rows(VERSIONS).await?;
@@ -141,13 +152,19 @@ async fn apply(session: RawSession, known: &Known) -> Result<usize, StoreError> 
         session.rows("COMMIT").await?;
         return Ok(0);
     }
-    session.rows(CREATE_VERSIONS).await.map_err(may_not_create)?;
+    session
+        .rows(CREATE_VERSIONS)
+        .await
+        .map_err(may_not_create)?;
     let observed = std::sync::Arc::clone(&session.observed);
     let connection = AsyncPgConnection::try_from(session.client).await;
     let connection = connection.map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let mut connection = AsyncConnectionWrapper::<AsyncPgConnection>::from(connection);
     let run = |connection: &mut _| {
-        for migration in known.iter().filter(|one| missing.contains(&version(&***one))) {
+        for migration in known
+            .iter()
+            .filter(|one| missing.contains(&version(&***one)))
+        {
             run_one(&**migration, connection)?;
         }
         diesel::connection::SimpleConnection::batch_execute(connection, "COMMIT")
@@ -169,7 +186,9 @@ fn run_one(
         "INSERT INTO __diesel_schema_migrations (version) VALUES ('{}')",
         version(migration)
     );
-    connection.batch_execute(&noted).map_err(|error| failed(&error))
+    connection
+        .batch_execute(&noted)
+        .map_err(|error| failed(&error))
 }
 
 fn may_not_create(error: StoreError) -> StoreError {

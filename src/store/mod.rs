@@ -283,7 +283,8 @@ impl Store {
     async fn run<T>(&self, operation: Operation<'_, T>) -> Result<T, StoreError> {
         let began = self.availability.now();
         let timed = tokio::time::timeout(OPERATION_TIMEOUT, operation).await;
-        let result = timed.unwrap_or_else(|_| Err(StoreError::Busy("no answer in time".to_owned())));
+        let result =
+            timed.unwrap_or_else(|_| Err(StoreError::Busy("no answer in time".to_owned())));
         self.circuit.record(&result);
         // A read that succeeds while the database does not write ends no outage.
         if result.is_err() || self.is_available() {

@@ -35,7 +35,10 @@ macro_rules! count {
         match counted.execute($conn).await? {
             0 => {
                 let row = (write_probe::id.eq(ROW), write_probe::pings.eq(0_i64));
-                diesel::insert_into(write_probe::table).values(row).execute($conn).await?;
+                diesel::insert_into(write_probe::table)
+                    .values(row)
+                    .execute($conn)
+                    .await?;
             }
             _ => {}
         }

@@ -92,10 +92,16 @@ impl Pool {
                 let setup = move || {
                     let opener = opener.clone();
                     let opened = async move { opener.connect(CREATE_TIMEOUT).await };
-                    opened.map(|opened| opened.map_err(to_connection_error)).boxed()
+                    opened
+                        .map(|opened| opened.map_err(to_connection_error))
+                        .boxed()
                 };
                 let connections = deadpool(size, WAIT_TIMEOUT, setup)?;
-                Ok(Self::Postgres(PostgresPool::new(connections, connector, size)))
+                Ok(Self::Postgres(PostgresPool::new(
+                    connections,
+                    connector,
+                    size,
+                )))
             }
             DatabaseUrl::Sqlite(path) => {
                 prepare_folder(path)?;

@@ -15,7 +15,10 @@ use std::{
 
 use diesel_async::{
     AsyncPgConnection, SimpleAsyncConnection as _,
-    pooled_connection::{PoolableConnection as _, deadpool::{Object, Pool as Deadpool}},
+    pooled_connection::{
+        PoolableConnection as _,
+        deadpool::{Object, Pool as Deadpool},
+    },
 };
 use tokio::{
     runtime::Handle,
@@ -57,7 +60,11 @@ struct Shared {
 }
 
 impl PostgresPool {
-    pub fn new(connections: Deadpool<PostgresConnection>, connector: Connector, size: usize) -> Self {
+    pub fn new(
+        connections: Deadpool<PostgresConnection>,
+        connector: Connector,
+        size: usize,
+    ) -> Self {
         Self {
             connections,
             connector,
@@ -130,7 +137,10 @@ impl PostgresPool {
     pub fn grow(&self) {
         let one_less = |count: usize| count.checked_sub(1);
         let withheld = &self.shared.withheld;
-        if withheld.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+        if withheld
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
+        {
             self.shared.places.add_permits(1);
         }
     }
@@ -159,11 +169,7 @@ impl PostgresPool {
     }
 
     /// Waits until the server has answered what was given up, and lets the place go.
-    async fn finish(
-        self,
-        mut connection: Object<PostgresConnection>,
-        place: OwnedSemaphorePermit,
-    ) {
+    async fn finish(self, mut connection: Object<PostgresConnection>, place: OwnedSemaphorePermit) {
         let _abandoned = Count::of(&self.shared, |shared| &shared.abandoned);
         let process = connection.process;
         let is_well = tokio::select! {
@@ -187,21 +193,34 @@ impl PostgresPool {
             let is_old = |asked: &Instant| monotonic_now() - *asked >= ABANDONED_CHECK / 2;
             if busy.as_ref().is_none_or(|(asked, _)| is_old(asked)) {
                 // One connection beside the pool, for as long as one question takes.
-                *busy = self.ask_for_busy().await.ok().map(|found| (monotonic_now(), found));
+                *busy = self
+                    .ask_for_busy()
+                    .await
+                    .ok()
+                    .map(|found| (monotonic_now(), found));
             }
-            if busy.as_ref().is_some_and(|(_, found)| !found.contains(&process)) {
+            if busy
+                .as_ref()
+                .is_some_and(|(_, found)| !found.contains(&process))
+            {
                 return;
             }
         }
     }
 
     async fn ask_for_busy(&self) -> Result<HashSet<i32>, StoreError> {
-        let opened = self.connector.connect_raw(CREATE_TIMEOUT, Access::Sessions).await;
+        let opened = self
+            .connector
+            .connect_raw(CREATE_TIMEOUT, Access::Sessions)
+            .await;
         let (session, _driver) = opened?;
         let question = "SELECT pid FROM pg_stat_activity WHERE state IS DISTINCT FROM 'idle'";
         let rows = time::timeout(CREATE_TIMEOUT, session.rows(question)).await;
         let rows = rows.map_err(|_| StoreError::Silent("no answer in time".to_owned()))??;
-        Ok(rows.iter().filter_map(|row| row.first()?.parse().ok()).collect())
+        Ok(rows
+            .iter()
+            .filter_map(|row| row.first()?.parse().ok())
+            .collect())
     }
 }
 

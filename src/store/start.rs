@@ -91,13 +91,19 @@ mod tests {
             0 | 1 => Err(StoreError::Unavailable("refused".to_owned())),
             _ => Ok(()),
         };
-        retried("the database", Duration::from_secs(60), third).await.unwrap();
+        retried("the database", Duration::from_secs(60), third)
+            .await
+            .unwrap();
         let tries = AtomicUsize::new(0);
         let wrong = async || {
             tries.fetch_add(1, Ordering::Relaxed);
             Err::<(), _>(StoreError::Refused("password".to_owned()))
         };
-        assert!(retried("the database", Duration::from_secs(60), wrong).await.is_err());
+        assert!(
+            retried("the database", Duration::from_secs(60), wrong)
+                .await
+                .is_err()
+        );
         assert_eq!(tries.load(Ordering::Relaxed), 1);
     }
 

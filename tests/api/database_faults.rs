@@ -10,7 +10,8 @@ use tonic_health::pb::{
 use uuid::Uuid;
 
 use crate::support::{
-    Kind, PATIENCE, TestDatabase, TestServer, cluster::Cluster, eventually, on_both_databases, reason,
+    Kind, PATIENCE, TestDatabase, TestServer, cluster::Cluster, eventually, on_both_databases,
+    reason,
 };
 
 const UNAVAILABLE: &str = "DATABASE_UNAVAILABLE";
@@ -37,7 +38,10 @@ async fn serves(server: &TestServer) -> bool {
 async fn is_refused_as_passing(server: &TestServer, tokens: &TokenPair) {
     eventually("health says NOT_SERVING", async || !serves(server).await).await;
     assert_eq!(reason(server.login("ada@example.org").await), UNAVAILABLE);
-    assert_eq!(reason(server.refresh(&tokens.refresh_token).await), UNAVAILABLE);
+    assert_eq!(
+        reason(server.refresh(&tokens.refresh_token).await),
+        UNAVAILABLE
+    );
     server.validate(&tokens.access_token).await.unwrap();
     assert_eq!(health(server, "").await, ServingStatus::Serving);
 }
@@ -92,7 +96,10 @@ async fn a_read_only_database_is_an_outage_and_its_connections_are_replaced() {
         .unwrap();
     is_refused_as_passing(&server, &tokens).await;
     let writable = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
-    client.batch_execute("SET default_transaction_read_only = off").await.unwrap();
+    client
+        .batch_execute("SET default_transaction_read_only = off")
+        .await
+        .unwrap();
     client.batch_execute(&writable).await.unwrap();
     is_well_again(&server, &tokens).await;
     for _ in 0..20 {
@@ -109,7 +116,9 @@ async fn statements_prepared_before_a_column_changed_are_replaced() {
     for _ in 0..5 {
         server.login("ada@example.org").await.unwrap();
     }
-    database.execute("ALTER TABLE users ALTER COLUMN password_hash TYPE varchar(1000)").await;
+    database
+        .execute("ALTER TABLE users ALTER COLUMN password_hash TYPE varchar(1000)")
+        .await;
     login_until_ok(&server).await;
     for _ in 0..10 {
         login_until_ok(&server).await;
@@ -121,7 +130,8 @@ async fn statements_prepared_before_a_column_changed_are_replaced() {
 async fn another_default_isolation_is_not_ours() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let name = database.url.rsplit_once('/').unwrap().1.to_owned();
-    let strict = format!("ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'");
+    let strict =
+        format!("ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'");
     database.execute(&strict).await;
     let server = TestServer::start(&database).await;
     server.signed_in("ada@example.org").await;
@@ -141,15 +151,25 @@ struct Role {
 impl Role {
     async fn create(database: &TestDatabase, attributes: &str) -> Self {
         let name = format!("r_{}", Uuid::now_v7().simple());
-        database.execute(&format!("CREATE ROLE {name} LOGIN {attributes}")).await;
-        let url = database.url.replace("postgres://postgres@", &format!("postgres://{name}@"));
+        database
+            .execute(&format!("CREATE ROLE {name} LOGIN {attributes}"))
+            .await;
+        let url = database
+            .url
+            .replace("postgres://postgres@", &format!("postgres://{name}@"));
         assert_ne!(url, database.url, "the tests connect as the role postgres");
-        Self { name, database: database.clone(), url }
+        Self {
+            name,
+            database: database.clone(),
+            url,
+        }
     }
 
     async fn remove(self) {
         let name = &self.name;
-        self.database.execute(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await;
+        self.database
+            .execute(&format!("DROP OWNED BY {name}; DROP ROLE {name}"))
+            .await;
     }
 }
 
@@ -158,14 +178,19 @@ async fn a_server_with_fewer_connections_than_the_pool_makes_callers_wait() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let role = Role::create(&database, "CONNECTION LIMIT 4").await;
     let name = database.url.rsplit_once('/').unwrap().1.to_owned();
-    database.execute(&format!("ALTER DATABASE {name} OWNER TO {}", role.name)).await;
+    database
+        .execute(&format!("ALTER DATABASE {name} OWNER TO {}", role.name))
+        .await;
     let settings = [
         ("COUNTERSIGN_DATABASE_URL", role.url.as_str()),
         ("COUNTERSIGN_HASHING_QUEUE", "300"),
     ];
     let server = TestServer::start_with(&database, &settings).await;
     for user in 0..30 {
-        server.register(&format!("u{user}@example.org")).await.unwrap();
+        server
+            .register(&format!("u{user}@example.org"))
+            .await
+            .unwrap();
     }
     let emails: Vec<_> = (0..30).map(|user| format!("u{user}@example.org")).collect();
     let logins = emails.iter().map(|email| server.login(email));
@@ -174,7 +199,9 @@ async fn a_server_with_fewer_connections_than_the_pool_makes_callers_wait() {
     }
     assert!(serves(&server).await);
     server.stop().await;
-    database.execute(&format!("ALTER DATABASE {name} OWNER TO postgres")).await;
+    database
+        .execute(&format!("ALTER DATABASE {name} OWNER TO postgres"))
+        .await;
     role.remove().await;
 }
 
@@ -186,8 +213,14 @@ async fn a_role_without_create_serves_and_one_without_privileges_is_told_which()
     let settings = [("COUNTERSIGN_DATABASE_URL", role.url.as_str())];
     let config_clock = countersign::clock::ManualClock::new(crate::support::server::START);
     let refused = TestServer::try_start(&database, &settings, config_clock).await;
-    let refused = refused.err().expect("it may not read the tables").to_string();
-    assert!(refused.contains("GRANT SELECT, INSERT, UPDATE, DELETE ON users"), "{refused}");
+    let refused = refused
+        .err()
+        .expect("it may not read the tables")
+        .to_string();
+    assert!(
+        refused.contains("GRANT SELECT, INSERT, UPDATE, DELETE ON users"),
+        "{refused}"
+    );
     let grant = format!(
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}",
         role.name
@@ -250,8 +283,7 @@ async fn a_silent_first_host_does_not_use_up_the_time_of_the_second() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let first = silent.local_addr().unwrap();
     let url = database.url.replacen('@', &format!("@{first},"), 1);
-    let server =
-        TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_URL", &url)]).await;
+    let server = TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_URL", &url)]).await;
     server.signed_in("ada@example.org").await;
     database
         .execute(

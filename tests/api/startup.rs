@@ -209,8 +209,14 @@ async fn a_postgres_that_stays_away_is_told() {
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8(output.stderr).unwrap();
         let last = said.lines().last().unwrap();
-        assert!(said.contains("waiting for the database postgres://"), "{said}");
-        assert!(last.starts_with("countersign: ") && last.contains(cause), "{said}");
+        assert!(
+            said.contains("waiting for the database postgres://"),
+            "{said}"
+        );
+        assert!(
+            last.starts_with("countersign: ") && last.contains(cause),
+            "{said}"
+        );
         assert!(!said.contains("hunter2"), "{said}");
     }
 }
@@ -254,7 +260,11 @@ async fn a_postgres_that_refuses_is_told_at_once() {
         let start = Instant::now();
         let said = refusal(&database, &[("COUNTERSIGN_DATABASE_URL", &url)], 1).await;
         assert!(said.contains(code), "{said}");
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            start.elapsed()
+        );
     }
     database.execute(&format!("DROP DATABASE {latin}")).await;
 }
@@ -265,7 +275,10 @@ async fn the_check_of_the_configuration_and_the_start_agree_on_urls() {
     for (query, name) in [
         ("sslmode=allow", "sslmode"),
         ("sslmode=verify-ca", "sslmode"),
-        ("sslmode=verify-full&sslrootcert=/nonexistent/ca.pem", "sslrootcert"),
+        (
+            "sslmode=verify-full&sslrootcert=/nonexistent/ca.pem",
+            "sslrootcert",
+        ),
         ("connect_timeout=10&nonsense=1", "nonsense"),
     ] {
         let url = format!("{}?{query}", database.url);

@@ -28,7 +28,10 @@ impl RunningDriver {
         let (heard, notifications) = mpsc::channel(NOTIFICATIONS);
         let (close, closed) = oneshot::channel();
         tokio::spawn(drive(connection, heard, closed));
-        Self { notifications, _close: close }
+        Self {
+            notifications,
+            _close: close,
+        }
     }
 }
 

@@ -109,7 +109,11 @@ impl Connector {
     /// Opens a connection for the pool.
     pub(super) async fn connect(&self, within: Duration) -> Result<PostgresConnection, StoreError> {
         let opened = self.open(within, Access::Sessions).await?;
-        let Opened { session, driver, facts } = opened;
+        let Opened {
+            session,
+            driver,
+            facts,
+        } = opened;
         let RawSession { client, observed } = session;
         let diesel = AsyncPgConnection::try_from(client).await;
         Ok(PostgresConnection {
@@ -127,7 +131,9 @@ impl Connector {
         within: Duration,
         access: Access,
     ) -> Result<(RawSession, RunningDriver), StoreError> {
-        let Opened { session, driver, .. } = self.open(within, access).await?;
+        let Opened {
+            session, driver, ..
+        } = self.open(within, access).await?;
         Ok((session, driver))
     }
 
@@ -190,7 +196,11 @@ impl Connector {
         let (session, driver) = self.start(host, address).await?;
         let facts = self.settle(&session, access, host, address).await?;
         facts.check(self.target)?;
-        Ok(Opened { session, driver, facts })
+        Ok(Opened {
+            session,
+            driver,
+            facts,
+        })
     }
 
     /// Opens a session as the server gives it.
@@ -200,11 +210,17 @@ impl Connector {
         address: &Address,
     ) -> Result<(RawSession, RunningDriver), StoreError> {
         let observed = Arc::new(Observed::default());
-        let stream = self.dialer.open(address, &host.name, Arc::clone(&observed)).await;
+        let stream = self
+            .dialer
+            .open(address, &host.name, Arc::clone(&observed))
+            .await;
         let stream = stream.map_err(|error| without_stream(host, &error))?;
         let connected = self.config.connect_raw(stream, Established).await;
         let (client, driver) = connected.map_err(|error| not_begun(&error, &observed))?;
-        Ok((RawSession { client, observed }, RunningDriver::start(driver)))
+        Ok((
+            RawSession { client, observed },
+            RunningDriver::start(driver),
+        ))
     }
 
     /// Sets the session, unless a pooler would hand the settings to somebody else.
@@ -282,7 +298,11 @@ fn worse(before: StoreError, now: StoreError) -> StoreError {
         StoreError::NotWritable(_) => 1,
         _ => 0,
     };
-    if rank(&before) > rank(&now) { before } else { now }
+    if rank(&before) > rank(&now) {
+        before
+    } else {
+        now
+    }
 }
 
 fn shown(host: &PostgresHost) -> String {
@@ -302,7 +322,9 @@ fn silent(host: &PostgresHost) -> StoreError {
 
 /// Sorts why there is no stream: certificates do not mend themselves.
 fn without_stream(host: &PostgresHost, error: &io::Error) -> StoreError {
-    let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    let is_tls = error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<rustls::Error>());
     if is_tls || error.kind() == io::ErrorKind::Unsupported {
         return StoreError::Refused(format!("{}: {error}", shown(host)));
     }
@@ -312,11 +334,11 @@ fn without_stream(host: &PostgresHost, error: &io::Error) -> StoreError {
 /// Sorts why a session did not begin. What has neither a code nor an I/O error behind it is a configuration that
 /// the server does not accept, such as a missing password.
 fn not_begun(error: &tokio_postgres::Error, observed: &Observed) -> StoreError {
-    let is_io = error.source().is_some_and(|source| source.is::<io::Error>());
+    let is_io = error
+        .source()
+        .is_some_and(|source| source.is::<io::Error>());
     match sorted(error, observed) {
-        StoreError::Unavailable(text)
-            if error.code().is_none() && !is_io && !error.is_closed() =>
-        {
+        StoreError::Unavailable(text) if error.code().is_none() && !is_io && !error.is_closed() => {
             StoreError::Refused(text)
         }
         sorted => sorted,

@@ -59,7 +59,8 @@ impl Observed {
                 if let Some(code) = code_of(body).filter(|code| code != b"25P02") {
                     let mut bytes = [0; 8];
                     bytes[3..].copy_from_slice(&code);
-                    self.code.store(u64::from_be_bytes(bytes), Ordering::Relaxed);
+                    self.code
+                        .store(u64::from_be_bytes(bytes), Ordering::Relaxed);
                 }
             }
             _ => {
@@ -95,7 +96,12 @@ impl Messages {
     fn new() -> Self {
         let (head, body) = ([0; 5], Vec::new());
         let (filled, rest) = (0, 0);
-        Self { head, filled, rest, body }
+        Self {
+            head,
+            filled,
+            rest,
+            body,
+        }
     }
 
     fn follow(&mut self, mut bytes: &[u8], observed: &Observed) {
@@ -141,7 +147,11 @@ pub(in crate::store) struct ObservedStream<S> {
 impl<S> ObservedStream<S> {
     pub(super) fn new(inner: S, observed: Arc<Observed>) -> Self {
         let messages = Messages::new();
-        Self { inner, messages, observed }
+        Self {
+            inner,
+            messages,
+            observed,
+        }
     }
 }
 
@@ -155,7 +165,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for ObservedStream<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.inner).poll_read(cx, buf);
         if polled.is_ready() {
-            this.messages.follow(&buf.filled()[before..], &this.observed);
+            this.messages
+                .follow(&buf.filled()[before..], &this.observed);
         }
         polled
     }

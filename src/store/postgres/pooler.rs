@@ -74,7 +74,8 @@ impl Pooling {
         let found: Result<u8, StoreError> =
             time::timeout(TRIAL, trial).await.unwrap_or(Ok(SESSIONS));
         // A pooler in statement mode refuses BEGIN.
-        self.0.store(found.unwrap_or(TRANSACTIONS), Ordering::Relaxed);
+        self.0
+            .store(found.unwrap_or(TRANSACTIONS), Ordering::Relaxed);
         if self.keeps_sessions() {
             tracing::info!("the database is reached through a pooler that keeps sessions");
         }

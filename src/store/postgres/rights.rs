@@ -26,7 +26,11 @@ impl SessionRights for RawSession {
         let Some(role) = rows.first().and_then(|row| row.first()) else {
             return Ok(());
         };
-        let missing: Vec<_> = rows.iter().filter_map(|row| row.get(1)).map(String::as_str).collect();
+        let missing: Vec<_> = rows
+            .iter()
+            .filter_map(|row| row.get(1))
+            .map(String::as_str)
+            .collect();
         Err(StoreError::Refused(format!(
             "the role {role} may not read and write the tables {0}: \
              GRANT SELECT, INSERT, UPDATE, DELETE ON {0} TO {role}",

@@ -165,7 +165,10 @@ mod tests {
         assert!(standby.check(TargetServer::ReadWrite).is_err());
         assert!(standby.check(TargetServer::Primary).is_err());
         let latin = facts("LATIN1", expected());
-        assert!(matches!(latin.check(TargetServer::Any), Err(StoreError::Refused(_))));
+        assert!(matches!(
+            latin.check(TargetServer::Any),
+            Err(StoreError::Refused(_))
+        ));
     }
 
     #[test]
@@ -178,7 +181,11 @@ mod tests {
     #[test]
     fn the_statements_say_what_is_expected() {
         let settings = settings();
-        for part in ["statement_timeout = 1500;", "lock_timeout = 600;", "timeout = 2000;"] {
+        for part in [
+            "statement_timeout = 1500;",
+            "lock_timeout = 600;",
+            "timeout = 2000;",
+        ] {
             assert!(settings.contains(part), "{settings}");
         }
     }

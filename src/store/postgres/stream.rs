@@ -73,7 +73,13 @@ impl Dialer {
     async fn tcp(&self, address: SocketAddr) -> io::Result<Socket> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let Keepalive { is_on, idle, interval, retries, user_timeout } = self.keepalive;
+        let Keepalive {
+            is_on,
+            idle,
+            interval,
+            retries,
+            user_timeout,
+        } = self.keepalive;
         let socket = SockRef::from(&stream);
         if is_on {
             let probes = TcpKeepalive::new().with_time(idle).with_interval(interval);

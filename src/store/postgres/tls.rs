@@ -24,7 +24,11 @@ pub(super) fn encryption(tls: &PostgresTls) -> Result<Option<MakeRustlsConnect>,
     }
     let wrong = |error: rustls::Error| StoreError::Refused(format!("TLS to the database: {error}"));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let versions: &[_] = if tls.only_1_3 { &[&TLS13] } else { &[&TLS13, &TLS12] };
+    let versions: &[_] = if tls.only_1_3 {
+        &[&TLS13]
+    } else {
+        &[&TLS13, &TLS12]
+    };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .map_err(wrong)?
@@ -51,34 +55,39 @@ fn verifier(
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, StoreError> {
     if tls.mode < TlsMode::VerifyCa {
-        return Ok(Arc::new(Lenient { provider, authority: None }));
+        return Ok(Arc::new(Lenient {
+            provider,
+            authority: None,
+        }));
     }
     let mut roots = RootCertStore::empty();
     match &tls.root_file {
         Some(file) => {
             for certificate in certificates("sslrootcert", file)? {
-                roots.add(certificate).map_err(|error| unreadable("sslrootcert", &error))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| unreadable("sslrootcert", &error))?;
             }
         }
         None => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
-    let strict = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|error| unreadable("sslrootcert", &error))?;
+    let strict =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| unreadable("sslrootcert", &error))?;
     Ok(match tls.mode {
-        TlsMode::VerifyCa => Arc::new(Lenient { provider, authority: Some(strict) }),
+        TlsMode::VerifyCa => Arc::new(Lenient {
+            provider,
+            authority: Some(strict),
+        }),
         _ => strict,
     })
 }
 
-fn certificates(
-    parameter: &str,
-    file: &Path,
-) -> Result<Vec<CertificateDer<'static>>, StoreError> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect);
+fn certificates(parameter: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, StoreError> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
     match read.map_err(|error| unreadable(parameter, &error))? {
         none if none.is_empty() => Err(unreadable(parameter, &"it holds no certificate")),
         some => Ok(some),
@@ -153,6 +162,8 @@ impl ServerCertVerifier for Lenient {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
