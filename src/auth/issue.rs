@@ -1,4 +1,4 @@
-//! Issuing a pair: an access token and the refresh token of a session's generation.
+//! Issues a pair: an access token and the refresh token of a session's generation.
 
 use super::{Auth, AuthError};
 use crate::{
@@ -8,15 +8,15 @@ use crate::{
     tokens::Subject,
 };
 
-/// What a client holds after Login, Refresh and `ChangePassword`.
+/// The tokens that a client gets from Login, Refresh and `ChangePassword`.
 pub struct TokenPair {
     /// The JWT.
     pub access_token: Secret<String>,
     /// The refresh token.
     pub refresh_token: Secret<String>,
-    /// When the access token stops being good.
+    /// When the access token expires.
     pub access_expires_at: Timestamp,
-    /// When the refresh token stops being good if it is not used.
+    /// When the refresh token expires if it is not used.
     pub refresh_expires_at: Timestamp,
     /// The session of both.
     pub session_id: SessionId,
@@ -32,7 +32,7 @@ pub(super) struct Grant<'a> {
 }
 
 impl<'a> Grant<'a> {
-    /// What a session grants as it stands, to a user with these roles.
+    /// The grant of a session in its present generation, for a user with these roles.
     pub(super) fn of(session: &Session, roles: &'a Roles) -> Self {
         Self {
             user_id: session.user_id,
@@ -45,8 +45,8 @@ impl<'a> Grant<'a> {
 }
 
 impl Auth {
-    /// Signs and derives. `now` is read after the session was written: should all sessions of its user be ended
-    /// meanwhile, it is either among them, or its tokens are younger than their revocation.
+    /// Signs the access token and derives the refresh token. `now` is read after the session was written: if all sessions
+    /// of its user are revoked meanwhile, either this one is among them, or its tokens are newer than the revocation.
     pub(super) fn issue_pair(
         &self,
         grant: &Grant<'_>,

@@ -1,4 +1,4 @@
-//! Signing keys as a use case: what verifiers are given, and the rotation that an operator asks for.
+//! The JWKS, and rotation of signing keys at an operator's request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Auth {
-    /// The public keys by which anyone verifies our access tokens (RFC 7517).
+    /// The public keys that verify access tokens (RFC 7517).
     pub fn jwks(&self) -> JwksDocument {
         self.parts.keyring.jwks(self.parts.clock.now())
     }
@@ -20,10 +20,9 @@ impl Auth {
     }
 
     /// Begins a rotation and returns the key that will sign: one that is published already, or a new
-    /// one. In an emergency every key there is becomes invalid, and the new one signs at once.
+    /// one. In an emergency every existing key is revoked, and the new one signs at once.
     ///
-    /// It runs in a task of its own: a caller that goes away must not leave this replica believing in
-    /// keys that were revoked.
+    /// It runs in a task of its own: if the caller disconnects, this replica must still learn that keys were revoked.
     ///
     /// # Errors
     /// [`AuthError::DatabaseUnavailable`], [`AuthError::RateLimited`] when the JWKS has as many keys as it may have.

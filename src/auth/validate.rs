@@ -1,6 +1,6 @@
-//! Validating an access token: the call that internal services make on every request.
+//! Validates an access token: the call that internal services make on every request.
 //!
-//! It is not `async`: it uses what is in memory, never the database, and holds no lock for longer than a
+//! It is not `async`: it uses only what is in memory, never the database, and holds no lock for longer than a
 //! look-up.
 
 use std::sync::Arc;
@@ -11,34 +11,34 @@ use crate::{
     tokens::{AccessClaims, AccessProfile, AccessTokenError, VerifiedClaims},
 };
 
-/// What is asked about an access token.
+/// A request to validate an access token.
 #[derive(Clone, Copy, Debug)]
 pub struct ValidateQuery<'a> {
     /// The token; empty when there is none.
     pub access_token: &'a str,
-    /// The audience it must be meant for; empty for any that this service issues for.
+    /// The audience it must be issued for; empty for any that this service issues for.
     pub audience: &'a str,
     /// The roles it must hold, all of them.
     pub required_roles: &'a [String],
 }
 
-/// A good token.
+/// A valid token.
 #[derive(Clone, Debug)]
 pub struct Validated {
-    /// What it says.
+    /// Its claims.
     pub claims: Arc<VerifiedClaims>,
     /// Up to when every revocation is known here.
     pub revocation_as_of: Timestamp,
 }
 
 impl Auth {
-    /// Tells whether an access token is good.
+    /// Checks that an access token is valid.
     ///
     /// # Errors
     /// [`AuthError::TokenMissing`], [`AuthError::TokenInvalid`], [`AuthError::TokenExpired`],
     /// [`AuthError::TokenRevoked`], [`AuthError::InsufficientRole`],
     /// [`AuthError::RevocationStateStale`]; [`AuthError::DatabaseUnavailable`] for a token of an unknown
-    /// key while the database has not told of new keys for too long.
+    /// key while keys have not been read for too long.
     pub fn validate(&self, query: ValidateQuery<'_>) -> Result<Validated, AuthError> {
         let parts = &self.parts;
         if query.access_token.is_empty() {
@@ -46,8 +46,8 @@ impl Auth {
         }
         let now = parts.clock.now();
         let claims = self.verified_claims(query.access_token, now)?;
-        // What is known is dated before it is asked and aged afterwards: whether a read comes in between or
-        // this process is suspended there, an old answer never passes for a fresh one.
+        // The time of the last read is taken before the look-up, and its age afterwards: if a read comes in between, or
+        // this process is suspended, an old answer does not look fresh.
         let last_read = parts.revocations.last_read();
         if parts.revocations.is_revoked(&claims) {
             return Err(AuthError::TokenRevoked);
@@ -76,7 +76,7 @@ impl Auth {
         now: Timestamp,
     ) -> Result<Arc<VerifiedClaims>, AuthError> {
         let parts = &self.parts;
-        // First of all: hashing megabytes of garbage is work that an attacker chooses.
+        // First of all: an attacker chooses how many megabytes are hashed.
         if token.len() > AccessProfile::MAX_TOKEN_LENGTH {
             return Err(AuthError::TokenInvalid);
         }
@@ -87,7 +87,7 @@ impl Auth {
             return Ok(claims);
         }
         let claims = parts.profile.verify(&parts.keyring, token, now)?;
-        // An expired token gets no place in the cache, which is for tokens that come again.
+        // An expired token is not cached: the cache is for tokens that are presented again.
         parts.profile.check_expiry(&claims, now)?;
         let claims = Arc::new(VerifiedClaims::new(claims));
         parts.verified.insert(token, Arc::clone(&claims), epoch);

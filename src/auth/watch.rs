@@ -1,27 +1,26 @@
-//! What verifiers need to validate access tokens by themselves: the keys and the feed.
+//! The feed for verifiers that validate access tokens themselves.
 
 use std::sync::Arc;
 
 use super::{Auth, AuthError};
 use crate::{
     domain::FieldViolation,
-    revocation::{Cursor, Hearing},
+    revocation::{Cursor, WatchEvents},
     tokens::{AccessClaims, VerifiedClaims},
 };
 
 impl Auth {
-    /// Watches revocations and keys from `cursor` on, for as long as the access token that `claims`
-    /// are of is good.
+    /// Watches revocations and keys from `cursor` on, for as long as the access token with these claims is valid.
     ///
     /// # Errors
-    /// [`AuthError::InvalidFields`] for a cursor that nobody has given out; [`AuthError::RateLimited`] when there are as
+    /// [`AuthError::InvalidFields`] for a cursor that no replica has issued; [`AuthError::RateLimited`] when there are as
     /// many watchers as may be. On the stream:
     /// [`AuthError::TokenExpired`], [`AuthError::TokenRevoked`], [`AuthError::TokenInvalid`].
     pub fn watch(
         &self,
         cursor: &str,
         claims: Arc<VerifiedClaims>,
-    ) -> Result<Hearing<AuthError>, AuthError> {
+    ) -> Result<WatchEvents<AuthError>, AuthError> {
         let cursor = Cursor::parse("cursor", cursor)
             .map_err(|violation: FieldViolation| AuthError::InvalidFields(vec![violation]))?;
         let place = self.watcher_places.take(claims.user_id)?;
@@ -29,12 +28,12 @@ impl Auth {
         Ok(self.parts.feed.watch(cursor, move || {
             // Taken for as long as the watcher is there, with this closure.
             let _place = &place;
-            auth.still_good(&claims)
+            auth.check_again(&claims)
         }))
     }
 
-    /// Judges the claims of a token again that was found good before.
-    fn still_good(&self, claims: &AccessClaims) -> Result<(), AuthError> {
+    /// Checks a token again that was valid before.
+    fn check_again(&self, claims: &AccessClaims) -> Result<(), AuthError> {
         let parts = &self.parts;
         let now = parts.clock.now();
         parts.profile.check_expiry(claims, now)?;

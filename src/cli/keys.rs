@@ -48,7 +48,7 @@ async fn list(config: &Config, store: &Store, now: Timestamp) -> Result<(), Star
     for key in describe(&rows, &signing_policy(config), now) {
         let state = match key.revoked_at {
             Some(_) => "revoked",
-            None => key.standing.name(),
+            None => key.state.name(),
         };
         let (signs_from, master_key) = (key.activates_at.to_string(), version(key.sealed_by));
         row(

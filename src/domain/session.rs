@@ -1,22 +1,22 @@
-//! A session, and the rule that decides what a presented refresh token is worth.
+//! A session, and the rules of refresh token rotation.
 
 use std::{cmp::Ordering, time::Duration};
 
 use super::{DeviceLabel, Outage, SessionId, UserId, allowance};
 use crate::clock::Timestamp;
 
-/// One login on one device; lives until it is revoked, idles too long or grows too old.
+/// One login on one device. It ends when it is revoked, not used for too long, or too old.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Names the session; part of its refresh tokens and the claim `sid`.
+    /// The id of the session; part of its refresh tokens and the claim `sid`.
     pub id: SessionId,
     /// Whose session it is.
     pub user_id: UserId,
-    /// What the user calls it.
+    /// The user's name for the device.
     pub device_label: DeviceLabel,
     /// The address the login came from, as text.
     pub client_ip: String,
-    /// What the client called itself at login.
+    /// The client's user agent at login.
     pub user_agent: String,
     /// How often the refresh token has been rotated; the newest token carries this number.
     pub generation: i32,
@@ -24,9 +24,9 @@ pub struct Session {
     pub created_at: Timestamp,
     /// When the refresh token was last rotated; the login counts as the first rotation.
     pub rotated_at: Timestamp,
-    /// When the newest refresh token stops being good.
+    /// When the newest refresh token expires.
     pub idle_expires_at: Timestamp,
-    /// When the session ends, however busy it is.
+    /// When the session ends, however often it is refreshed.
     pub absolute_expires_at: Timestamp,
     /// When the session was revoked.
     pub revoked_at: Option<Timestamp>,
@@ -37,9 +37,9 @@ pub struct Session {
 pub enum RefreshRefusal {
     /// The session was revoked, or its user is disabled or gone.
     Revoked,
-    /// The session idled too long or reached its greatest age.
+    /// The session was not used for too long or reached its maximum lifetime.
     Expired,
-    /// An older token came back: it was stolen, or its thief was here first.
+    /// An older token was used again: somebody else has a copy of it.
     Reused,
 }
 
@@ -51,7 +51,7 @@ pub enum RefreshDecision {
     /// The token is newer than the session as it is stored. Its MAC proves that it was issued, so the database has lost
     /// rotations: by a restored backup, or a fail-over to a standby that was behind. Rotate from the token's generation.
     CatchUp,
-    /// The token was rotated a moment ago: hand out the same successor again.
+    /// The token was rotated within the grace period: return the same successor again.
     Repeat,
     /// Refuse it.
     Refuse(RefreshRefusal),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_four_rules() {
+    fn rules_of_rotation() {
         use RefreshDecision::{CatchUp, Refuse, Repeat, Rotate};
         use RefreshRefusal::{Expired, Reused};
         for (generation, now, expected) in [
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stepped_back_logs_nobody_out() {
+    fn a_clock_that_was_set_back_does_not_look_like_reuse() {
         assert_eq!(
             session().judge_refresh(4, at(500), GRACE, &[], false),
             RefreshDecision::Repeat

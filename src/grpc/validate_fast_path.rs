@@ -222,7 +222,7 @@ fn validate(
     let validated = auth.validate(query(request, headers)?)?;
     let encoded = validated
         .claims
-        .spelling(|claims| convert::claims(claims, auth.issuer()).encode_to_vec());
+        .encoded(|claims| convert::claims(claims, auth.issuer()).encode_to_vec());
     let as_of = convert::timestamp(validated.revocation_as_of);
     let mut framed = BytesMut::with_capacity(PREFIX + encoded.len() + 32);
     framed.put_bytes(0, PREFIX);

@@ -64,7 +64,7 @@ impl verifier_service_server::VerifierService for VerifierApi {
         let max_age = self.auth.jwks_max_age();
         let stream = ReceiverStream::new(hearing).map(move |heard| match heard {
             Ok(event) => Ok(response(event, max_age)),
-            Err(WatchEnd::Unwelcome(error)) => Err(error_status(error, &request_id)),
+            Err(WatchEnd::NotAllowed(error)) => Err(error_status(error, &request_id)),
             Err(WatchEnd::TooSlow) => {
                 let detail = Detail::RetryAfter(WATCH_RETRY);
                 Err(status(Reason::RateLimited, &request_id, detail))

@@ -1,7 +1,7 @@
-//! Where the next read of the revocations must begin so that none is ever missed.
+//! Where the next read of the revocations must begin so that none is missed.
 //!
 //! Rows become visible in the order of commits, which is not the order of their positions: a transaction
-//! takes a position and may commit after one that took a greater. What helps is that
+//! takes a position and may commit after one that took a greater. But
 //!
 //! - a position lies beyond all that its transaction saw when it took it, whatever the clocks say;
 //! - a transaction commits within [`OVERLAP`] of taking it, or not at all.
@@ -9,12 +9,12 @@
 //! Let the last complete read have begun at B. A row that it did not see was not committed at B, so its
 //! position was taken after B − OVERLAP, and lies beyond everything committed by then; for one, beyond the
 //! greatest position that a read had seen which *ended* by B − OVERLAP. From there on the next read reads.
-//! That B is the beginning of the last read, and not the present moment, matters: a replica that slept
-//! for an hour must go back behind the moment when it fell asleep.
+//! B is the beginning of the last read, and not the present moment: a replica that was suspended
+//! for an hour must read from before the suspension.
 //!
 //! A replica that has just started has to read everything again and again until the first read is old
-//! enough. Where that is much, it trusts meanwhile that clocks agree within a minute, positions being
-//! times; then everything is read a second time, so that nothing hangs on that trust for longer.
+//! enough. Where there are many rows, it assumes meanwhile that clocks agree within a minute, since positions are
+//! times; then everything is read a second time, so that the assumption matters no longer.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::clock::Timestamp;
 /// transactions that idle are cut off by the database long before (`store::postgres`).
 pub(super) const OVERLAP: Duration = Duration::from_secs(10);
 
-/// How far clocks may differ without harm to a replica that has just started.
+/// How far clocks may differ for a replica that has just started.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// A complete read of the table, from some position to the end.
@@ -36,7 +36,7 @@ pub(super) struct Read {
     pub(super) now: Timestamp,
     /// The greatest position that it saw.
     pub(super) greatest: Option<i64>,
-    /// Whether it was so much that nobody wants to read it often.
+    /// Whether it had so many rows that it should not be repeated often.
     pub(super) is_long: bool,
 }
 
@@ -48,7 +48,7 @@ impl Read {
     }
 }
 
-/// Remembers what was seen when, on the monotonic clock.
+/// Which positions were read when, on the monotonic clock.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
     floor: Option<i64>,
@@ -59,7 +59,7 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Before this position nothing is unknown; `None` when that cannot be said yet.
+    /// Before this position everything is known; `None` while that is not certain.
     pub(super) const fn floor(&self) -> Option<i64> {
         self.floor
     }
@@ -78,7 +78,7 @@ impl Checkpoints {
             .or(self.floor)
     }
 
-    /// Notes a complete read.
+    /// Records a complete read.
     pub(super) fn record(&mut self, read: Read) {
         let Read {
             began,
@@ -138,18 +138,18 @@ mod tests {
     }
 
     #[test]
-    fn whoever_slept_goes_back_behind_falling_asleep() {
+    fn a_suspended_replica_reads_from_before_the_suspension() {
         let mut checkpoints = Checkpoints::default();
         record(&mut checkpoints, 0, 0, 100);
         record(&mut checkpoints, 11, 11, 200);
-        // Asleep for an hour: what was seen at 11 s is old, but the last read was no later.
+        // Suspended for an hour: what was seen at 11 s is old, but the last read was no later.
         assert_eq!(checkpoints.floor(), Some(100));
         record(&mut checkpoints, 3_611, 3_611, 200);
         assert_eq!(checkpoints.floor(), Some(200));
     }
 
     #[test]
-    fn much_is_read_twice_at_the_start_and_never_again() {
+    fn a_long_table_is_read_twice_at_the_start_and_never_again() {
         let mut checkpoints = Checkpoints::default();
         let complete: Vec<u64> = (0..60)
             .filter(|second| {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_reads_in_which_nothing_was_new_cost_nothing() {
+    fn reads_without_new_rows_take_no_memory() {
         let mut checkpoints = Checkpoints::default();
         for _ in 0..1_000 {
             record(&mut checkpoints, 1, 1, 7);
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(checkpoints.seen.len(), 1);
     }
 
-    /// A revocation on its way into the table; times in milliseconds.
+    /// A revocation that is being written; times in milliseconds.
     #[derive(Clone, Copy, Debug)]
     struct Write {
         taken_at: u64,
@@ -190,13 +190,13 @@ mod tests {
         prop::collection::vec(write, 0..40)
     }
 
-    /// Pauses between reads and their lengths; now and then a long sleep.
+    /// Pauses between reads and their lengths; now and then a long suspension.
     fn reads() -> impl Strategy<Value = Vec<(u64, u64)>> {
         let pause = prop_oneof![9 => 0..3_000_u64, 1 => 0..40_000_u64];
         prop::collection::vec((pause, 0..500_u64), 1..60)
     }
 
-    /// Plays a history, and gives for each read when it began and ended and which rows it missed that were
+    /// Runs a history, and returns for each read when it began and ended and which rows it missed that were
     /// committed by its beginning.
     fn missed(
         mut writes: Vec<Write>,
@@ -217,10 +217,10 @@ mod tests {
         let mut checkpoints = Checkpoints::default();
         let mut known = BTreeSet::new();
         let mut now = 0;
-        let play = |(pause, length): &(u64, u64)| {
+        let run = |(pause, length): &(u64, u64)| {
             let began = now + pause;
             now = began + length;
-            // The table is looked at somewhere between beginning and end.
+            // The table is read somewhere between beginning and end.
             let looked = began + length / 2;
             let start = checkpoints
                 .start(Duration::from_millis(began))
@@ -241,12 +241,12 @@ mod tests {
             let missed = (0..rows.len()).filter(is_missed).map(|row| rows[row].1);
             (began, now, missed.collect())
         };
-        reads.iter().map(play).collect()
+        reads.iter().map(run).collect()
     }
 
     proptest! {
-        /// Whatever order the commits come in, whatever the writers' clocks say, however the reader sleeps:
-        /// every read knows all that was committed when it began.
+        /// Whatever the order of commits, the writers' clocks and the reader's suspensions:
+        /// every read finds all that was committed when it began.
         #[test]
         fn nothing_is_missed(writes in writes(50_000_000), reads in reads()) {
             for (began, _, missed) in missed(writes, &reads, false) {
@@ -256,7 +256,7 @@ mod tests {
 
         /// Of a long table the same holds while clocks agree within a minute …
         #[test]
-        fn nothing_of_much_is_missed(writes in writes(60_000), reads in reads()) {
+        fn nothing_of_a_long_table_is_missed(writes in writes(60_000), reads in reads()) {
             for (began, _, missed) in missed(writes, &reads, true) {
                 prop_assert!(missed.is_empty(), "the read of {began} missed {missed:?}");
             }
@@ -264,7 +264,7 @@ mod tests {
 
         /// … and, whatever they say, once the first read is old enough.
         #[test]
-        fn nothing_of_much_is_missed_for_long(writes in writes(50_000_000), reads in reads()) {
+        fn nothing_of_a_long_table_is_missed_for_long(writes in writes(50_000_000), reads in reads()) {
             let history = missed(writes, &reads, true);
             let settled = history[0].1 + 10_000;
             for (began, _, missed) in history {

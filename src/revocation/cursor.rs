@@ -1,4 +1,4 @@
-//! Where a watcher stands in the order of revocations, as text that means nothing to it.
+//! The cursor of a watcher: its position in the order of revocations, as opaque text.
 
 use std::fmt;
 
@@ -9,22 +9,22 @@ use crate::domain::{FieldViolation, ViolationReason};
 /// The first byte of every cursor, so that another form can be told apart one day.
 const FORM: u8 = 1;
 
-/// A place from which a watcher can go on, on any replica: it knows every revocation before it.
+/// From where a watcher can resume, on any replica: it has every revocation before it.
 ///
-/// Inside is a position of the table that all replicas share, so no replica has to remember a watcher.
+/// It holds a position of the table that all replicas share, so no replica has to remember a watcher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(i64);
 
 impl Cursor {
-    /// Before everything: of a watcher that knows nothing yet.
+    /// Before everything: of a watcher that has nothing yet.
     pub const START: Self = Self(0);
 
-    /// The place before `position`.
+    /// The cursor before `position`.
     pub const fn at(position: i64) -> Self {
         Self(if position > 0 { position } else { 0 })
     }
 
-    /// The position of the first revocation that a watcher at this place may not know.
+    /// The position of the first revocation that a watcher with this cursor may not have.
     pub const fn position(self) -> i64 {
         self.0
     }
@@ -37,7 +37,7 @@ impl Cursor {
         }
     }
 
-    /// Reads a cursor that some replica has given out; empty text is [`Cursor::START`].
+    /// Reads a cursor that a replica has issued; empty text is [`Cursor::START`].
     pub fn parse(field: &'static str, text: &str) -> Result<Self, FieldViolation> {
         if text.is_empty() {
             return Ok(Self::START);
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_given_out_is_a_cursor() {
+    fn text_that_was_not_issued_is_no_cursor() {
         assert_eq!(Cursor::parse("cursor", ""), Ok(Cursor::START));
         for other in [
             "x",
@@ -93,7 +93,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_place_survives_the_journey(position in 0..=i64::MAX) {
+        fn every_cursor_is_read_back(position in 0..=i64::MAX) {
             let cursor = Cursor::at(position);
             prop_assert_eq!(Cursor::parse("cursor", &cursor.to_string()), Ok(cursor));
         }

@@ -1,10 +1,9 @@
-//! The feed: what watchers are told, made once and shared by all of them.
+//! The feed of revocations and keys: events are made once and shared by all watchers.
 //!
-//! A [`FeedHub`] reads what the index learns and tells it to everyone who listens. Who comes in joins
-//! under the lock that the hub tells under: it gets a snapshot, what was told since that snapshot was
-//! taken, and a place in the line for all that follows, so that nothing falls between them. A snapshot
-//! serves all who come within a few seconds: a thousand watchers that return together after a restart
-//! cost one copy of the index and not a thousand.
+//! A [`FeedHub`] reads what the index learns and publishes it. A watcher subscribes under the lock that the hub
+//! publishes under: it gets a snapshot, what was published since that snapshot was taken, and a receiver of all that
+//! follows, so that nothing is lost in between. Watchers that subscribe within a few seconds share a snapshot: a
+//! thousand that reconnect after a restart cost one copy of the index.
 
 use std::{
     sync::{
@@ -33,52 +32,52 @@ use crate::{
     tokens::{JwksDocument, Keyring},
 };
 
-/// How many revocations are told at once.
+/// How many revocations an event has at most.
 pub(super) const BATCH: usize = 256;
 
-/// How many events a watcher may be behind before it is cut off.
+/// How many events a watcher may be behind before it is disconnected.
 const BACKLOG: usize = 1024;
 
-/// For how long one snapshot serves those who come in. With the time in which a watcher must have taken
-/// it, this bounds how many there are at once.
+/// For how long new watchers share one snapshot. With the time in which a watcher must have read
+/// it, this bounds how many snapshots there are at once.
 const SNAPSHOT_SHARED_FOR: Duration = Duration::from_secs(5);
 
-/// When so much has been told since it was taken, a new snapshot is cheaper.
+/// When so many events have been published since it was taken, a new snapshot is cheaper.
 const MOST_SINCE_SNAPSHOT: usize = 64;
 
-/// How many watchers are given their snapshots at once. When a thousand come back together, the first
+/// How many watchers read their snapshots at once. When a thousand reconnect together, the first
 /// are done soon; all at once, none of them would be done in time.
 const SNAPSHOTS_AT_ONCE: usize = 16;
 
-/// How often it is noted up to when everything has been told.
-const NOTE_INTERVAL: Duration = Duration::from_millis(200);
+/// How often it is recorded up to when everything has been published.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The least time between two rounds of telling. However fast the world changes, watchers are woken
-/// no more often than this; the first change after a pause is told at once.
-const ROUND: Duration = Duration::from_millis(50);
+/// The least time between two events. However fast revocations come, watchers are woken
+/// no more often than this; the first change after a pause is published at once.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Some revocations, shared by all watchers.
 pub type Batch = Arc<[PositionedRevocation]>;
 
-/// One thing that watchers are told. Cheap to clone.
+/// One event of the feed. Cheap to clone.
 #[derive(Clone)]
 pub enum FeedEvent {
     /// Revocations: a part of the snapshot, or new ones.
     Revocations(Batch),
-    /// The keys, which replace those told before.
+    /// The keys, which replace those sent before.
     Keys(Arc<JwksDocument>),
-    /// The snapshot has been told.
+    /// The snapshot has been sent.
     SnapshotComplete,
-    /// A sign of life.
+    /// Sent at least every second.
     Heartbeat(Heartbeat),
 }
 
-/// Up to where everything has been told.
+/// Up to where everything has been published.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heartbeat {
-    /// Every revocation committed before this moment has been told.
+    /// Every revocation committed before this moment has been published.
     pub as_of: Timestamp,
-    /// Where to go on.
+    /// Where a watcher resumes.
     pub cursor: Cursor,
 }
 
@@ -91,7 +90,7 @@ impl Heartbeat {
     }
 }
 
-/// What watchers listen to. Cheap to clone.
+/// What watchers subscribe to. Cheap to clone.
 #[derive(Clone)]
 pub struct Feed {
     inner: Arc<Inner>,
@@ -103,18 +102,18 @@ struct Inner {
     clock: Clock,
     events: broadcast::Sender<FeedEvent>,
     shared: Mutex<Option<Shared>>,
-    turns: Semaphore,
-    /// What is covered by all that has been told.
-    told: RwLock<Heartbeat>,
+    snapshot_permits: Semaphore,
+    /// What is covered by all that has been published.
+    published: RwLock<Heartbeat>,
     closing: CancellationToken,
-    newcomers: AtomicU64,
+    watchers_started: AtomicU64,
 }
 
-/// What those who come in at about the same time share.
+/// What watchers share that subscribe at about the same time.
 struct Shared {
     taken: Instant,
     snapshot: Arc<Snapshot>,
-    /// The revocations told since the snapshot was taken.
+    /// The revocations published since the snapshot was taken.
     since: Vec<FeedEvent>,
 }
 
@@ -122,26 +121,26 @@ struct Shared {
 pub(super) struct Snapshot(Vec<Batch>);
 
 /// What a watcher starts with.
-pub(super) struct Joined {
+pub(super) struct Subscription {
     pub(super) keys: Arc<JwksDocument>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) since: Vec<FeedEvent>,
     /// What all of this covers.
-    pub(super) told: Heartbeat,
-    pub(super) events: broadcast::Receiver<FeedEvent>,
+    pub(super) published: Heartbeat,
+    pub(super) changes: broadcast::Receiver<FeedEvent>,
 }
 
-/// The one task that tells the feed; when it ends, every watcher's stream does.
+/// The one task that publishes; when it ends, every watcher's stream does.
 pub struct FeedHub {
     feed: Feed,
     changes: broadcast::Receiver<Change>,
-    /// The entity tag of the keys told last.
-    keys_told: String,
+    /// The entity tag of the keys published last.
+    published_keys: String,
     _closing: DropGuard,
 }
 
 impl Feed {
-    /// The feed of what this index and this keyring know, and the hub, which somebody has to run.
+    /// The feed of what this index and this keyring know, and the hub, which the caller has to run.
     pub fn new(
         index: Arc<RevocationIndex>,
         keyring: Arc<Keyring>,
@@ -149,8 +148,8 @@ impl Feed {
     ) -> (Self, FeedHub) {
         let closing = CancellationToken::new();
         let changes = index.subscribe();
-        let told = Heartbeat::of(&index, &clock);
-        let keys_told = keyring.jwks(clock.now()).etag;
+        let published = Heartbeat::of(&index, &clock);
+        let published_keys = keyring.jwks(clock.now()).etag;
         let feed = Self {
             inner: Arc::new(Inner {
                 index,
@@ -158,63 +157,64 @@ impl Feed {
                 clock,
                 events: broadcast::Sender::new(BACKLOG),
                 shared: Mutex::new(None),
-                turns: Semaphore::new(SNAPSHOTS_AT_ONCE),
-                told: RwLock::new(told),
+                snapshot_permits: Semaphore::new(SNAPSHOTS_AT_ONCE),
+                published: RwLock::new(published),
                 closing: closing.clone(),
-                newcomers: AtomicU64::new(0),
+                watchers_started: AtomicU64::new(0),
             }),
         };
         let hub = FeedHub {
             feed: feed.clone(),
             changes,
-            keys_told,
+            published_keys,
             _closing: closing.drop_guard(),
         };
         (feed, hub)
     }
 
-    /// How many watch.
+    /// The number of watchers.
     pub fn watchers(&self) -> usize {
         self.inner.events.receiver_count()
     }
 
-    /// Waits until it is this watcher's turn to be given a snapshot.
-    pub(super) async fn snapshot_turn(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits until another watcher may read a snapshot.
+    pub(super) async fn snapshot_permit(&self) -> Option<SemaphorePermit<'_>> {
         // Never closed.
-        self.inner.turns.acquire().await.ok()
+        self.inner.snapshot_permits.acquire().await.ok()
     }
 
-    /// Takes a place in the line, and everything told before it. `None` when the process ends.
-    pub(super) async fn join(&self) -> Option<Joined> {
+    /// A receiver of all that follows, and everything published before. `None` when the process ends.
+    pub(super) async fn subscribe(&self) -> Option<Subscription> {
         let inner = &self.inner;
         let mut shared = inner.shared.lock().await;
         let current = match &mut *shared {
             Some(current) if !current.is_stale() => current,
             stale => stale.insert(self.take_snapshot().await?),
         };
-        Some(Joined {
+        Some(Subscription {
             keys: Arc::new(inner.keyring.jwks(inner.clock.now())),
             snapshot: Arc::clone(&current.snapshot),
             since: current.since.clone(),
-            told: self.told(),
-            events: inner.events.subscribe(),
+            published: self.published(),
+            changes: inner.events.subscribe(),
         })
     }
 
-    /// What is covered by all that has been told.
-    pub(super) fn told(&self) -> Heartbeat {
+    /// What is covered by all that has been published.
+    pub(super) fn published(&self) -> Heartbeat {
         *self
             .inner
-            .told
+            .published
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a watcher that asks for `cursor` really has to begin: at the very start, when the cursor
-    /// is of a future that this database has not seen, a restored one say.
-    pub(super) fn begin(&self, cursor: Cursor) -> Cursor {
+    /// Where a watcher with `cursor` has to start: at the beginning when the cursor lies ahead of this database, which was
+    /// restored from a backup then.
+    pub(super) fn start_of(&self, cursor: Cursor) -> Cursor {
         let now = self.inner.clock.now();
-        if cursor.position() > now.micros().max(self.told().cursor.position()) {
+        let newest = now.micros().max(self.published().cursor.position());
+        if cursor.position() > newest {
             Cursor::START
         } else {
             cursor
@@ -228,7 +228,7 @@ impl Feed {
 
     /// A number for each watcher.
     pub(super) fn next_number(&self) -> u64 {
-        self.inner.newcomers.fetch_add(1, Ordering::Relaxed)
+        self.inner.watchers_started.fetch_add(1, Ordering::Relaxed)
     }
 
     async fn take_snapshot(&self) -> Option<Shared> {
@@ -241,31 +241,31 @@ impl Feed {
         })
     }
 
-    /// The live revocations from there on, by position. On a thread for blocking work: copying and
-    /// sorting many takes milliseconds, in which a thread of the runtime would do nothing else.
+    /// The live revocations from `since` on, by position. On a thread for blocking work, because copying and
+    /// sorting many takes milliseconds.
     async fn live_since(&self, since: Cursor) -> Option<Vec<PositionedRevocation>> {
         let index = Arc::clone(&self.inner.index);
         let copy = tokio::task::spawn_blocking(move || {
             let mut revocations = index.live_since(since.floor());
-            revocations.sort_unstable_by_key(place);
+            revocations.sort_unstable_by_key(position);
             revocations
         });
         copy.await.ok()
     }
 
-    async fn tell(&self, event: FeedEvent) {
+    async fn publish(&self, event: FeedEvent) {
         let mut shared = self.inner.shared.lock().await;
-        // Keys are not kept: who joins reads the newest ones, and an older set must not follow them.
+        // Keys are not kept: a new watcher reads the newest ones, and an older set must not follow them.
         if let (FeedEvent::Revocations(_), Some(current)) = (&event, &mut *shared) {
             current.since.push(event.clone());
         }
-        // It fails when nobody listens.
+        // It fails when there are no watchers.
         let _ = self.inner.events.send(event);
     }
 
-    async fn tell_revocations(&self, revocations: &[PositionedRevocation]) {
+    async fn publish_revocations(&self, revocations: &[PositionedRevocation]) {
         for batch in revocations.chunks(BATCH) {
-            self.tell(FeedEvent::Revocations(batch.into())).await;
+            self.publish(FeedEvent::Revocations(batch.into())).await;
         }
     }
 }
@@ -278,14 +278,14 @@ impl Shared {
 }
 
 impl Snapshot {
-    /// From revocations in the order of their places.
+    /// From revocations in the order of their positions.
     fn new(revocations: &[PositionedRevocation]) -> Self {
         Self(revocations.chunks(BATCH).map(Into::into).collect())
     }
 
     /// The part number `index` of what a watcher at `cursor` may not know; `None` behind the last.
     pub(super) fn part(&self, cursor: Cursor, index: usize) -> Option<Batch> {
-        let known = |revocation: &PositionedRevocation| place(revocation) < cursor.position();
+        let known = |revocation: &PositionedRevocation| position(revocation) < cursor.position();
         let skipped = self
             .0
             .partition_point(|batch| batch.last().is_some_and(known));
@@ -297,9 +297,9 @@ impl Snapshot {
     }
 }
 
-/// The place of a revocation in a snapshot: last, when its position is not known yet, because then
-/// everybody has to be told.
-const fn place(revocation: &PositionedRevocation) -> i64 {
+/// The position of a revocation in a snapshot. One whose position is not known yet comes last, so that it is sent to every
+/// watcher.
+const fn position(revocation: &PositionedRevocation) -> i64 {
     match revocation.position {
         0 => i64::MAX,
         position => position,
@@ -307,35 +307,38 @@ const fn place(revocation: &PositionedRevocation) -> i64 {
 }
 
 impl FeedHub {
-    /// Tells what happens until told to stop; then every watcher's stream ends.
+    /// Publishes until `stop` is cancelled; then every watcher's stream ends.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut notes = tokio::time::interval(NOTE_INTERVAL);
-        notes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut progress = tokio::time::interval(PROGRESS_INTERVAL);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 change = self.changes.recv() => {
                     match change {
-                        Ok(change) => self.tell_changes(Some(change)).await,
-                        Err(RecvError::Lagged(_)) => self.tell_again().await,
+                        Ok(change) => self.publish_changes(Some(change)).await,
+                        Err(RecvError::Lagged(_)) => self.publish_again().await,
                         Err(RecvError::Closed) => return,
                     }
-                    tokio::time::sleep(ROUND).await;
+                    tokio::time::sleep(PUBLISH_INTERVAL).await;
                 }
-                _ = notes.tick() => self.note().await,
+                _ = progress.tick() => self.record_progress().await,
             }
         }
     }
 
-    /// Tells all that has happened, then notes up to where that was all.
-    async fn note(&mut self) {
+    /// Publishes all that is new, then records up to where that was all.
+    async fn record_progress(&mut self) {
         let inner = Arc::clone(&self.feed.inner);
-        // Read before the changes are: what is told may be newer than the note, never older.
-        let note = Heartbeat::of(&inner.index, &inner.clock);
-        self.tell_changes(None).await;
-        // A key also leaves the set by the mere passing of time.
-        self.tell_keys().await;
-        *inner.told.write().unwrap_or_else(PoisonError::into_inner) = note;
+        // Read before the changes are: what is published may be newer than the heartbeat, never older.
+        let heartbeat = Heartbeat::of(&inner.index, &inner.clock);
+        self.publish_changes(None).await;
+        // A key also leaves the set as time passes.
+        self.publish_keys().await;
+        *inner
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = heartbeat;
         inner
             .shared
             .lock()
@@ -343,39 +346,39 @@ impl FeedHub {
             .take_if(|current| current.is_stale());
     }
 
-    /// Tells `first` and all that waits behind it.
-    async fn tell_changes(&mut self, first: Option<Change>) {
+    /// Publishes `first` and all that waits behind it.
+    async fn publish_changes(&mut self, first: Option<Change>) {
         let mut revocations = Vec::new();
         let mut next = first.map(Ok);
         loop {
             match next.take().unwrap_or_else(|| self.changes.try_recv()) {
                 Ok(Change::Revoked(revocation)) => revocations.push(revocation),
-                Ok(Change::KeysChanged) => self.tell_keys().await,
-                Err(TryRecvError::Lagged(_)) => return self.tell_again().await,
+                Ok(Change::KeysChanged) => self.publish_keys().await,
+                Err(TryRecvError::Lagged(_)) => return self.publish_again().await,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
-        self.feed.tell_revocations(&revocations).await;
+        self.feed.publish_revocations(&revocations).await;
     }
 
-    /// Tells all that may be new, when more happened at once than the channel holds.
-    async fn tell_again(&mut self) {
+    /// Publishes all that may be new, when more changed at once than the channel holds.
+    async fn publish_again(&mut self) {
         // What waits in the channel is in the index already.
         self.changes = self.changes.resubscribe();
-        let since = self.feed.told().cursor;
+        let since = self.feed.published().cursor;
         if let Some(revocations) = self.feed.live_since(since).await {
-            self.feed.tell_revocations(&revocations).await;
+            self.feed.publish_revocations(&revocations).await;
         }
-        self.tell_keys().await;
+        self.publish_keys().await;
     }
 
-    /// Tells the keys, if they differ from those told last.
-    async fn tell_keys(&mut self) {
+    /// Publishes the keys, if they differ from those published last.
+    async fn publish_keys(&mut self) {
         let inner = &self.feed.inner;
         let keys = inner.keyring.jwks(inner.clock.now());
-        if keys.etag != self.keys_told {
-            self.keys_told.clone_from(&keys.etag);
-            self.feed.tell(FeedEvent::Keys(Arc::new(keys))).await;
+        if keys.etag != self.published_keys {
+            self.published_keys.clone_from(&keys.etag);
+            self.feed.publish(FeedEvent::Keys(Arc::new(keys))).await;
         }
     }
 }

@@ -19,26 +19,25 @@ use crate::{
     tokens::AccessClaims,
 };
 
-/// How many changes a subscriber may lie behind before it has to start again from a snapshot.
+/// How many changes a subscriber may be behind before it has to start again from a snapshot.
 const CHANGES: usize = 4_096;
 /// Nothing has been read yet.
 const NEVER: u64 = u64::MAX;
 /// A map smaller than this is not worth shrinking.
 const SMALL: usize = 1_024;
 
-/// Something that this replica has just learnt.
+/// Something that this replica has just learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Tokens were revoked.
     Revoked(PositionedRevocation),
-    /// The signing keys are others, or stand differently.
+    /// The signing keys, or their states, have changed.
     KeysChanged,
 }
 
 /// What is revoked and not yet expired, and how fresh that knowledge is.
 ///
-/// Reads take a lock for two look-ups and never wait for I/O; inserting twice changes nothing, so that
-/// whoever is in doubt may tell it again.
+/// Reads take a lock for two look-ups and never wait for I/O. Learning a revocation twice changes nothing.
 pub struct RevocationIndex {
     entries: RwLock<Entries>,
     /// When the last complete read of the table began: microseconds of the monotonic clock.
@@ -77,13 +76,13 @@ impl Default for RevocationIndex {
 }
 
 impl RevocationIndex {
-    /// Whether the token was revoked.
+    /// Whether a token is revoked.
     pub fn is_revoked(&self, claims: &AccessClaims) -> bool {
         let entries = self.read();
         if entries.sessions.contains_key(&claims.session_id) {
             return true;
         }
-        // `iat` counts whole seconds; the token's own id tells the millisecond.
+        // The token's id has the millisecond of its issue; `iat` is earlier and in whole seconds.
         let issued_at = claims.token_id.created_at();
         let user = entries.users.get(&claims.user_id);
         user.is_some_and(|user| issued_at.millis() <= user.not_before.millis())
@@ -94,46 +93,46 @@ impl RevocationIndex {
         self.read().sessions.contains_key(&id)
     }
 
-    /// Makes room for what is about to be learnt: maps that grow step by step leave the memory of every step
+    /// Reserves memory for what is about to be learned: maps that grow step by step leave the memory of every step
     /// behind.
-    pub(super) fn expect(&self, counts: RevocationCounts) {
+    pub(super) fn reserve(&self, counts: RevocationCounts) {
         let mut entries = self.write();
         let Entries { sessions, users } = &mut *entries;
         sessions.reserve(counts.sessions.saturating_sub(sessions.len()));
         users.reserve(counts.users.saturating_sub(users.len()));
     }
 
-    /// Takes note of revocations, and passes on those that were not known.
+    /// Adds revocations, and announces those that were not known.
     pub fn learn(&self, revocations: &[PositionedRevocation]) {
         let mut entries = self.write();
         for revocation in revocations {
             if entries.insert(revocation) {
-                // While the lock is held: a reader of the table that finds it known, and notes that all
-                // is known, must not overtake the news of it. (Subscribers first subscribe and then take
+                // While the lock is held: a reader of the table that finds it known, and records that all
+                // is known, must not overtake the announcement. (Subscribers subscribe before they take
                 // a snapshot, so they miss nothing in between.)
                 self.announce(Change::Revoked(*revocation));
             }
         }
     }
 
-    /// Passes on that the signing keys changed.
+    /// Announces that the signing keys changed.
     pub fn announce_keys_changed(&self) {
         self.announce(Change::KeysChanged);
     }
 
     fn announce(&self, change: Change) {
-        // Nobody may be listening.
+        // It fails when there are no subscribers.
         let _ = self.changes.send(change);
     }
 
     /// Every change from now on. Take a snapshot with [`live_since`](Self::live_since) *after*
-    /// subscribing: what then comes twice does no harm.
+    /// subscribing: a change may come twice then, and none is missed.
     pub fn subscribe(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
 
-    /// The live revocations at `position` and beyond; `i64::MIN` for all. In no order. Of sessions it is no
-    /// longer known when they were revoked, as nothing hangs on it.
+    /// The live revocations at `position` and beyond, in no order; `i64::MIN` for all. When a session was revoked is not
+    /// kept, as nothing depends on it.
     pub fn live_since(&self, position: i64) -> Vec<PositionedRevocation> {
         let entries = self.read();
         let sessions = entries.sessions.iter().map(|(id, entry)| entry.of(*id));
@@ -144,21 +143,21 @@ impl RevocationIndex {
             .collect()
     }
 
-    /// Whoever knows all that this index knew before reading this, and later asks any replica for
-    /// everything from this position on, misses nothing.
+    /// Where a watcher resumes that has all that this index had before this call: from this position on, on any
+    /// replica, it misses nothing.
     pub fn cursor(&self) -> i64 {
         self.cursor.load(Ordering::Acquire)
     }
 
-    /// Notes that everything is known that was committed when a read began, at `began` on the monotonic
+    /// Records that everything is known that was committed when a read began, at `began` on the monotonic
     /// clock, and that nothing unknown lies before `cursor`.
     pub(super) fn caught_up(&self, began: Duration, cursor: i64) {
         self.cursor.store(cursor, Ordering::Release);
         self.read_at.store(micros(began), Ordering::Release);
     }
 
-    /// When the table was last read completely. Whoever wants to know how fresh an answer of this index
-    /// is takes this *before* asking, so that a read in between cannot make an old answer look fresh.
+    /// When the table was last read completely. To tell how fresh an answer of this index is, call this *before* asking:
+    /// a read in between must not make an old answer look fresh.
     pub fn last_read(&self) -> LastRead {
         LastRead(self.read_at.load(Ordering::Acquire))
     }
@@ -168,7 +167,7 @@ impl RevocationIndex {
         self.last_read().as_of(now, monotonic)
     }
 
-    /// Drops revocations whose last token has expired by itself.
+    /// Drops revocations whose last token has expired.
     pub fn forget_expired(&self, now: Timestamp) {
         let mut entries = self.write();
         entries.sessions.retain(|_, entry| entry.expires_at > now);
@@ -198,7 +197,7 @@ impl RevocationIndex {
 }
 
 /// When everything was known. Its age is measured on the monotonic clock, so that setting the time of day
-/// makes knowledge neither older nor younger.
+/// does not change it.
 #[derive(Clone, Copy, Debug)]
 pub struct LastRead(u64);
 
@@ -224,8 +223,8 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(NEVER - 1)
 }
 
-/// Gives memory back when most of it is unused: shrinking moves every entry while readers wait, so it is
-/// not done for a little.
+/// Frees memory when most of it is unused. Shrinking moves every entry while readers wait, so it is
+/// not done for little.
 fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     let wanted = map.len().max(SMALL);
     if map.capacity() / 4 > wanted {
@@ -234,7 +233,7 @@ fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
 }
 
 impl Entries {
-    /// Whether that was news.
+    /// Whether it was not known before.
     fn insert(&mut self, positioned: &PositionedRevocation) -> bool {
         let PositionedRevocation {
             position,
@@ -267,11 +266,11 @@ impl Entries {
                 }
                 Entry::Occupied(mut known) => {
                     let known = known.get_mut();
-                    let is_news = known.not_before < revocation.not_before;
+                    let is_new = known.not_before < revocation.not_before;
                     known.not_before = known.not_before.max(revocation.not_before);
                     known.expires_at = known.expires_at.max(revocation.expires_at);
                     known.position = known.position.max(position);
-                    is_news
+                    is_new
                 }
             },
         }
@@ -280,7 +279,7 @@ impl Entries {
 
 impl RevokedSession {
     fn of(&self, id: SessionId) -> PositionedRevocation {
-        // When it was revoked is not kept: a session is dead however old its token is.
+        // When it was revoked is not kept: all tokens of the session are revoked.
         positioned(
             RevokedSubject::Session(id),
             Timestamp::default(),

@@ -1,4 +1,4 @@
-//! What the index must keep to, checked without a database.
+//! Tests of the index, without a database.
 
 use super::*;
 use crate::domain::TokenId;
@@ -34,7 +34,7 @@ fn session(number: u128) -> RevokedSubject {
 }
 
 #[test]
-fn a_revoked_session_is_dead_until_it_is_forgotten() {
+fn a_session_is_revoked_until_the_revocation_expires() {
     let index = RevocationIndex::default();
     let token = claims(at(1_000));
     assert!(!index.is_revoked(&token));
@@ -50,7 +50,7 @@ fn a_revoked_session_is_dead_until_it_is_forgotten() {
 }
 
 #[test]
-fn a_user_is_dead_up_to_the_millisecond_and_lives_after_it() {
+fn a_user_is_revoked_up_to_the_millisecond_and_not_after_it() {
     let index = RevocationIndex::default();
     let user = RevokedSubject::User(UserId::from_bytes([1; 16]));
     let moment = Timestamp::from_micros(1_000_500_000);
@@ -64,7 +64,7 @@ fn a_user_is_dead_up_to_the_millisecond_and_lives_after_it() {
 }
 
 #[test]
-fn only_news_is_passed_on() {
+fn only_new_revocations_are_announced() {
     let index = RevocationIndex::default();
     let mut changes = index.subscribe();
     let user = RevokedSubject::User(UserId::from_bytes([1; 16]));

@@ -1,4 +1,4 @@
-//! Keeps one ear on the database: wakes the sync when a replica has written, and listens anew when the
+//! Listens for notifications of the database: wakes the sync when a replica has written, and reconnects when the
 //! connection is lost.
 
 use std::{
@@ -11,10 +11,10 @@ use tokio::{sync::Notify, time};
 
 use crate::store::{ChangeListener, Store, StoreError};
 
-/// How long nothing may be heard before the connection is asked for a sign of life.
+/// How long no notification may come before the connection is tested.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Listens for ever, waking `wake` at each notification and after each new beginning.
+/// Listens for ever, and wakes `wake` at each notification and after each reconnection.
 pub(super) async fn listen(store: Store, wake: Arc<Notify>) {
     let mut backoff = Backoff::default();
     loop {
@@ -22,7 +22,7 @@ pub(super) async fn listen(store: Store, wake: Arc<Notify>) {
             Ok(listener) => {
                 tracing::debug!("listening for changes");
                 backoff.reset();
-                // What was said meanwhile is lost.
+                // Notifications sent meanwhile are lost.
                 wake.notify_one();
                 follow(listener, &wake).await
             }
@@ -38,7 +38,7 @@ pub(super) async fn listen(store: Store, wake: Arc<Notify>) {
     }
 }
 
-/// Passes notifications on until the connection is lost.
+/// Wakes `wake` at each notification until the connection is lost.
 async fn follow(mut listener: ChangeListener, wake: &Notify) -> StoreError {
     loop {
         let heard = match time::timeout(SILENCE, listener.next()).await {
@@ -51,8 +51,8 @@ async fn follow(mut listener: ChangeListener, wake: &Notify) -> StoreError {
     }
 }
 
-/// Delays that double, so that a database in trouble is not pressed, with some jitter, so that replicas
-/// do not come back all at once.
+/// Delays that double, so that a database in trouble is not overloaded, with jitter, so that replicas
+/// do not reconnect all at once.
 #[derive(Default)]
 struct Backoff {
     failures: u32,
@@ -75,7 +75,7 @@ impl Backoff {
     }
 }
 
-/// Nothing secret hangs on it: the standard library's seed for hash tables is random enough.
+/// It need not be secret: the standard library's seed for hash tables is random enough.
 fn random_percent() -> u32 {
     let random = RandomState::new().build_hasher().finish() % 101;
     u32::try_from(random).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! Which access tokens are dead before their time, known without asking the database.
+//! Which access tokens were revoked before they expire, known without asking the database.
 
 mod checkpoints;
 mod cursor;
@@ -12,4 +12,4 @@ pub use cursor::Cursor;
 pub use feed::{Batch, Feed, FeedEvent, FeedHub, Heartbeat};
 pub use index::{Change, LastRead, RevocationIndex};
 pub use sync::{RevocationSync, SyncParts};
-pub use watcher::{Hearing, WatchEnd};
+pub use watcher::{WatchEnd, WatchEvents};

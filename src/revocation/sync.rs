@@ -1,5 +1,5 @@
-//! Keeps this replica in step with the others: reads keys and revocations when a notification says so,
-//! at every poll interval, and after the database was away.
+//! Keeps this replica up to date: reads keys and revocations at each notification, at every poll interval, and after an
+//! outage of the database.
 
 use std::{
     sync::{
@@ -26,17 +26,17 @@ use crate::{
     tokens::{DerivedKeys, Keyring},
 };
 
-/// However many notifications come, there are never more reads than one in this time.
+/// However many notifications come, there is at most one read in this time.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// How soon a read that failed is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// SQLite tells nobody that another process, the command line say, wrote to its file; looking costs little.
+/// SQLite does not notify of what another process, a command say, wrote to its file; a read costs little.
 const SQLITE_INTERVAL: Duration = Duration::from_secs(1);
-/// Where notifications do not arrive, as behind some poolers, this is how soon a revocation is known.
-const DEAF_INTERVAL: Duration = Duration::from_secs(1);
-/// Forgetting looks at every entry: not at each of the many reads that a storm of logouts causes.
+/// Where notifications do not arrive, as behind some poolers, a revocation is known after this time.
+const INTERVAL_WITHOUT_NOTIFICATIONS: Duration = Duration::from_secs(1);
+/// Dropping expired revocations visits every entry, so it is not done at each read.
 const FORGET_INTERVAL: Duration = Duration::from_secs(5);
-/// The time of day going back by less than this is the usual work of a time daemon.
+/// NTP may set the time of day back by less than this.
 const STEP_BACK: Duration = Duration::from_secs(1);
 
 /// What a [`RevocationSync`] works with.
@@ -51,7 +51,7 @@ pub struct SyncParts {
     pub derived_keys: Arc<DerivedKeys>,
     /// The time.
     pub clock: Clock,
-    /// How often to look when nothing is heard.
+    /// How often to read without a notification.
     pub poll_interval: Duration,
 }
 
@@ -59,7 +59,7 @@ pub struct SyncParts {
 pub struct RevocationSync {
     parts: SyncParts,
     progress: Mutex<Progress>,
-    /// So that an outage is told when it begins and when it ends, and not at every attempt.
+    /// So that an outage is logged when it begins and when it ends, and not at every attempt.
     keys_fail: AtomicBool,
     revocations_fail: AtomicBool,
 }
@@ -88,22 +88,22 @@ impl RevocationSync {
     /// The database fails; the index keeps what it has and says by its `as_of` how old that is.
     pub async fn catch_up(&self) -> Result<(), StoreError> {
         let mut progress = self.progress.lock().await;
-        self.notice_a_clock_set_back(&mut progress);
+        self.check_for_clock_set_back(&mut progress);
         let has_floor = progress.checkpoints.floor().is_some();
-        let found_any = self.read_on(&mut progress.checkpoints).await?;
+        let found_any = self.read_new(&mut progress.checkpoints).await?;
         if has_floor && !found_any {
-            // The newest row is never deleted, so it is there, unless the table is not what it was.
+            // The newest row is never deleted, so it is missing only from a restored table.
             tracing::warn!(
                 "revocations are gone from the table: was a backup restored? Reading anew"
             );
             progress.checkpoints = Checkpoints::default();
-            self.read_on(&mut progress.checkpoints).await?;
+            self.read_new(&mut progress.checkpoints).await?;
         }
         Ok(())
     }
 
-    /// What was forgotten as expired while the clock stood ahead may be live again.
-    fn notice_a_clock_set_back(&self, progress: &mut Progress) {
+    /// Revocations that were dropped as expired while the clock was ahead may be live again.
+    fn check_for_clock_set_back(&self, progress: &mut Progress) {
         let clock = &self.parts.clock;
         let (now, monotonic) = (clock.now(), clock.monotonic());
         if let Some((then, monotonic_then)) = progress.clocks {
@@ -117,7 +117,7 @@ impl RevocationSync {
     }
 
     /// Reads from the floor to the end, page by page. Whether there was any row.
-    async fn read_on(&self, checkpoints: &mut Checkpoints) -> Result<bool, StoreError> {
+    async fn read_new(&self, checkpoints: &mut Checkpoints) -> Result<bool, StoreError> {
         let SyncParts {
             store,
             index,
@@ -130,9 +130,9 @@ impl RevocationSync {
         // Expired rows are left out when all are read. Later they count, as the newest may be one.
         let live_after = start.map_or(now, |_| Timestamp::from_micros(i64::MIN));
         if start.is_none() && index.is_empty() {
-            // Without it the index only takes more memory.
+            // Without the counts the index only takes more memory.
             if let Ok(counts) = store.count_revocations(now).await {
-                index.expect(counts);
+                index.reserve(counts);
             }
         }
         let (mut greatest, mut is_long) = (None, false);
@@ -163,40 +163,40 @@ impl RevocationSync {
         Ok(greatest.is_some())
     }
 
-    /// Reads on until told to stop.
+    /// Reads until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         let wake = Arc::new(Notify::new());
-        let ear = listener::listen(self.parts.store.clone(), Arc::clone(&wake));
+        let listening = listener::listen(self.parts.store.clone(), Arc::clone(&wake));
         tokio::select! {
             () = stop.cancelled() => {}
-            () = ear => {}
-            () = self.read_for_ever(&wake) => {}
+            () = listening => {}
+            () = self.read_repeatedly(&wake) => {}
         }
     }
 
-    async fn read_for_ever(&self, wake: &Notify) {
+    async fn read_repeatedly(&self, wake: &Notify) {
         let clock = &self.parts.clock;
         let mut forgot_at = clock.monotonic();
         loop {
-            let is_well = self.look().await;
+            let succeeded = self.read_all().await;
             if clock.monotonic().saturating_sub(forgot_at) >= FORGET_INTERVAL {
                 forgot_at = clock.monotonic();
                 self.parts.index.forget_expired(clock.now());
             }
             time::sleep(SHORTEST_INTERVAL).await;
-            let rest = self.interval(is_well).saturating_sub(SHORTEST_INTERVAL);
-            // Woken early or not: either way it is time.
+            let rest = self.interval(succeeded).saturating_sub(SHORTEST_INTERVAL);
+            // Notified or timed out, it is time to read again.
             let _ = time::timeout(rest, wake.notified()).await;
         }
     }
 
-    fn interval(&self, is_well: bool) -> Duration {
+    fn interval(&self, succeeded: bool) -> Duration {
         let mut interval = self.parts.poll_interval;
-        if !is_well {
+        if !succeeded {
             interval = interval.min(RETRY_INTERVAL);
         }
         if !self.parts.store.hears_changes() {
-            interval = interval.min(DEAF_INTERVAL);
+            interval = interval.min(INTERVAL_WITHOUT_NOTIFICATIONS);
         }
         if self.parts.store.is_local() {
             interval = interval.min(SQLITE_INTERVAL);
@@ -204,9 +204,9 @@ impl RevocationSync {
         interval
     }
 
-    /// Looks once at keys and revocations, and says whether both could be read. One failing does not
-    /// keep the other from being read.
-    async fn look(&self) -> bool {
+    /// Reads keys and revocations once, and returns whether both could be read. If one fails, the other is read all the
+    /// same.
+    async fn read_all(&self) -> bool {
         let parts = &self.parts;
         let keys = parts
             .keyring

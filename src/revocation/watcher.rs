@@ -1,8 +1,7 @@
-//! One watcher: a task that passes the feed on for as long as its listener keeps up and is welcome.
+//! Sends the feed to one watcher, for as long as it keeps up and its access token is valid.
 //!
-//! Between the task and the listener there is a queue of a few events. The task never waits long for
-//! a place in it: a listener that does not take what it asked for is cut off, so that it costs nothing
-//! but what is on its way to it.
+//! A task per watcher writes to a bounded queue that the gRPC stream reads. A watcher that does not read in time is
+//! disconnected, so that its memory stays bounded by the queue.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -17,22 +16,22 @@ use tokio::{
     time::{MissedTickBehavior, interval_at, sleep, timeout},
 };
 
-use super::{Cursor, Feed, FeedEvent, feed::Joined};
+use super::{Cursor, Feed, FeedEvent, feed::Subscription};
 use crate::clock::monotonic_now;
 
-/// How many events wait for the listener.
+/// How many events wait in the queue.
 const QUEUE: usize = 4;
 
-/// How long a listener may take.
+/// How long a watcher may take to read.
 #[derive(Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct ReadTimeouts {
     /// For one event.
     pub(super) event: Duration,
     /// For the whole snapshot. It bounds for how long a snapshot is kept.
     pub(super) snapshot: Duration,
 }
 
-const PATIENCE: Patience = Patience {
+const READ_TIMEOUTS: ReadTimeouts = ReadTimeouts {
     event: Duration::from_secs(5),
     snapshot: Duration::from_secs(30),
 };
@@ -40,146 +39,151 @@ const PATIENCE: Patience = Patience {
 /// A little less than the second that is promised.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(900);
 
-/// How much later a watcher may be told of a change because of the others. All of them at once
-/// would take the processor from those who validate.
-const TURN_PER_WATCHER: Duration = Duration::from_micros(100);
+/// How much later a watcher may get a change because of each other watcher. Sent to all at once, it would take the
+/// processor from those who validate.
+const DELAY_PER_WATCHER: Duration = Duration::from_micros(100);
 
-/// The most that all of them may be spread over.
-const LONGEST_TURN: Duration = Duration::from_millis(200);
+/// The longest such delay.
+const LONGEST_DELAY: Duration = Duration::from_millis(200);
 
-/// Why a watcher is told no more.
+/// Why a stream ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEnd<E> {
-    /// It does not take what it is told.
+    /// The watcher does not read in time.
     TooSlow,
-    /// It is not welcome any more.
-    Unwelcome(E),
+    /// The watcher may not watch any longer.
+    NotAllowed(E),
 }
 
-/// What a watcher hears. It ends without a [`WatchEnd`] when the process does.
-pub type Hearing<E> = mpsc::Receiver<Result<FeedEvent, WatchEnd<E>>>;
+/// The events that a watcher reads. It ends without a [`WatchEnd`] when the process does.
+pub type WatchEvents<E> = mpsc::Receiver<Result<FeedEvent, WatchEnd<E>>>;
 
-/// Why the task ends; `None`: nobody listens any more, or nobody tells any more.
+/// Why the task ends; `None`: the watcher has gone, or the process ends.
 type End<E> = Option<WatchEnd<E>>;
 
 impl Feed {
-    /// Watches the feed from `cursor` on, for as long as `welcome` says so. It is asked before each
+    /// Watches the feed from `cursor` on, for as long as `is_allowed` says so. It is called before each
     /// event, heartbeats included.
-    pub fn watch<E, W>(&self, cursor: Cursor, welcome: W) -> Hearing<E>
+    pub fn watch<E, A>(&self, cursor: Cursor, is_allowed: A) -> WatchEvents<E>
     where
         E: Send + 'static,
-        W: Fn() -> Result<(), E> + Send + Sync + 'static,
+        A: Fn() -> Result<(), E> + Send + Sync + 'static,
     {
-        self.watch_with(cursor, PATIENCE, welcome)
+        self.watch_with(cursor, READ_TIMEOUTS, is_allowed)
     }
 
-    pub(super) fn watch_with<E, W>(
+    pub(super) fn watch_with<E, A>(
         &self,
         cursor: Cursor,
-        patience: Patience,
-        welcome: W,
-    ) -> Hearing<E>
+        timeouts: ReadTimeouts,
+        is_allowed: A,
+    ) -> WatchEvents<E>
     where
         E: Send + 'static,
-        W: Fn() -> Result<(), E> + Send + Sync + 'static,
+        A: Fn() -> Result<(), E> + Send + Sync + 'static,
     {
-        // One place is kept for the farewell: it must not wait for a listener who does not listen.
-        let (queue, hearing) = mpsc::channel(QUEUE + 1);
-        let farewell = queue.clone().try_reserve_owned();
+        // One place is reserved for the reason of the end, which must not wait for a watcher that does not read.
+        let (queue, events) = mpsc::channel(QUEUE + 1);
+        let place_for_end = queue.clone().try_reserve_owned();
         let watcher = Watcher {
             feed: self.clone(),
             cursor,
-            patience,
+            timeouts,
             number: self.next_number(),
-            welcome,
+            is_allowed,
             queue,
         };
         tokio::spawn(async move {
             let end = tokio::select! {
                 biased;
                 () = watcher.feed.closing().cancelled() => None,
-                end = watcher.pass_on() => end,
+                end = watcher.run() => end,
             };
-            if let (Some(end), Ok(farewell)) = (end, farewell) {
-                farewell.send(Err(end));
+            if let (Some(end), Ok(place)) = (end, place_for_end) {
+                place.send(Err(end));
             }
         });
-        hearing
+        events
     }
 }
 
-struct Watcher<E, W> {
+struct Watcher<E, A> {
     feed: Feed,
     cursor: Cursor,
-    patience: Patience,
+    timeouts: ReadTimeouts,
     number: u64,
-    welcome: W,
+    is_allowed: A,
     queue: mpsc::Sender<Result<FeedEvent, WatchEnd<E>>>,
 }
 
-impl<E, W: Fn() -> Result<(), E>> Watcher<E, W> {
-    async fn pass_on(&self) -> End<E> {
-        let turn = self.feed.snapshot_turn().await?;
-        let joined = self.feed.join().await?;
-        let events = match timeout(self.patience.snapshot, self.begin(joined)).await {
-            Ok(Ok(events)) => events,
+impl<E, A: Fn() -> Result<(), E>> Watcher<E, A> {
+    async fn run(&self) -> End<E> {
+        let permit = self.feed.snapshot_permit().await?;
+        let subscription = self.feed.subscribe().await?;
+        let snapshot = self.send_snapshot(subscription);
+        let changes = match timeout(self.timeouts.snapshot, snapshot).await {
+            Ok(Ok(changes)) => changes,
             Ok(Err(end)) => return end,
             Err(_) => return Some(WatchEnd::TooSlow),
         };
-        drop(turn);
-        match self.go_on(events).await {
+        drop(permit);
+        match self.send_changes(changes).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    /// Tells the keys, the snapshot, and what others were told since it was taken; then lets go of it.
-    async fn begin(&self, joined: Joined) -> Result<broadcast::Receiver<FeedEvent>, End<E>> {
-        self.send(FeedEvent::Keys(joined.keys)).await?;
-        let cursor = self.feed.begin(self.cursor);
+    /// Sends the keys, the snapshot, and what was published since it was taken; then drops the snapshot.
+    async fn send_snapshot(
+        &self,
+        subscription: Subscription,
+    ) -> Result<broadcast::Receiver<FeedEvent>, End<E>> {
+        self.send(FeedEvent::Keys(subscription.keys)).await?;
+        let cursor = self.feed.start_of(self.cursor);
         let mut part = 0;
-        while let Some(batch) = joined.snapshot.part(cursor, part) {
+        while let Some(batch) = subscription.snapshot.part(cursor, part) {
             self.send(FeedEvent::Revocations(batch)).await?;
             part += 1;
         }
-        for event in joined.since {
+        for event in subscription.since {
             self.send(event).await?;
         }
         self.send(FeedEvent::SnapshotComplete).await?;
-        self.send(FeedEvent::Heartbeat(joined.told)).await?;
-        Ok(joined.events)
+        self.send(FeedEvent::Heartbeat(subscription.published))
+            .await?;
+        Ok(subscription.changes)
     }
 
-    async fn go_on(
+    async fn send_changes(
         &self,
-        mut events: broadcast::Receiver<FeedEvent>,
+        mut changes: broadcast::Receiver<FeedEvent>,
     ) -> Result<Infallible, End<E>> {
         let first = monotonic_now() + spread(HEARTBEAT_INTERVAL, self.number);
         let mut heartbeats = interval_at(first.into(), HEARTBEAT_INTERVAL);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                event = events.recv() => {
+                event = changes.recv() => {
                     let event = event.map_err(|error| match error {
                         RecvError::Lagged(_) => Some(WatchEnd::TooSlow),
                         RecvError::Closed => None,
                     })?;
-                    sleep(self.turn()).await;
+                    sleep(self.delay()).await;
                     self.send(event).await?;
                 }
                 _ = heartbeats.tick() => {
-                    // Read first: it is true only behind all that was told before it.
-                    let told = self.feed.told();
-                    self.drain(&mut events).await?;
-                    self.send(FeedEvent::Heartbeat(told)).await?;
+                    // Read first: it covers only what was published before it, and that is sent first.
+                    let published = self.feed.published();
+                    self.drain(&mut changes).await?;
+                    self.send(FeedEvent::Heartbeat(published)).await?;
                 }
             }
         }
     }
 
-    async fn drain(&self, events: &mut broadcast::Receiver<FeedEvent>) -> Result<(), End<E>> {
+    async fn drain(&self, changes: &mut broadcast::Receiver<FeedEvent>) -> Result<(), End<E>> {
         loop {
-            match events.try_recv() {
+            match changes.try_recv() {
                 Ok(event) => self.send(event).await?,
                 Err(TryRecvError::Lagged(_)) => return Err(Some(WatchEnd::TooSlow)),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(()),
@@ -188,10 +192,10 @@ impl<E, W: Fn() -> Result<(), E>> Watcher<E, W> {
     }
 
     async fn send(&self, event: FeedEvent) -> Result<(), End<E>> {
-        (self.welcome)().map_err(|error| Some(WatchEnd::Unwelcome(error)))?;
+        (self.is_allowed)().map_err(|error| Some(WatchEnd::NotAllowed(error)))?;
         let sent = self
             .queue
-            .send_timeout(Ok(event), self.patience.event)
+            .send_timeout(Ok(event), self.timeouts.event)
             .await;
         sent.map_err(|error| match error {
             SendTimeoutError::Timeout(_) => Some(WatchEnd::TooSlow),
@@ -199,11 +203,11 @@ impl<E, W: Fn() -> Result<(), E>> Watcher<E, W> {
         })
     }
 
-    /// How long this watcher waits, so that not all of them are told in the same instant.
-    fn turn(&self) -> Duration {
+    /// How long this watcher waits, so that not all of them are sent to in the same instant.
+    fn delay(&self) -> Duration {
         let watchers = u32::try_from(self.feed.watchers()).unwrap_or(u32::MAX);
-        let longest = TURN_PER_WATCHER.saturating_mul(watchers).min(LONGEST_TURN);
-        spread(longest, self.number)
+        let longest = DELAY_PER_WATCHER.saturating_mul(watchers);
+        spread(longest.min(LONGEST_DELAY), self.number)
     }
 }
 
@@ -211,6 +215,6 @@ impl<E, W: Fn() -> Result<(), E>> Watcher<E, W> {
 /// the golden ratio fill the circle evenly.
 fn spread(whole: Duration, number: u64) -> Duration {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    let turn = u32::try_from(number.wrapping_mul(GOLDEN) >> 32).unwrap_or_default();
-    whole.mul_f64(f64::from(turn) / 4_294_967_296.0)
+    let part = u32::try_from(number.wrapping_mul(GOLDEN) >> 32).unwrap_or_default();
+    whole.mul_f64(f64::from(part) / 4_294_967_296.0)
 }

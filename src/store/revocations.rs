@@ -34,8 +34,8 @@ pub(super) struct NewRevocationRow {
 }
 
 impl NewRevocationRow {
-    /// `newest` is the greatest position that the writing transaction sees. The new one lies beyond it
-    /// whatever this machine's clock says: a hybrid logical clock.
+    /// `newest` is the greatest position that the writing transaction sees. The new position is greater, whatever this
+    /// machine's clock says: a hybrid logical clock.
     pub(super) fn new(revocation: &Revocation, newest: Option<i64>) -> Self {
         let (kind, subject) = match revocation.subject {
             RevokedSubject::Session(id) => (SESSION, id.to_string()),
@@ -72,14 +72,14 @@ pub(super) fn in_order(
     positioned.unzip()
 }
 
-/// A connection on which many rows are written quickly: a user may have opened thousands of sessions.
+/// A connection on which many rows are written quickly.
 pub(super) trait Append {
-    /// Writes them.
+    /// Writes the rows.
     async fn append(&mut self, rows: &[NewRevocationRow]) -> Result<(), StoreError>;
 }
 
 impl Append for AsyncPgConnection {
-    /// A round trip for many.
+    /// One round trip for many rows.
     async fn append(&mut self, rows: &[NewRevocationRow]) -> Result<(), StoreError> {
         for rows in rows.chunks(ROWS) {
             let insert = diesel::insert_into(revocations::table).values(rows);
@@ -90,7 +90,7 @@ impl Append for AsyncPgConnection {
 }
 
 impl Append for AsyncSqliteConnection {
-    /// One by one: there are no round trips, and diesel has no insert of many for SQLite.
+    /// One by one: there are no round trips, and diesel cannot insert many rows at once on SQLite.
     async fn append(&mut self, rows: &[NewRevocationRow]) -> Result<(), StoreError> {
         for row in rows {
             let insert = diesel::insert_into(revocations::table).values(row);
@@ -100,7 +100,7 @@ impl Append for AsyncSqliteConnection {
     }
 }
 
-/// Writes revocations and tells the replicas: the last thing that a transaction does, so that the time
+/// Writes revocations and notifies the replicas. A transaction does this last, so that the time
 /// between taking positions and committing them stays short. A macro, because diesel's queries cannot be
 /// written once for both kinds of connection in a function.
 macro_rules! append_revocations {
@@ -208,7 +208,7 @@ impl From<Vec<RevocationRow>> for RevocationPage {
 pub struct RevocationCounts {
     /// Of single sessions.
     pub sessions: usize,
-    /// Of all that a user has.
+    /// Of all sessions of a user.
     pub users: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Signing keys, sealed: the database alone cannot sign anything.
+//! Signing keys, sealed by the master key: a copy of the database cannot sign.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
@@ -12,12 +12,12 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// A signing key as it lies in the database.
+/// A signing key as it is stored.
 #[derive(Clone, Debug)]
 pub struct StoredSigningKey {
     /// RFC 7638 thumbprint.
     pub kid: String,
-    /// Counts the keys up; unique.
+    /// The number of the key in the order of keys; unique.
     pub ordinal: i32,
     /// JOSE name of the algorithm it signs with.
     pub algorithm: String,
@@ -29,7 +29,7 @@ pub struct StoredSigningKey {
     pub created_at: Timestamp,
     /// From when it signs.
     pub activates_at: Timestamp,
-    /// Since when its tokens are dead.
+    /// Since when its tokens are refused.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -92,7 +92,7 @@ impl Store {
         rows.into_iter().map(StoredSigningKey::try_from).collect()
     }
 
-    /// Adds a key, unless another replica was first to take its ordinal, records `event` and tells the
+    /// Adds a key, unless another replica was first to take its ordinal, records `event` and notifies the
     /// other replicas. Returns whether it was added.
     pub async fn insert_signing_key(
         &self,
@@ -116,7 +116,7 @@ impl Store {
         self.add_signing_key(key, Some(event), revoked_at).await
     }
 
-    /// The one way by which keys come and are revoked.
+    /// Adds a key, and revokes all earlier ones if `revoke_earlier_at` says when.
     async fn add_signing_key(
         &self,
         key: &StoredSigningKey,
@@ -185,7 +185,7 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Deletes keys with their private halves.
+    /// Deletes keys with their private keys.
     pub async fn delete_signing_keys(&self, kids: &[String]) -> Result<usize, StoreError> {
         let outlived = signing_keys::table.filter(signing_keys::kid.eq_any(kids));
         write!(self, |conn| {

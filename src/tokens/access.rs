@@ -15,8 +15,8 @@ use crate::{
     secret::Secret,
 };
 
-/// The longest life of an access token that production allows. What must outlive every token is kept
-/// at least so long: a token may have been issued before an operator shortened the life of new ones.
+/// The longest lifetime of an access token that production allows. Revocations and keys are kept at least so long: a token
+/// may have been issued before an operator shortened the lifetime of new ones.
 const LONGEST_LIFE: Duration = Duration::from_secs(30 * 60);
 
 /// Claim `iat` lies this far back. PyJWT, joserfc and golang-jwt 4 refuse a token whose `iat` is in their future, by
@@ -29,17 +29,17 @@ const ISSUED_BACK: Duration = Duration::from_secs(5);
 pub struct AccessProfile {
     /// Claim `iss`.
     pub issuer: String,
-    /// Claim `aud`: whom the tokens are meant for.
+    /// Claim `aud`: the services that may accept the tokens.
     pub audiences: Vec<String>,
     /// Claim `client_id` (RFC 9068 section 2.2).
     pub client_id: String,
     /// How long a token is good, or up to a twentieth less.
     pub ttl: Duration,
-    /// How long past `exp` it is still accepted, for verifiers whose clocks differ.
+    /// How long past `exp` a token is still accepted, for replicas whose clocks differ.
     pub leeway: Duration,
 }
 
-/// Whom a token speaks for.
+/// Whom a token is issued for.
 pub struct Subject<'a> {
     /// Claim `sub`.
     pub user_id: UserId,
@@ -49,7 +49,7 @@ pub struct Subject<'a> {
     pub roles: &'a Roles,
 }
 
-/// A fresh token.
+/// A new token.
 pub struct IssuedAccessToken {
     /// The compact serialisation.
     pub token: Secret<String>,
@@ -57,7 +57,7 @@ pub struct IssuedAccessToken {
     pub expires_at: Timestamp,
 }
 
-/// What a verified token says.
+/// The claims of a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessClaims {
     /// Claim `sub`.
@@ -84,17 +84,17 @@ pub enum AccessTokenError {
     /// It is not an access token that this service issued.
     #[error("not an access token of ours")]
     Invalid,
-    /// It was good once.
+    /// It was valid before.
     #[error("access token expired")]
     Expired,
-    /// It names a key that is not known here, and keys have not been read for so long that one may be
-    /// missing: unknown is not invalid.
+    /// It names a key that is not known here, while keys have not been read for so long that one may be
+    /// missing. Such a token must not be called invalid.
     #[error("signing keys have not been read for too long")]
     KeyUnknown,
 }
 
-/// The header members that count. `jku`, `x5u`, `x5c` and `jwk` are ignored: a token cannot say where
-/// its key is to be found. `crit` names members that must be understood, and we understand none.
+/// The header members that are read. `jku`, `x5u`, `x5c` and `jwk` are ignored: a token does not decide which key
+/// verifies it. `crit` names extensions that must be understood, and this service knows none (RFC 7515 section 4.1.11).
 #[derive(Deserialize)]
 struct HeaderIn<'a> {
     #[serde(borrow)]
@@ -103,7 +103,7 @@ struct HeaderIn<'a> {
     typ: &'a str,
     #[serde(borrow)]
     kid: &'a str,
-    /// Whether it is there at all; an `Option` would take `null` for its absence.
+    /// Whether it is present; an `Option` would take `null` for its absence.
     #[serde(default, deserialize_with = "present")]
     crit: bool,
 }
@@ -121,7 +121,7 @@ struct ClaimsOut<'a> {
     client_id: &'a str,
 }
 
-/// What is only looked at is borrowed from the text of the token.
+/// What is only compared is borrowed from the text of the token.
 #[derive(Deserialize)]
 struct ClaimsIn<'a> {
     #[serde(borrow)]
@@ -137,7 +137,7 @@ struct ClaimsIn<'a> {
     #[serde(borrow)]
     sid: Cow<'a, str>,
     roles: Vec<String>,
-    /// It must be there (RFC 9068 section 2.2), whatever it says.
+    /// It must be present (RFC 9068 section 2.2), with any value.
     #[serde(borrow, rename = "client_id")]
     _client_id: Cow<'a, str>,
 }
@@ -170,10 +170,10 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
 }
 
 impl AccessProfile {
-    /// In bytes. Ours have some 600; anything longer than this is refused before it costs anything.
+    /// In bytes. Issued tokens have some 600; anything longer than this is refused before it is decoded.
     pub const MAX_TOKEN_LENGTH: usize = 8 * 1024;
 
-    /// The longest that a token issued until now may still be accepted.
+    /// How long a token that was issued at any time until now may still be accepted.
     pub fn longest_life(&self) -> Duration {
         Self::longest_life_with(self.ttl, self.leeway)
     }
@@ -215,7 +215,7 @@ impl AccessProfile {
     /// keyring's epoch changes.
     ///
     /// # Errors
-    /// [`AccessTokenError::Invalid`], whatever the cause: the sender learns nothing from it.
+    /// [`AccessTokenError::Invalid`], whatever the cause, so that the sender learns nothing from it.
     /// [`AccessTokenError::KeyUnknown`] while keys may be missing.
     pub fn verify(
         &self,

@@ -1,4 +1,4 @@
-//! The JWT edge under attack: whatever is not exactly a token of ours is `Invalid`, and nothing panics.
+//! Tests of access tokens under attack: whatever is not exactly a token of this service is `Invalid`, and nothing panics.
 
 use std::collections::BTreeSet;
 

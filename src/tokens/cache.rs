@@ -1,4 +1,4 @@
-//! Tokens whose signature has been checked once need not be checked again.
+//! A cache of verified access tokens: a signature that was checked once is not checked again.
 
 use std::{
     borrow::Borrow,
@@ -17,13 +17,12 @@ const CAPACITY: usize = 16_384;
 
 /// The claims of tokens that were verified lately, keyed by the token itself.
 ///
-/// Not by its SHA-256: that was the dearest part of a validation, and a lesser hash would have to be trusted
-/// never to give two texts one name, where a comparison of the texts is exact. It protected nothing either:
-/// whoever can read this process's memory finds the keys that sign tokens.
+/// Not by its SHA-256, which was the most expensive part of a validation; a weaker hash could collide, while a comparison
+/// of the texts is exact. A hash protected nothing either: this process's memory holds the keys that sign tokens.
 ///
-/// Only good tokens get in, so a flood of garbage cannot push them out. What changes after signing
+/// Only good tokens are added, so a flood of garbage cannot evict them. What changes after signing
 /// (expiry, revocation) is checked on every call. An entry belongs to an epoch of the keyring: when a
-/// key is revoked the epoch rises, and everything that was verified before has to be verified again.
+/// key is revoked the epoch rises, and every token has to be verified again.
 pub struct VerifiedTokens(Cache<Text, Entry>);
 
 #[derive(Clone)]
@@ -34,8 +33,8 @@ struct Entry {
 
 /// A token, wiped when it leaves the cache.
 ///
-/// Texts are compared only where the cache's keyed hashes agree, so how long a comparison takes tells nothing
-/// to who guesses.
+/// Texts are compared only where the cache's keyed hashes agree, so the time of a comparison does not help to guess a
+/// token.
 #[derive(PartialEq, Eq)]
 struct Text(Zeroizing<Box<str>>);
 
@@ -51,29 +50,28 @@ impl Borrow<str> for Text {
     }
 }
 
-/// The claims of a token that was verified, and how the edge spells them.
+/// The claims of a verified token, and their encoding in responses.
 ///
-/// A token's claims never change, so the bytes in which they are answered are made once, by the first
-/// call that needs them.
+/// A token's claims never change, so they are encoded once, by the first call that needs it.
 #[derive(Debug)]
 pub struct VerifiedClaims {
     claims: AccessClaims,
-    spelling: OnceLock<Box<[u8]>>,
+    encoded: OnceLock<Box<[u8]>>,
 }
 
 impl VerifiedClaims {
-    /// Claims that have not been answered yet.
+    /// Claims that have not been encoded yet.
     pub const fn new(claims: AccessClaims) -> Self {
         Self {
             claims,
-            spelling: OnceLock::new(),
+            encoded: OnceLock::new(),
         }
     }
 
-    /// The bytes in which they are answered; `spell` makes them, unless it did before.
-    pub fn spelling(&self, spell: impl FnOnce(&AccessClaims) -> Vec<u8>) -> &[u8] {
-        self.spelling
-            .get_or_init(|| spell(&self.claims).into_boxed_slice())
+    /// Their encoding; `encode` is called the first time only.
+    pub fn encoded(&self, encode: impl FnOnce(&AccessClaims) -> Vec<u8>) -> &[u8] {
+        self.encoded
+            .get_or_init(|| encode(&self.claims).into_boxed_slice())
     }
 }
 
@@ -97,8 +95,8 @@ impl VerifiedTokens {
         (entry.epoch == epoch).then_some(entry.claims)
     }
 
-    /// Remembers a token that has just been verified. `epoch` is what the keyring said *before* the
-    /// token was verified: a key that is revoked meanwhile leaves an entry that nobody will find.
+    /// Adds a token that has just been verified. `epoch` is that of the keyring *before* the
+    /// token was verified: if a key is revoked meanwhile, the entry is ignored.
     pub fn insert(&self, token: &str, claims: Arc<VerifiedClaims>, epoch: u64) {
         let text = Text(Zeroizing::new(token.into()));
         self.0.insert(text, Entry { epoch, claims });

@@ -1,4 +1,4 @@
-//! The keys that everything else is derived from, and what is derived from them.
+//! Derives the working keys of the service from its master keys (RFC 5869).
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, LessSafeKey, UnboundKey},
@@ -14,8 +14,8 @@ use crate::{
     secret::Secret,
 };
 
-/// What is derived from one master key by HKDF-SHA-256 (RFC 5869), each under its own label, so that
-/// learning one tells nothing about another.
+/// The keys derived from one master key by HKDF-SHA-256 (RFC 5869), each under its own label, so that
+/// one reveals nothing about another.
 pub struct KeySet {
     /// The version that tokens, hashes and sealed keys name.
     pub version: u8,
@@ -27,13 +27,13 @@ pub struct KeySet {
     pub(super) device: hmac::Key,
     /// Names the counters of failed logins.
     account: hmac::Key,
-    /// Tells this master key from others, and nothing about it.
+    /// Identifies this master key, and reveals nothing about it.
     pub(super) fingerprint: String,
     /// Argon2's secret input.
     pub pepper: Secret<[u8; 32]>,
 }
 
-/// Every master key this server knows; the first derives and seals, all verify and open.
+/// The derived keys of every configured master key: those of the first make new tokens and seal, all verify and open.
 pub struct DerivedKeys {
     sets: Vec<KeySet>,
 }
@@ -59,9 +59,9 @@ impl DerivedKeys {
         self.sets.iter().find(|set| set.version == version)
     }
 
-    /// The name under which failed logins of an account are counted. A MAC: addresses that nobody
-    /// registered are counted too, so that the answer does not tell them apart, and a leaked database
-    /// does not say which they were.
+    /// The name under which failed logins of an account are counted: a MAC of the address. Addresses that nobody
+    /// registered are counted too, so that answers do not reveal who has an account, and a leaked database does not
+    /// reveal the addresses.
     pub fn account_counter(&self, email: &Email) -> String {
         self.active().account_counter(email)
     }

@@ -1,4 +1,4 @@
-//! The JWKS: the public keys by which anyone verifies our tokens (RFC 7517 section 5).
+//! The JWKS document: the public keys that verify access tokens (RFC 7517 section 5).
 
 use std::sync::Arc;
 

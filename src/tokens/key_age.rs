@@ -1,10 +1,10 @@
-//! How long the active key has been signing: what an operator watches to see that rotation goes on.
+//! Since when the active key has been signing: a metric by which operators see that keys are rotated.
 
 use super::{Keyring, lifecycle};
 use crate::clock::Timestamp;
 
 impl Keyring {
-    /// Since when the key that signs at `now` has been doing so, on every replica.
+    /// Since when the key that signs at `now` has been signing.
     pub fn signing_since(&self, now: Timestamp) -> Option<Timestamp> {
         let snapshot = self.snapshot();
         let active = lifecycle::active(&snapshot.times, now)?;

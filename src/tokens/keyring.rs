@@ -1,7 +1,6 @@
-//! The keys this service signs with, shared by every replica through the database.
+//! The signing keys that this replica holds in memory, and how they follow the rows of the database.
 //!
-//! A key is a row with an ordinal and an activation time; `lifecycle` says where it stands, `rotation`
-//! makes new ones. Here is what this replica holds in memory, and how it is kept in step with the rows.
+//! A key is a row with an ordinal and an activation time; `lifecycle` computes its state, `rotation` adds new ones.
 
 use std::{
     collections::HashMap,
@@ -13,10 +12,10 @@ use std::{
 };
 
 use super::{
-    DerivedKeys, JwksDocument,
-    lifecycle::{self, KeyTimes, SigningPolicy, Standing},
-    sealing::UnsealError,
-    signing_key::SigningKeyError,
+    DerivedKeys, JwksDocument, KeyringError,
+    lifecycle::{self, KeyState, KeyTimes, SigningPolicy},
+    new_key::KeyInProgress,
+    stored_key::open,
 };
 use crate::{
     clock::{Timestamp, monotonic_now},
@@ -24,77 +23,34 @@ use crate::{
     tokens::SigningKey,
 };
 
-/// Why the keyring could not be loaded or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyringError {
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A key is sealed by a master key that was not given.
-    #[error(
-        "signing key {kid} is sealed by master key v{version}, which is not in COUNTERSIGN_MASTER_KEYS"
-    )]
-    MasterKeyMissing {
-        /// The key that cannot be opened.
-        kid: String,
-        /// The version that is missing.
-        version: u8,
-    },
-    /// The master key of that version is not the one that sealed the key.
-    #[error(
-        "signing key {kid} cannot be opened: master key v{version} is not the one it was sealed with"
-    )]
-    MasterKeyWrong {
-        /// The key that cannot be opened.
-        kid: String,
-        /// The version that was tried.
-        version: u8,
-    },
-    /// A master key is not the one that this database knows by that version.
-    #[error("master key v{0} is not the one that was used as v{0} before")]
-    MasterKeyChanged(u8),
-    /// The key itself is damaged, or could not be made.
-    #[error(transparent)]
-    Unusable(#[from] SigningKeyError),
-    /// Keys were rotated so often that those which still verify fill the JWKS.
-    #[error("the JWKS has as many keys as verifiers can keep: try again when one is gone")]
-    TooManyKeys {
-        /// When the next one is gone.
-        retry_after: Duration,
-    },
-    /// Other replicas kept taking the place of the key that was to be added.
-    #[error("another replica rotates at the same time: try again")]
-    Contended,
-}
-
 /// The keys known to this replica.
 pub struct Keyring {
     pub(super) policy: SigningPolicy,
     snapshot: RwLock<Arc<Snapshot>>,
     /// Counts how often a key stopped verifying before its time.
     epoch: AtomicU64,
-    /// One look at the database at a time: what an earlier look saw must not replace what a later one
-    /// did, or a key that was revoked in between would live again.
-    pub(super) turn: tokio::sync::Mutex<Turn>,
+    /// One read of the database at a time: an earlier read must not replace a later one, or a key that was revoked in
+    /// between would be accepted again.
+    pub(super) maintenance: tokio::sync::Mutex<Maintenance>,
 }
 
-/// What only the holder of the turn may touch.
+/// What one read of the rows leaves to the next.
 #[derive(Default)]
-pub(super) struct Turn {
-    /// The tag of the JWKS when it was last looked at.
+pub(super) struct Maintenance {
+    /// The entity tag of the JWKS at the last read.
     etag: String,
-    /// The next key, while it is being made: for RSA that takes its time.
-    pub(super) growing: Option<super::rotation::GrowingKey>,
+    /// The next key, while it is being made.
+    pub(super) next_key: Option<KeyInProgress>,
 }
 
-/// The keys that are not revoked, oldest first, as of one reading of the rows.
+/// The keys that are not revoked, oldest first, as of one read of the rows.
 pub(super) struct Snapshot {
     pub(super) times: Vec<KeyTimes>,
-    /// `None` for a key that could not be opened: it counts, but is of no use here.
+    /// `None` for a key that could not be opened, which counts but cannot be used here.
     pub(super) keys: Vec<Option<Arc<SigningKey>>>,
     verifies_until: Vec<Option<Timestamp>>,
     by_kid: HashMap<String, usize>,
-    /// When the last reading began after which every key was known and open.
+    /// When the last read began after which every key was known and open.
     complete_at: Option<Instant>,
 }
 
@@ -112,7 +68,7 @@ impl Keyring {
             policy,
             snapshot: RwLock::new(Arc::new(snapshot)),
             epoch: AtomicU64::new(0),
-            turn: tokio::sync::Mutex::default(),
+            maintenance: tokio::sync::Mutex::default(),
         }
     }
 
@@ -138,8 +94,8 @@ impl Keyring {
         }
     }
 
-    /// Rises whenever a key stops verifying before its time. Whoever remembers that a token was
-    /// verified reads it *before* verifying, and forgets what was remembered under another epoch.
+    /// Rises whenever a key stops verifying before its time. A cache of verified tokens reads it *before* it verifies one,
+    /// and ignores entries of another epoch.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -147,16 +103,16 @@ impl Keyring {
     /// The public keys that are accepted at `now`, the one that signs first.
     pub fn jwks(&self, now: Timestamp) -> JwksDocument {
         let snapshot = self.snapshot();
-        let standing = |index| lifecycle::standing(&snapshot.times, index, &self.policy, now);
+        let state = |index| lifecycle::state(&snapshot.times, index, &self.policy, now);
         let mut order: Vec<usize> = (0..snapshot.times.len())
-            .filter(|&index| standing(index).verifies())
+            .filter(|&index| state(index).verifies())
             .collect();
         order.sort_by_key(|&index| {
             let ordinal = snapshot.times[index].ordinal;
-            match standing(index) {
-                Standing::Active => (0, 0),
-                Standing::Published => (1, ordinal),
-                Standing::Retiring { .. } | Standing::Gone => (2, -ordinal),
+            match state(index) {
+                KeyState::Active => (0, 0),
+                KeyState::Published => (1, ordinal),
+                KeyState::Retiring { .. } | KeyState::Gone => (2, -ordinal),
             }
         });
         let keys: Vec<_> = order
@@ -178,13 +134,13 @@ impl Keyring {
         self.policy.jwks_max_age.min(left)
     }
 
-    /// Whether keys may be signing by now that this replica has not heard of, because it could not
+    /// Whether keys may sign by now that this replica does not know, because it could not
     /// read the database for longer than keys are published before they sign.
     pub fn may_lack_keys(&self) -> bool {
         self.age() >= self.policy.publish_ahead()
     }
 
-    /// Reads the rows while the turn is held, installs them, and returns them.
+    /// Reads the rows, installs them, and returns them. The caller holds the lock of `maintenance`.
     pub(super) async fn read(
         &self,
         store: &Store,
@@ -194,13 +150,13 @@ impl Keyring {
         let began = monotonic_now();
         let rows = store.signing_keys().await?;
         if let Err(error) = self.install(&rows, keys, now, began) {
-            tracing::error!(%error, "a signing key is of no use here");
+            tracing::error!(%error, "a signing key cannot be used");
         }
         Ok(rows)
     }
 
-    /// Takes over what the rows say. The error is that of the first key that could not be opened; all
-    /// others are in their places then.
+    /// Replaces the keys by those of the rows. The error is that of the first key that could not be opened; all
+    /// others are installed then.
     pub(super) fn install(
         &self,
         rows: &[StoredSigningKey],
@@ -218,7 +174,7 @@ impl Keyring {
             if let Some(key) = before.open_key(&row.kid) {
                 return Some(key);
             }
-            lifecycle::standing(&times, index, &self.policy, now)
+            lifecycle::state(&times, index, &self.policy, now)
                 .verifies()
                 .then(|| open(row, master_keys).map_err(|error| fault.get_or_insert(error)))?
                 .ok()
@@ -251,17 +207,18 @@ impl Keyring {
             .snapshot
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
-        // After the keys: who reads the new epoch must not find the old keys.
+        // After the keys: a reader of the new epoch must not find the old keys.
         if lost {
             self.epoch.fetch_add(1, Ordering::Release);
             tracing::warn!("signing keys were revoked: their tokens are no longer accepted");
         }
     }
 
-    pub(super) fn notice_change(&self, turn: &mut Turn, now: Timestamp) -> bool {
+    /// Whether the JWKS changed since the last call.
+    pub(super) fn has_changed(&self, maintenance: &mut Maintenance, now: Timestamp) -> bool {
         let etag = self.jwks(now).etag;
-        let changed = turn.etag != etag;
-        turn.etag = etag;
+        let changed = maintenance.etag != etag;
+        maintenance.etag = etag;
         changed
     }
 
@@ -286,32 +243,6 @@ impl Snapshot {
         let index = *self.by_kid.get(kid)?;
         self.keys[index].clone()
     }
-}
-
-fn open(stored: &StoredSigningKey, keys: &DerivedKeys) -> Result<SigningKey, KeyringError> {
-    let pkcs8 = unseal(stored, keys)?;
-    Ok(SigningKey::from_pkcs8(&stored.algorithm, &pkcs8)?)
-}
-
-/// The private key of a row.
-pub(super) fn unseal(
-    stored: &StoredSigningKey,
-    keys: &DerivedKeys,
-) -> Result<zeroize::Zeroizing<Vec<u8>>, KeyringError> {
-    let kid = || stored.kid.clone();
-    let version = stored.sealed_by;
-    let master = keys
-        .of_version(version)
-        .ok_or_else(|| KeyringError::MasterKeyMissing {
-            kid: kid(),
-            version,
-        })?;
-    master
-        .open(&stored.kid, &stored.sealed_private_key)
-        .map_err(|UnsealError| KeyringError::MasterKeyWrong {
-            kid: kid(),
-            version,
-        })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The keyring without a database: what it makes of rows, and when it forgets.
+//! Tests of the keyring without a database.
 
 use jsonwebtoken::jwk::JwkSet;
 
@@ -101,7 +101,7 @@ fn kids(document: &JwksDocument) -> Vec<String> {
 }
 
 #[test]
-fn the_jwks_names_the_signer_first_and_its_tag_changes_with_it() {
+fn the_signing_key_comes_first_in_the_jwks_and_the_entity_tag_changes_with_it() {
     let keys = master_keys(&[1]);
     let rows = three_keys(&keys);
     let ring = Keyring::empty(POLICY);
@@ -139,7 +139,11 @@ fn a_revoked_key_neither_signs_nor_verifies_whatever_the_clock_says() {
     install(&ring, &rows, &keys, START).unwrap();
     let epoch = ring.epoch();
     install(&ring, &rows, &keys, START + HOUR * 5).unwrap();
-    assert_eq!(ring.epoch(), epoch, "keys that have run out end no epoch");
+    assert_eq!(
+        ring.epoch(),
+        epoch,
+        "keys that no longer verify do not change the epoch"
+    );
 
     let emergency = START + HOUR + Duration::from_secs(60);
     for row in &mut rows {
@@ -155,18 +159,22 @@ fn a_revoked_key_neither_signs_nor_verifies_whatever_the_clock_says() {
         assert!(ring.find(&rows[0].kid, now).is_none());
     }
     install(&ring, &rows[3..], &keys, emergency).unwrap();
-    assert_eq!(ring.epoch(), epoch + 1, "deleting dead keys ends no epoch");
+    assert_eq!(
+        ring.epoch(),
+        epoch + 1,
+        "deleting revoked keys does not change the epoch"
+    );
     install(&ring, &[], &keys, emergency).unwrap();
     assert_eq!(
         ring.epoch(),
         epoch + 2,
-        "a row that vanished is as good as revoked"
+        "a key whose row is missing counts as revoked"
     );
     assert!(ring.signer(emergency).is_none());
 }
 
 #[test]
-fn a_key_that_cannot_be_opened_leaves_the_others_in_their_places() {
+fn a_key_that_cannot_be_opened_does_not_affect_the_others() {
     let (old, new) = (master_keys(&[1]), master_keys(&[2, 1]));
     let mut rows = vec![row(&old, SigningAlgorithm::EdDsa, 1, START)];
     let ring = Keyring::empty(POLICY);
@@ -178,7 +186,7 @@ fn a_key_that_cannot_be_opened_leaves_the_others_in_their_places() {
         "{fault}"
     );
     assert_eq!(ring.signer(START).unwrap().kid(), rows[0].kid);
-    // Its predecessor signs on as long as it is accepted everywhere, and no longer.
+    // Its predecessor signs as long as it is accepted everywhere, and no longer.
     let switch = START + HOUR;
     assert_eq!(ring.signer(switch).unwrap().kid(), rows[0].kid);
     assert!(ring.signer(switch + POLICY.token_life).is_none());
@@ -203,7 +211,7 @@ fn a_key_that_cannot_be_opened_leaves_the_others_in_their_places() {
 }
 
 #[test]
-fn who_has_not_read_for_long_says_so_and_shortens_the_age_of_its_jwks() {
+fn a_keyring_that_was_not_read_for_long_may_lack_keys_and_shortens_the_age_of_its_jwks() {
     let keys = master_keys(&[1]);
     let rows = three_keys(&keys);
     let ring = Keyring::empty(POLICY);
@@ -215,7 +223,7 @@ fn who_has_not_read_for_long_says_so_and_shortens_the_age_of_its_jwks() {
 }
 
 #[test]
-fn a_keyring_shows_no_key() {
+fn an_error_does_not_contain_the_private_key() {
     let fault = SigningKey::from_pkcs8("EdDSA", &zeroize::Zeroizing::new(vec![7; 48]));
     let fault = fault.err().unwrap().to_string();
     assert!(!fault.contains("7, 7"), "{fault}");

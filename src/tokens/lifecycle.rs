@@ -1,23 +1,22 @@
-//! The life of a signing key as a pure function of rows and time: which key signs, which ones verify,
-//! and when a successor is due. Every replica computes the same from the same rows, so nobody leads.
+//! The state of a signing key as a pure function of rows and time: which key signs, which ones verify,
+//! and when a successor is due. Every replica computes the same from the same rows, so no leader is needed.
 
 use std::time::Duration;
 
 use crate::{clock::Timestamp, config::SigningAlgorithm, store::StoredSigningKey};
 
-/// How far replicas' clocks may differ, and how long an insert may take, beyond what verifiers' caches
-/// and the poll interval demand.
+/// How far replicas' clocks may differ, and how long an insert may take, beyond the lead and the poll interval.
 const PUBLISHING_SLACK: Duration = Duration::from_secs(15);
 
-/// Gone keys are deleted this much later, so that a replica whose clock runs ahead does not take from
-/// the others what they still verify with.
+/// Keys that no longer verify are deleted this much later, so that a replica whose clock is ahead does not delete
+/// what the others still verify with.
 const DELETION_DELAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The most keys in the JWKS. Verifiers keep few: jwks-rsa five by default, and with one more in use it fetches the set for
 /// every token.
 const MOST_KEYS: usize = 5;
 
-/// The rules that keys live by.
+/// The rules of rotation.
 #[derive(Clone, Copy, Debug)]
 pub struct SigningPolicy {
     /// What new keys sign with.
@@ -28,7 +27,7 @@ pub struct SigningPolicy {
     pub lead: Duration,
     /// How long verifiers may keep the JWKS; at most the lead.
     pub jwks_max_age: Duration,
-    /// How often a replica looks at the database when nobody tells it to.
+    /// How often a replica reads the database without a notification.
     pub poll_interval: Duration,
     /// The longest that a token is accepted after it was signed, by whatever clock.
     pub token_life: Duration,
@@ -41,14 +40,14 @@ impl SigningPolicy {
     }
 }
 
-/// What the life of a key follows from.
+/// What the state of a key follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyTimes {
-    /// Counts the keys up.
+    /// The number of the key in the order of keys.
     pub ordinal: i32,
     /// From when it signs, unless a later key does by then.
     pub activates_at: Timestamp,
-    /// When an emergency rotation ended it: for good, whatever the clock says now.
+    /// When an emergency rotation revoked it: for good, whatever the clock says now.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -62,9 +61,9 @@ impl From<&StoredSigningKey> for KeyTimes {
     }
 }
 
-/// Where a key stands in its life.
+/// The state of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum KeyState {
     /// In the JWKS, not signing yet.
     Published,
     /// Signs. There is exactly one as long as a key is not revoked.
@@ -78,8 +77,8 @@ pub enum Standing {
     Gone,
 }
 
-impl Standing {
-    /// One word for tables and logs.
+impl KeyState {
+    /// The name of the state in tables and logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Published => "published",
@@ -95,8 +94,8 @@ impl Standing {
     }
 }
 
-/// Which of `keys` signs at `now`: the newest one that has become active. When the clock stepped back
-/// behind all of them, the one that became active first: the service is never without a signer.
+/// Which of `keys` signs at `now`: the newest one that has become active. When the clock was set back before all of them,
+/// the one that becomes active first: there is always a signer.
 pub fn active(keys: &[KeyTimes], now: Timestamp) -> Option<usize> {
     let live = || {
         keys.iter()
@@ -123,34 +122,29 @@ pub fn verifies_until(
         .map(|superseded_at| superseded_at + policy.token_life)
 }
 
-/// Where the key at `index` stands at `now`.
-pub fn standing(
-    keys: &[KeyTimes],
-    index: usize,
-    policy: &SigningPolicy,
-    now: Timestamp,
-) -> Standing {
+/// The state of the key at `index` at `now`.
+pub fn state(keys: &[KeyTimes], index: usize, policy: &SigningPolicy, now: Timestamp) -> KeyState {
     let key = keys[index];
     if key.revoked_at.is_some() {
-        return Standing::Gone;
+        return KeyState::Gone;
     }
     if active(keys, now) == Some(index) {
-        return Standing::Active;
+        return KeyState::Active;
     }
     match verifies_until(keys, index, policy) {
-        Some(until) if until <= now => Standing::Gone,
-        // A peer whose clock is ahead may have begun to sign with it: it verifies already.
-        _ if key.activates_at > now => Standing::Published,
-        Some(until) => Standing::Retiring { until },
-        // Not active although it has begun and nothing follows it: cannot be.
-        None => Standing::Published,
+        Some(until) if until <= now => KeyState::Gone,
+        // A replica whose clock is ahead may sign with it: it verifies already.
+        _ if key.activates_at > now => KeyState::Published,
+        Some(until) => KeyState::Retiring { until },
+        // Not active although it has begun and nothing follows it: impossible.
+        None => KeyState::Published,
     }
 }
 
-/// A key that ought to be made.
+/// A key that is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Successor {
-    /// Its place: the first replica to take it wins.
+    /// Its ordinal: the first replica to insert it wins.
     pub ordinal: i32,
     /// From when it signs.
     pub activates_at: Timestamp,
@@ -164,7 +158,7 @@ pub fn due_successor(
 ) -> Option<Successor> {
     let ordinal = next_ordinal(keys);
     let Some(active) = active(keys, now).map(|index| keys[index]) else {
-        // Nothing to be superseded, and nobody could verify with anything but this.
+        // There is no key to supersede, and no other that verifiers could have.
         return Some(Successor {
             ordinal,
             activates_at: now,
@@ -179,7 +173,7 @@ pub fn due_successor(
         return None;
     }
     let activates_at = due.max(now + ahead);
-    // One that activates much later than that was planned by a clock far ahead of this one.
+    // A successor that activates much later than that was planned by a clock far ahead of this one.
     let planned = keys.iter().any(|key| {
         key.revoked_at.is_none()
             && key.ordinal > active.ordinal
@@ -205,26 +199,26 @@ pub fn successor_now(
 
 /// Whether the JWKS has as many keys as it may have.
 fn is_full(keys: &[KeyTimes], policy: &SigningPolicy, now: Timestamp) -> bool {
-    let verifies = |index: &usize| standing(keys, *index, policy, now).verifies();
+    let verifies = |index: &usize| state(keys, *index, policy, now).verifies();
     (0..keys.len()).filter(verifies).count() >= MOST_KEYS
 }
 
 /// When the next key leaves the JWKS, if that is known.
 pub fn next_room(keys: &[KeyTimes], policy: &SigningPolicy, now: Timestamp) -> Option<Timestamp> {
-    let until = |index| match standing(keys, index, policy, now) {
-        Standing::Retiring { until } => Some(until),
+    let until = |index| match state(keys, index, policy, now) {
+        KeyState::Retiring { until } => Some(until),
         _ => None,
     };
     (0..keys.len()).filter_map(until).min()
 }
 
-/// The place after all others, revoked ones included.
+/// The ordinal after all others, revoked ones included.
 pub fn next_ordinal(keys: &[KeyTimes]) -> i32 {
     let greatest = keys.iter().map(|key| key.ordinal).max().unwrap_or(0);
     greatest.saturating_add(1)
 }
 
-/// Whether the row of the key at `index` has outlived its use at `now`.
+/// Whether the row of the key at `index` is needed no longer at `now`.
 pub fn is_deletable(
     keys: &[KeyTimes],
     index: usize,

@@ -1,4 +1,4 @@
-//! The state machine of keys: cases that name its rules, and histories that nobody would think of.
+//! Tests of the states of keys: a case for each rule, and random histories of three replicas.
 
 use proptest::prelude::*;
 
@@ -34,9 +34,9 @@ fn revoked(key: KeyTimes, at: Timestamp) -> KeyTimes {
     }
 }
 
-fn standings(keys: &[KeyTimes], now: Timestamp) -> Vec<Standing> {
+fn states(keys: &[KeyTimes], now: Timestamp) -> Vec<KeyState> {
     (0..keys.len())
-        .map(|index| standing(keys, index, &POLICY, now))
+        .map(|index| state(keys, index, &POLICY, now))
         .collect()
 }
 
@@ -46,16 +46,16 @@ fn a_key_is_published_then_active_then_retiring_then_gone() {
     let keys = [key(1, START), key(2, switch)];
     let just_before = |moment: Timestamp| Timestamp::from_micros(moment.micros() - 1);
     let until = switch + POLICY.token_life;
-    let (active, published) = (Standing::Active, Standing::Published);
+    let (active, published) = (KeyState::Active, KeyState::Published);
     for (now, expected) in [
         (START, [active, published]),
         (just_before(switch), [active, published]),
-        (switch, [Standing::Retiring { until }, active]),
-        (just_before(until), [Standing::Retiring { until }, active]),
-        (until, [Standing::Gone, active]),
-        (until + DAY * 365, [Standing::Gone, active]),
+        (switch, [KeyState::Retiring { until }, active]),
+        (just_before(until), [KeyState::Retiring { until }, active]),
+        (until, [KeyState::Gone, active]),
+        (until + DAY * 365, [KeyState::Gone, active]),
     ] {
-        assert_eq!(standings(&keys, now), expected, "{now}");
+        assert_eq!(states(&keys, now), expected, "{now}");
     }
     assert!(!is_deletable(&keys, 0, &POLICY, just_before(until + DAY)));
     assert!(is_deletable(&keys, 0, &POLICY, until + DAY));
@@ -112,7 +112,7 @@ fn a_successor_planned_by_a_clock_that_is_far_ahead_does_not_stop_the_rotation()
 }
 
 #[test]
-fn a_clock_that_stepped_back_finds_a_signer_and_no_revoked_key() {
+fn a_clock_that_was_set_back_finds_a_signer_and_no_revoked_key() {
     let keys = [key(1, START), key(2, START + DAY)];
     assert_eq!(active(&keys, START - DAY), Some(0));
     assert_eq!(active(&keys, START + HOUR), Some(0));
@@ -124,8 +124,8 @@ fn a_clock_that_stepped_back_finds_a_signer_and_no_revoked_key() {
     ];
     for now in [START - DAY, START, START + DAY, emergency, emergency + DAY] {
         assert_eq!(
-            standings(&keys, now),
-            [Standing::Gone, Standing::Gone, Standing::Active]
+            states(&keys, now),
+            [KeyState::Gone, KeyState::Gone, KeyState::Active]
         );
     }
     assert!(!is_deletable(&keys, 0, &POLICY, emergency + HOUR));
@@ -148,7 +148,7 @@ enum Event {
 
 /// Keys in a database, and what its replicas signed.
 #[derive(Default)]
-struct World {
+struct Fixture {
     keys: Vec<KeyTimes>,
     created: Vec<Timestamp>,
     /// The index of the key and the signer's time.
@@ -159,12 +159,12 @@ struct World {
 const SKEW: i64 = 5;
 const TOKEN_TTL: Duration = Duration::from_secs(1_800);
 
-impl World {
-    fn happens(&mut self, event: Event, now: Timestamp) {
+impl Fixture {
+    fn apply(&mut self, event: Event, now: Timestamp) {
         let successor = match event {
             Event::KeepsUp => due_successor(&self.keys, &POLICY, now),
             Event::Rotates => {
-                let pending = standings(&self.keys, now).contains(&Standing::Published);
+                let pending = states(&self.keys, now).contains(&KeyState::Published);
                 match pending {
                     true => None,
                     false => successor_now(&self.keys, &POLICY, now),
@@ -189,18 +189,16 @@ impl World {
     }
 
     fn signs(&mut self, now: Timestamp) {
-        let standings = standings(&self.keys, now);
-        let signers = standings
-            .iter()
-            .filter(|standing| **standing == Standing::Active);
+        let states = states(&self.keys, now);
+        let signers = states.iter().filter(|state| **state == KeyState::Active);
         assert_eq!(signers.count(), 1);
-        let published = standings.iter().filter(|standing| standing.verifies());
+        let published = states.iter().filter(|state| state.verifies());
         // A replica whose clock is behind publishes a key for as much longer.
-        assert!(published.count() <= MOST_KEYS + 1, "{standings:?}");
+        assert!(published.count() <= MOST_KEYS + 1, "{states:?}");
         let index = active(&self.keys, now).unwrap();
-        assert_eq!(standings[index], Standing::Active);
+        assert_eq!(states[index], KeyState::Active);
         assert!(!is_deletable(&self.keys, index, &POLICY, now));
-        // Before any clock lets it sign, every replica and every cache has had its time to learn it.
+        // Before a replica signs with it, every replica and every cache has had time to read it.
         let live_before = self.keys[..index]
             .iter()
             .any(|key| key.revoked_at.is_none());
@@ -217,9 +215,9 @@ impl World {
     fn verifies_all(&self, now: Timestamp) {
         for &(index, signed_at) in &self.signed {
             let key = self.keys[index];
-            let is_accepted = standing(&self.keys, index, &POLICY, now).verifies();
+            let is_accepted = state(&self.keys, index, &POLICY, now).verifies();
             if key.revoked_at.is_some() {
-                assert!(!is_accepted, "a revoked key lives");
+                assert!(!is_accepted, "a revoked key is accepted");
             } else if now < signed_at + TOKEN_TTL {
                 assert!(
                     is_accepted,
@@ -246,30 +244,30 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_replicas_do_no_good_token_is_refused_and_no_revoked_key_lives(
+    fn whatever_replicas_do_no_good_token_is_refused_and_no_revoked_key_is_accepted(
         skews in prop::array::uniform3(-SKEW..=SKEW),
         history in prop::collection::vec((0..4_000u64, 0..3usize, event()), 1..120),
     ) {
-        let mut world = World::default();
+        let mut fixture = Fixture::default();
         let mut true_time = START;
         let clock = |replica: usize, time: Timestamp| {
             Timestamp::from_seconds(time.seconds() + skews[replica])
         };
-        world.happens(Event::KeepsUp, true_time);
+        fixture.apply(Event::KeepsUp, true_time);
         for (pause, replica, event) in history {
             true_time = true_time + Duration::from_secs(pause);
-            world.happens(event, clock(replica, true_time));
+            fixture.apply(event, clock(replica, true_time));
             for replica in 0..3 {
-                world.signs(clock(replica, true_time));
+                fixture.signs(clock(replica, true_time));
             }
             for replica in 0..3 {
-                world.verifies_all(clock(replica, true_time));
+                fixture.verifies_all(clock(replica, true_time));
             }
         }
     }
 
     #[test]
-    fn where_keys_stand_is_clear_at_any_time(
+    fn at_any_time_one_live_key_is_active(
         keys in prop::collection::vec((-90..90i64, any::<bool>()), 0..8),
         now in -200..200i64,
     ) {
@@ -283,13 +281,13 @@ proptest! {
             })
             .collect();
         let now = at(now);
-        let standings = standings(&keys, now);
+        let states = states(&keys, now);
         let live = keys.iter().filter(|key| key.revoked_at.is_none()).count();
-        let active = standings.iter().filter(|standing| **standing == Standing::Active);
+        let active = states.iter().filter(|state| **state == KeyState::Active);
         prop_assert_eq!(active.count(), live.min(1));
         for (index, key) in keys.iter().enumerate() {
-            prop_assert!(key.revoked_at.is_none() || standings[index] == Standing::Gone);
-            prop_assert!(!is_deletable(&keys, index, &POLICY, now) || standings[index] == Standing::Gone);
+            prop_assert!(key.revoked_at.is_none() || states[index] == KeyState::Gone);
+            prop_assert!(!is_deletable(&keys, index, &POLICY, now) || states[index] == KeyState::Gone);
         }
     }
 }

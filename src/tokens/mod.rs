@@ -1,27 +1,31 @@
-//! Tokens: the keys they hang on, the JWT access token and the MAC refresh token.
+//! Tokens: their keys, the JWT access token and the MAC refresh token.
 
 mod access;
 mod algorithm;
 mod cache;
 mod derived_keys;
 mod device;
+mod error;
 mod jwks;
 mod key_age;
 mod keyring;
 mod lifecycle;
+mod new_key;
 mod refresh;
 mod rewrap;
 mod rotation;
 mod sealing;
 mod signing_key;
+mod stored_key;
 
 pub use access::{AccessClaims, AccessProfile, AccessTokenError, IssuedAccessToken, Subject};
 pub use cache::{VerifiedClaims, VerifiedTokens};
 pub use derived_keys::{DerivedKeys, KeySet};
 pub use device::KnownDevice;
+pub use error::KeyringError;
 pub use jwks::JwksDocument;
-pub use keyring::{Keyring, KeyringError};
-pub use lifecycle::{SigningPolicy, Standing};
+pub use keyring::Keyring;
+pub use lifecycle::{KeyState, SigningPolicy};
 pub use refresh::{ParsedRefreshToken, RefreshTokenError};
 pub use rewrap::reseal;
 pub use rotation::{SigningKeyInfo, describe};

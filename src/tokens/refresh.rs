@@ -1,8 +1,8 @@
-//! The refresh token: an opaque text that proves itself, so that nothing about it need be stored.
+//! The refresh token: an opaque text with a MAC, so that nothing about it is stored.
 //!
 //! `csr_` and base64url of `key version (1) ‖ session id (16) ‖ generation (4, big endian) ‖ MAC (32)`.
-//! The successor of a token is derivable, which is what lets a lost response be repeated; a forged
-//! token is refused without a look into the database; a leaked database holds no token.
+//! The successor of a token can be derived, so a lost response can be repeated. A forged token is refused without the
+//! database. A leaked database holds no token.
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_key_still_verifies_and_a_foreign_one_never_did() {
+    fn an_older_key_verifies_and_a_foreign_one_does_not() {
         let (_, text) = token();
         assert!(keys(&[(2, 8), (1, 7)]).parse_refresh_token(&text).is_ok());
         assert!(keys(&[(1, 8)]).parse_refresh_token(&text).is_err());

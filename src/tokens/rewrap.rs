@@ -1,10 +1,9 @@
-//! A change of master keys: whether those given are the ones they claim to be, and sealing signing keys
-//! by a new first one.
+//! A change of master keys: checks that those given are the ones used before, and seals signing keys by a new first one.
 
-use super::{DerivedKeys, KeyringError, keyring::unseal};
+use super::{DerivedKeys, KeyringError, stored_key::unseal};
 use crate::store::{Store, StoredSigningKey};
 
-/// Seals the keys of `rows` by the first master key, unless they are already. Says how many that were.
+/// Seals the keys of `rows` by the first master key, unless they are already. Returns how many that were.
 ///
 /// Other replicas may do the same at the same time: the UPDATE demands the version that was read.
 ///
@@ -37,7 +36,7 @@ pub async fn reseal<'a>(
 }
 
 /// Compares the master keys with those that were used in this database under the same versions. One that
-/// seals no signing key may still verify passwords and refresh tokens, and would call them wrong.
+/// seals no signing key may still verify passwords and refresh tokens, and would refuse them.
 ///
 /// # Errors
 /// The database fails, or a version has another key than before.

@@ -1,51 +1,38 @@
-//! How signing keys come and go: the first one, its successors, and the emergency that ends them all.
+//! Adds and revokes signing keys: the first one, its successors, and the emergency rotation.
 //!
-//! There is no leader. Every replica looks at the same rows, and whoever first takes the next ordinal
+//! There is no leader. Every replica reads the same rows, and the one that first inserts the next ordinal
 //! has made the successor; the others find it there.
 
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use zeroize::Zeroizing;
-
 use super::{
-    DerivedKeys, Keyring, KeyringError, SigningKey,
-    keyring::Turn,
-    lifecycle::{self, KeyTimes, SigningPolicy, Standing, Successor},
+    DerivedKeys, Keyring, KeyringError,
+    keyring::Maintenance,
+    lifecycle::{self, KeyState, KeyTimes, SigningPolicy, Successor},
+    new_key::{KeyInProgress, NewKey},
     rewrap::{check_master_keys, reseal},
-    signing_key::SigningKeyError,
 };
 use crate::{
     clock::{Timestamp, monotonic_now},
-    config::SigningAlgorithm,
     store::{AuditEvent, AuditKind, Store, StoredSigningKey},
 };
 
-/// How long a round waits for a key that is being made; RSA takes longer, and the round has
-/// revocations to read.
+/// How long maintenance waits for a key that is being made; RSA takes longer, and revocations have to be read
+/// meanwhile.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How often the next ordinal is tried for before giving up.
 const ATTEMPTS: usize = 10;
 
-/// A key that is being made on a thread of its own.
-pub(super) struct GrowingKey(JoinHandle<Result<FreshKey, SigningKeyError>>);
-
-/// A key that is in no row yet.
-struct FreshKey {
-    key: SigningKey,
-    pkcs8: Zeroizing<Vec<u8>>,
-}
-
-/// A signing key as its keepers see it.
+/// A signing key as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningKeyInfo {
     /// RFC 7638 thumbprint.
     pub kid: String,
     /// JOSE name of the algorithm.
     pub algorithm: String,
-    /// Where it stands.
-    pub standing: Standing,
+    /// Its state.
+    pub state: KeyState,
     /// When it was made, and with that published.
     pub created_at: Timestamp,
     /// From when it signs.
@@ -57,8 +44,8 @@ pub struct SigningKeyInfo {
 }
 
 impl Keyring {
-    /// Opens the keys and changes none. Whoever is going to add a key does this first: one sealed
-    /// with a wrong master key would be of no use to anybody.
+    /// Opens the keys and changes none. To be called before a key is added: one sealed
+    /// with a wrong master key could be used by no replica.
     ///
     /// # Errors
     /// The database fails, a key cannot be opened with the master keys given, or one of these is not what
@@ -81,8 +68,8 @@ impl Keyring {
     /// the newest key is of another algorithm than new ones are to have. Keys that an older master key
     /// sealed are sealed by the first.
     ///
-    /// The algorithm is compared at the start only: while a change is rolled out, replicas of either
-    /// mind would otherwise rotate in turns.
+    /// The algorithm is compared at the start only: while a change is rolled out, replicas of both
+    /// configurations would otherwise rotate in turns.
     ///
     /// # Errors
     /// The database fails, or a key cannot be opened with the master keys given.
@@ -109,21 +96,20 @@ impl Keyring {
             successor
         });
         if let Some(successor) = successor {
-            let fresh = FreshKey::make(policy.algorithm).await?;
-            ring.add(store, keys, &fresh, successor, now).await?;
+            let key = NewKey::make(policy.algorithm).await?;
+            ring.add(store, keys, &key, successor, now).await?;
             let began = monotonic_now();
             ring.install(&store.signing_keys().await?, keys, now, began)?;
         }
-        let mut turn = ring.turn.lock().await;
-        ring.notice_change(&mut turn, now);
-        drop(turn);
+        let mut maintenance = ring.maintenance.lock().await;
+        ring.has_changed(&mut maintenance, now);
+        drop(maintenance);
         Ok(ring)
     }
 
-    /// What every replica does each time it looks at the database: read the rows again, then
-    /// publish a successor when it is time, and delete keys that have outlived their use. Says whether the
-    /// JWKS changed since the last time, be it by a row or by the passing of time. A key that cannot be
-    /// opened is logged, and the others go on.
+    /// Reads the rows again, then publishes a successor when it is time, and deletes keys that no token needs any longer.
+    /// Every replica does this at each poll. Returns whether the JWKS changed since the last time, by a row or as time
+    /// passes. A key that cannot be opened is logged, and the others are used.
     ///
     /// # Errors
     /// The rows cannot be read, and everything stays as it was.
@@ -133,14 +119,17 @@ impl Keyring {
         keys: &DerivedKeys,
         now: Timestamp,
     ) -> Result<bool, KeyringError> {
-        let mut turn = self.turn.lock().await;
+        let mut maintenance = self.maintenance.lock().await;
         let rows = self.read(store, keys, now).await?;
-        match self.maintain(&mut turn, store, keys, &rows, now).await {
+        match self
+            .maintain(&mut maintenance, store, keys, &rows, now)
+            .await
+        {
             Ok(false) => {}
             Ok(true) => drop(self.read(store, keys, now).await?),
             Err(error) => tracing::warn!(%error, "signing keys could not be rotated"),
         }
-        Ok(self.notice_change(&mut turn, now))
+        Ok(self.has_changed(&mut maintenance, now))
     }
 
     /// Publishes a successor of the active key, unless one is published already. It signs once every
@@ -159,13 +148,13 @@ impl Keyring {
             kind: AuditKind::SigningKeyRotated,
             ..event
         };
-        // Before the turn is taken: nobody should have to wait for an RSA key.
-        let fresh = FreshKey::make(self.policy.algorithm).await?;
-        let _turn = self.turn.lock().await;
+        // Before the lock is taken: others should not have to wait for an RSA key.
+        let key = NewKey::make(self.policy.algorithm).await?;
+        let _maintenance = self.maintenance.lock().await;
         for _ in 0..ATTEMPTS {
             let rows = self.read(store, keys, now).await?;
             let known = describe(&rows, &self.policy, now);
-            let pending = |key: &SigningKeyInfo| key.standing == Standing::Published;
+            let pending = |key: &SigningKeyInfo| key.state == KeyState::Published;
             if let Some(pending) = known.into_iter().rev().find(pending) {
                 return Ok(pending);
             }
@@ -177,15 +166,15 @@ impl Keyring {
                         retry_after: room_at.map_or(self.policy.token_life, |at| at.since(now)),
                     }
                 })?;
-            let row = fresh.row(keys, successor, now);
+            let row = key.row(keys, successor, now);
             store.insert_signing_key(&row, Some(&event)).await?;
-            // Ours, or that of a replica that was first, is found in the next round.
+            // Ours, or that of a replica that was first, is found by the next read.
         }
         Err(KeyringError::Contended)
     }
 
-    /// Revokes every key at once and lets a fresh one sign. When this returns no token of the old keys
-    /// is accepted here, and the other replicas have been told.
+    /// Revokes every key at once and lets a new one sign. When this returns no token of the old keys
+    /// is accepted here, and the other replicas have been notified.
     ///
     /// # Errors
     /// The database fails, or no key can be made; the old keys go on then.
@@ -200,15 +189,15 @@ impl Keyring {
             kind: AuditKind::SigningKeysRevoked,
             ..event
         };
-        let fresh = FreshKey::make(self.policy.algorithm).await?;
-        let _turn = self.turn.lock().await;
+        let key = NewKey::make(self.policy.algorithm).await?;
+        let _maintenance = self.maintenance.lock().await;
         for _ in 0..ATTEMPTS {
             let rows = store.signing_keys().await?;
             let at_once = Successor {
                 ordinal: lifecycle::next_ordinal(&times(&rows)),
                 activates_at: now,
             };
-            let row = fresh.row(keys, at_once, now);
+            let row = key.row(keys, at_once, now);
             if store.replace_signing_keys(&row, &event).await? {
                 let rows = self.read(store, keys, now).await?;
                 let known = describe(&rows, &self.policy, now);
@@ -221,43 +210,45 @@ impl Keyring {
 
     async fn maintain(
         &self,
-        turn: &mut Turn,
+        maintenance: &mut Maintenance,
         store: &Store,
         keys: &DerivedKeys,
         rows: &[StoredSigningKey],
         now: Timestamp,
     ) -> Result<bool, KeyringError> {
         let times = times(rows);
-        let outlived: Vec<String> = (0..rows.len())
+        let unused: Vec<String> = (0..rows.len())
             .filter(|&index| lifecycle::is_deletable(&times, index, &self.policy, now))
             .map(|index| rows[index].kid.clone())
             .collect();
-        if !outlived.is_empty() {
-            store.delete_signing_keys(&outlived).await?;
-            tracing::info!(kids = ?outlived, "signing keys deleted");
+        if !unused.is_empty() {
+            store.delete_signing_keys(&unused).await?;
+            tracing::info!(kids = ?unused, "signing keys deleted");
         }
         let Some(successor) = lifecycle::due_successor(&times, &self.policy, now) else {
-            turn.growing = None;
-            return Ok(!outlived.is_empty());
+            maintenance.next_key = None;
+            return Ok(!unused.is_empty());
         };
-        match turn.grow(self.policy.algorithm).await? {
-            Some(fresh) => {
-                self.add(store, keys, &fresh, successor, now).await?;
-                Ok(true)
-            }
-            None => Ok(!outlived.is_empty()),
-        }
+        let next_key = maintenance
+            .next_key
+            .get_or_insert_with(|| KeyInProgress::start(self.policy.algorithm));
+        let Some(made) = next_key.wait(PATIENCE).await else {
+            return Ok(!unused.is_empty());
+        };
+        maintenance.next_key = None;
+        self.add(store, keys, &made?, successor, now).await?;
+        Ok(true)
     }
 
     async fn add(
         &self,
         store: &Store,
         keys: &DerivedKeys,
-        fresh: &FreshKey,
+        key: &NewKey,
         successor: Successor,
         now: Timestamp,
     ) -> Result<(), KeyringError> {
-        let row = fresh.row(keys, successor, now);
+        let row = key.row(keys, successor, now);
         if store.insert_signing_key(&row, None).await? {
             let Successor {
                 ordinal,
@@ -270,59 +261,7 @@ impl Keyring {
     }
 }
 
-impl Turn {
-    /// The next key, once it is made; `None` while it is not.
-    async fn grow(
-        &mut self,
-        algorithm: SigningAlgorithm,
-    ) -> Result<Option<FreshKey>, KeyringError> {
-        let growing = self
-            .growing
-            .get_or_insert_with(|| GrowingKey(FreshKey::begin(algorithm)));
-        match tokio::time::timeout(PATIENCE, &mut growing.0).await {
-            Err(_) => Ok(None),
-            Ok(made) => {
-                self.growing = None;
-                Ok(Some(FreshKey::made(made)?))
-            }
-        }
-    }
-}
-
-impl FreshKey {
-    fn begin(algorithm: SigningAlgorithm) -> JoinHandle<Result<Self, SigningKeyError>> {
-        tokio::task::spawn_blocking(move || {
-            let (key, pkcs8) = SigningKey::generate(algorithm)?;
-            Ok(Self { key, pkcs8 })
-        })
-    }
-
-    async fn make(algorithm: SigningAlgorithm) -> Result<Self, SigningKeyError> {
-        Self::made(Self::begin(algorithm).await)
-    }
-
-    fn made(
-        joined: Result<Result<Self, SigningKeyError>, tokio::task::JoinError>,
-    ) -> Result<Self, SigningKeyError> {
-        joined.unwrap_or_else(|error| Err(SigningKeyError::not_made(&error)))
-    }
-
-    fn row(&self, keys: &DerivedKeys, place: Successor, now: Timestamp) -> StoredSigningKey {
-        let master = keys.active();
-        StoredSigningKey {
-            kid: self.key.kid().to_owned(),
-            ordinal: place.ordinal,
-            algorithm: self.key.algorithm_name().to_owned(),
-            sealed_private_key: master.seal(self.key.kid(), &self.pkcs8),
-            sealed_by: master.version,
-            created_at: now,
-            activates_at: place.activates_at,
-            revoked_at: None,
-        }
-    }
-}
-
-/// What the rows say at `now`, oldest key first.
+/// The keys of the rows with their states at `now`, oldest first.
 pub fn describe(
     rows: &[StoredSigningKey],
     policy: &SigningPolicy,
@@ -332,7 +271,7 @@ pub fn describe(
     let info = |(index, row): (usize, &StoredSigningKey)| SigningKeyInfo {
         kid: row.kid.clone(),
         algorithm: row.algorithm.clone(),
-        standing: lifecycle::standing(&times, index, policy, now),
+        state: lifecycle::state(&times, index, policy, now),
         created_at: row.created_at,
         activates_at: row.activates_at,
         revoked_at: row.revoked_at,
@@ -352,7 +291,7 @@ fn in_use<'a>(
 ) -> impl Iterator<Item = &'a StoredSigningKey> {
     let verify = describe(rows, policy, now)
         .into_iter()
-        .map(|key| key.standing.verifies());
+        .map(|key| key.state.verifies());
     rows.iter()
         .zip(verify)
         .filter_map(|(row, verifies)| verifies.then_some(row))

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_key_and_name_open() {
+    fn only_the_same_key_and_name_open_a_sealed_text() {
         let (ours, other) = (keys(1), keys(2));
         let sealed = ours.active().seal("kid", b"private");
         assert!(!sealed.windows(7).any(|window| window == b"private"));

@@ -31,7 +31,7 @@ pub struct SigningKeyError {
 }
 
 impl SigningKeyError {
-    /// The thread that was to make a key did not.
+    /// The thread that was to make a key failed.
     pub(super) fn not_made(cause: &impl std::fmt::Display) -> Self {
         Self {
             algorithm: "new".to_owned(),
