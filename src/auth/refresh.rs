@@ -33,12 +33,15 @@ impl Auth {
             return Err(AuthError::SessionRevoked);
         }
         for _ in 0..ATTEMPTS {
-            let now = self.parts.clock.now();
-            let rotation = self.rotation(token, now);
-            let rotated = self.parts.store.rotate_session(rotation).await?;
+            let rotated = self
+                .parts
+                .store
+                .rotate_session(self.rotation(token))
+                .await?;
             if let Some(rotated) = rotated {
-                return self.issue_next(token, &rotated, now);
+                return self.issue_next(token, &rotated);
             }
+            let now = self.parts.clock.now();
             let subject = self.parts.store.find_refresh_subject(token.session_id);
             let Some(subject) = subject.await? else {
                 // The user, and the session with it, was deleted, or a restored backup does not know them. The token
@@ -49,7 +52,7 @@ impl Auth {
                 RefreshDecision::Rotate => {}
                 RefreshDecision::Repeat => return self.repeat(&subject, now),
                 RefreshDecision::CatchUp => {
-                    if let Some(pair) = self.catch_up(token, &subject, context, now).await? {
+                    if let Some(pair) = self.catch_up(token, &subject, context).await? {
                         return Ok(pair);
                     }
                 }
@@ -64,12 +67,12 @@ impl Auth {
     }
 
     /// Rule 1: the newest token of a live session moves it to the next generation.
-    fn rotation(&self, token: ParsedRefreshToken, now: Timestamp) -> Rotation {
+    fn rotation(&self, token: ParsedRefreshToken) -> Rotation<'_> {
         Rotation {
             session_id: token.session_id,
             generation: token.generation,
-            now,
-            idle_expires_at: now + self.parts.settings.refresh_token_ttl,
+            idle_ttl: self.parts.settings.refresh_token_ttl,
+            clock: &self.parts.clock,
         }
     }
 
@@ -77,17 +80,15 @@ impl Auth {
         &self,
         token: ParsedRefreshToken,
         rotated: &Rotated,
-        now: Timestamp,
     ) -> Result<TokenPair, AuthError> {
-        let idle_expires_at = now + self.parts.settings.refresh_token_ttl;
         let grant = Grant {
             user_id: rotated.user_id,
             roles: &rotated.roles,
             session_id: token.session_id,
             generation: token.generation + 1,
-            refresh_expires_at: idle_expires_at.min(rotated.absolute_expires_at),
+            refresh_expires_at: rotated.expires_at,
         };
-        self.issue_pair(&grant, now)
+        self.issue_pair(&grant, self.parts.clock.now())
     }
 
     /// Judges a token by this replica's outages, and before it calls one reused by those of the others: the client may
@@ -127,14 +128,10 @@ impl Auth {
         token: ParsedRefreshToken,
         subject: &RefreshSubject,
         context: &RequestContext,
-        now: Timestamp,
     ) -> Result<Option<TokenPair>, AuthError> {
-        let rotation = self.rotation(token, now);
+        let store = &self.parts.store;
         let stored_generation = subject.session.generation;
-        let rotated = self
-            .parts
-            .store
-            .catch_up_session(rotation, stored_generation);
+        let rotated = store.catch_up_session(self.rotation(token), stored_generation);
         let Some(rotated) = rotated.await? else {
             return Ok(None);
         };
@@ -145,7 +142,7 @@ impl Auth {
             stored_generation,
             "the database has lost rotations of a session: was a backup restored, or a standby promoted that was behind?"
         );
-        self.issue_next(token, &rotated, now).map(Some)
+        self.issue_next(token, &rotated).map(Some)
     }
 
     /// Revokes a session again that this replica knows to be revoked, if the database has lost that.

@@ -76,7 +76,6 @@ use availability::Availability;
 use circuit::Circuit;
 use pool::Pool;
 use postgres::Connector;
-use rotations::Rotations;
 
 use crate::{
     clock::Clock,
@@ -150,7 +149,6 @@ pub struct Store {
     /// Notifications of other replicas arrive.
     hears_changes: Arc<AtomicBool>,
     start_timeout: Duration,
-    rotations: Arc<Rotations>,
     audit_retention: Duration,
     sweep_requested: Arc<Notify>,
 }
@@ -190,7 +188,6 @@ impl Store {
             suspicion: Arc::default(),
             hears_changes: Arc::new(AtomicBool::new(true)),
             start_timeout: settings.start_timeout,
-            rotations: Arc::default(),
             audit_retention: settings.audit_retention,
             sweep_requested: Arc::default(),
         })
