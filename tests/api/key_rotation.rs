@@ -1,4 +1,4 @@
-//! The promise of rotation, shown: five of them under traffic on two replicas, and not one failure.
+//! Five rotations under traffic on two replicas: no call fails.
 
 use std::{
     sync::{
@@ -161,7 +161,7 @@ async fn move_to(moment: Timestamp, replicas: &[TestServer; 2], traffic: &Traffi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_rotations_under_traffic_on_two_replicas_lose_no_call() {
+async fn no_call_fails_during_five_rotations_on_two_replicas() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let one = TestServer::start_with(&database, &SETTINGS).await;
     let other = one.replica(&SETTINGS).await;
@@ -188,7 +188,7 @@ async fn five_rotations_under_traffic_on_two_replicas_lose_no_call() {
     for rotation in 1..=ROTATIONS {
         let switch = START + ROTATION * rotation;
         move_to(switch - AHEAD, &replicas, &traffic).await;
-        // In production this is what the margin before the switch is for.
+        // In production the lead gives replicas the time for this.
         let successor = async |replica: &TestServer| published(replica).get(1).cloned();
         let is_new = |kid: Option<String>| kid.is_some_and(|kid| !signers.contains(&kid));
         eventually("both replicas have the successor", async || {

@@ -1,4 +1,4 @@
-//! Signing keys and master keys: how they come, change and die, as callers and operators see it.
+//! Signing keys and master keys: rotation, emergency rotation and change of master keys, as callers and operators see them.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ async fn restart(
 }
 
 on_both_databases! {
-    async fn a_key_is_published_signs_retires_and_is_gone(database: TestDatabase) {
+    async fn a_key_is_published_signs_retires_and_is_deleted(database: TestDatabase) {
         let server = TestServer::start_with(&database, &SETTINGS).await;
         let first = server.signed_in("ada@example.org").await;
         assert_eq!(published(&server), [kid(&first.access_token)]);
@@ -91,7 +91,7 @@ on_both_databases! {
         let refreshed = server.refresh(&still.refresh_token).await.unwrap();
         assert_eq!(kid(&refreshed.access_token), kid(&next.access_token));
 
-        // Its last token lives on to its end, also where it was never seen before.
+        // Its last token is good until it expires, also on a replica that has not seen it before.
         let other = server.replica(&SETTINGS).await;
         let expires_at = Timestamp::from_seconds(still.access_expire_time.unwrap().seconds);
         server.clock.set(expires_at - Duration::from_secs(1));
@@ -109,7 +109,7 @@ on_both_databases! {
         eventually("its row is deleted", async || database.count(&row).await == 0).await;
     }
 
-    async fn replicas_that_rotate_at_once_publish_one_successor(database: TestDatabase) {
+    async fn replicas_that_rotate_at_the_same_time_publish_one_successor(database: TestDatabase) {
         let server = TestServer::start_with(&database, &SETTINGS).await;
         let mut servers = vec![server.replica(&SETTINGS).await, server.replica(&SETTINGS).await, server];
         let asked = join_all(servers.iter().map(|server| rotate(server, false))).await;
@@ -128,7 +128,7 @@ on_both_databases! {
         }
     }
 
-    async fn emergencies_at_once_leave_one_key(database: TestDatabase) {
+    async fn simultaneous_emergency_rotations_leave_one_key(database: TestDatabase) {
         let server = TestServer::start_with(&database, &SETTINGS).await;
         let servers = [server.replica(&SETTINGS).await, server.replica(&SETTINGS).await, server];
         let tokens = servers[0].signed_in("ada@example.org").await;
@@ -211,8 +211,8 @@ on_both_databases! {
         assert!(refused > 0, "there was room for all of them");
     }
 
-    /// RSA keys take long to make; the task that reads revocations does not wait for them.
-    async fn an_rsa_key_rotates_by_itself_too(database: TestDatabase) {
+    /// RSA keys take long to make; reading revocations does not wait for them.
+    async fn rsa_keys_rotate_automatically(database: TestDatabase) {
         let rsa = [SETTINGS.as_slice(), &[
             ("COUNTERSIGN_SIGNING_ALGORITHM", "RS256"),
             ("COUNTERSIGN_RSA_KEY_BITS", "3072"),
@@ -228,9 +228,9 @@ on_both_databases! {
         server.validate(&next.access_token).await.unwrap();
     }
 
-    async fn an_emergency_kills_every_token_at_once_and_everywhere(database: TestDatabase) {
-        // On PostgreSQL only a notification explains that the other replica hears of it in time; on
-        // SQLite the file is looked at every second, whatever is set here.
+    async fn an_emergency_rotation_revokes_every_token_on_every_replica(database: TestDatabase) {
+        // With this interval only a notification can tell the other replica in time on PostgreSQL. On SQLite the file is
+        // read every second, whatever is set here.
         let settings = [
             ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "10m"),
             ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "1h"),
@@ -246,30 +246,30 @@ on_both_databases! {
         let fresh = rotate(&server, true).await;
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_INVALID");
         assert_eq!(published(&server), [fresh.kid.as_str()]);
-        let took = eventually("the other replica knows", async || other.validate(&tokens.access_token).await.is_err()).await;
+        let took = eventually("the other replica learns of it", async || other.validate(&tokens.access_token).await.is_err()).await;
         println!("{:?}: an emergency reached the other replica after {took:?}", database.kind);
         assert_eq!(reason(other.validate(&tokens.access_token).await), "TOKEN_INVALID");
         assert_eq!(published(&other), [fresh.kid.as_str()]);
 
-        // The session goes on: its refresh token hangs on the master key.
+        // The session goes on: its refresh token depends on the master key alone.
         let next = other.refresh(&tokens.refresh_token).await.unwrap();
         assert_eq!(kid(&next.access_token), fresh.kid);
         server.validate(&next.access_token).await.unwrap();
 
-        // A clock that steps back revives nothing and leaves nobody without a signer.
+        // A clock that is set back makes no old key valid again, and there is still a signing key.
         server.clock.set(START - DAY);
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_INVALID");
         let early = server.login("ada@example.org").await.unwrap();
         assert_eq!(kid(&early.access_token), fresh.kid);
         other.validate(&early.access_token).await.unwrap();
 
-        let private_halves = "signing_keys WHERE revoked_at IS NOT NULL AND length(sealed_private_key) > 0";
-        assert_eq!(database.count(private_halves).await, 0);
+        let private_keys = "signing_keys WHERE revoked_at IS NOT NULL AND length(sealed_private_key) > 0";
+        assert_eq!(database.count(private_keys).await, 0);
         assert_eq!(database.count("audit_events WHERE kind = 'signing_keys_revoked'").await, 1);
         assert_eq!(database.count("audit_events WHERE kind = 'signing_key_rotated'").await, 1);
     }
 
-    async fn a_new_master_key_takes_over_and_loses_nothing(database: TestDatabase) {
+    async fn after_a_change_of_master_keys_everything_still_verifies(database: TestDatabase) {
         const SECOND: &str = "v2://///////////////////////////////////////38=";
         let server = TestServer::start(&database).await;
         let old = server.signed_in("ada@example.org").await;
@@ -296,7 +296,7 @@ on_both_databases! {
         assert!(report.contains("7days"), "{report}");
 
         // Bob has not logged in, but Ada needs the old key no longer.
-        // A mistyped key is told even when it seals nothing any more.
+        // A mistyped key is reported even if it seals nothing any longer.
         let mistyped = format!("{SECOND},v1://///////////////////////////////////////38=");
         let output = run(&database, &[("COUNTERSIGN_MASTER_KEYS", &mistyped)], &[]).await;
         let said = String::from_utf8(output.stderr).unwrap();
@@ -311,7 +311,7 @@ on_both_databases! {
         assert_eq!(reason(server.login("bob@example.org").await), "INTERNAL");
     }
 
-    async fn rewrapping_finishes_what_a_start_left(database: TestDatabase) {
+    async fn keys_rewrap_reseals_once(database: TestDatabase) {
         TestServer::start(&database).await.stop().await;
         let both = format!("v7://///////////////////////////////////////38=,{MASTER_KEYS}");
         let both = [("COUNTERSIGN_MASTER_KEYS", both.as_str())];

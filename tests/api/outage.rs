@@ -133,7 +133,7 @@ async fn log_in((server, seen, stop): Parts, email: String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_crashes_under_load_and_all_heals_without_a_restart() {
+async fn the_service_recovers_from_crashes_of_postgres_without_a_restart() {
     let cluster = Arc::new(spawn_blocking(Cluster::start).await.unwrap());
     let database = TestDatabase::of_cluster(cluster.url());
     let server = Arc::new(TestServer::start(&database).await);
@@ -203,7 +203,7 @@ async fn postgres_crashes_under_load_and_all_heals_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_an_administrator_kills_are_never_taken_for_bad_tokens() {
+async fn terminated_connections_are_never_reported_as_bad_tokens() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = Arc::new(TestServer::start(&database).await);
     let load = Load::start(&server, 8).await;
@@ -231,7 +231,7 @@ async fn connections_that_an_administrator_kills_are_never_taken_for_bad_tokens(
 
 /// The cable is pulled: nothing is refused, nothing is closed, nothing comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_falls_silent_costs_callers_no_more_than_two_seconds() {
+async fn callers_of_a_silent_database_wait_no_more_than_two_seconds() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let proxy = Proxy::before(&database.url).await;
     let server = Arc::new(

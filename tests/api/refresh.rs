@@ -1,4 +1,4 @@
-//! Refresh: the four rules of rotation, and what ends a session.
+//! Refresh: the rules of rotation, and what ends a session.
 
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ on_both_databases! {
         assert_eq!(reason(server.refresh(&tokens.refresh_token).await), "SESSION_REVOKED");
     }
 
-    async fn a_session_ends_when_it_idles_and_when_it_grows_too_old(database: TestDatabase) {
+    async fn a_session_ends_at_its_idle_limit_and_at_its_maximum_lifetime(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let idle = server.signed_in("ada@example.org").await;
         let mut busy = server.login("ada@example.org").await.unwrap();
@@ -130,10 +130,10 @@ on_both_databases! {
                     return;
                 }
             };
-            // The promise never outlives the session.
+            // A refresh token never outlives its session.
             assert!(busy.refresh_expire_time.unwrap().seconds <= (START + 30 * DAY).seconds());
         }
-        panic!("the session outlived its greatest age");
+        panic!("the session outlived its maximum lifetime");
     }
 
     async fn a_disabled_user_cannot_refresh(database: TestDatabase) {
@@ -166,7 +166,7 @@ on_both_databases! {
             assert_eq!(reason(server.refresh(token).await), "REFRESH_TOKEN_INVALID");
             assert_eq!(reason(server.logout(token).await), "REFRESH_TOKEN_INVALID");
         }
-        // An authentic one does need the table, and its absence is a fault of ours, not of the token.
+        // An authentic token needs the table; a missing table is a fault of the service, not of the token.
         let status = server.refresh(&tokens.refresh_token).await.unwrap_err();
         let failure = failure(&status);
         assert_eq!((failure.code, failure.reason.as_str()), (Code::Internal, "INTERNAL"));

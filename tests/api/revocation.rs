@@ -1,7 +1,13 @@
 //! A revocation on one replica is known on every other: by a notification within a second, by polling when
 //! that is lost.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use countersign::{
     auth::{RequestContext, Users},
@@ -10,7 +16,7 @@ use countersign::{
     store::Store,
 };
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::support::{
     Kind, PATIENCE, TestDatabase, TestServer, eventually, on_both_databases,
@@ -19,14 +25,14 @@ use crate::support::{
     server::{START, test_variables},
 };
 
-/// With these a replica of PostgreSQL hears of a revocation in time by a notification or not at all: the
-/// tests are less patient than the poll.
+/// With these a replica on PostgreSQL learns of a revocation by a notification or not in time: the tests do not wait
+/// for the poll.
 const NO_POLL: [(&str, &str); 2] = [
     ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "10m"),
     ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "1h"),
 ];
 
-/// What an administrator does on `server`, without a server: AdminService is a door to the same.
+/// Administration without a server, as by the command line.
 pub fn administration(server: &TestServer) -> Users {
     let variables = test_variables(&server.database, &[]);
     let config = countersign::config::Config::from_vars(variables).unwrap();
@@ -36,6 +42,37 @@ pub fn administration(server: &TestServer) -> Users {
         config.tokens.access_ttl,
         config.tokens.leeway,
     )
+}
+
+/// Within this time a revocation is known on every replica.
+const PROMISED: Duration = Duration::from_secs(1);
+
+/// How many times something has to be scheduled on the way from one replica to the other, and back to the test.
+const STEPS: u32 = 20;
+
+/// How late tasks run because the machine is busy with something else, so that the promise can be checked on any machine.
+struct Lateness(Arc<AtomicU64>);
+
+impl Lateness {
+    fn measure() -> Self {
+        const PAUSE: Duration = Duration::from_millis(5);
+        let max = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&max);
+        tokio::spawn(async move {
+            // Until the test is over.
+            while Arc::strong_count(&seen) > 1 {
+                let start = Instant::now();
+                sleep(PAUSE).await;
+                let late = start.elapsed().saturating_sub(PAUSE).as_micros();
+                seen.fetch_max(u64::try_from(late).unwrap(), Ordering::Relaxed);
+            }
+        });
+        Self(max)
+    }
+
+    fn max(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
 }
 
 async fn user_id(server: &TestServer, access_token: &str) -> UserId {
@@ -61,6 +98,7 @@ on_both_databases! {
         let reader = writer.replica(&NO_POLL).await;
         let context = RequestContext::default();
         let admin = administration(&writer);
+        let lateness = Lateness::measure();
         let mut slowest = Duration::ZERO;
         for round in 0..5 {
             let session = writer.signed_in(&format!("ada{round}@example.org")).await;
@@ -80,11 +118,11 @@ on_both_databases! {
 
             let eve = user_id(&reader, &third.access_token).await;
             admin.disable_user(eve, &context).await.unwrap();
-            slowest = slowest.max(learns(&reader, &third.access_token, "a barred user").await);
+            slowest = slowest.max(learns(&reader, &third.access_token, "a disabled user").await);
         }
-        println!("revocation latency on {:?}: at most {slowest:?} of 15", database.kind);
-        // The contract says one second; a machine that compiles beside this test may be slower.
-        assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+        let bound = PROMISED + lateness.max() * STEPS;
+        println!("revocation latency on {:?}: at most {slowest:?} of 15, bound {bound:?}", database.kind);
+        assert!(slowest < bound, "{slowest:?}, where {bound:?} is allowed");
     }
 
     async fn a_row_that_cannot_be_read_does_not_hide_the_others(database: TestDatabase) {
@@ -103,7 +141,7 @@ on_both_databases! {
         assert_eq!(reason(fresh.validate(&tokens.access_token).await), "TOKEN_REVOKED");
     }
 
-    async fn a_clock_set_back_on_either_side_hides_nothing(database: TestDatabase) {
+    async fn a_clock_set_back_on_either_replica_hides_no_revocation(database: TestDatabase) {
         let writer = TestServer::start_with(&database, &NO_POLL).await;
         let clock = ManualClock::new(START);
         let reader = TestServer::try_start(&database, &NO_POLL, clock).await.unwrap();
@@ -149,7 +187,7 @@ async fn listeners(client: &tokio_postgres::Client) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_garbled_notification_does_no_harm() {
+async fn a_garbled_notification_is_harmless() {
     let (database, writer, reader) = two_replicas(&NO_POLL).await;
     let client = database.client().await;
     for payload in [
@@ -168,7 +206,7 @@ async fn a_garbled_notification_does_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listening_connection_killed_again_and_again_comes_back() {
+async fn a_listening_connection_that_is_terminated_reconnects() {
     let (database, writer, reader) = two_replicas(&NO_POLL).await;
     let client = database.client().await;
     for round in 0..8 {
@@ -194,7 +232,7 @@ async fn a_listening_connection_killed_again_and_again_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_listening_a_revocation_arrives_with_the_next_poll() {
+async fn a_lost_notification_is_made_up_for_by_the_next_poll() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let proxy = Proxy::before(&database.url).await;
     proxy.silence_listeners();
@@ -213,7 +251,7 @@ async fn without_listening_a_revocation_arrives_with_the_next_poll() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listening_connection_that_fell_silent_is_replaced() {
+async fn a_silent_listening_connection_is_replaced() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let proxy = Proxy::before(&database.url).await;
     let writer = TestServer::start(&database).await;

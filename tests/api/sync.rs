@@ -97,7 +97,7 @@ fn insert(number: u8, position: i64, expires_at: Timestamp) -> String {
 }
 
 on_both_databases! {
-    async fn what_expired_leaves_memory_and_table(database: TestDatabase) {
+    async fn expired_revocations_are_deleted_from_memory_and_table(database: TestDatabase) {
         let reader = Reader::new(&database).await;
         let soon = START + HOUR;
         for number in 1..=9 {
@@ -118,7 +118,7 @@ on_both_databases! {
         assert_eq!(reader.store.purge(reader.clock.now()).await.unwrap(), 1);
     }
 
-    async fn a_table_that_was_put_back_is_read_anew(database: TestDatabase) {
+    async fn a_restored_table_is_read_again(database: TestDatabase) {
         let reader = Reader::new(&database).await;
         let later = START + HOUR;
         for number in 1..=3 {
@@ -133,7 +133,7 @@ on_both_databases! {
         assert!(reader.knows(1).await, "what was known stays known");
     }
 
-    async fn what_was_forgotten_while_the_clock_stood_ahead_is_read_again(database: TestDatabase) {
+    async fn revocations_dropped_while_the_clock_was_ahead_are_read_again(database: TestDatabase) {
         let reader = Reader::new(&database).await;
         database.execute(&insert(1, 1, START + HOUR)).await;
         reader.settle().await;
@@ -146,7 +146,7 @@ on_both_databases! {
         assert!(reader.knows(1).await);
     }
 
-    async fn freshness_is_told_truly_whatever_the_time_of_day_does(database: TestDatabase) {
+    async fn the_age_of_the_last_read_does_not_depend_on_the_time_of_day(database: TestDatabase) {
         let reader = Reader::new(&database).await;
         let second = Duration::from_secs(1);
         let clock = Clock::Manual(reader.clock.clone());

@@ -1,4 +1,4 @@
-//! ValidateToken: what it says of good tokens, and how it refuses all others.
+//! ValidateToken: the claims of valid tokens, and the reasons for which others are refused.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn lifetime(tokens: &TokenPair) -> Duration {
 }
 
 on_both_databases! {
-    async fn a_good_token_tells_its_claims(database: TestDatabase) {
+    async fn a_valid_token_returns_its_claims(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[
             ("COUNTERSIGN_ISSUER", "https://auth.example.org"),
             ("COUNTERSIGN_AUDIENCES", "api,billing"),
@@ -31,7 +31,7 @@ on_both_databases! {
         assert_eq!(first.revocation_as_of.unwrap().seconds, START.seconds());
     }
 
-    async fn an_expired_token_is_told_from_an_invalid_one(database: TestDatabase) {
+    async fn an_expired_token_has_another_reason_than_an_invalid_one(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let lifetime = lifetime(&tokens);
@@ -47,7 +47,7 @@ on_both_databases! {
         }
     }
 
-    async fn leeway_extends_the_life_of_a_token(database: TestDatabase) {
+    async fn leeway_extends_the_lifetime_of_a_token(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[("COUNTERSIGN_TOKEN_LEEWAY", "5s")]).await;
         let tokens = server.signed_in("ada@example.org").await;
         server.clock.advance(lifetime(&tokens) + Duration::from_secs(4));
@@ -98,7 +98,7 @@ on_both_databases! {
         assert_eq!(reason(other_audience.validate(&tokens.access_token).await), "TOKEN_INVALID");
     }
 
-    async fn validation_goes_on_when_the_database_is_gone(database: TestDatabase) {
+    async fn validation_works_without_the_database(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let gone = server.login("ada@example.org").await.unwrap();

@@ -95,7 +95,7 @@ on_both_databases! {
         assert_eq!(watcher.jwks.as_ref().unwrap().jwks_json, server.jwks().await.jwks_json);
     }
 
-    async fn changes_made_on_another_replica_are_heard(database: TestDatabase) {
+    async fn changes_made_on_another_replica_are_sent(database: TestDatabase) {
         let here = TestServer::start(&database).await;
         let there = here.replica(&[]).await;
         let token = here.signed_in_as(VERIFIER, "verifier").await.access_token;
@@ -106,7 +106,7 @@ on_both_databases! {
         watcher.until(|heard| heard.sessions.contains(&ended)).await;
     }
 
-    async fn heartbeats_come_every_second_and_tell_how_fresh_all_is(database: TestDatabase) {
+    async fn heartbeats_come_every_second_with_the_time_of_the_last_read(database: TestDatabase) {
         let server = TestServer::start_with(&database, QUICK).await;
         let token = server.signed_in_as(VERIFIER, "verifier").await.access_token;
         let mut watcher = server.watch(&token, "").await.unwrap();
@@ -153,7 +153,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_resumed_watcher_is_spared_what_it_knows(database: TestDatabase) {
+    async fn a_resumed_watcher_gets_only_new_revocations(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let token = server.signed_in_as(VERIFIER, "verifier").await.access_token;
         many_revocations(&database, 1_000, server.clock.now()).await;
@@ -187,7 +187,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_cursor_that_nobody_gave_out_is_refused(database: TestDatabase) {
+    async fn a_cursor_that_was_not_issued_is_refused(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let token = server.signed_in_as(VERIFIER, "verifier").await.access_token;
         for cursor in ["x", "AQAAAAAAAAAB=", "AgAAAAAAAAAB", &"A".repeat(10_000)] {
@@ -244,7 +244,7 @@ on_both_databases! {
         timeout(Duration::from_secs(10), server.stop()).await.expect("watchers do not hold the drain up");
     }
 
-    async fn a_watcher_that_does_not_listen_is_cut_off(database: TestDatabase) {
+    async fn a_watcher_that_does_not_read_is_disconnected(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let token = server.signed_in_as(VERIFIER, "verifier").await.access_token;
         many_revocations(&database, 20_000, server.clock.now()).await;
