@@ -105,7 +105,10 @@ impl World {
 async fn load(keys: &DerivedKeys, pair: &Ed25519KeyPair) -> Keyring {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let url = format!("sqlite://{}/fuzz.db", folder.path().display());
-    let variables = [("COUNTERSIGN_DATABASE_URL".to_owned(), url)];
+    let variables = [
+        ("COUNTERSIGN_DATABASE_URL".to_owned(), url),
+        ("COUNTERSIGN_SIGNING_ALGORITHM".to_owned(), "EdDSA".to_owned()),
+    ];
     let config = Config::from_vars(variables).expect("the configuration is good");
     let store = Store::open(&config.database).expect("the database opens");
     store.migrate().await.expect("the database is migrated");
@@ -128,6 +131,7 @@ async fn load(keys: &DerivedKeys, pair: &Ed25519KeyPair) -> Keyring {
     let policy = SigningPolicy {
         algorithm: config.signing.algorithm,
         rotation: config.signing.rotation,
+        lead: config.signing.lead,
         jwks_max_age: config.signing.jwks_max_age,
         poll_interval: config.revocation.poll_interval,
         token_life: config.tokens.access_ttl,
