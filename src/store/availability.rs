@@ -4,7 +4,7 @@
 //! what that operation wrote may have been committed at once. It ends with the next operation that succeeds.
 //!
 //! A lost connection is an outage at once. An operation that took too long, or that waited in vain for a row, may have
-//! met a busy row alone, which a caller can bring about; it counts when the next heartbeat fails as well.
+//! met a busy row alone, which a caller can bring about; it counts when the next ping fails as well.
 
 use std::{
     collections::VecDeque,
@@ -41,7 +41,7 @@ struct Timeline {
     serving_since: Option<Duration>,
     /// The outage that is not over.
     failing: Option<Failing>,
-    /// When the first operation began that was too slow, since the last heartbeat that was not.
+    /// When the first operation began that was too slow, since the last ping that succeeded.
     slow_since: Option<Duration>,
     /// Outages that are over: beginning and end.
     past: VecDeque<(Duration, Duration)>,
@@ -88,15 +88,8 @@ impl Availability {
         }
     }
 
-    /// Learns from a ping, which fails when nothing can be read.
+    /// Learns from a ping, which fails when nothing can be written.
     pub(super) fn record_ping(&self, began: Duration, result: &Result<(), StoreError>) {
-        if is_outage(result) {
-            self.fail(began);
-        }
-    }
-
-    /// Learns from a heartbeat, which fails when nothing can be written.
-    pub(super) fn record_heartbeat(&self, began: Duration, result: &Result<(), StoreError>) {
         if is_outage(result) {
             let slow_since = self.lock().slow_since.take();
             self.fail(slow_since.map_or(began, |earlier| earlier.min(began)));
@@ -169,12 +162,12 @@ impl Availability {
     }
 }
 
-/// Whether a probe of ours says that the database cannot be used.
+/// Whether a ping says that the database cannot be used.
 const fn is_outage(result: &Result<(), StoreError>) -> bool {
     match result {
+        Ok(()) => false,
         Err(StoreError::Busy(_) | StoreError::PoolExhausted) => true,
         Err(error) => error.is_outage(),
-        Ok(()) => false,
     }
 }
 
@@ -289,31 +282,21 @@ mod tests {
     }
 
     #[test]
-    fn slow_operations_are_an_outage_when_the_next_heartbeat_fails_too() {
+    fn slow_operations_are_an_outage_when_the_next_ping_fails_too() {
         let (clock, availability) = serving();
         let busy = || Err(StoreError::Busy("no answer in time".to_owned()));
         clock.advance(seconds(10));
         availability.record(seconds(5), &busy());
-        availability.record_heartbeat(seconds(6), &Ok(()));
+        availability.record_ping(seconds(6), &Ok(()));
         clock.advance(seconds(10));
         availability.record(seconds(15), &busy());
         availability.record(seconds(16), &Ok(()));
         assert_eq!(availability.outages_while_serving(), []);
-        availability.record_heartbeat(seconds(17), &busy());
+        availability.record_ping(seconds(17), &busy());
         assert_eq!(availability.outages_while_serving(), [outage(15, 20)]);
         clock.advance(seconds(10));
-        availability.record_heartbeat(seconds(29), &Ok(()));
+        availability.record_ping(seconds(29), &Ok(()));
         assert_eq!(availability.outages_while_serving(), [outage(15, 29)]);
-    }
-
-    #[test]
-    fn a_ping_that_fails_begins_an_outage_and_one_that_succeeds_ends_none() {
-        let (clock, availability) = serving();
-        clock.advance(seconds(10));
-        availability.record_ping(seconds(8), &Err(StoreError::PoolExhausted));
-        availability.record_ping(seconds(9), &Ok(()));
-        clock.advance(seconds(10));
-        assert_eq!(availability.outages_while_serving(), [outage(8, 20)]);
     }
 
     #[test]

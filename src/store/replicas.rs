@@ -24,34 +24,15 @@ const KEPT: Duration = Duration::from_secs(3600);
 const ASKED: i64 = 256;
 
 impl Store {
-    /// Writes this replica's heartbeat, for the others, and learns from it whether the database can be written.
+    /// Writes this replica's heartbeat, for the others. On SQLite there are none.
     ///
     /// # Errors
     /// The database fails.
     pub async fn write_heartbeat(&self) -> Result<(), StoreError> {
         self.availability.tick();
-        let began = self.availability.now();
-        let result = match self.is_local() {
-            true => self.take_write_lock().await,
-            false => self.upsert_heartbeat().await,
-        };
-        self.availability.record_heartbeat(began, &result);
-        result
-    }
-
-    /// On SQLite there are no other replicas, but another program may hold the lock. Nothing is written to the disk.
-    async fn take_write_lock(&self) -> Result<(), StoreError> {
-        let no_row = replicas::table.find("");
-        write!(self, |conn| {
-            diesel::update(no_row)
-                .set(replicas::seen_at.eq(0))
-                .execute(conn)
-                .await?;
-            Ok(())
-        })
-    }
-
-    async fn upsert_heartbeat(&self) -> Result<(), StoreError> {
+        if self.is_local() {
+            return Ok(());
+        }
         let now = self.availability.time_of_day().micros();
         let outages = to_text(&self.availability.outages_while_serving());
         let row = (
