@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use countersign::grpc::pb::TokenPair;
 use futures_util::future::join_all;
 
 use crate::support::{Kind, TestDatabase, TestServer, failure, on_both_databases, reason};
@@ -55,10 +56,8 @@ on_both_databases! {
     }
 
     async fn sessions_that_refresh_at_once_each_get_what_is_theirs(database: TestDatabase) {
-        let server = TestServer::start_with(&database, &MANY_LOGINS_AT_ONCE).await;
-        server.register("ada@example.org").await.unwrap();
-        let logins = join_all((0..100).map(|_| server.login("ada@example.org"))).await;
-        let mut sessions: Vec<_> = logins.into_iter().map(Result::unwrap).collect();
+        let server = TestServer::start(&database).await;
+        let mut sessions = sessions_of(&server, "ada@example.org", 100).await;
         for (i, session) in sessions.iter().enumerate() {
             match i % 10 {
                 LOGGED_OUT => server.logout(&session.refresh_token).await.unwrap(),
@@ -102,10 +101,8 @@ on_both_databases! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_somebody_keeps_locked_holds_up_itself_alone() {
     let database = TestDatabase::create(Kind::Postgres).await;
-    let server = TestServer::start_with(&database, &MANY_LOGINS_AT_ONCE).await;
-    server.register("ada@example.org").await.unwrap();
-    let logins = join_all((0..30).map(|_| server.login("ada@example.org"))).await;
-    let sessions: Vec<_> = logins.into_iter().map(Result::unwrap).collect();
+    let server = TestServer::start(&database).await;
+    let sessions = sessions_of(&server, "ada@example.org", 30).await;
     let (held, others) = sessions.split_last().unwrap();
     let mut client = database.client().await;
     let holder = client.transaction().await.unwrap();
@@ -125,8 +122,19 @@ async fn a_session_that_somebody_keeps_locked_holds_up_itself_alone() {
     server.refresh(&held.refresh_token).await.unwrap();
 }
 
-/// A place in the hashing queue for each of them: they come at the same moment.
-const MANY_LOGINS_AT_ONCE: [(&str, &str); 1] = [("COUNTERSIGN_HASHING_QUEUE", "200")];
+/// Registers a user and opens that many sessions, ten at a time.
+async fn sessions_of(server: &TestServer, email: &str, count: usize) -> Vec<TokenPair> {
+    server.register(email).await.unwrap();
+    let mut sessions = Vec::new();
+    while sessions.len() < count {
+        let at_once = 10.min(count - sessions.len());
+        for login in join_all((0..at_once).map(|_| server.login(email))).await {
+            sessions.push(login.unwrap());
+        }
+    }
+    sessions
+}
+
 /// Which of the sessions, by their last digit, have been logged out.
 const LOGGED_OUT: usize = 7;
 /// Which of them come with a token from before the last two rotations.
