@@ -21,7 +21,7 @@ use super::{Auth, AuthError, in_flight::Slot, in_its_own_task};
 use crate::{
     clock::monotonic_now,
     domain::{Admission, DeviceId, Email, FailureCounter, Password, SessionId, User, UserId},
-    passwords::{Account, HashingPlace, PasswordHash, Verdict},
+    passwords::{Account, HashingPermit, PasswordHash, Verdict},
     store::{CounterKey, Counting, Credentials, Failure},
     tokens::KnownDevice,
 };
@@ -70,7 +70,7 @@ impl Caller {
 pub(super) struct Attempt {
     /// The user and the stored hash, if there is such a user.
     found: Option<(User, String)>,
-    place: HashingPlace,
+    place: HashingPermit,
     admitted: Admitted,
 }
 

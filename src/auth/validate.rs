@@ -58,7 +58,7 @@ impl Auth {
             return Err(AuthError::RevocationStateStale);
         }
         check_audience_and_roles(&claims, &query)?;
-        parts.passwords.make_room(monotonic_now());
+        parts.passwords.leave_a_core_free(monotonic_now());
         Ok(Validated {
             claims,
             revocation_as_of: last_read.as_of(now, monotonic),

@@ -1,4 +1,4 @@
-//! An e-mail address: what we accept, and what makes two of them the same.
+//! E-mail addresses that the service accepts.
 
 use std::fmt;
 
@@ -32,8 +32,7 @@ impl Email {
         if text.is_empty() {
             return refuse(ViolationReason::Required, "must not be empty");
         }
-        // Composition may shorten a text or lengthen it, so what counts is the length after it. What is
-        // longer than this before cannot come down to it.
+        // Composition may shorten or lengthen a text, so the length after it counts. It shortens a text to a quarter at most.
         if text.len() > Self::MAX_BYTES * 4 {
             return refuse(ViolationReason::TooLong, TOO_LONG);
         }
@@ -53,7 +52,7 @@ impl Email {
         Ok(Self(text))
     }
 
-    /// An address read back from the database.
+    /// An address read from the database.
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -85,7 +84,7 @@ fn is_address(text: &str) -> bool {
         .with_required_tld()
         .without_domain_literal()
         .without_display_text();
-    // Quoted local parts are legal in RFC 5321 and a source of trouble everywhere else.
+    // Quoted local parts are legal in RFC 5321, but much software mishandles them.
     !text.contains('"') && EmailAddress::parse_with_options(text, options).is_ok()
 }
 
@@ -104,7 +103,7 @@ mod tests {
 
     /// U+FB2C may not be composed: in NFC it is three characters and twice as long.
     #[test]
-    fn the_length_counts_after_composition() {
+    fn the_length_is_measured_after_composition() {
         let domain = "@example.org";
         let grows = "\u{fb2c}".repeat(60);
         let violation = Email::parse("email", &(grows + domain)).unwrap_err();
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn case_and_composition_do_not_make_another_user() {
+    fn spellings_that_differ_in_case_or_composition_have_one_key() {
         let spellings = [
             "Zoë@Example.org",
             "zoe\u{308}@EXAMPLE.ORG",
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn texts_that_are_no_address_are_refused() {
         for text in [
             "",
             "a",

@@ -13,8 +13,8 @@ use unicode_normalization::UnicodeNormalization;
 /// that `bücher.example` and `xn--bcher-kva.example` are one. A domain that UTS #46 refuses has no ASCII form and
 /// is folded like the other part.
 ///
-/// RFC 5321 section 2.4 lets a mail server distinguish case before the `@`. None in use does, and two accounts that
-/// differ by that alone would be a trap.
+/// RFC 5321 section 2.4 lets a mail server distinguish case before the `@`. Mail servers in use do not, and two accounts that
+/// differ by that alone would be confused.
 pub(super) fn key_of(address: &str) -> String {
     let is_plain = address.is_ascii() && !address.to_ascii_lowercase().contains("xn--");
     match address.rsplit_once('@') {

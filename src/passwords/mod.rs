@@ -172,20 +172,20 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError::Overloaded`] when the queue is full or too slow for `deadline`.
-    pub fn reserve(&self, deadline: Option<Instant>) -> Result<HashingPlace, PasswordError> {
+    pub fn reserve(&self, deadline: Option<Instant>) -> Result<HashingPermit, PasswordError> {
         let place = self
             .0
             .queue
             .reserve(deadline, monotonic_now())
             .map_err(|Refused { retry_after }| PasswordError::Overloaded { retry_after })?;
-        Ok(HashingPlace {
+        Ok(HashingPermit {
             shared: Arc::clone(&self.0.shared),
             place,
         })
     }
 
     /// A request has arrived that must not wait for a core: for a moment, one core is left to such requests.
-    pub fn make_room(&self, now: Instant) {
+    pub fn leave_a_core_free(&self, now: Instant) {
         self.0.queue.cpu_share().request_arrived(now);
     }
 
@@ -222,13 +222,13 @@ impl Passwords {
     }
 }
 
-/// A place in the queue, for one job. Dropping it, or the future of its job, frees it.
-pub struct HashingPlace {
+/// A reserved place in the queue, for one job. Dropping it, or the future of its job, frees the place.
+pub struct HashingPermit {
     shared: Arc<Shared>,
     place: Place<Job>,
 }
 
-impl HashingPlace {
+impl HashingPermit {
     /// Checks a new password against the policy and hashes it.
     ///
     /// `field` is the request's name for it, `personal` what an attacker knows of the user (the e-mail

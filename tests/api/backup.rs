@@ -65,26 +65,40 @@ on_both_databases! {
             server.stop().await;
         }
     }
+}
 
-    async fn a_backup_replaces_no_file_and_creates_no_database(database: TestDatabase) {
-        if database.kind == Kind::Postgres {
-            return;
-        }
-        let folder = database.folder.path().to_owned();
-        let output = back_up(&database, "copy.db").await;
-        assert_eq!(output.status.code(), Some(1));
-        assert!(said(&output).contains("there is no database at"), "{}", said(&output));
-        assert!(!database.sqlite_path().exists() && !folder.join("copy.db").exists());
+#[tokio::test]
+async fn a_backup_replaces_no_file_and_creates_no_database() {
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    let folder = database.folder.path().to_owned();
+    let output = back_up(&database, "copy.db").await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("there is no database at"),
+        "{}",
+        said(&output)
+    );
+    assert!(!database.sqlite_path().exists() && !folder.join("copy.db").exists());
 
-        TestServer::start(&database).await.stop().await;
-        fs::write(folder.join("copy.db"), "something of value").unwrap();
-        let output = back_up(&database, "copy.db").await;
-        assert_eq!(output.status.code(), Some(1));
-        assert!(said(&output).contains("exists already"), "{}", said(&output));
-        assert_eq!(fs::read_to_string(folder.join("copy.db")).unwrap(), "something of value");
+    TestServer::start(&database).await.stop().await;
+    fs::write(folder.join("copy.db"), "something of value").unwrap();
+    let output = back_up(&database, "copy.db").await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("exists already"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(
+        fs::read_to_string(folder.join("copy.db")).unwrap(),
+        "something of value"
+    );
 
-        let output = back_up(&database, "missing/copy.db").await;
-        assert_eq!(output.status.code(), Some(1));
-        assert!(said(&output).contains("missing/copy.db could not be written"), "{}", said(&output));
-    }
+    let output = back_up(&database, "missing/copy.db").await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("missing/copy.db could not be written"),
+        "{}",
+        said(&output)
+    );
 }
