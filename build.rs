@@ -14,6 +14,7 @@ const PROTOS: &[&str] = &[
     "countersign/auth/v1/admin_service.proto",
     "countersign/auth/v1/auth_service.proto",
     "countersign/auth/v1/verifier_service.proto",
+    "grpc/health/v1/health.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,8 +1,9 @@
-//! `countersign serve`: builds the server, prints the addresses it bound, serves until a signal.
+//! `countersign serve`: builds the server, prints the addresses it bound, and serves until a signal.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::pin};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, block_on, say};
 use crate::{
@@ -26,14 +27,15 @@ pub(super) fn run(config: Config) -> Outcome {
 
 async fn serve(config: Config) -> Result<(), String> {
     // Registered before anything slow, so that a signal during the start is not lost.
-    let stop = stop_signal().map_err(|error| error.to_string())?;
+    let mut signals = Signals::register().map_err(|error| error.to_string())?;
     let profile = config.profile;
     let reflection = config.reflection;
     let database = config.database.url.describe();
     let argon2 = HashingBackend::detect();
-    let server = Server::build(config, Clock::System)
-        .await
-        .map_err(|error| error.to_string())?;
+    let server = tokio::select! {
+        built = Server::build(config, Clock::System) => built.map_err(|error| error.to_string())?,
+        name = signals.next() => return Err(format!("{name} during the start")),
+    };
     let address = server.grpc_addr();
     let http = server
         .http_addr()
@@ -44,7 +46,25 @@ async fn serve(config: Config) -> Result<(), String> {
     if profile == Profile::Development && reflection {
         say(format_args!("{}", first_call(address)));
     }
-    server.run(stop).await.map_err(|error| error.to_string())
+    run_until_signal(server, signals).await
+}
+
+/// The first signal shuts the server down, the second ends it at once.
+async fn run_until_signal(server: Server, mut signals: Signals) -> Result<(), String> {
+    let stop = CancellationToken::new();
+    let mut running = pin!(server.run(stop.clone().cancelled_owned()));
+    loop {
+        tokio::select! {
+            ended = &mut running => return ended.map_err(|error| error.to_string()),
+            name = signals.next() => {
+                if stop.is_cancelled() {
+                    return Err(format!("second {name}: running calls were cut off"));
+                }
+                tracing::info!("{name}: shutting down");
+                stop.cancel();
+            }
+        }
+    }
 }
 
 fn first_call(address: SocketAddr) -> String {
@@ -57,14 +77,25 @@ fn first_call(address: SocketAddr) -> String {
     )
 }
 
-/// Completes on SIGTERM, which Kubernetes sends, and on SIGINT, which Ctrl-C sends.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// SIGTERM, which Kubernetes and systemd send, and SIGINT, which Ctrl-C sends.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn register() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The name of the next signal.
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
-    })
+    }
 }

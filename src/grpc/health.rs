@@ -1,228 +1,249 @@
-//! `grpc.health.v1.Health`, driven by what is true.
+//! `grpc.health.v1.Health`: tonic-health's service, completed by what version 0.14 lacks.
 //!
-//! tonic-health's own service differs from what callers may rely on: a fresh reporter already says
-//! `""` is SERVING, and `Watch` of an unknown name fails instead of staying open. So its messages
-//! and its generated server are used, with one shared snapshot behind them.
+//! tonic-health keeps the statuses and answers `Check` and `Watch`. Two things are added here: `List`, and for `Watch` of
+//! an unknown name the answer that the protocol demands (SERVICE_UNKNOWN on a stream that stays open), where tonic-health
+//! fails with NOT_FOUND.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tonic::{Code, Request, Response, Status};
+use tonic_health::{
+    ServingStatus,
+    pb::{self as library, health_server::Health as _},
+    server::{HealthReporter, HealthService},
 };
 
-use tokio::sync::watch;
-use tokio_stream::{Stream, wrappers::WatchStream};
-use tonic::{Request, Response, Status};
-use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse,
-    health_check_response::ServingStatus,
-    health_server::{Health, HealthServer},
+use super::health_pb::{
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+    health_check_response::ServingStatus as WireStatus,
+    health_server::{self, HealthServer},
 };
+use crate::http::Readiness;
 
-/// The names that serve as long as the process can validate tokens, with or without a database.
-const ALIVE: &[&str] = &["", "countersign.auth.v1.VerifierService"];
+/// The names that are SERVING while the process can validate tokens, with or without a database.
+const VALIDATION: &[&str] = &["", "countersign.auth.v1.VerifierService"];
 
-/// The names that need the database besides.
-const ALIVE_WITH_DATABASE: &[&str] = &[
+/// The names that need the database as well.
+const DATABASE: &[&str] = &[
     "countersign.auth.v1.AuthService",
     "countersign.auth.v1.AccountService",
     "countersign.auth.v1.AdminService",
 ];
 
-/// Keeps what is known about the process's health; dropping it ends every `Watch`.
+/// Sets the statuses that the health service reports.
 #[derive(Debug)]
-pub struct HealthState {
-    current: watch::Sender<Snapshot>,
+pub struct HealthStatuses {
+    reporter: HealthReporter,
+    published: Readiness,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Snapshot {
-    alive: bool,
-    database: bool,
+impl HealthStatuses {
+    /// The statuses, NOT_SERVING for every name, and the service that reports them.
+    pub async fn new() -> (Self, HealthServer<HealthApi>) {
+        let reporter = HealthReporter::new();
+        // A new reporter says that `""` is SERVING.
+        for name in VALIDATION.iter().chain(DATABASE) {
+            set(&reporter, name, false).await;
+        }
+        let service = HealthService::from_health_reporter(reporter.clone());
+        let statuses = Self {
+            reporter,
+            published: Readiness::default(),
+        };
+        (statuses, HealthServer::new(HealthApi { service }))
+    }
+
+    /// Reports what is true now. Watchers receive only what changes for them.
+    pub async fn publish(&mut self, readiness: Readiness) {
+        let before = std::mem::replace(&mut self.published, readiness);
+        let changes = [
+            (VALIDATION, before.validation, readiness.validation),
+            (DATABASE, before.is_complete(), readiness.is_complete()),
+        ];
+        for (names, before, serving) in changes {
+            for name in names.iter().filter(|_| before != serving) {
+                set(&self.reporter, name, serving).await;
+            }
+        }
+    }
 }
 
-impl HealthState {
-    /// The state, `NOT_SERVING` for every known name, and the service that tells it.
-    pub fn new() -> (Self, HealthServer<HealthApi>) {
-        let (current, snapshots) = watch::channel(Snapshot::default());
-        (Self { current }, HealthServer::new(HealthApi { snapshots }))
-    }
-
-    /// Tells the world: `alive` when keys are loaded, revocations were synchronised and no shutdown
-    /// has begun; `database` when it answers. Watchers hear only of what changes for them.
-    pub fn publish(&self, alive: bool, database: bool) {
-        let next = Snapshot { alive, database };
-        self.current.send_if_modified(|current| {
-            let changed = *current != next;
-            *current = next;
-            changed
-        });
-    }
+async fn set(reporter: &HealthReporter, name: &str, serving: bool) {
+    let status = match serving {
+        true => ServingStatus::Serving,
+        false => ServingStatus::NotServing,
+    };
+    reporter.set_service_status(name, status).await;
 }
 
 /// The health service.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct HealthApi {
-    snapshots: watch::Receiver<Snapshot>,
+    service: HealthService,
+}
+
+impl HealthApi {
+    async fn status(&self, name: &str) -> Result<HealthCheckResponse, Status> {
+        let answer = self.service.check(library_request(name)).await?;
+        Ok(response(&answer.into_inner()))
+    }
 }
 
 #[tonic::async_trait]
-impl Health for HealthApi {
+impl health_server::Health for HealthApi {
     async fn check(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        let snapshot = *self.snapshots.borrow();
-        match Subject::named(&request.get_ref().service).status(snapshot) {
-            ServingStatus::ServiceUnknown => Err(Status::not_found("There is no such service.")),
-            status => Ok(Response::new(answer(status))),
-        }
+        let status = self.status(&request.get_ref().service).await?;
+        Ok(Response::new(status))
     }
 
-    type WatchStream = HealthWatch;
+    async fn list(
+        &self,
+        _: Request<HealthListRequest>,
+    ) -> Result<Response<HealthListResponse>, Status> {
+        let mut list = HealthListResponse::default();
+        for name in VALIDATION.iter().chain(DATABASE) {
+            list.statuses
+                .insert((*name).to_owned(), self.status(name).await?);
+        }
+        Ok(Response::new(list))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        Ok(Response::new(HealthWatch {
-            subject: Subject::named(&request.get_ref().service),
-            last: None,
-            snapshots: WatchStream::new(self.snapshots.clone()),
-        }))
-    }
-}
-
-/// What a name stands for. The names are fixed while the process runs, so an unknown one stays so.
-#[derive(Clone, Copy, Debug)]
-enum Subject {
-    Alive,
-    AliveWithDatabase,
-    Unknown,
-}
-
-impl Subject {
-    fn named(name: &str) -> Self {
-        if ALIVE.contains(&name) {
-            Self::Alive
-        } else if ALIVE_WITH_DATABASE.contains(&name) {
-            Self::AliveWithDatabase
-        } else {
-            Self::Unknown
-        }
-    }
-
-    const fn status(self, snapshot: Snapshot) -> ServingStatus {
-        let serving = match self {
-            Self::Alive => snapshot.alive,
-            Self::AliveWithDatabase => snapshot.alive && snapshot.database,
-            Self::Unknown => return ServingStatus::ServiceUnknown,
-        };
-        if serving {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        }
-    }
-}
-
-fn answer(status: ServingStatus) -> HealthCheckResponse {
-    HealthCheckResponse {
-        status: status.into(),
-    }
-}
-
-/// The stream of one `Watch`: the status now, then each change.
-#[derive(Debug)]
-pub struct HealthWatch {
-    subject: Subject,
-    last: Option<ServingStatus>,
-    snapshots: WatchStream<Snapshot>,
-}
-
-impl Stream for HealthWatch {
-    type Item = Result<HealthCheckResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        while let Some(snapshot) = ready!(Pin::new(&mut self.snapshots).poll_next(cx)) {
-            let status = self.subject.status(snapshot);
-            if self.last.replace(status) != Some(status) {
-                return Poll::Ready(Some(Ok(answer(status))));
+        let name = &request.get_ref().service;
+        let stream: Self::WatchStream = match self.service.watch(library_request(name)).await {
+            Ok(watch) => {
+                let watch = watch.into_inner();
+                Box::pin(watch.map(|status| status.map(|status| response(&status))))
             }
-        }
-        Poll::Ready(None)
+            // The names do not change while the process runs, so nothing follows.
+            Err(status) if status.code() == Code::NotFound => {
+                let unknown = HealthCheckResponse {
+                    status: WireStatus::ServiceUnknown.into(),
+                };
+                Box::pin(stream::iter([Ok(unknown)]).chain(stream::pending()))
+            }
+            Err(status) => return Err(status),
+        };
+        Ok(Response::new(stream))
+    }
+}
+
+fn library_request(name: &str) -> Request<library::HealthCheckRequest> {
+    Request::new(library::HealthCheckRequest {
+        service: name.to_owned(),
+    })
+}
+
+/// The two messages are the same on the wire; each crate generates its own type.
+const fn response(answer: &library::HealthCheckResponse) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: answer.status,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio_stream::StreamExt as _;
+    use health_server::Health as _;
 
     use super::*;
 
-    fn api() -> (HealthState, HealthApi) {
-        let (current, snapshots) = watch::channel(Snapshot::default());
-        (HealthState { current }, HealthApi { snapshots })
-    }
+    const AUTH: &str = "countersign.auth.v1.AuthService";
 
-    fn ask(service: &str) -> Request<HealthCheckRequest> {
+    fn request(service: &str) -> Request<HealthCheckRequest> {
         Request::new(HealthCheckRequest {
             service: service.to_owned(),
         })
     }
 
-    async fn check(api: &HealthApi, service: &str) -> ServingStatus {
-        let answer = api.check(ask(service)).await.unwrap();
-        answer.into_inner().status()
+    fn readiness(validation: bool, database: bool) -> Readiness {
+        Readiness {
+            validation,
+            database,
+        }
+    }
+
+    async fn api() -> (HealthStatuses, HealthApi) {
+        let (statuses, _) = HealthStatuses::new().await;
+        let service = HealthService::from_health_reporter(statuses.reporter.clone());
+        (statuses, HealthApi { service })
+    }
+
+    async fn check(api: &HealthApi, service: &str) -> WireStatus {
+        api.check(request(service))
+            .await
+            .unwrap()
+            .into_inner()
+            .status()
     }
 
     #[tokio::test]
-    async fn the_database_counts_only_for_those_who_need_it() {
-        use ServingStatus::{NotServing, Serving};
-        let (state, api) = api();
-        for (alive, database, for_all, for_auth) in [
-            (false, false, NotServing, NotServing),
-            (false, true, NotServing, NotServing),
-            (true, false, Serving, NotServing),
-            (true, true, Serving, Serving),
-        ] {
-            state.publish(alive, database);
-            assert_eq!(check(&api, "").await, for_all);
-            assert_eq!(
-                check(&api, "countersign.auth.v1.VerifierService").await,
-                for_all
-            );
-            assert_eq!(
-                check(&api, "countersign.auth.v1.AuthService").await,
-                for_auth
-            );
+    async fn every_name_is_not_serving_until_something_was_published() {
+        let (_statuses, api) = api().await;
+        let list = api
+            .list(Request::new(HealthListRequest {}))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(list.statuses.len(), VALIDATION.len() + DATABASE.len());
+        for (name, status) in list.statuses {
+            assert_eq!(status.status(), WireStatus::NotServing, "{name}");
         }
     }
 
     #[tokio::test]
-    async fn nothing_serves_before_it_was_said_to() {
-        let (_state, api) = api();
-        for name in ALIVE.iter().chain(ALIVE_WITH_DATABASE) {
-            assert_eq!(check(&api, name).await, ServingStatus::NotServing);
+    async fn only_names_that_need_the_database_depend_on_it() {
+        let (mut statuses, api) = api().await;
+        for (validation, database) in [(false, true), (true, false), (true, true), (false, false)] {
+            statuses.publish(readiness(validation, database)).await;
+            let serving = |is_serving| match is_serving {
+                true => WireStatus::Serving,
+                false => WireStatus::NotServing,
+            };
+            for name in VALIDATION {
+                assert_eq!(check(&api, name).await, serving(validation), "{name}");
+            }
+            for name in DATABASE {
+                assert_eq!(
+                    check(&api, name).await,
+                    serving(validation && database),
+                    "{name}"
+                );
+            }
         }
-        let unknown = api.check(ask("nobody")).await.unwrap_err();
-        assert_eq!(unknown.code(), tonic::Code::NotFound);
     }
 
     #[tokio::test]
-    async fn a_watcher_hears_only_of_changes_and_the_end() {
-        let (state, api) = api();
-        let mut all = api.watch(ask("")).await.unwrap().into_inner();
-        let mut next = async || {
-            let item = all.next().await?;
-            Some(item.unwrap().status())
-        };
-        assert_eq!(next().await, Some(ServingStatus::NotServing));
-        state.publish(true, false);
-        assert_eq!(next().await, Some(ServingStatus::Serving));
-        state.publish(true, true);
-        state.publish(false, true);
-        assert_eq!(next().await, Some(ServingStatus::NotServing));
-        drop(state);
-        assert_eq!(next().await, None);
+    async fn a_watch_receives_only_changes_of_its_name() {
+        let (mut statuses, api) = api().await;
+        statuses.publish(readiness(true, false)).await;
+        let mut watch = api.watch(request("")).await.unwrap().into_inner();
+        let mut next = async || watch.next().await.unwrap().unwrap().status();
+        assert_eq!(next().await, WireStatus::Serving);
+        statuses.publish(readiness(true, true)).await;
+        statuses.publish(readiness(true, true)).await;
+        statuses.publish(readiness(false, true)).await;
+        assert_eq!(next().await, WireStatus::NotServing);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_name_is_not_found_and_can_be_watched() {
+        let (mut statuses, api) = api().await;
+        let status = api.check(request("nonsense")).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound);
+        let mut watch = api.watch(request("nonsense")).await.unwrap().into_inner();
+        let first = watch.next().await.unwrap().unwrap();
+        assert_eq!(first.status(), WireStatus::ServiceUnknown);
+        statuses.publish(readiness(true, true)).await;
+        assert!(futures_util::poll!(watch.next()).is_pending());
+        assert_eq!(check(&api, AUTH).await, WireStatus::Serving);
     }
 }

@@ -49,5 +49,18 @@ pub mod pb {
     tonic::include_proto!("countersign.auth.v1");
 }
 
+/// The same for `grpc.health.v1`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::nursery,
+    clippy::pedantic,
+    reason = "generated code; the comments are in the .proto files"
+)]
+pub mod health_pb {
+    tonic::include_proto!("grpc.health.v1");
+}
+
 /// The compiled descriptors of everything under `proto/`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -103,6 +103,9 @@ reasons! {
     /// This replica's knowledge of revocations is too old, and the stale policy is `reject`.
     RevocationStateStale "REVOCATION_STATE_STALE" Unavailable
         "Revocations could not be checked; try again later."
+    /// The connection is too old or the server shuts down, so its streams end.
+    ConnectionClosing "CONNECTION_CLOSING" Unavailable
+        "The server closes this connection; call again."
     /// A fault of the service; the cause is in the log.
     Internal "INTERNAL" Internal
         "Something went wrong inside the service."
@@ -157,6 +160,7 @@ mod tests {
                 "OVERLOADED",
                 "DATABASE_UNAVAILABLE",
                 "REVOCATION_STATE_STALE",
+                "CONNECTION_CLOSING",
             ],
         ),
         (Code::Internal, &["INTERNAL"]),

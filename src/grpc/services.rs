@@ -4,12 +4,12 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use tokio::runtime::Handle;
 use tonic::service::Routes as TonicRoutes;
-use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::{Builder as ReflectionBuilder, Error as ReflectionError};
 
 use super::{
     AccountApi, AdminApi, AuthApi, DESCRIPTORS, RouteSettings, Routes, UserRateLimit, VerifierApi,
     health::HealthApi,
+    health_pb::health_server::HealthServer,
     layers::RateLimits,
     pb::{
         account_service_server::AccountServiceServer, admin_service_server::AdminServiceServer,
@@ -67,7 +67,5 @@ pub fn services(settings: ServiceSettings) -> Result<TonicRoutes, ReflectionErro
 }
 
 fn reflection() -> ReflectionBuilder<'static> {
-    ReflectionBuilder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    ReflectionBuilder::configure().register_encoded_file_descriptor_set(DESCRIPTORS)
 }

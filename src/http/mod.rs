@@ -1,16 +1,18 @@
-//! The HTTP port: the public keys and where to find them, for verifiers; metrics, for Prometheus.
+//! The HTTP port: the public keys and the metadata that verifiers look for, metrics for Prometheus, and health for load
+//! balancers.
 //!
-//! HTTP/1.1 in plain text, for GET and HEAD. It tells nothing that is secret, but who reads `/metrics`
-//! learns how busy the service is: what publishes this port to the world should let in
-//! `/.well-known/` alone.
+//! HTTP/1.1 in plain text, GET and HEAD only. Nothing here is secret, but `/metrics` shows how busy the service is: a
+//! proxy that publishes this port to the internet should let only `/.well-known/` through.
 
 mod accept;
 mod document;
 mod metadata;
 mod metrics;
 mod port;
+mod readiness;
 mod routes;
 
-pub use accept::next_connection;
-pub use port::HttpPort;
+pub use accept::{Acceptor, LogLimit};
+pub use port::{HttpLimits, HttpPort};
+pub use readiness::Readiness;
 pub use routes::Site;

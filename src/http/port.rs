@@ -1,7 +1,6 @@
-//! The port: who gets in, and how long anybody may take.
+//! The HTTP port: how many connections it holds, and how long each may take.
 //!
-//! It is open to strangers, so each connection is bounded in memory and in time. `axum::serve` has no
-//! such bounds; hyper has.
+//! Anybody can connect, so each connection is bounded in memory and in time. `axum::serve` has no such bounds; hyper has.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -18,33 +17,44 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Site, next_connection};
+use super::{Acceptor, Site};
+use crate::config::ServingSettings;
 
-/// The bounds of a connection. A body is bounded by not being read: no route takes one, and hyper closes
-/// the connection of who sends one that has not arrived with its head.
-#[derive(Clone, Copy)]
-struct Limits {
-    /// Connections at once; others wait in the system's queue.
-    connections: usize,
-    /// How long the head of a request may take, waiting for it on an open connection included.
-    head: Duration,
-    /// Bytes of a head; the least that hyper allows is 8 KiB.
-    head_bytes: usize,
-    /// How long a connection is kept, however busy it is; this is also what ends one whose peer does not read.
-    life: Duration,
-    /// How long a request under way may take once the connection has to end.
-    farewell: Duration,
+/// How long a connection is kept, however busy it is. This also ends connections whose peer does not read.
+const LIFE: Duration = Duration::from_secs(60);
+/// How long a request may still take once its connection has to end.
+const CLOSING_TIME: Duration = Duration::from_secs(2);
+
+/// The bounds of the port. A request body is bounded by not being read: no route takes one, and hyper closes the
+/// connection when a body has not arrived together with its headers.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// Connections at the same time; further ones wait in the queue of the system.
+    pub connections: usize,
+    /// How long the headers of a request may take, the wait for it on an open connection included.
+    pub header_time: Duration,
+    /// Bytes of the headers; hyper's minimum is 8 KiB.
+    pub header_bytes: usize,
+    /// How long a connection is kept.
+    pub life: Duration,
+    /// How long a request may still take once its connection has to end.
+    pub closing_time: Duration,
 }
 
-const LIMITS: Limits = Limits {
-    connections: 512,
-    head: Duration::from_secs(10),
-    head_bytes: 16 * 1024,
-    life: Duration::from_secs(300),
-    farewell: Duration::from_secs(2),
-};
+impl HttpLimits {
+    /// The limits for so many connections.
+    pub fn new(connections: usize, settings: &ServingSettings) -> Self {
+        Self {
+            connections,
+            header_time: settings.handshake_timeout,
+            header_bytes: settings.max_header_size as usize,
+            life: LIFE,
+            closing_time: CLOSING_TIME.min(settings.drain_timeout),
+        }
+    }
+}
 
-/// A port that is held, but not answered yet.
+/// A port that is bound, but not served yet.
 #[derive(Debug)]
 pub struct HttpPort {
     listener: TcpListener,
@@ -52,62 +62,69 @@ pub struct HttpPort {
 }
 
 impl HttpPort {
-    /// Takes the port.
+    /// Binds the port.
     ///
     /// # Errors
-    /// It is taken, or not to be had.
+    /// The system does not let us.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 
-    /// The address that was really bound.
+    /// The address that was bound; it differs from the configured one when that has port 0.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until told to stop; then closes the port, lets requests under way end, for no longer than
-    /// `drain`, and returns.
-    pub async fn serve(self, site: Site, stop: CancellationToken, drain: Duration) {
-        let limits = Limits {
-            farewell: LIMITS.farewell.min(drain),
-            ..LIMITS
-        };
+    /// Serves until `stop` is cancelled; then closes the port, lets requests under way end within the closing time,
+    /// and returns.
+    pub async fn serve(self, site: Site, limits: HttpLimits, stop: CancellationToken) {
         accept(self.listener, site.into_router(), limits, stop).await;
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    limits: HttpLimits,
+    stop: CancellationToken,
+) {
     let mut connections = JoinSet::new();
+    let mut acceptor = Acceptor::new(listener);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            stream = next_connection(&listener), if connections.len() < limits.connections => {
-                connections.spawn(converse(stream, router.clone(), limits, stop.clone()));
+            stream = acceptor.next(), if connections.len() < limits.connections => {
+                connections.spawn(serve_connection(stream, router.clone(), limits, stop.clone()));
             }
         }
     }
-    drop(listener);
+    drop(acceptor);
     while connections.join_next().await.is_some() {}
 }
 
-async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    limits: HttpLimits,
+    stop: CancellationToken,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(limits.head_bytes)
+        .header_read_timeout(limits.header_time)
+        .max_buf_size(limits.header_bytes)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        // A peer that breaks the protocol or goes away concerns nobody else.
+        // The peer has closed it, or has broken the protocol.
         _ = connection.as_mut() => return,
         () = stop.cancelled() => {}
         () = sleep(limits.life) => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = timeout(limits.farewell, connection).await;
+    let _ = timeout(limits.closing_time, connection).await;
 }
 
 #[cfg(test)]
@@ -126,22 +143,22 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(50);
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
-    const PATIENT: Limits = Limits {
+    const LENIENT: HttpLimits = HttpLimits {
         connections: 8,
-        head: LONG,
-        head_bytes: 8 * 1024,
+        header_time: LONG,
+        header_bytes: 8 * 1024,
         life: LONG,
-        farewell: LONG,
+        closing_time: LONG,
     };
 
-    struct World {
+    struct Fixture {
         address: SocketAddr,
         stop: CancellationToken,
         ended: JoinHandle<()>,
     }
 
-    /// A port whose page is far longer than what the system takes in for a peer that does not read.
-    async fn world(limits: Limits) -> World {
+    /// A served port. The page `/long` is larger than the socket buffers, so it blocks if the peer does not read.
+    async fn fixture(limits: HttpLimits) -> Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new()
@@ -149,14 +166,14 @@ mod tests {
             .route("/long", get(|| async { "long".repeat(16 << 20) }));
         let stop = CancellationToken::new();
         let ended = tokio::spawn(accept(listener, router, limits, stop.clone()));
-        World {
+        Fixture {
             address,
             stop,
             ended,
         }
     }
 
-    impl World {
+    impl Fixture {
         async fn connect(&self) -> TcpStream {
             TcpStream::connect(self.address).await.unwrap()
         }
@@ -187,43 +204,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_never_finishes_a_request_is_cut_off() {
-        let world = world(Limits {
-            head: SHORT,
-            ..PATIENT
+    async fn a_connection_without_a_complete_request_is_closed_in_time() {
+        let port = fixture(HttpLimits {
+            header_time: SHORT,
+            ..LENIENT
         })
         .await;
-        let mut silent = world.connect().await;
-        let mut slow = world.connect().await;
+        let mut silent = port.connect().await;
+        let mut slow = port.connect().await;
         slow.write_all(b"GET / HTTP/1.1\r\nx-slow: ").await.unwrap();
         rest(&mut silent).await;
         rest(&mut slow).await;
     }
 
     #[tokio::test]
-    async fn who_does_not_read_or_never_leaves_is_cut_off() {
-        let world = world(Limits {
+    async fn a_connection_whose_peer_does_not_read_or_stays_idle_is_closed_in_time() {
+        let port = fixture(HttpLimits {
             life: SHORT,
-            farewell: SHORT,
-            ..PATIENT
+            closing_time: SHORT,
+            ..LENIENT
         })
         .await;
-        let mut deaf = world.connect().await;
-        deaf.write_all(b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n")
+        let mut unread = port.connect().await;
+        unread
+            .write_all(b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n")
             .await
             .unwrap();
-        let mut idle = world.connect().await;
+        let mut idle = port.connect().await;
         rest(&mut idle).await;
-        // The connection that is not read ends the server no later than the one that is.
-        world.stop.cancel();
-        timeout(PATIENCE, world.ended).await.unwrap().unwrap();
-        assert!(rest(&mut deaf).await.len() < 64 << 20);
+        // A connection that is not read does not delay the stop.
+        port.stop.cancel();
+        timeout(PATIENCE, port.ended).await.unwrap().unwrap();
+        assert!(rest(&mut unread).await.len() < 64 << 20);
     }
 
     #[tokio::test]
-    async fn a_head_that_is_too_long_is_refused() {
-        let world = world(PATIENT).await;
-        let mut peer = world.connect().await;
+    async fn request_headers_above_the_limit_are_refused() {
+        let port = fixture(LENIENT).await;
+        let mut peer = port.connect().await;
         let head = format!(
             "GET / HTTP/1.1\r\nx-long: {}\r\n\r\n",
             "a".repeat(64 * 1024)
@@ -238,16 +256,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_too_many_waits_for_its_turn() {
-        let world = world(Limits {
+    async fn a_connection_beyond_the_limit_waits_until_another_is_closed() {
+        let port = fixture(HttpLimits {
             connections: 1,
-            ..PATIENT
+            ..LENIENT
         })
         .await;
-        let mut first = world.connect().await;
+        let mut first = port.connect().await;
         first.write_all(REQUEST).await.unwrap();
         answer(&mut first).await;
-        let mut second = world.connect().await;
+        let mut second = port.connect().await;
         second.write_all(REQUEST).await.unwrap();
         let mut byte = [0];
         assert!(timeout(SHORT, second.read(&mut byte)).await.is_err());
@@ -256,16 +274,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stop_closes_idle_connections_and_the_port() {
-        let world = world(PATIENT).await;
-        let mut idle = world.connect().await;
+    async fn stopping_closes_idle_connections_and_the_port() {
+        let port = fixture(LENIENT).await;
+        let mut idle = port.connect().await;
         idle.write_all(REQUEST).await.unwrap();
         answer(&mut idle).await;
-        let mut silent = world.connect().await;
-        world.stop.cancel();
+        let mut silent = port.connect().await;
+        port.stop.cancel();
         rest(&mut idle).await;
         rest(&mut silent).await;
-        timeout(PATIENCE, world.ended).await.unwrap().unwrap();
-        assert!(TcpStream::connect(world.address).await.is_err());
+        timeout(PATIENCE, port.ended).await.unwrap().unwrap();
+        assert!(TcpStream::connect(port.address).await.is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What there is to get. All else is answered with a bare status: nothing of a request is repeated.
+//! The routes of the HTTP port. Everything else is answered with a status and no body: nothing of a request is echoed.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -10,23 +10,27 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header};
 use prometheus_client::{encoding::text, registry::Registry};
+use tokio::sync::watch;
 
 use super::{
     document::Document,
     metadata::{self, Metadata},
     metrics,
+    readiness::{self, Readiness},
 };
 use crate::{auth::Auth, telemetry::CallCollector, tokens::JwksDocument};
 
-/// What the documents are made of.
+/// What the routes serve.
 pub struct Site {
-    /// The use cases, which know the keys.
+    /// The use cases, which hold the public keys.
     pub auth: Auth,
-    /// What is counted of the calls.
+    /// The metrics of gRPC calls.
     pub calls: CallCollector,
-    /// Where gRPC is served.
+    /// What the server can do at the moment.
+    pub readiness: watch::Receiver<Readiness>,
+    /// The address of the gRPC port.
     pub grpc_port: SocketAddr,
-    /// Where these documents are.
+    /// The address of the HTTP port.
     pub http_port: SocketAddr,
 }
 
@@ -34,10 +38,11 @@ struct Content {
     auth: Auth,
     metadata: Document,
     metrics: Registry,
+    readiness: watch::Receiver<Readiness>,
 }
 
 impl Site {
-    /// The routes; they answer HEAD like GET, and any other method with 405.
+    /// The routes. HEAD is answered like GET, other methods with 405.
     pub(super) fn into_router(self) -> Router {
         let issuer = self.auth.issuer().to_owned();
         let metadata = Metadata::new(&issuer, self.grpc_port, self.http_port);
@@ -45,39 +50,56 @@ impl Site {
         let content = Arc::new(Content {
             metadata: Document::named_after_its_content(json),
             metrics: metrics::registry(self.auth.clone(), self.calls),
+            readiness: self.readiness,
             auth: self.auth,
         });
         let (jwks_paths, metadata_paths) = metadata::paths(&issuer);
-        let mut router = Router::new().route("/metrics", get(tell_metrics));
+        let mut router = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz));
         for path in jwks_paths {
-            router = router.route(&path, get(tell_jwks));
+            router = router.route(&path, get(jwks));
         }
         for path in metadata_paths {
-            router = router.route(&path, get(tell_metadata));
+            router = router.route(&path, get(authorization_server_metadata));
         }
         router.with_state(content)
     }
 }
 
-async fn tell_jwks(State(content): State<Arc<Content>>, request: HeaderMap) -> Response {
+async fn jwks(State(content): State<Arc<Content>>, request: HeaderMap) -> Response {
     let JwksDocument { json, etag } = content.auth.jwks();
     Document { json, etag }.answer(&request, content.auth.jwks_max_age())
 }
 
-async fn tell_metadata(State(content): State<Arc<Content>>, request: HeaderMap) -> Response {
-    // It changes with the configuration alone; what it leads to is not kept longer either.
+async fn authorization_server_metadata(
+    State(content): State<Arc<Content>>,
+    request: HeaderMap,
+) -> Response {
+    // It changes only with the configuration, but it should not be cached longer than the keys it points to.
     let max_age = content.auth.jwks_max_age();
     content.metadata.clone().answer(&request, max_age)
 }
 
-async fn tell_metrics(State(content): State<Arc<Content>>) -> Response {
+/// Whether this process can validate access tokens. A database outage does not change it.
+async fn healthz(State(content): State<Arc<Content>>) -> Response {
+    readiness::response(content.readiness.borrow().validation)
+}
+
+/// Whether every call can succeed, those included that need the database.
+async fn readyz(State(content): State<Arc<Content>>) -> Response {
+    readiness::response(content.readiness.borrow().is_complete())
+}
+
+async fn metrics(State(content): State<Arc<Content>>) -> Response {
     let mut text = String::new();
     match text::encode(&mut text, &content.metrics) {
         Ok(()) => {
             let kind = (header::CONTENT_TYPE, metrics::CONTENT_TYPE);
             ([kind, (header::CACHE_CONTROL, "no-store")], text).into_response()
         }
-        // Writing to a string cannot fail; a collector would have to.
+        // Writing to a string cannot fail, so this would be an error of a collector.
         Err(std::fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -1,41 +1,67 @@
-//! What goes on beside the requests.
+//! Tasks that run beside the requests: health, and deleting old rows.
 
 use std::time::Duration;
 
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{grpc::health::HealthState, store::Store};
+use crate::{grpc::health::HealthStatuses, http::Readiness, store::Store};
 
-/// How often the database is asked for a sign of life.
+/// How often the database is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// How soon it is asked after an operation could not write.
+/// How soon it is pinged after an operation could not write.
 const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the other replicas are told that this one reaches the database.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Keeps the circuit breaker and the health service in step with the database; in the end it says
-/// NOT_SERVING for every service and, by dropping `health`, ends every watch.
-pub(super) async fn watch_database(store: Store, health: HealthState, stop: CancellationToken) {
-    let mut was_available = true;
-    while next_ping(&store, &stop).await {
-        let answer = store.ping().await;
-        let is_available = store.is_available();
-        match answer {
-            Err(error) if was_available && !is_available => {
-                tracing::error!(%error, "database lost: validation goes on, all else is refused");
+/// Publishes what the server can do: to the gRPC health service and to the HTTP port.
+pub(super) struct HealthPublisher {
+    pub store: Store,
+    pub statuses: HealthStatuses,
+    pub readiness: watch::Sender<Readiness>,
+    /// From its cancellation on, nothing is serving.
+    pub shutting_down: CancellationToken,
+}
+
+impl HealthPublisher {
+    /// Pings the database, which also closes its circuit breaker again, and publishes the result, until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        self.publish().await;
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.shutting_down.cancelled(), if self.readiness.borrow().validation => {}
+                () = next_ping(&self.store) => self.ping().await,
             }
-            Ok(()) if !was_available => tracing::info!("database is back"),
+            self.publish().await;
+        }
+    }
+
+    async fn ping(&self) {
+        let was_available = self.readiness.borrow().database;
+        let answer = self.store.ping().await;
+        match (answer, self.store.is_available()) {
+            (Err(error), false) if was_available => {
+                tracing::error!(%error, "the database does not answer: only calls that need none are served");
+            }
+            (Ok(()), _) if !was_available => tracing::info!("the database answers again"),
             _ => {}
         }
-        was_available = is_available;
-        health.publish(true, is_available);
     }
-    health.publish(false, false);
+
+    async fn publish(&mut self) {
+        let readiness = Readiness {
+            validation: !self.shutting_down.is_cancelled(),
+            database: self.store.is_available(),
+        };
+        self.statuses.publish(readiness).await;
+        self.readiness.send_replace(readiness);
+    }
 }
 
 /// Tells the other replicas, by way of the database, when this one could reach it.
 pub(super) async fn heartbeat(store: Store, stop: CancellationToken) {
-    // A failure is logged where the watchdog notices it.
+    // A failure is logged by the health publisher, which pings the database.
     let _ = store.end_heartbeats().await;
     loop {
         let _ = store.write_heartbeat().await;
@@ -44,22 +70,22 @@ pub(super) async fn heartbeat(store: Store, stop: CancellationToken) {
         }
     }
     if let Err(error) = store.end_heartbeats().await {
-        tracing::debug!(%error, "the other replicas will take this one for cut off");
+        tracing::debug!(%error, "the other replicas will assume that this one is cut off");
     }
 }
 
 /// Waits for the next ping: a second, or less when an operation could not write.
-async fn next_ping(store: &Store, stop: &CancellationToken) -> bool {
+async fn next_ping(store: &Store) {
     tokio::select! {
-        goes_on = next_tick(PING_INTERVAL, stop) => goes_on,
-        () = store.suspicion() => next_tick(SHORTEST_PING_INTERVAL, stop).await,
+        () = sleep(PING_INTERVAL) => {}
+        () = store.suspicion() => sleep(SHORTEST_PING_INTERVAL).await,
     }
 }
 
-/// Waits; `false` when it is time to stop.
+/// Waits for the period; false when it is time to stop.
 pub(super) async fn next_tick(period: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
-        () = tokio::time::sleep(period) => true,
+        () = sleep(period) => true,
     }
 }

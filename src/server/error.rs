@@ -1,4 +1,4 @@
-//! Why the server does not start or stops: one line for the operator.
+//! Why the server does not start: one line for the operator.
 
 use std::{io, net::SocketAddr};
 
@@ -6,7 +6,7 @@ use crate::{
     config::KeyFileError, passwords::PasswordError, store::StoreError, tokens::KeyringError,
 };
 
-/// What kept the server from starting or serving.
+/// What kept the server from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The database.
@@ -21,22 +21,19 @@ pub enum StartError {
     /// The hashing threads.
     #[error("password hashing cannot start: {0}")]
     Passwords(#[from] PasswordError),
-    /// A port.
+    /// A port cannot be bound.
     #[error("{variable}: cannot listen on {address}: {source}{}", hint(source))]
     Bind {
         /// The variable that names the address.
         variable: &'static str,
-        /// The address asked for.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// The threads that serve connections.
-    #[error("connections cannot be served: {0}")]
-    Front(#[source] std::io::Error),
-    /// The gRPC transport.
-    #[error("gRPC transport failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
+    #[error("the threads that serve connections cannot be started: {0}")]
+    ConnectionWorkers(#[source] std::io::Error),
     /// The reflection descriptors.
     #[error("reflection cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

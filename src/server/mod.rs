@@ -1,22 +1,28 @@
-//! The wiring: builds every part from the configuration, stacks the layers, serves, drains.
+//! Builds every part from the configuration, serves, and shuts down.
 
 mod background;
+mod connection;
+mod descriptors;
 mod error;
-mod front;
-mod incoming;
+mod grpc_port;
 mod maintenance;
 mod upgrade;
+mod workers;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
-use tokio::{net::TcpListener, runtime::Handle};
+use tokio::{runtime::Handle, sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::Server as TonicServer;
+use tower::ServiceBuilder;
 
 pub use error::StartError;
 pub use upgrade::upgrade_users;
 
-use front::Front;
+use background::HealthPublisher;
+use connection::ConnectionServer;
+use descriptors::ConnectionLimits;
+use grpc_port::GrpcPort;
+use workers::ConnectionWorkers;
 
 use crate::{
     auth::{Auth, AuthParts, AuthSettings, CLOCK_SKEW},
@@ -24,25 +30,21 @@ use crate::{
     config::{Config, KeyFileError, MasterKeySource, MasterKeys, Rate, StalePolicy},
     grpc::{
         self, FastPath, ServiceSettings, UserRateLimit,
-        health::HealthState,
+        health::HealthStatuses,
         layers::{self, Quota, RateLimits},
     },
-    http::{HttpPort, Site},
+    http::{HttpLimits, HttpPort, Readiness, Site},
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::{ServerLock, Store},
     tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
 };
 
-/// How often the other side of each connection is asked whether it is still there.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// A server that has everything it needs and holds its ports, but does not answer yet.
+/// A server whose parts are built and whose ports are bound, but which does not serve yet.
 pub struct Server {
     config: Config,
     clock: Clock,
-    listener: TcpListener,
-    address: SocketAddr,
+    port: GrpcPort,
     http: Option<HttpPort>,
     store: Store,
     lock: Option<ServerLock>,
@@ -58,7 +60,7 @@ impl Server {
     /// # Errors
     /// The first thing that fails, in one line for the operator.
     pub async fn build(config: Config, clock: Clock) -> Result<Self, StartError> {
-        // The ports come first: a start that fails for want of one leaves neither tables nor keys behind.
+        // The ports come first, so that a start that cannot bind them creates neither tables nor keys.
         let bind_error = |variable, address| {
             move |source| StartError::Bind {
                 variable,
@@ -66,11 +68,8 @@ impl Server {
                 source,
             }
         };
-        let listener = TcpListener::bind(config.grpc_addr)
+        let port = GrpcPort::bind(config.grpc_addr)
             .await
-            .map_err(bind_error("COUNTERSIGN_GRPC_ADDR", config.grpc_addr))?;
-        let address = listener
-            .local_addr()
             .map_err(bind_error("COUNTERSIGN_GRPC_ADDR", config.grpc_addr))?;
         let http = match config.http_addr {
             Some(address) => Some(
@@ -120,8 +119,7 @@ impl Server {
         Ok(Self {
             config,
             clock,
-            listener,
-            address,
+            port,
             http,
             store,
             lock,
@@ -132,32 +130,35 @@ impl Server {
         })
     }
 
-    /// The address on which gRPC was really bound.
+    /// The address of the gRPC port; it differs from the configured one when that has port 0.
     pub const fn grpc_addr(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
-    /// The same for HTTP; `None` when it is off.
+    /// The address of the HTTP port; `None` when it is off.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(HttpPort::address)
     }
 
-    /// The use cases behind the port.
+    /// The use cases behind the ports.
     pub const fn auth(&self) -> &Auth {
         &self.auth
     }
 
-    /// Serves until `stop` completes; then says NOT_SERVING, lets running calls finish within the
-    /// drain time-out, and returns.
+    /// Serves until `stop` completes, then shuts down:
+    ///
+    /// 1. Health says NOT_SERVING, and everything is served as before for the shutdown delay, so that load balancers
+    ///    see it and send no new calls.
+    /// 2. The ports are closed. Clients are asked to open other connections (GOAWAY), and response streams end.
+    /// 3. Running calls may finish within the drain time-out.
     ///
     /// # Errors
-    /// The transport fails.
+    /// The server cannot begin to serve.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let Self {
             config,
             clock,
-            listener,
-            address,
+            port,
             http,
             store,
             lock: _lock,
@@ -166,59 +167,62 @@ impl Server {
             revocations,
             feed_hub,
         } = self;
-        let rate_limits =
-            RateLimits::new(quota(config.limits.credential), quota(config.limits.token));
-        let user_rate = UserRateLimit::new(config.limits.account);
-        let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
-        if let Some(port) = http {
+        let serving = config.serving;
+        let limits = ConnectionLimits::fit(
+            serving.max_connections.get(),
+            config.database.pool_size.get(),
+        );
+        let [shutting_down, draining, stopping] = [(); 3].map(|()| CancellationToken::new());
+        let tasks = TaskTracker::new();
+
+        let (statuses, health) = HealthStatuses::new().await;
+        let (readiness, mut is_ready) = watch::channel(Readiness::default());
+        let publisher = HealthPublisher {
+            store: store.clone(),
+            statuses,
+            readiness,
+            shutting_down: shutting_down.clone(),
+        };
+        tasks.spawn(publisher.run(stopping.clone()));
+        let _ = is_ready.wait_for(|readiness| readiness.validation).await;
+
+        if let Some(http) = http {
             let site = Site {
                 auth: auth.clone(),
                 calls: layers::call_metrics(),
-                grpc_port: address,
-                http_port: port.address(),
+                readiness: is_ready.clone(),
+                grpc_port: port.address(),
+                http_port: http.address(),
             };
-            // Both ports close at once, when the drain begins.
-            tasks.spawn(port.serve(site, draining.clone(), config.serving.drain_timeout));
+            let limits = HttpLimits::new(limits.http, &serving);
+            tasks.spawn(http.serve(site, limits, draining.clone()));
         }
-        let (health, health_service) = HealthState::new();
-        health.publish(true, store.is_available());
+
+        let rate_limits =
+            RateLimits::new(quota(config.limits.credential), quota(config.limits.token));
+        let user_rate = UserRateLimit::new(config.limits.account);
         let routes = grpc::services(ServiceSettings {
             auth: auth.clone(),
-            health: health_service,
+            health,
             reflection: config.reflection,
             rate_limits: rate_limits.clone(),
             user_rate: user_rate.clone(),
-            max_message_size: config.serving.max_message_size,
-            max_concurrent_calls: config.serving.max_concurrent_calls,
+            max_message_size: serving.max_message_size,
+            max_concurrent_calls: serving.max_concurrent_calls,
             runtime: Handle::current(),
         })?;
-        let router = TonicServer::builder()
-            // Streams are open for days: a peer whose network is gone must not hold one for ever.
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            // Beyond this h2 answers by itself, uncounted. `ProtocolLayer` keeps the limit.
-            .http2_max_header_list_size(config.serving.max_header_size.saturating_mul(4))
+        let service = ServiceBuilder::new()
             .layer(layers::stack(layers::Settings {
                 clock: clock.clone(),
                 trusted_proxies: config.limits.trusted_proxies.clone(),
-                max_header_size: config.serving.max_header_size,
-                request_timeout: config.serving.request_timeout,
+                max_header_size: serving.max_header_size,
+                request_timeout: serving.request_timeout,
             }))
-            .layer(FastPath::new(auth.clone(), &rate_limits, config.serving.max_message_size))
-            .add_routes(routes);
-        let sweeper = auth;
-        let front = Front::start().map_err(StartError::Front)?;
-        let listener = front.adopt(listener).map_err(StartError::Front)?;
-        let serving = front.serve(listener, draining.clone(), |incoming| {
-            let draining = draining.clone().cancelled_owned();
-            router
-                .clone()
-                .serve_with_incoming_shutdown(incoming, draining)
-        });
-        let mut serving = std::pin::pin!(serving);
+            .layer(FastPath::new(auth.clone(), &rate_limits, serving.max_message_size))
+            .service(routes.prepare());
+        let connections = ConnectionServer::new(serving, service, draining.clone());
+        let workers = ConnectionWorkers::start().map_err(StartError::ConnectionWorkers)?;
 
-        let stopping = CancellationToken::new();
-        let watchdog = background::watch_database(store.clone(), health, stopping.clone());
-        let watchdog = tasks.spawn(watchdog);
         tasks.spawn(background::heartbeat(store.clone(), stopping.clone()));
         tasks.spawn(upgrade::follow_password_parameters(
             store.clone(),
@@ -227,30 +231,34 @@ impl Server {
             stopping.clone(),
         ));
         tasks.spawn(maintenance::purge(store, clock, stopping.clone()));
-        tasks.spawn(maintenance::sweep_sessions(sweeper, stopping.clone()));
+        tasks.spawn(maintenance::sweep_sessions(auth, stopping.clone()));
         tasks.spawn(user_rate.sweep_until(stopping.clone().cancelled_owned()));
         tasks.spawn(revocations.run(stopping.clone()));
         tasks.spawn(feed_hub.run(stopping.clone()));
         let sweeper_stop = stopping.clone().cancelled_owned();
         tasks.spawn(async move { rate_limits.sweep_until(sweeper_stop).await });
 
-        let failed = tokio::select! {
-            ended = &mut serving => Some(ended),
-            () = stop => None,
+        let serve = move |stream| connections.clone().serve(stream);
+        let accept = port.accept(&workers, limits.grpc, draining.clone(), serve);
+        let shut_down = async {
+            stop.await;
+            shutting_down.cancel();
+            let _ = is_ready.wait_for(|readiness| !readiness.validation).await;
+            sleep(serving.shutdown_delay).await;
+            draining.cancel();
         };
-        // NOT_SERVING comes first, so that balancers turn away before connections close; the watchdog
-        // says it as it ends, and with it every health watch, which would otherwise hold the drain up.
-        stopping.cancel();
-        let _ = watchdog.await;
-        draining.cancel();
-        if let Some(ended) = failed {
-            ended?;
-        } else if let Ok(ended) = tokio::time::timeout(config.serving.drain_timeout, serving).await
-        {
-            ended?;
-        } else {
-            tracing::warn!("the drain time-out passed: calls still running are cut off");
+        tokio::join!(accept, shut_down);
+        let connections = workers.connections();
+        connections.close();
+        let drained = tokio::time::timeout(serving.drain_timeout, connections.wait()).await;
+        if drained.is_err() {
+            tracing::warn!(
+                connections = connections.len(),
+                "the drain time-out has passed: calls that are still running are cut off"
+            );
         }
+        drop(workers);
+        stopping.cancel();
         tasks.close();
         tasks.wait().await;
         Ok(())

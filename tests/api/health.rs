@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign::grpc::health_pb;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -10,7 +11,7 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 
-use crate::support::{TestDatabase, TestServer, failure, on_both_databases, reason};
+use crate::support::{TestDatabase, TestServer, failure, on_both_databases, reason, web::get};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const AUTH: &str = "countersign.auth.v1.AuthService";
@@ -46,15 +47,15 @@ on_both_databases! {
         assert!(timeout(Duration::from_millis(50), watch.next()).await.is_err());
     }
 
-    async fn shutdown_is_announced_before_connections_close(database: TestDatabase) {
-        let mut server = TestServer::start(&database).await;
-        let mut health = HealthClient::new(server.channel.clone());
-        let mut watch = health.watch(named("")).await.unwrap().into_inner();
-        assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));
-        server.begin_stop();
-        assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing));
-        assert_eq!(next(&mut watch).await, None);
-        timeout(PATIENCE, server.stop()).await.expect("an open watch does not hold the drain up");
+    async fn list_has_the_status_of_every_name(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let mut health = health_pb::health_client::HealthClient::new(server.channel.clone());
+        let list = health.list(health_pb::HealthListRequest {}).await.unwrap().into_inner();
+        let names = ["", AUTH, "countersign.auth.v1.AccountService", "countersign.auth.v1.AdminService", "countersign.auth.v1.VerifierService"];
+        assert_eq!(list.statuses.len(), names.len());
+        for name in names {
+            assert_eq!(list.statuses[name].status, i32::from(ServingStatus::Serving), "{name}");
+        }
     }
 }
 
@@ -79,6 +80,8 @@ async fn an_outage_takes_out_only_what_needs_the_database() {
         ServingStatus::Serving,
         "probes must not take validation out"
     );
+    assert_eq!(get(server.http(), "/healthz").await.status, 200);
+    assert_eq!(get(server.http(), "/readyz").await.status, 503);
     server.validate(&tokens.access_token).await.unwrap();
     assert_eq!(
         reason(server.login("ada@example.org").await),

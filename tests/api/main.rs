@@ -14,6 +14,7 @@ mod admin;
 mod backup;
 mod bad_input;
 mod concurrency;
+mod connections;
 mod database_faults;
 mod deadlines;
 mod durability;

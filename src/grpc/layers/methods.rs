@@ -105,6 +105,7 @@ static METHODS: [Method; 22] = [
     admin("/countersign.auth.v1.AdminService/ClearLoginFailures"),
     admin("/countersign.auth.v1.AdminService/SetUserRoles"),
     health("/grpc.health.v1.Health/Check"),
+    health("/grpc.health.v1.Health/List"),
     Method {
         kind: Kind::ServerStream,
         ..health("/grpc.health.v1.Health/Watch")

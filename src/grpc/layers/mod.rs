@@ -4,8 +4,10 @@
 //! 2. [`client_address`](ClientAddressLayer): finds the address of the caller behind trusted proxies.
 //! 3. [`trace`](TraceLayer): server span, access line and metrics. It also sees the responses of the
 //!    layers below, so refused and late calls are counted, too.
-//! 4. [`protocol`](ProtocolLayer): refuses what is not a gRPC call of a known method.
-//! 5. [`deadline`](DeadlineLayer): ends the call at its deadline.
+//! 4. [`connection_calls`](ConnectionCallsLayer): counts the calls of each connection, and ends response
+//!    streams when their connection has to close.
+//! 5. [`protocol`](ProtocolLayer): refuses what is not a gRPC call of a known method.
+//! 6. [`deadline`](DeadlineLayer): ends the call at its deadline.
 //!
 //! Then `routes` puts around groups of methods: rate limits, access control, and a limit on concurrent
 //! calls. The group of a method is its line in `methods.rs`.
@@ -16,6 +18,7 @@
 mod access;
 mod authorization;
 mod client_address;
+mod connection_calls;
 mod deadline;
 pub(in crate::grpc) mod methods;
 mod overload;
@@ -30,6 +33,7 @@ mod tests;
 pub use authorization::CheckCaller;
 pub(in crate::grpc) use authorization::{AuthorizationLayer, AuthorizationService, Caller};
 pub use client_address::{ClientAddress, ClientAddressLayer, ClientAddressService};
+pub use connection_calls::{ConnectionCalls, ConnectionCallsLayer};
 pub use deadline::{Deadline, DeadlineFuture, DeadlineLayer, DeadlineService};
 pub(in crate::grpc) use overload::ConcurrencyLimit;
 pub use protocol::{ProtocolLayer, ProtocolService};
@@ -65,7 +69,10 @@ pub type LayerStack = Stack<
     DeadlineLayer,
     Stack<
         ProtocolLayer,
-        Stack<TraceLayer, Stack<ClientAddressLayer, Stack<RequestIdLayer, Identity>>>,
+        Stack<
+            ConnectionCallsLayer,
+            Stack<TraceLayer, Stack<ClientAddressLayer, Stack<RequestIdLayer, Identity>>>,
+        >,
     >,
 >;
 
@@ -80,6 +87,7 @@ pub fn stack(settings: Settings) -> LayerStack {
         .layer(RequestIdLayer::new(settings.clock))
         .layer(ClientAddressLayer::new(settings.trusted_proxies))
         .layer(TraceLayer)
+        .layer(ConnectionCallsLayer)
         .layer(ProtocolLayer::new(settings.max_header_size))
         .layer(DeadlineLayer::new(settings.request_timeout))
         .into_inner()

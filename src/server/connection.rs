@@ -1,0 +1,190 @@
+//! One gRPC connection: how long it may take to open HTTP/2, how old it may become, and how it ends.
+
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tokio_util::{io::InspectReader, sync::CancellationToken};
+use tonic::{body::Body, transport::server::TcpConnectInfo};
+use tower::{Service, ServiceExt as _};
+
+use crate::{config::ServingSettings, grpc::layers::ConnectionCalls};
+
+/// How often a peer that sends nothing is asked whether it is still there (HTTP/2 PING).
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it may take to answer. This also closes connections that stop in the middle of a frame, and those whose
+/// peer does not read what is sent to it.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes that a peer may send ahead on one stream and on one connection. HTTP/2's own initial size for a stream
+/// (RFC 9113 section 6.9.2); a connection may have four such streams in flight.
+const STREAM_WINDOW: u32 = 65_535;
+const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+/// Response bytes that wait for a stream's peer to read, before the service is asked for more.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+
+/// hyper's limit on headers is this many times the configured one: what is between the two gets an answer of our own
+/// that is counted and logged, and what is above it is refused by hyper unseen.
+const HEADER_MARGIN: u32 = 4;
+
+/// The client connection preface and the header of the SETTINGS frame that must follow it (RFC 9113 section 3.4).
+const OPENING_BYTES: usize = 24 + 9;
+
+/// How long after GOAWAY a connection without calls is kept, so that calls that are on their way to us still arrive.
+const GOAWAY_DELAY: Duration = Duration::from_secs(1);
+
+/// What serves connections.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionServer<S> {
+    http2: http2::Builder<TokioExecutor>,
+    settings: ServingSettings,
+    service: S,
+    draining: CancellationToken,
+}
+
+impl<S, B> ConnectionServer<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Serves `service`. Connections are closed gracefully once `draining` is cancelled.
+    pub(super) fn new(settings: ServingSettings, service: S, draining: CancellationToken) -> Self {
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(MAX_SEND_BUFFER)
+            .max_concurrent_streams(settings.max_concurrent_streams)
+            .max_header_list_size(settings.max_header_size.saturating_mul(HEADER_MARGIN));
+        Self {
+            http2,
+            settings,
+            service,
+            draining,
+        }
+    }
+
+    /// Serves one connection until it ends: because the peer closes it or breaks the protocol, because it is too old,
+    /// or because the server drains.
+    pub(super) async fn serve(self, stream: TcpStream) {
+        let Ok(peer) = stream.peer_addr() else {
+            return;
+        };
+        let received = Arc::new(AtomicUsize::new(0));
+        let stream = count_received(stream, Arc::clone(&received));
+        // Dropped with the connection; ends its response streams.
+        let calls = ConnectionCalls::new(&self.draining);
+        let service = with_extensions(self.service, peer, calls.clone());
+        let connection = self
+            .http2
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let mut connection = pin!(connection);
+        let opened = || received.load(Ordering::Relaxed) >= OPENING_BYTES;
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = elapsed_without(opened, self.settings.handshake_timeout) => return,
+            () = self.draining.cancelled() => {}
+            () = sleep(varied(self.settings.max_connection_age)) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        if !self.draining.is_cancelled() {
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = self.draining.cancelled() => {}
+                () = sleep(self.settings.max_connection_age_grace) => {}
+            }
+        }
+        // Response streams have no end of their own. They get a status that tells the caller to connect again.
+        calls.end_streams();
+        // A peer need not answer GOAWAY. When the grace has passed, all calls have had their time; when the server
+        // drains, they have until the drain time-out, at which the whole connection is dropped.
+        let aged = !self.draining.is_cancelled();
+        while timeout(GOAWAY_DELAY, connection.as_mut()).await.is_err() {
+            if aged || calls.under_way() == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Completes when the time has passed and the condition does not hold.
+async fn elapsed_without(condition: impl Fn() -> bool, time: Duration) {
+    sleep(time).await;
+    if condition() {
+        std::future::pending().await
+    }
+}
+
+/// The duration plus or minus up to 10 %, so that connections that were opened together do not end together.
+fn varied(duration: Duration) -> Duration {
+    let mut random = [0; 4];
+    // Without randomness the age is the shortest allowed.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    duration.mul_f64(0.9 + 0.2 * f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX))
+}
+
+fn count_received(
+    stream: TcpStream,
+    received: Arc<AtomicUsize>,
+) -> InspectReader<TcpStream, impl FnMut(&[u8]) + Send> {
+    InspectReader::new(stream, move |bytes| {
+        received.fetch_add(bytes.len(), Ordering::Relaxed);
+    })
+}
+
+/// Tells the service about the connection by the extensions of each request.
+fn with_extensions<S>(
+    service: S,
+    peer: SocketAddr,
+    calls: ConnectionCalls,
+) -> tower::util::MapRequest<S, impl FnMut(Request<Incoming>) -> Request<Body> + Clone>
+where
+    S: Service<Request<Body>>,
+{
+    let info = TcpConnectInfo {
+        local_addr: None,
+        remote_addr: Some(peer),
+    };
+    service.map_request(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(info.clone());
+        request.extensions_mut().insert(calls.clone());
+        request
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_differ_by_at_most_a_tenth() {
+        let age = Duration::from_secs(1_000);
+        let ages: Vec<_> = (0..1_000).map(|_| varied(age).as_secs()).collect();
+        assert!(ages.iter().all(|age| (900..=1_100).contains(age)));
+        assert!(ages.iter().any(|age| *age < 950) && ages.iter().any(|age| *age > 1_050));
+    }
+}

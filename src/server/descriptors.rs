@@ -1,0 +1,90 @@
+//! Open files: raises the soft limit of the process, and says how many connections fit under it.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// How many connections each port may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ConnectionLimits {
+    /// On the gRPC port.
+    pub grpc: usize,
+    /// On the HTTP port.
+    pub http: usize,
+}
+
+/// Connections on the HTTP port; its clients are few.
+const HTTP_CONNECTIONS: usize = 512;
+
+/// Files that are open besides: database, log, listeners, runtimes.
+const OTHER_FILES: usize = 64;
+
+impl ConnectionLimits {
+    /// Raises the soft limit on open files as far as the system allows, and fits `max_connections` under it together
+    /// with `pool_size` connections to the database.
+    pub(super) fn fit(max_connections: usize, pool_size: usize) -> Self {
+        let wanted = Self {
+            grpc: max_connections,
+            http: HTTP_CONNECTIONS,
+        };
+        let Some(files) = raise_soft_limit() else {
+            return wanted;
+        };
+        let limits = wanted.within(files, OTHER_FILES + pool_size);
+        if limits.grpc < wanted.grpc {
+            tracing::warn!(
+                open_files = files,
+                connections = limits.grpc,
+                "the limit on open files (ulimit -n) allows fewer connections than COUNTERSIGN_MAX_CONNECTIONS"
+            );
+        }
+        limits
+    }
+
+    /// The limits with so many files, some of which are for other things. However few there are, each port gets some.
+    fn within(self, files: usize, others: usize) -> Self {
+        let left = files - others.min(files / 2);
+        let http = self.http.min(left / 4).max(1);
+        Self {
+            grpc: self.grpc.min(left.saturating_sub(http)).max(1),
+            http,
+        }
+    }
+}
+
+/// Raises the soft limit to the hard one; returns what holds then, `None` when there is no limit.
+fn raise_soft_limit() -> Option<usize> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    current.map(|files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: ConnectionLimits = ConnectionLimits {
+        grpc: 10_000,
+        http: 512,
+    };
+
+    #[test]
+    fn all_open_files_together_stay_within_the_limit() {
+        for files in [8, 64, 128, 1_024, 4_096, 20_000, 1 << 20] {
+            let limits = WANTED.within(files, 80);
+            let others = 80.min(files / 2);
+            assert!(limits.grpc + limits.http + others <= files, "{limits:?}");
+            assert!(limits.grpc >= 1 && limits.http >= 1, "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn enough_files_leave_the_configured_limits() {
+        assert_eq!(WANTED.within(20_000, 80), WANTED);
+    }
+}

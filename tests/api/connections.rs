@@ -1,0 +1,195 @@
+//! What one peer can use up: connections, streams, memory, and the time for which it holds them.
+
+use std::{fs, net::SocketAddr, time::Duration};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::Request;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::support::{
+    PATIENCE, TestDatabase, TestServer, eventually, failure, on_both_databases,
+    process::TestProcess, server::connect, web::get,
+};
+
+/// The client connection preface (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// An empty SETTINGS frame, which must follow it.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+const SHORT: Duration = Duration::from_millis(200);
+
+async fn peer(address: SocketAddr, sends: &[u8]) -> TcpStream {
+    let mut peer = TcpStream::connect(address).await.unwrap();
+    // A peer that is refused may be gone before it has sent anything.
+    let _ = peer.write_all(sends).await;
+    peer
+}
+
+/// Reads until the server closes the connection.
+async fn closed(mut peer: TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = timeout(PATIENCE, peer.read_to_end(&mut bytes)).await;
+    // A reset closes it as well.
+    let _ = read.expect("the server closes the connection");
+    bytes
+}
+
+/// A call whose message of `announced` bytes is sent up to `sent` bytes only.
+async fn half_sent_call(
+    sender: &mut h2::client::SendRequest<Bytes>,
+    announced: u32,
+    sent: usize,
+) -> impl Sized {
+    let request = Request::post("http://server/countersign.auth.v1.AuthService/Login")
+        .header("te", "trailers")
+        .header("content-type", "application/grpc");
+    let mut ready = sender.clone().ready().await.unwrap();
+    let (response, mut body) = ready
+        .send_request(request.body(()).unwrap(), false)
+        .unwrap();
+    let mut message = BytesMut::new();
+    message.put_u8(0);
+    message.put_u32(announced);
+    message.put_bytes(b'x', sent);
+    // A stream that the server has refused already takes no more.
+    let _ = body.send_data(message.freeze(), false);
+    (response, body)
+}
+
+fn resident_megabytes(process: &TestProcess) -> u64 {
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", process.child.id().unwrap())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.split_whitespace()
+        .next()
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        / 1024
+}
+
+on_both_databases! {
+    async fn connections_that_do_not_open_http_2_are_closed_after_the_handshake_time_out(database: TestDatabase) {
+        let settings = [("COUNTERSIGN_HANDSHAKE_TIMEOUT", "200ms")];
+        let server = TestServer::start_with(&database, &settings).await;
+        for sends in [b"".as_slice(), &PREFACE[..3], &PREFACE[..23], PREFACE] {
+            closed(peer(server.address, sends).await).await;
+        }
+        for sends in [b"".as_slice(), b"GET /metrics HTTP/1.1\r\nx-slow: "] {
+            closed(peer(server.http(), sends).await).await;
+        }
+        // A connection that is open, but has no calls, is left alone.
+        let mut open = peer(server.address, &[PREFACE, SETTINGS].concat()).await;
+        sleep(2 * SHORT).await;
+        let mut bytes = [0; 1024];
+        while let Ok(read) = timeout(SHORT, open.read(&mut bytes)).await {
+            assert!(read.unwrap() > 0, "an open connection was closed");
+        }
+        server.signed_in("ada@example.org").await;
+    }
+
+    async fn connections_beyond_the_limit_are_closed_at_once_and_earlier_ones_go_on(database: TestDatabase) {
+        let settings = [("COUNTERSIGN_MAX_CONNECTIONS", "3")];
+        // It has one connection of its own.
+        let server = TestServer::start_with(&database, &settings).await;
+        let second = connect(server.address).await;
+        let _third = connect(server.address).await;
+        closed(peer(server.address, PREFACE).await).await;
+        server.signed_in("ada@example.org").await;
+        assert_eq!(get(server.http(), "/healthz").await.status, 200, "the HTTP port has a limit of its own");
+        drop(second);
+        eventually("a closed connection makes room for another", async || {
+            let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.address)).unwrap();
+            match channel.connect().await {
+                Ok(channel) => HealthClient::new(channel).check(HealthCheckRequest::default()).await.is_ok(),
+                Err(_) => false,
+            }
+        }).await;
+    }
+
+    async fn a_connection_has_no_more_streams_than_the_limit(database: TestDatabase) {
+        let settings = [("COUNTERSIGN_MAX_CONCURRENT_STREAMS", "4")];
+        let server = TestServer::start_with(&database, &settings).await;
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        eventually("the server has announced its limit", async || sender.current_max_send_streams() == 4).await;
+        let mut calls = Vec::new();
+        for _ in 0..4 {
+            calls.push(half_sent_call(&mut sender, 100, 10).await);
+        }
+        let fifth = half_sent_call(&mut sender, 100, 10);
+        assert!(timeout(SHORT, fifth).await.is_err(), "a fifth stream was opened");
+    }
+
+    async fn half_sent_messages_of_one_connection_take_no_more_than_64_megabytes(database: TestDatabase) {
+        let process = TestProcess::start(&database).await;
+        for (announced, sent) in [(4 << 20, 4 << 20), (64 << 10, 60 << 10)] {
+            let stream = TcpStream::connect(process.address).await.unwrap();
+            let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let mut calls = Vec::new();
+            for _ in 0..200 {
+                calls.push(half_sent_call(&mut sender, announced, sent - 1).await);
+            }
+            sleep(Duration::from_secs(1)).await;
+            let megabytes = resident_megabytes(&process);
+            assert!(megabytes <= 64, "{megabytes} MB with {announced} bytes announced");
+        }
+        process.signed_in("ada@example.org").await;
+    }
+
+    async fn streams_of_an_old_connection_end_with_a_retriable_status_and_calls_go_on(database: TestDatabase) {
+        let settings = [
+            ("COUNTERSIGN_MAX_CONNECTION_AGE", "1s"),
+            ("COUNTERSIGN_MAX_CONNECTION_AGE_GRACE", "300ms"),
+        ];
+        let server = TestServer::start_with(&database, &settings).await;
+        let mut watch = HealthClient::new(connect(server.address).await)
+            .watch(HealthCheckRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
+        watch.message().await.unwrap().expect("the first status");
+        let ends = async {
+            loop {
+                if let Err(status) = watch.message().await {
+                    return status;
+                }
+            }
+        };
+        let calls = async {
+            loop {
+                assert_eq!(crate::support::reason(server.validate("garbage").await), "TOKEN_INVALID");
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let status = tokio::select! {
+            status = timeout(PATIENCE, ends) => status.expect("the stream ends"),
+            () = calls => unreachable!("they go on"),
+        };
+        let failure = failure(&status);
+        assert_eq!((failure.code, failure.reason.as_str()), (Code::Unavailable, "CONNECTION_CLOSING"));
+        assert!(failure.details.retry_info().is_some());
+    }
+
+    async fn an_old_connection_is_closed_although_its_peer_does_not_answer(database: TestDatabase) {
+        let settings = [
+            ("COUNTERSIGN_MAX_CONNECTION_AGE", "1s"),
+            ("COUNTERSIGN_MAX_CONNECTION_AGE_GRACE", "100ms"),
+        ];
+        let server = TestServer::start_with(&database, &settings).await;
+        let said = closed(peer(server.address, &[PREFACE, SETTINGS].concat()).await).await;
+        // A frame's type is its fourth byte; 7 is GOAWAY.
+        assert!(said.windows(4).any(|bytes| bytes[..2] == [0, 0] && bytes[3] == 7), "no GOAWAY in {said:?}");
+    }
+}
