@@ -42,10 +42,10 @@ async fn closed(mut peer: TcpStream) -> Vec<u8> {
 
 /// A call whose message of `announced` bytes is sent up to `sent` bytes only.
 async fn half_sent_call(
-    sender: &mut h2::client::SendRequest<Bytes>,
+    sender: &h2::client::SendRequest<Bytes>,
     announced: u32,
     sent: usize,
-) -> impl Sized {
+) -> impl Sized + use<> {
     let request = Request::post("http://server/countersign.auth.v1.AuthService/Login")
         .header("te", "trailers")
         .header("content-type", "application/grpc");
@@ -120,14 +120,14 @@ on_both_databases! {
         let settings = [("COUNTERSIGN_MAX_CONCURRENT_STREAMS", "4")];
         let server = TestServer::start_with(&database, &settings).await;
         let stream = TcpStream::connect(server.address).await.unwrap();
-        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
         eventually("the server has announced its limit", async || sender.current_max_send_streams() == 4).await;
         let mut calls = Vec::new();
         for _ in 0..4 {
-            calls.push(half_sent_call(&mut sender, 100, 10).await);
+            calls.push(half_sent_call(&sender, 100, 10).await);
         }
-        let fifth = half_sent_call(&mut sender, 100, 10);
+        let fifth = half_sent_call(&sender, 100, 10);
         assert!(timeout(SHORT, fifth).await.is_err(), "a fifth stream was opened");
     }
 
@@ -135,11 +135,11 @@ on_both_databases! {
         let process = TestProcess::start(&database).await;
         for (announced, sent) in [(4 << 20, 4 << 20), (64 << 10, 60 << 10)] {
             let stream = TcpStream::connect(process.address).await.unwrap();
-            let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+            let (sender, connection) = h2::client::handshake(stream).await.unwrap();
             tokio::spawn(connection);
             let mut calls = Vec::new();
             for _ in 0..200 {
-                calls.push(half_sent_call(&mut sender, announced, sent - 1).await);
+                calls.push(half_sent_call(&sender, announced, sent - 1).await);
             }
             sleep(Duration::from_secs(1)).await;
             let megabytes = resident_megabytes(&process);

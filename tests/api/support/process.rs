@@ -39,8 +39,6 @@ pub struct TestProcess {
     /// Where gRPC is served.
     pub address: SocketAddr,
     pub channel: Channel,
-    /// Where gRPC is served.
-    pub address: SocketAddr,
     /// Where HTTP is served, unless it is off.
     pub http: Option<SocketAddr>,
 }
@@ -97,7 +95,7 @@ impl TestProcess {
                 .find_map(|word| word.strip_prefix(port))
                 .unwrap_or_else(|| panic!("no {port} in {line:?}"))
         };
-        let address: SocketAddr = told("grpc=").parse().unwrap();
+        let address = told("grpc=").parse().unwrap();
         let http = match told("http=") {
             "off" => None,
             address => Some(address.parse().unwrap()),
@@ -115,7 +113,6 @@ impl TestProcess {
             child,
             address,
             channel,
-            address,
             http,
         };
         (server, output)
