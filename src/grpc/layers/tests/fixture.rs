@@ -25,7 +25,7 @@ use crate::{
     domain::UserId,
     grpc::{
         Detail, Reason, RouteSettings, Routes, UserRateLimit,
-        health::HealthState,
+        health::HealthStatuses,
         layers::{CheckCaller, ClientAddress, Quota, RateLimits, RequestId, Settings, stack},
         pb::{
             self,
@@ -114,8 +114,6 @@ impl CheckCaller for NoTokens {
 pub(super) struct Fixture {
     pub(super) address: SocketAddr,
     pub(super) channel: Channel,
-    /// Dropping it ends the health watches.
-    pub(super) _health: HealthState,
 }
 
 impl Fixture {
@@ -127,7 +125,7 @@ impl Fixture {
     pub(super) async fn with(credential: Quota, trusted: &[&str]) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (health, health_server) = HealthState::new();
+        let (_, health_server) = HealthStatuses::new().await;
         let settings = Settings {
             clock: Clock::System,
             trusted_proxies: trusted.iter().map(|net| net.parse().unwrap()).collect(),
@@ -153,11 +151,7 @@ impl Fixture {
             .connect()
             .await
             .unwrap();
-        Self {
-            address,
-            channel,
-            _health: health,
-        }
+        Self { address, channel }
     }
 
     pub(super) fn auth(&self) -> AuthServiceClient<Channel> {
