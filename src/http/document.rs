@@ -1,4 +1,4 @@
-//! A document that anybody may keep for a while, and ask whether it is still the same.
+//! A JSON document that clients may cache and revalidate (RFC 9110 section 13, conditional requests).
 
 use std::time::Duration;
 
@@ -10,48 +10,48 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, StatusCode, header};
 
-/// RFC 7517 section 8.5 registers `application/jwk-set+json` as well. Every library reads the plain
-/// name, and all large issuers send it; some gateways refuse the other one.
+/// RFC 7517 section 8.5 also registers `application/jwk-set+json`. Every library accepts `application/json`, all large
+/// issuers send it, and some gateways refuse the other type.
 const JSON: &str = "application/json";
 
-/// A JSON document and its name.
+/// A JSON document and its validator.
 #[derive(Clone, Debug)]
 pub(super) struct Document {
-    /// The text.
+    /// The body.
     pub json: String,
-    /// A strong validator (RFC 9110 section 8.8.3), quotes included.
+    /// A strong validator (RFC 9110 section 8.8.3), with its quotes.
     pub etag: String,
 }
 
 impl Document {
-    /// Replicas that say the same give it the same validator.
-    pub fn named_after_its_content(json: String) -> Self {
+    /// The validator is a hash of the content, so replicas with the same content have the same validator.
+    pub fn new(json: String) -> Self {
         let hash = digest(&SHA256, json.as_bytes());
         let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(hash));
         Self { json, etag }
     }
 
-    /// Answers a conditional request: with the document, or that the asker has it.
+    /// Answers a conditional request: the document, or 304 when the client's copy is current.
     pub fn answer(self, request: &HeaderMap, max_age: Duration) -> Response {
         let cache_control = format!("public, max-age={}", max_age.as_secs());
-        let has_it = has_current(request, &self.etag);
-        let for_both = [
+        let is_current = has_current(request, &self.etag);
+        let cache_headers = [
             (header::ETAG, self.etag),
             (header::CACHE_CONTROL, cache_control),
         ];
-        if has_it {
-            return (StatusCode::NOT_MODIFIED, for_both).into_response();
+        if is_current {
+            return (StatusCode::NOT_MODIFIED, cache_headers).into_response();
         }
-        let kind = [(header::CONTENT_TYPE, JSON)];
-        (for_both, kind, Body::from(self.json)).into_response()
+        let content_type = [(header::CONTENT_TYPE, JSON)];
+        (cache_headers, content_type, Body::from(self.json)).into_response()
     }
 }
 
-/// Whether `If-None-Match` names `etag`. The comparison is the weak one (RFC 9110 section 13.1.2): a
-/// proxy that compresses on the way marks our validator as weak.
+/// Whether `If-None-Match` contains `etag`, by weak comparison (RFC 9110 section 13.1.2): a proxy that compresses
+/// responses marks the validator as weak.
 fn has_current(request: &HeaderMap, etag: &str) -> bool {
     let lists = request.get_all(header::IF_NONE_MATCH).into_iter();
-    // Our validators hold no comma, so no list is torn apart inside one that could match.
+    // Our validators contain no comma, so splitting at commas never splits one of them.
     let mut tags = lists
         .filter_map(|list| list.to_str().ok())
         .flat_map(|list| list.split(','))
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_current_validator_is_found_in_every_form() {
+    fn the_current_validator_is_recognised_in_every_form_of_if_none_match() {
         for value in [
             "\"abc\"",
             "W/\"abc\"",
@@ -95,8 +95,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_tells_the_validator_and_how_long_it_holds() {
-        let document = Document::named_after_its_content("{}".to_owned());
+    fn a_full_and_a_not_modified_response_have_validator_and_max_age() {
+        let document = Document::new("{}".to_owned());
         let etag = document.etag.clone();
         let max_age = Duration::from_millis(1_999);
         let mut request = HeaderMap::new();

@@ -1,4 +1,4 @@
-//! What a resource server has to know of this issuer, found from the issuer's name alone (RFC 8414).
+//! Authorization server metadata (RFC 8414): resource servers find the keys from the issuer's name alone.
 
 use std::net::SocketAddr;
 
@@ -8,16 +8,15 @@ use serde::Serialize;
 pub(super) const JWKS_PATH: &str = "/.well-known/jwks.json";
 pub(super) const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";
 
-/// Authorization server metadata (RFC 8414 section 2): only what is true of us. There is no endpoint at
-/// which a browser or an OAuth client could get a token, so none is named.
+/// Authorization server metadata (RFC 8414 section 2). There is no OAuth endpoint, so none is named.
 #[derive(Debug, Serialize)]
 pub(super) struct Metadata<'a> {
     issuer: &'a str,
     jwks_uri: String,
-    /// REQUIRED, and we have none. Section 3.2 wants empty lists left out; but who reads this strictly
-    /// looks for a required member first.
+    /// REQUIRED, and we support none. Section 3.2 says that empty lists are left out, but strict readers look for the
+    /// required member first.
     response_types_supported: [&'static str; 0],
-    /// Left out, it would mean the authorization code and implicit grants.
+    /// If it was left out, that would mean the authorization code and implicit grants.
     grant_types_supported: [&'static str; 0],
 }
 
@@ -32,9 +31,8 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// The paths under which the JWKS and the metadata are served: at the root, and, for an issuer with a
-/// path, where its name leads to. RFC 8414 section 3.1 puts the well-known part before the issuer's
-/// path; the JWKS is where `jwks_uri` says.
+/// The paths of the JWKS and of the metadata: at the root and, for an issuer with a path, where clients look for that
+/// issuer. RFC 8414 section 3.1 puts the well-known part before the issuer's path; the JWKS is where `jwks_uri` says.
 pub(super) fn paths(issuer: &str) -> (Vec<String>, Vec<String>) {
     let (mut jwks, mut metadata) = (vec![JWKS_PATH.to_owned()], vec![METADATA_PATH.to_owned()]);
     if let Some(path) = issuer_path(issuer) {
@@ -44,8 +42,8 @@ pub(super) fn paths(issuer: &str) -> (Vec<String>, Vec<String>) {
     (jwks, metadata)
 }
 
-/// The issuer's path without a final slash; `None` when there is none, or one that is not plain enough
-/// to be matched letter by letter.
+/// The issuer's path without a final slash; `None` when there is none, or when it has characters that the router would
+/// interpret.
 fn issuer_path(issuer: &str) -> Option<String> {
     let issuer: Uri = issuer.parse().ok()?;
     let path = issuer.path().trim_end_matches('/');
@@ -53,8 +51,8 @@ fn issuer_path(issuer: &str) -> Option<String> {
     (!path.is_empty() && path.bytes().all(plain)).then(|| path.to_owned())
 }
 
-/// Below the issuer, as resource servers expect it. In development the default issuer is the address of
-/// the gRPC port, where no document is: then it is the HTTP port of the same host.
+/// Below the issuer, as resource servers expect it. The default issuer in development is the address of the gRPC port,
+/// which serves no documents; then the URI has the HTTP port of the same host.
 fn jwks_uri(issuer: &str, grpc_port: SocketAddr, http_port: SocketAddr) -> String {
     let base = issuer.trim_end_matches('/');
     let Some(path) = path_at_our_grpc_port(base, grpc_port) else {
@@ -65,7 +63,7 @@ fn jwks_uri(issuer: &str, grpc_port: SocketAddr, http_port: SocketAddr) -> Strin
     format!("http://{host}:{}{path}{JWKS_PATH}", http_port.port())
 }
 
-/// The path of an issuer that is this machine's gRPC port.
+/// The path of an issuer that is the address of this server's gRPC port.
 fn path_at_our_grpc_port(issuer: &str, grpc_port: SocketAddr) -> Option<String> {
     let issuer: Uri = issuer.parse().ok()?;
     let here = matches!(issuer.host()?, "localhost" | "127.0.0.1" | "[::1]");
@@ -84,7 +82,7 @@ mod tests {
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8_080);
 
     #[test]
-    fn the_well_known_part_goes_between_host_and_path() {
+    fn the_well_known_part_is_between_host_and_path() {
         let (jwks, metadata) = paths("https://auth.example.com/shop/eu/");
         assert_eq!(jwks, [JWKS_PATH, "/shop/eu/.well-known/jwks.json"]);
         assert_eq!(
@@ -106,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_are_below_the_issuer() {
+    fn the_jwks_uri_is_below_the_issuer() {
         for (issuer, expected) in [
             (
                 "https://auth.example.com",
@@ -134,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_that_is_our_grpc_port_has_its_keys_at_the_http_port() {
+    fn the_jwks_uri_of_an_issuer_on_the_grpc_port_is_on_the_http_port() {
         for (issuer, expected) in [
             (
                 "http://localhost:50051",
@@ -150,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_names_no_endpoint_that_is_not_there() {
+    fn the_metadata_name_no_endpoint_that_does_not_exist() {
         let metadata = Metadata::new("https://auth.example.com", GRPC, HTTP);
         assert_eq!(
             serde_json::to_string(&metadata).unwrap(),

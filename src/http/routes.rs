@@ -46,9 +46,10 @@ impl Site {
     pub(super) fn into_router(self) -> Router {
         let issuer = self.auth.issuer().to_owned();
         let metadata = Metadata::new(&issuer, self.grpc_port, self.http_port);
-        let json = serde_json::to_string(&metadata).expect("text and lists are always JSON");
+        let json =
+            serde_json::to_string(&metadata).expect("strings and lists can always be serialised");
         let content = Arc::new(Content {
-            metadata: Document::named_after_its_content(json),
+            metadata: Document::new(json),
             metrics: metrics::registry(self.auth.clone(), self.calls),
             readiness: self.readiness,
             auth: self.auth,

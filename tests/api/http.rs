@@ -1,8 +1,8 @@
-//! The HTTP port as verifiers and Prometheus see it.
+//! The HTTP port: JWKS, metadata and metrics, as verifiers and Prometheus use them.
 
 #![allow(
     clippy::float_cmp,
-    reason = "what is compared are counts, which Prometheus writes as floats"
+    reason = "the values are counts, which Prometheus writes as floats"
 )]
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
@@ -23,7 +23,7 @@ use crate::support::{
 const JWKS: &str = "/.well-known/jwks.json";
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 
-/// Every series and its value, after checking that each line is what OpenMetrics allows.
+/// All series and their values. Fails when a line is not valid OpenMetrics text.
 async fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
     let answer = get(address, "/metrics").await;
     assert_eq!(answer.status, 200);
@@ -36,7 +36,7 @@ async fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
     let text = answer
         .body
         .strip_suffix("# EOF\n")
-        .expect("the text is whole");
+        .expect("the text ends with its end mark");
     let mut series = BTreeMap::new();
     let mut family = String::new();
     for line in text.lines() {
@@ -50,14 +50,14 @@ async fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
             continue;
         }
         let (name, value) = line.rsplit_once(' ').unwrap();
-        assert!(name.starts_with(&family), "{line} is told under {family}");
+        assert!(name.starts_with(&family), "{line} is in the family {family}");
         let known = series.insert(name.to_owned(), value.parse().unwrap());
-        assert_eq!(known, None, "{line} is told twice");
+        assert_eq!(known, None, "{line} occurs twice");
     }
     series
 }
 
-/// How often a method ended with a code.
+/// How many calls of a method ended with a code.
 fn handled(series: &BTreeMap<String, f64>, method: &str, code: &str) -> f64 {
     let mut found = series.iter().filter(|(name, _)| {
         name.starts_with("grpc_server_handled_total{")
@@ -66,21 +66,21 @@ fn handled(series: &BTreeMap<String, f64>, method: &str, code: &str) -> f64 {
     });
     let value = found
         .next()
-        .unwrap_or_else(|| panic!("{method} with {code} is told"));
+        .unwrap_or_else(|| panic!("there is no series for {method} with {code}"));
     assert!(found.next().is_none());
     *value.1
 }
 
-/// The value of the one series that begins so.
+/// The value of the only series whose name begins with `start`.
 fn value(series: &BTreeMap<String, f64>, start: &str) -> f64 {
     let mut found = series.iter().filter(|(name, _)| name.starts_with(start));
-    let value = found.next().unwrap_or_else(|| panic!("{start} is told"));
-    assert!(found.next().is_none(), "{start} is more than one");
+    let value = found.next().unwrap_or_else(|| panic!("there is no series {start}"));
+    assert!(found.next().is_none(), "{start} matches more than one series");
     *value.1
 }
 
 on_both_databases! {
-    async fn the_keys_verify_a_token_with_a_library_of_others(database: TestDatabase) {
+    async fn the_jwks_verifies_an_access_token_with_another_library(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let token = server.signed_in("ada@example.org").await.access_token;
         let answer = get(server.http(), JWKS).await;
@@ -92,7 +92,7 @@ on_both_databases! {
         let mut validation = Validation::new(header.alg);
         validation.set_audience(&["countersign"]);
         validation.set_issuer(&["http://localhost:50051"]);
-        // The test's clock stands still, the library's does not.
+        // The clock of the test does not move, that of the library does.
         validation.validate_exp = false;
         let claims = jsonwebtoken::decode::<serde_json::Value>(
             &token,
@@ -106,7 +106,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_cache_is_told_how_long_and_whether_still(database: TestDatabase) {
+    async fn documents_have_max_age_and_etag_and_answer_conditional_requests(database: TestDatabase) {
         let settings = [("COUNTERSIGN_JWKS_MAX_AGE", "90s")];
         let server = TestServer::start_with(&database, &settings).await;
         for path in [JWKS, METADATA] {
@@ -130,14 +130,14 @@ on_both_databases! {
         }
     }
 
-    async fn a_rotation_changes_what_caches_have(database: TestDatabase) {
+    async fn after_a_key_rotation_the_old_etag_gets_the_new_jwks(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let before = get(server.http(), JWKS).await;
         let context = RequestContext::default();
         let new = server.core.rotate_signing_key(false, &context).await.unwrap();
         let condition = format!("if-none-match: {}\r\n", before.header("etag"));
         let after = get_with(server.http(), JWKS, &condition).await;
-        assert_eq!(after.status, 200, "the old document is not the current one");
+        assert_eq!(after.status, 200, "the old document is outdated");
         let kids = |answer: &Answer| -> Vec<_> {
             let json = answer.json();
             let keys = json["keys"].as_array().unwrap().iter();
@@ -146,7 +146,7 @@ on_both_databases! {
         assert_eq!(kids(&after), [kids(&before), vec![new.kid]].concat());
     }
 
-    async fn replicas_publish_the_same(database: TestDatabase) {
+    async fn replicas_publish_the_same_jwks_with_the_same_etag(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let replica = server.replica(&[]).await;
         let (ours, theirs) = (get(server.http(), JWKS).await, get(replica.http(), JWKS).await);
@@ -154,7 +154,7 @@ on_both_databases! {
         assert_eq!(ours.header("etag"), theirs.header("etag"));
     }
 
-    async fn the_metadata_leads_from_the_issuer_to_the_keys(database: TestDatabase) {
+    async fn the_metadata_of_an_issuer_with_a_path_leads_to_its_jwks(database: TestDatabase) {
         let issuer = "https://auth.example.com/shop";
         let server = TestServer::start_with(&database, &[("COUNTERSIGN_ISSUER", issuer)]).await;
         for path in [METADATA.to_owned(), format!("{METADATA}/shop")] {
@@ -170,8 +170,8 @@ on_both_databases! {
         assert_eq!(get(server.http(), &format!("{METADATA}/other")).await.status, 404);
     }
 
-    async fn what_happened_is_counted(database: TestDatabase) {
-        // A process of its own: its counters are nobody else's.
+    async fn calls_are_counted_by_method_and_code_without_input_from_callers(database: TestDatabase) {
+        // A process of its own, because the counters belong to the process.
         let limits = [
             ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "1"),
             ("COUNTERSIGN_CREDENTIAL_RATE_BURST", "1"),
@@ -212,7 +212,7 @@ on_both_databases! {
         assert_eq!(handled(&after, "ValidateToken", "Unauthenticated"), 5.0);
         assert_eq!(handled(&after, "unknown", "Unimplemented"), 1.0);
         assert!(!after.keys().any(|name| name.contains("ada")));
-        assert_eq!(after.len(), before.len(), "no call makes a new series");
+        assert_eq!(after.len(), before.len(), "a call created a new series");
         for (method, calls) in [("ValidateToken", 5.0), ("Login", 3.0), ("unknown", 1.0)] {
             let of = |metric: &str| {
                 let mut found = after.iter().filter(|(name, _)| {
@@ -229,7 +229,7 @@ on_both_databases! {
         assert_eq!(value(&after, "countersign_hashing_finished_total"), 3.0 - refused);
     }
 
-    async fn the_parts_are_asked_how_they_are(database: TestDatabase) {
+    async fn gauges_show_revocations_keys_pools_and_hashing(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         server.logout(&tokens.refresh_token).await.unwrap();
@@ -248,7 +248,7 @@ on_both_databases! {
         assert_eq!(value(&series, "countersign_log_lines_dropped_total"), 0.0);
     }
 
-    async fn while_tokens_are_validated_a_core_is_left_to_that(database: TestDatabase) {
+    async fn hashing_leaves_one_core_free_while_tokens_are_validated(database: TestDatabase) {
         let cores = cores::count().get();
         let workers = (cores + 1).to_string();
         let variables = [("COUNTERSIGN_HASHING_WORKERS", workers.as_str())];
@@ -259,20 +259,20 @@ on_both_databases! {
             value(&series, "countersign_hashing_at_once").to_string()
         };
         let all = async || at_once().await == workers;
-        assert!(all().await, "nobody has validated anything yet");
+        assert!(all().await, "no token has been validated yet");
 
         let others = cores.saturating_sub(1).max(1).to_string();
-        eventually("one core is left to validation", async || {
+        eventually("one core is left free", async || {
             server.validate(&tokens.access_token).await.unwrap();
             at_once().await == others
         })
         .await;
-        eventually("every worker works again", all).await;
+        eventually("all workers are used again", all).await;
         server.validate("no token").await.unwrap_err();
-        assert!(all().await, "who has no good token takes no worker away");
+        assert!(all().await, "an invalid token reserved a core");
     }
 
-    async fn what_is_not_there_is_answered_without_an_echo(database: TestDatabase) {
+    async fn unknown_paths_and_methods_are_refused_without_echoing_the_request(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let long = "echo".repeat(20_000);
         let requests = [
@@ -290,16 +290,25 @@ on_both_databases! {
         for (request, status) in requests {
             let answer = send(server.http(), &request).await;
             let start: String = request.chars().take(60).collect();
-            // Who is cut off while still sending may be told nothing.
+            // A client that is cut off while it sends may receive nothing.
             let cut_off = status == 431 && answer.status == 0;
             assert!(answer.status == status || cut_off, "{start:?} was answered {answer:?}");
             assert_eq!(answer.body, "", "{start:?}");
             assert!(!format!("{answer:?}").contains("echo"), "{answer:?}");
         }
-        assert_eq!(get(server.http(), JWKS).await.status, 200, "it lives on");
+        assert_eq!(get(server.http(), JWKS).await.status, 200, "the port is still served");
     }
 
-    async fn set_to_nothing_the_port_is_off(database: TestDatabase) {
+    async fn health_is_plain_text_that_nobody_may_cache(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        for path in ["/healthz", "/readyz"] {
+            let answer = get(server.http(), path).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"), "{path}");
+            assert_eq!(answer.header("cache-control"), "no-store");
+        }
+    }
+
+    async fn an_empty_address_turns_the_http_port_off(database: TestDatabase) {
         let off = [("COUNTERSIGN_HTTP_ADDR", "")];
         let server = TestServer::start_with(&database, &off).await;
         assert_eq!(server.http, None);
@@ -309,20 +318,20 @@ on_both_databases! {
         assert_eq!(process.http, None);
     }
 
-    async fn a_stop_waits_for_nobody_who_dawdles(database: TestDatabase) {
+    async fn unfinished_http_requests_do_not_delay_the_end(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let address = server.http();
         let _silent = TcpStream::connect(address).await.unwrap();
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET /metrics HTTP/1.1\r\nx-slow:").await.unwrap();
         assert_eq!(get(address, JWKS).await.status, 200);
-        timeout(Duration::from_secs(10), server.stop()).await.expect("it stops in time");
+        timeout(Duration::from_secs(10), server.stop()).await.expect("the server ends");
         assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_is_told_and_the_keys_are_served_through_it() {
+async fn during_a_database_outage_the_metrics_show_it_and_the_jwks_is_served() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let proxy = Proxy::before(&database.url).await;
     let settings = [("COUNTERSIGN_DATABASE_URL", proxy.url.as_str())];
@@ -330,7 +339,7 @@ async fn an_outage_is_told_and_the_keys_are_served_through_it() {
     let before = get(server.http(), JWKS).await;
     proxy.cut();
     while reason(server.login("ada@example.org").await) != "DATABASE_UNAVAILABLE" {}
-    let told = async {
+    let shown = async {
         while value(
             &scrape(server.http()).await,
             "countersign_database_available",
@@ -339,8 +348,8 @@ async fn an_outage_is_told_and_the_keys_are_served_through_it() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(20), told)
+    timeout(Duration::from_secs(20), shown)
         .await
-        .expect("it is told");
+        .expect("the metrics show the outage");
     assert_eq!(get(server.http(), JWKS).await.body, before.body);
 }

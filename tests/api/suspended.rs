@@ -1,4 +1,4 @@
-//! A replica that was suspended knows that it slept.
+//! A replica whose process was suspended (SIGSTOP, a paused virtual machine) does not present old knowledge as fresh.
 
 use std::time::Duration;
 
@@ -12,26 +12,27 @@ use crate::support::{
 };
 
 /// Longer than the staleness that the tests allow.
-const SLEEP: Duration = Duration::from_millis(2_500);
+const SUSPENDED: Duration = Duration::from_millis(2_500);
 
-/// Suspends `reader`, logs out on `writer`, and wakes `reader` after calls have piled up at its door.
-async fn answers_after_a_sleep(
+/// Suspends `reader`, logs out on `writer`, and resumes `reader` after calls have been sent to it. Returns the time of the
+/// logout and the answers of `reader`.
+async fn answers_after_a_suspension(
     writer: &TestProcess,
     reader: &TestProcess,
     email: &str,
 ) -> (i64, Vec<Result<ValidateTokenResponse, Status>>) {
     let tokens = writer.login(email).await.unwrap();
-    eventually("the reader is awake", async || {
+    eventually("the reader answers", async || {
         reader.validate(&tokens.access_token).await.is_ok()
     })
     .await;
     reader.signal(Signal::STOP);
     writer.logout(&tokens.refresh_token).await.unwrap();
-    // The writer's own knowledge dates the logout.
+    // The logout has taken effect on the writer.
     let status = writer.validate(&tokens.access_token).await.unwrap_err();
     assert_eq!(failure(&status).reason, "TOKEN_REVOKED");
     let logged_out_at = countersign::clock::Clock::System.now().seconds();
-    sleep(SLEEP).await;
+    sleep(SUSPENDED).await;
     let calls: Vec<_> = (0..20)
         .map(|_| {
             let (mut client, access_token) = (reader.auth(), tokens.access_token.clone());
@@ -64,7 +65,7 @@ async fn answers_after_a_sleep(
 }
 
 on_both_databases! {
-    async fn under_reject_it_refuses_until_it_has_caught_up(database: TestDatabase) {
+    async fn under_the_reject_policy_calls_are_refused_until_revocations_were_read_again(database: TestDatabase) {
         let writer = TestProcess::start(&database).await;
         writer.signed_in("ada@example.org").await;
         let reader = TestProcess::start_with(&database, &[
@@ -73,7 +74,7 @@ on_both_databases! {
             ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "200ms"),
         ]).await;
         for _ in 0..2 {
-            let (_, answers) = answers_after_a_sleep(&writer, &reader, "ada@example.org").await;
+            let (_, answers) = answers_after_a_suspension(&writer, &reader, "ada@example.org").await;
             let mut stale = 0;
             for answer in answers {
                 match reason(answer).as_str() {
@@ -86,13 +87,13 @@ on_both_databases! {
         }
     }
 
-    async fn under_serve_it_says_how_old_its_knowledge_is(database: TestDatabase) {
+    async fn under_the_serve_policy_revocation_as_of_is_not_later_than_the_suspension(database: TestDatabase) {
         let writer = TestProcess::start(&database).await;
         writer.signed_in("ada@example.org").await;
         let reader = TestProcess::start_with(&database, &[
             ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "200ms"),
         ]).await;
-        let (logged_out_at, answers) = answers_after_a_sleep(&writer, &reader, "ada@example.org").await;
+        let (logged_out_at, answers) = answers_after_a_suspension(&writer, &reader, "ada@example.org").await;
         for answer in answers {
             match answer {
                 Ok(valid) => {
