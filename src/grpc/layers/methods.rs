@@ -75,7 +75,7 @@ impl Kind {
 }
 
 /// The methods, the most called one first: the search is linear.
-static METHODS: [Method; 22] = [
+static METHODS: [Method; 23] = [
     Method {
         limit: Some(Limit::Token),
         ..in_memory("/countersign.auth.v1.AuthService/ValidateToken")
