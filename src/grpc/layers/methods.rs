@@ -249,7 +249,6 @@ mod tests {
     fn served() -> HashMap<String, Kind> {
         let sets = [
             crate::grpc::DESCRIPTORS,
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
