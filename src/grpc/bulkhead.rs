@@ -1,7 +1,7 @@
 //! Runs the calls of a service on another runtime than the one that serves its connection.
 //!
 //! A thread in the middle of a login cannot answer the validation that waits behind it. So connections
-//! have threads of their own (`server::front`), where only calls are answered that need no more than
+//! have threads of their own (`server::workers`), where only calls are answered that need no more than
 //! memory: `ValidateToken`, health and reflection. All other calls run on the runtime of the rest of
 //! the process. Responses that are streams are written where their connection is.
 
