@@ -218,7 +218,11 @@ impl Server {
                 max_header_size: serving.max_header_size,
                 request_timeout: serving.request_timeout,
             }))
-            .layer(FastPath::new(auth.clone(), &rate_limits, serving.max_message_size))
+            .layer(FastPath::new(
+                auth.clone(),
+                &rate_limits,
+                serving.max_message_size,
+            ))
             .service(routes.prepare());
         let connections = ConnectionServer::new(serving, service, draining.clone());
         let workers = ConnectionWorkers::start().map_err(StartError::ConnectionWorkers)?;

@@ -50,7 +50,10 @@ async fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
             continue;
         }
         let (name, value) = line.rsplit_once(' ').unwrap();
-        assert!(name.starts_with(&family), "{line} is in the family {family}");
+        assert!(
+            name.starts_with(&family),
+            "{line} is in the family {family}"
+        );
         let known = series.insert(name.to_owned(), value.parse().unwrap());
         assert_eq!(known, None, "{line} occurs twice");
     }
@@ -74,8 +77,13 @@ fn handled(series: &BTreeMap<String, f64>, method: &str, code: &str) -> f64 {
 /// The value of the only series whose name begins with `start`.
 fn value(series: &BTreeMap<String, f64>, start: &str) -> f64 {
     let mut found = series.iter().filter(|(name, _)| name.starts_with(start));
-    let value = found.next().unwrap_or_else(|| panic!("there is no series {start}"));
-    assert!(found.next().is_none(), "{start} matches more than one series");
+    let value = found
+        .next()
+        .unwrap_or_else(|| panic!("there is no series {start}"));
+    assert!(
+        found.next().is_none(),
+        "{start} matches more than one series"
+    );
     *value.1
 }
 
