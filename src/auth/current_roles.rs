@@ -1,4 +1,4 @@
-//! Checks a caller's role against the database: what an access token says was true when it was signed.
+//! Checks a caller's role in the database, since the roles in an access token are those of the time when it was signed.
 
 use super::{Auth, AuthError};
 use crate::domain::UserId;

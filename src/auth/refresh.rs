@@ -121,8 +121,8 @@ impl Auth {
         self.issue_pair(&grant, now)
     }
 
-    /// Rule 4: the database has lost rotations. Its MAC proves that the token was issued; were it refused, its honest
-    /// holder would be logged out, and whoever has an older one could go on.
+    /// Rule 4: the database has lost rotations. The MAC proves that the token was issued. Refusing it would log out its
+    /// honest holder, and accept an older token that may be stolen.
     async fn catch_up(
         &self,
         token: ParsedRefreshToken,

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 /// noticed; `artifacts/auth-analysis/decisions/0500-grace-and-outages.md` has the argument.
 pub const LONGEST_ALLOWANCE: Duration = Duration::from_secs(5 * 60);
 
-/// How long clients that were told to try again may take to come back after an outage: their back-off has grown by then.
+/// How long clients may take to retry after an outage: their back-off has grown by then.
 const RECOVERY: Duration = Duration::from_secs(60);
 
 /// A span of time in which a replica could not answer.
@@ -33,7 +33,7 @@ impl Outage {
 /// How much of the time from a rotation at `rotated_at` to `now` does not count: every outage that was not over at
 /// `rotated_at`, each with the time that clients need to come back, but no more than [`LONGEST_ALLOWANCE`].
 ///
-/// An outage that was over before the rotation has cost nobody the answer to it.
+/// An outage that was over before the rotation cannot have cost the answer to it.
 pub fn allowance(outages: &[Outage], rotated_at: Timestamp, now: Timestamp) -> Duration {
     let mut spans: Vec<(Timestamp, Timestamp)> = outages
         .iter()

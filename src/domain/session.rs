@@ -70,7 +70,7 @@ impl Session {
 
     /// Judges a token of `generation` that is presented at `now`: the four rules of rotation.
     ///
-    /// `user_disabled` says that the user is disabled or deleted. `grace` is how long after a rotation the
+    /// `user_disabled`: the user is disabled or deleted. `grace` is how long after a rotation the
     /// token before it may still ask for the same successor: a deliberate, bounded deviation from
     /// RFC 9700 section 4.14.2, which would take every second use for theft. Time in `outages` does not count towards
     /// it, see [`allowance`]. With a grace of zero nothing is allowed at all.

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::domain::{FieldViolation, ViolationReason};
 
-/// The first byte of every cursor, so that another form can be told apart one day.
+/// The first byte of every cursor: its format.
 const FORM: u8 = 1;
 
 /// From where a watcher can resume, on any replica: it has every revocation before it.

@@ -39,8 +39,8 @@ const READ_TIMEOUTS: ReadTimeouts = ReadTimeouts {
 /// A little less than the second that is promised.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(900);
 
-/// How much later a watcher may get a change because of each other watcher. Sent to all at once, it would take the
-/// processor from those who validate.
+/// How much later a watcher may get a change because of each other watcher. Sent to all at once, changes would delay
+/// validation.
 const DELAY_PER_WATCHER: Duration = Duration::from_micros(100);
 
 /// The longest such delay.

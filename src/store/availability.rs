@@ -70,7 +70,7 @@ impl Availability {
         self.clock.now()
     }
 
-    /// The clock by which an operation's beginning is told.
+    /// The clock that times operations.
     pub(super) fn now(&self) -> Duration {
         self.clock.monotonic()
     }
@@ -83,7 +83,7 @@ impl Availability {
             Err(StoreError::Busy(_)) => {
                 self.lock().slow_since.get_or_insert(began);
             }
-            // A busy pool says nothing about the database; the other failures are its answers.
+            // A busy pool is no sign of an outage; the other failures are answers of the database.
             Err(_) => {}
         }
     }
@@ -162,7 +162,7 @@ impl Availability {
     }
 }
 
-/// Whether a ping says that the database cannot be used.
+/// Whether a ping shows that the database cannot be used.
 const fn is_outage(result: &Result<(), StoreError>) -> bool {
     match result {
         Ok(()) => false,

@@ -1,4 +1,4 @@
-//! What replicas tell each other about their outages, by way of the database that they share.
+//! Shares outages among replicas, through their database.
 //!
 //! Each writes a heartbeat every few seconds. One whose heartbeats have stopped cannot reach the database, or is gone:
 //! answers that its clients wait for may be lost since then. Afterwards it writes down when it could not.
@@ -154,9 +154,9 @@ mod tests {
         assert_eq!(outages_of(seen_at, "", at(1_005)), []);
         assert_eq!(outages_of(seen_at, "", at(1_006)), [outage(1_000, 1_006)]);
         assert_eq!(outages_of(seen_at, "", at(9_000)), [outage(1_000, 1_300)]);
-        let told = to_text(&[outage(900, 950)]);
+        let written = to_text(&[outage(900, 950)]);
         let all = [outage(900, 950), outage(1_000, 1_010)];
-        assert_eq!(outages_of(seen_at, &told, at(1_010)), all);
+        assert_eq!(outages_of(seen_at, &written, at(1_010)), all);
     }
 
     proptest! {

@@ -154,7 +154,7 @@ impl RevocationRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationCursor {
     position: i64,
-    /// Rows of the same position are told apart by their id.
+    /// Rows of the same position are ordered by their id.
     after_id: String,
 }
 

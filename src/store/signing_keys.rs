@@ -105,7 +105,7 @@ impl Store {
     /// Adds a key and revokes all before it, wiping their private keys, in one transaction. Returns
     /// `false`, and changes nothing, when another replica was first to take the ordinal.
     ///
-    /// The insert comes first: while it waits for its commit nobody can take a later ordinal, so every
+    /// The insert comes first: while it waits for its commit no replica can take a later ordinal, so every
     /// key there is has an earlier one.
     pub async fn replace_signing_keys(
         &self,
@@ -187,9 +187,9 @@ impl Store {
 
     /// Deletes keys with their private keys.
     pub async fn delete_signing_keys(&self, kids: &[String]) -> Result<usize, StoreError> {
-        let outlived = signing_keys::table.filter(signing_keys::kid.eq_any(kids));
+        let unused = signing_keys::table.filter(signing_keys::kid.eq_any(kids));
         write!(self, |conn| {
-            Ok(diesel::delete(outlived).execute(conn).await?)
+            Ok(diesel::delete(unused).execute(conn).await?)
         })
     }
 }

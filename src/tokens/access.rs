@@ -70,7 +70,7 @@ pub struct AccessClaims {
     pub roles: Vec<String>,
     /// Claim `aud`.
     pub audiences: Vec<String>,
-    /// Claim `iat`, some seconds before the token was issued. `token_id` tells when that was.
+    /// Claim `iat`, some seconds before the token was issued. `token_id` has the time of issue.
     pub issued_at: Timestamp,
     /// Claim `exp`.
     pub expires_at: Timestamp,

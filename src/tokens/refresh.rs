@@ -21,7 +21,7 @@ const ENCODED_LENGTH: usize = 71;
 #[error("not a refresh token of ours")]
 pub struct RefreshTokenError;
 
-/// What an authentic refresh token says.
+/// The content of an authentic refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParsedRefreshToken {
     /// The session it belongs to.

@@ -1,4 +1,4 @@
-//! What was acknowledged survives `kill -9`.
+//! Acknowledged changes survive a crash of the process (SIGKILL).
 
 use countersign::grpc::pb::{
     LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, ValidateTokenRequest,
@@ -7,7 +7,7 @@ use countersign::grpc::pb::{
 use crate::support::{PASSWORD, TestDatabase, on_both_databases, process::TestProcess, reason};
 
 on_both_databases! {
-    async fn a_killed_server_has_lost_nothing_that_it_acknowledged(database: TestDatabase) {
+    async fn a_crashed_server_has_lost_no_acknowledged_change(database: TestDatabase) {
         let server = TestProcess::start(&database).await;
         let request = RegisterRequest {
             email: "ada@example.org".to_owned(),

@@ -1,5 +1,5 @@
-//! PostgreSQL goes away in every way it can, under load, and comes back: what needs it says so and no more,
-//! validation goes on, and all heals by itself.
+//! PostgreSQL crashes, terminates connections and falls silent, under load: calls that need it are refused with the right
+//! reason, validation goes on, and the service recovers without a restart.
 
 use std::{
     collections::BTreeMap,
@@ -63,7 +63,7 @@ impl Seen {
     }
 }
 
-/// Calls without pause until told to stop.
+/// Calls without pause until it is stopped.
 struct Load {
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
@@ -208,9 +208,9 @@ async fn terminated_connections_are_never_reported_as_bad_tokens() {
     let server = Arc::new(TestServer::start(&database).await);
     let load = Load::start(&server, 8).await;
     let client = database.client().await;
-    let mut killed = 0;
+    let mut terminated = 0;
     for _ in 0..40 {
-        killed += client
+        terminated += client
             .execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid()",
@@ -225,7 +225,7 @@ async fn terminated_connections_are_never_reported_as_bad_tokens() {
         load.count("refresh OK") > before + 50
     })
     .await;
-    println!("{killed} connections killed");
+    println!("{terminated} connections terminated");
     load.finish().await;
 }
 

@@ -1,4 +1,4 @@
-//! A client that retries through an outage, as it was told to, keeps its session; a thief gains five minutes at most.
+//! A client that retries through an outage keeps its session, and reuse is still detected.
 
 use std::{sync::Arc, time::Duration};
 
@@ -169,7 +169,7 @@ async fn a_client_that_turns_to_another_replica_keeps_its_session() {
     let again = other.refresh(&first.refresh_token).await.unwrap();
     assert_eq!(again.refresh_token, lost.refresh_token);
 
-    // Also once the outage is over, of which the replica has told meanwhile.
+    // Also once the outage is over: the replica has written it down.
     proxy.mend();
     other.clock.advance(Duration::from_secs(30));
     heartbeats(&other, 2).await;

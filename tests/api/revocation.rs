@@ -224,10 +224,15 @@ async fn a_listening_connection_that_is_terminated_reconnects() {
             )
             .await
             .unwrap();
-        // While nobody listens: what is said now is lost, and found when the connection is back.
+        // While no connection listens: the notification is lost, and the revocation is found after the reconnection.
         writer.logout(&tokens.refresh_token).await.unwrap();
-        let waited = learns(&reader, &tokens.access_token, "a session, after a kill").await;
-        println!("after kill {round}: {waited:?}");
+        let waited = learns(
+            &reader,
+            &tokens.access_token,
+            "a session, after a lost connection",
+        )
+        .await;
+        println!("after lost connection {round}: {waited:?}");
     }
 }
 
@@ -269,7 +274,7 @@ async fn a_silent_listening_connection_is_replaced() {
     proxy.silence_listeners();
     writer.logout(&tokens.refresh_token).await.unwrap();
     eventually("the notification is lost", async || proxy.swallowed() > 0).await;
-    // Nobody closes the connection; it is just that nothing comes through it any more.
+    // The connection stays open, and nothing comes through it.
     proxy.mend();
     let waited = learns(&reader, &tokens.access_token, "a session, after silence").await;
     println!("after silence: {waited:?}");

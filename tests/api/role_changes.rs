@@ -140,7 +140,7 @@ on_both_databases! {
         let eve = server.validate(&other).await.unwrap().user_id;
         administer(&server, &other, &eve).await.unwrap();
         set_roles(&server, &root, &eve, &["verifier"]).await.unwrap();
-        // Her token still says `admin`, and others may believe it; this service does not.
+        // The token still has the role `admin`, which other services may accept; this service does not.
         assert_eq!(server.validate(&other).await.unwrap().roles, ["admin"]);
         assert_eq!(reason(set_roles(&server, &other, &eve, &["admin"]).await), "INSUFFICIENT_ROLE");
         set_roles(&server, &root, &eve, &["admin", "verifier"]).await.unwrap();

@@ -253,28 +253,28 @@ on_both_databases! {
         let channel = Channel::from_shared(format!("http://{}", full.address)).unwrap();
         let channel = channel.initial_stream_window_size(65_535).connect().await.unwrap();
         let request = bearing(&token, WatchRevocationsRequest::default());
-        let mut deaf = VerifierServiceClient::new(channel)
+        let mut unread = VerifierServiceClient::new(channel)
             .watch_revocations(request)
             .await
             .unwrap()
             .into_inner();
         // Longer than the server's patience with one message.
         tokio::time::sleep(Duration::from_secs(6)).await;
-        let mut told = 0;
+        let mut messages = 0;
         let status = loop {
-            match timeout(PATIENCE, deaf.message()).await.expect("it goes on") {
-                Ok(Some(_)) => told += 1,
+            match timeout(PATIENCE, unread.message()).await.expect("it goes on") {
+                Ok(Some(_)) => messages += 1,
                 Ok(None) => panic!("it was not cut off"),
                 Err(status) => break status,
             }
         };
         // The snapshot has 79 parts.
-        assert!(told < 40, "{told} messages were kept for it");
+        assert!(messages < 40, "{messages} messages were kept for it");
         let details = tonic_types::StatusExt::get_error_details(&status);
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(details.error_info().unwrap().reason, "RATE_LIMITED");
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
-        // Whoever comes again gets everything.
+        // A watcher that connects again gets everything.
         let mut again = full.watch(&token, "").await.unwrap();
         again.until(|heard| heard.is_complete).await;
         assert_eq!(again.sessions.len(), 20_000);
