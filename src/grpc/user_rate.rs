@@ -1,6 +1,6 @@
 //! Limits how often one user may call `AccountService`, by the user id of the verified access token.
 //!
-//! It stands behind the check of the bearer, not among the layers: only there the user is known.
+//! `layers::AuthorizationLayer` counts the calls: the user is known only after the token was validated.
 
 use std::{
     hash::{BuildHasher, RandomState},

@@ -54,7 +54,7 @@ impl verifier_service_server::VerifierService for VerifierApi {
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
         let request_id = RequestId::of(request.extensions());
         let caller = Caller::of(request.extensions());
-        let hearing = caller
+        let events = caller
             .ok_or(AuthError::TokenMissing)
             .and_then(|caller| {
                 self.auth
@@ -62,7 +62,7 @@ impl verifier_service_server::VerifierService for VerifierApi {
             })
             .map_err(|error| error_status(error, &request_id))?;
         let max_age = self.auth.jwks_max_age();
-        let stream = ReceiverStream::new(hearing).map(move |heard| match heard {
+        let stream = ReceiverStream::new(events).map(move |event| match event {
             Ok(event) => Ok(response(event, max_age)),
             Err(WatchEnd::NotAllowed(error)) => Err(error_status(error, &request_id)),
             Err(WatchEnd::TooSlow) => {

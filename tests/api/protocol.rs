@@ -143,7 +143,7 @@ on_both_databases! {
                 assert_eq!(failure(&answer.status()).reason, "INVALID_FIELD");
             }
         }
-        // `te: trailers` is there to find proxies that cannot forward trailers; its absence harms nobody.
+        // `te: trailers` serves to detect proxies that cannot forward trailers; the call works without it.
         for content_type in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
             let call = Call::new(VALIDATE, body()).header("te", "").header("content-type", content_type);
             let answer = call.send(server.address).await.unwrap();

@@ -23,7 +23,7 @@ pub(super) struct Call {
     request_id: RequestId,
     client: Option<ClientAddress>,
     started: Instant,
-    /// The call's server span; disabled when nobody records it.
+    /// The call's server span; disabled when it is not recorded.
     pub(super) span: Span,
     /// How the request broke the protocol, if it did.
     pub(super) error: Option<ProtocolError>,

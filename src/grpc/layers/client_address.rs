@@ -52,7 +52,7 @@ pub struct ClientAddressLayer {
 }
 
 impl ClientAddressLayer {
-    /// The layer; `x-forwarded-for` is believed only from peers inside `trusted`.
+    /// The layer; `x-forwarded-for` is used only from peers inside `trusted`.
     pub fn new(trusted: Vec<IpNet>) -> Self {
         Self {
             trusted: (!trusted.is_empty()).then(|| trusted.into()),

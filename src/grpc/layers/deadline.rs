@@ -69,7 +69,7 @@ impl DeadlineLayer {
 
 struct Limit {
     duration: Option<Duration>,
-    /// Whether the service needs to know. It costs an allocation, which the hot path is spared.
+    /// Whether the service receives the deadline. That costs an allocation, which the hot path avoids.
     passed_on: bool,
 }
 
@@ -301,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn services_that_wait_learn_the_deadline() {
-        let tell = service_fn(async |request: Request<()>| {
+        let echo = service_fn(async |request: Request<()>| {
             let mut response = Response::new(Body::empty());
             if let Some(deadline) = Deadline::of(request.extensions()) {
                 response.extensions_mut().insert(deadline);
@@ -309,7 +309,7 @@ mod tests {
             Ok::<_, Infallible>(response)
         });
         let max = Duration::from_secs(10);
-        let service = DeadlineLayer::new(max).layer(tell);
+        let service = DeadlineLayer::new(max).layer(echo);
         for (path, timeout, expected) in [
             (LOGIN, Some("5S"), Some(5)),
             (LOGIN, Some("15S"), Some(10)),

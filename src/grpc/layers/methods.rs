@@ -114,7 +114,7 @@ static METHODS: [Method; 23] = [
     reflection("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
 ];
 
-/// Stands in logs and metrics for every path that is not in the table, because a path is input.
+/// Represents all unknown paths in logs and metrics, because a path is input.
 pub(super) static UNKNOWN: Method = Method::open("/unknown");
 
 /// The method with exactly this path; `None`: there is none, and the call must be refused.

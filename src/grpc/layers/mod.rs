@@ -56,7 +56,7 @@ use crate::{clock::Clock, telemetry::CallCollector};
 pub struct Settings {
     /// The clock of generated request ids.
     pub clock: Clock,
-    /// The networks whose `x-forwarded-for` is believed.
+    /// The networks whose `x-forwarded-for` is used.
     pub trusted_proxies: Vec<IpNet>,
     /// The most bytes that the headers of a request may have.
     pub max_header_size: u32,

@@ -68,7 +68,7 @@ where
 }
 
 /// The server span of a call, a child of the caller's span if `traceparent` names one; disabled when
-/// the method is not traced or nobody records the span.
+/// the method is not traced or spans are not recorded.
 fn span(method: &'static Method, request_id: &RequestId, headers: &HeaderMap) -> Span {
     macro_rules! span {
         ($level:ident) => {
@@ -151,7 +151,7 @@ where
 }
 
 pin_project! {
-    /// A response body that knows when its call ends.
+    /// A response body that reports its call when it ends.
     pub struct TraceBody<B> {
         #[pin]
         inner: B,

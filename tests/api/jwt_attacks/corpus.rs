@@ -72,7 +72,7 @@ fn unsigned(forge: &Forge) -> Vec<Attack> {
         ),
     ];
     // Every combination of upper and lower case, and look-alikes.
-    let spellings = (0..16_u8).map(|bits| {
+    let variants = (0..16_u8).map(|bits| {
         let letters = "none".char_indices();
         letters
             .map(|(i, c)| {
@@ -95,20 +95,20 @@ fn unsigned(forge: &Forge) -> Vec<Attack> {
         "undefined",
         "plain",
     ];
-    for spelling in spellings.chain(others.map(str::to_owned)) {
-        let changed = forge.header_with(&json!({"alg": spelling}));
+    for variant in variants.chain(others.map(str::to_owned)) {
+        let changed = forge.header_with(&json!({"alg": variant}));
         let message = forge.message(&changed);
         attacks.push(attack(
-            format!("alg {spelling:?}, empty signature"),
+            format!("alg {variant:?}, empty signature"),
             format!("{message}."),
         ));
-        attacks.push(attack(format!("alg {spelling:?}, no dot"), message.clone()));
+        attacks.push(attack(format!("alg {variant:?}, no dot"), message.clone()));
         attacks.push(attack(
-            format!("alg {spelling:?}, old signature"),
+            format!("alg {variant:?}, old signature"),
             format!("{message}.{signature}"),
         ));
         let signed = forge.sign(changed, &forge.claims);
-        attacks.push(attack(format!("alg {spelling:?}, signed by us"), signed));
+        attacks.push(attack(format!("alg {variant:?}, signed by us"), signed));
     }
     attacks
 }
