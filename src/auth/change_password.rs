@@ -1,4 +1,4 @@
-//! Changing a password: whoever held a token of the account is out, and the caller gets new ones.
+//! ChangePassword: replaces the password, revokes every session of the user and opens a new one.
 
 use super::{
     Auth, AuthError, RequestContext, in_its_own_task,
@@ -11,24 +11,23 @@ use crate::{
     store::{AuditKind, PasswordChange},
 };
 
-/// A checked request for another password.
+/// A validated ChangePassword request.
 pub struct ChangePasswordCommand {
-    /// Who asks.
+    /// The caller.
     pub user_id: UserId,
-    /// The session in which it is asked for.
+    /// The caller's session.
     pub session_id: SessionId,
-    /// The password that is good until now.
+    /// The current password.
     pub current_password: Password,
-    /// The password to replace it.
+    /// The new password.
     pub new_password: Password,
 }
 
 impl Auth {
     /// Replaces the password, ends every session of the user and opens a new one.
     ///
-    /// Wrong current passwords are counted as failed logins are, but under a counter of the session's own: whoever holds
-    /// a stolen access token can neither guess freely nor lock the user out of Login, and whoever guesses at Login does
-    /// not keep the user from changing the password.
+    /// Wrong current passwords are counted like failed logins, but per session: a stolen access token allows neither
+    /// unlimited guesses nor delaying the user's logins, and failed logins do not delay a change of the password.
     ///
     /// # Errors
     /// [`AuthError::InvalidCredentials`], [`AuthError::AccountThrottled`], [`AuthError::WeakPassword`],
@@ -110,7 +109,7 @@ impl Auth {
         .await
     }
 
-    /// What the user calls the device of a session.
+    /// The device label of a session.
     async fn device_label(&self, session: SessionId) -> Result<DeviceLabel, AuthError> {
         let found = self.parts.store.find_session(session).await?;
         Ok(found

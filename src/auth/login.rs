@@ -88,8 +88,8 @@ impl Auth {
         ))
     }
 
-    /// Opens a session for whoever gave the right password, and returns the user's roles. `None` when the credentials
-    /// changed meanwhile.
+    /// Opens a session for a user whose password was verified, and returns the user's roles. `None` when the credentials
+    /// changed since.
     async fn open(
         &self,
         proven: &Proven,

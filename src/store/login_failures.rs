@@ -1,5 +1,5 @@
-//! Counters of wrong passwords. What the numbers mean is decided by `domain::FailureCounter`; here they are read and
-//! changed, each change by one statement that names the state it expects.
+//! Counters of wrong passwords. `domain::FailureCounter` decides what their state means; this file reads and changes them,
+//! each change by one statement that names the state it expects.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
 /// Names one counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CounterKey {
-    /// A MAC that tells nothing about what it was made of.
+    /// A MAC: it reveals neither the e-mail address nor the device or session.
     pub name: String,
     /// Whose device or session it belongs to; `None` for the counter of an e-mail address.
     pub user_id: Option<UserId>,
@@ -41,14 +41,14 @@ pub struct Credentials {
 pub enum Counting {
     /// It was counted.
     Counted,
-    /// It was not: others brought the counter to the bound meanwhile, and this is how it stands.
+    /// It was not, because other attempts brought the counter to the bound. This is its state.
     BeyondBound(FailureCounter),
 }
 
 /// A wrong password to be counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure<'a> {
-    /// Where to count it.
+    /// The counter.
     pub key: &'a CounterKey,
     /// It is counted only while fewer failures than this are counted.
     pub below: u32,
@@ -142,10 +142,10 @@ impl Store {
         })
     }
 
-    /// Counts a wrong password, unless the counter stands at the bound.
+    /// Counts a wrong password, unless the counter is at the bound.
     ///
-    /// Each statement is atomic: failures in parallel, on any number of replicas, are counted each, and never
-    /// beyond the bound.
+    /// Each statement is atomic: parallel failures, on any number of replicas, are each counted once, and never beyond
+    /// the bound.
     pub async fn count_failure(&self, failure: Failure<'_>) -> Result<Counting, StoreError> {
         let first = CounterRow {
             account: &failure.key.name,
@@ -180,8 +180,8 @@ impl Store {
         })
     }
 
-    /// Puts `next` in the place of `seen`. Returns `false`, and changes nothing, when the counter is no longer as it
-    /// was seen: of many callers who saw the same state, one succeeds.
+    /// Replaces the state `seen` by `next`. Returns `false`, and changes nothing, when the state is no longer `seen`: of
+    /// many callers that saw the same state, one succeeds.
     pub async fn replace_counter(
         &self,
         key: &CounterKey,
@@ -202,8 +202,8 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Clears a counter after a right password, unless it stands at `limit` or above and `claim` is not its state.
-    /// Returns the state that forbids it.
+    /// Clears a counter after a right password, unless it is at `limit` or above and `claim` is not its state. Returns
+    /// the state that forbids it.
     pub async fn clear_counter(
         &self,
         key: &CounterKey,

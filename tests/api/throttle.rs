@@ -1,4 +1,4 @@
-//! Guesses at a password: what is delayed, what is not, and what parallel attempts and wrong clocks change about it.
+//! Login throttling: delays after wrong passwords, parallel attempts, cancelled calls, wrong clocks, known devices.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn fail(server: &TestServer, email: &str, times: usize) {
     }
 }
 
-/// How long the account is delayed, as its caller is told.
+/// The delay of the account, as `RetryInfo` reports it.
 async fn delay(server: &TestServer, email: &str) -> Duration {
     throttled(server.login(email).await.unwrap_err())
 }
@@ -88,7 +88,7 @@ async fn replicas(database: &TestDatabase, clock: &Clock) -> [TestServer; 2] {
     [start().await, start().await]
 }
 
-/// The clocks with which a race is run: one that stands still, and the machine's.
+/// The clocks with which races run: a manual one that stands still, and the system clock.
 fn clocks() -> [Clock; 2] {
     [Clock::Manual(ManualClock::new(START)), Clock::System]
 }
@@ -171,7 +171,7 @@ on_both_databases! {
         }
     }
 
-    async fn of_fifty_guesses_at_once_as_many_are_judged_as_the_limit_allows(database: TestDatabase) {
+    async fn fifty_parallel_guesses_are_judged_up_to_the_limit_and_each_counted_once(database: TestDatabase) {
         for clock in clocks() {
             let servers = replicas(&database, &clock).await;
             for email in ["ada@example.org", "nobody@example.org"] {
@@ -187,7 +187,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_right_password_among_parallel_guesses_is_not_told_beyond_the_limit(database: TestDatabase) {
+    async fn a_right_password_among_parallel_guesses_is_refused_beyond_the_limit(database: TestDatabase) {
         let servers = replicas(&database, &Clock::System).await;
         servers[0].register(ADA).await.unwrap();
         let start = Clock::System.now();
@@ -206,7 +206,7 @@ on_both_databases! {
                 }
             }
         }
-        // A success resets the counter, after which ten more wrong ones are told.
+        // A success resets the counter, after which ten more failures are answered.
         let allowed = LIMIT * (successes + 1) + delays_within(Clock::System.now().since(start));
         assert!(wrong <= allowed, "{wrong} wrong, {successes} right");
     }
@@ -238,7 +238,7 @@ on_both_databases! {
         assert_eq!(database.count("login_failures").await, 0);
     }
 
-    async fn a_right_password_whose_caller_went_away_is_not_counted(database: TestDatabase) {
+    async fn a_cancelled_login_with_the_right_password_is_not_counted(database: TestDatabase) {
         let server = TestServer::start_with(&database, &SLOW_HASHES).await;
         server.register(ADA).await.unwrap();
         for _ in 0..3 {
@@ -249,14 +249,14 @@ on_both_databases! {
         assert_eq!(database.count("login_failures").await, 0);
     }
 
-    async fn a_wrong_password_that_a_worker_hashes_is_counted_although_its_caller_went_away(database: TestDatabase) {
+    async fn a_cancelled_login_with_a_wrong_password_is_counted_once_its_hash_has_begun(database: TestDatabase) {
         let server = TestServer::start_with(&database, &SLOW_HASHES).await;
         server.register(ADA).await.unwrap();
         login_under_way(&server, ADA, WRONG).await.abort();
         eventually("the guess is counted", async || has_failures(&database, 1).await).await;
     }
 
-    async fn a_trial_whose_caller_goes_away_before_the_verdict_is_given_back(database: TestDatabase) {
+    async fn a_cancelled_trial_is_released_for_the_next_attempt(database: TestDatabase) {
         let limit = [SLOW_HASHES.as_slice(), &[("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "1")]].concat();
         let server = TestServer::start_with(&database, &limit).await;
         server.register(ADA).await.unwrap();
@@ -280,7 +280,7 @@ on_both_databases! {
         other.await.unwrap();
     }
 
-    async fn what_a_wrong_clock_wrote_does_not_outlive_it(database: TestDatabase) {
+    async fn delays_written_by_a_wrong_clock_are_repaired(database: TestDatabase) {
         let clock = ManualClock::new(START);
         let [server, _] = replicas(&database, &Clock::Manual(clock.clone())).await;
         server.register(ADA).await.unwrap();
@@ -308,7 +308,7 @@ on_both_databases! {
         server.login(ADA).await.unwrap();
     }
 
-    async fn a_counter_that_a_wrong_clock_dated_ahead_is_deleted_a_day_after_the_mistake_is_seen(database: TestDatabase) {
+    async fn a_counter_dated_ahead_by_a_wrong_clock_is_deleted_a_day_after_the_next_purge(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         fail(&server, "nobody@example.org", 1).await;
         database.execute("UPDATE login_failures SET updated_at = updated_at + 31536000000000").await;
@@ -320,7 +320,7 @@ on_both_databases! {
         assert_eq!(database.count("login_failures").await, 0);
     }
 
-    async fn replicas_whose_clocks_differ_by_two_seconds_agree(database: TestDatabase) {
+    async fn a_clock_difference_of_two_seconds_between_replicas_refuses_no_right_password(database: TestDatabase) {
         let clock = ManualClock::new(START);
         let ahead = ManualClock::new(START + Duration::from_secs(2));
         let here = TestServer::start_at(&database, &[], Clock::Manual(clock.clone())).await;
@@ -362,7 +362,7 @@ on_both_databases! {
         assert_eq!(database.count("login_failures").await, 0);
     }
 
-    async fn a_device_token_that_is_forged_or_somebody_else_s_counts_as_none(database: TestDatabase) {
+    async fn a_forged_or_foreign_device_token_counts_as_none(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         for email in [ADA, "eve@example.org"] {
             server.register(email).await.unwrap();
@@ -416,11 +416,11 @@ on_both_databases! {
         let (attempts, other) = tokio::join!(attempts, other);
         assert_eq!(reason(other), "INVALID_CREDENTIALS");
         for attempt in attempts {
-            attempt.expect("whoever waited is served");
+            attempt.expect("an attempt that waited is served");
         }
     }
 
-    async fn an_administrator_forgives_a_user_s_failures_on_every_counter(database: TestDatabase) {
+    async fn clear_login_failures_clears_every_counter_of_the_user(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let admin = server.signed_in_as("root@example.org", "admin").await.access_token;
         let user_id = server.register(ADA).await.unwrap().user_id;
@@ -449,7 +449,7 @@ on_both_databases! {
         assert_eq!(reason(server.admin().clear_login_failures(request).await), "TOKEN_MISSING");
     }
 
-    async fn the_command_line_forgives_on_a_running_server(database: TestDatabase) {
+    async fn users_unlock_clears_the_delay_on_a_running_server(database: TestDatabase) {
         let server = TestProcess::start(&database).await;
         server.signed_in(ADA).await;
         for _ in 0..LIMIT {
