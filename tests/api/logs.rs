@@ -142,8 +142,10 @@ async fn use_everything(server: &TestProcess, email: &str) -> Secrets {
         "INVALID_CREDENTIALS"
     );
 
+    let device_token = use_device_token(server, email).await;
     let mut secrets = use_tokens(server, &tokens, email).await;
     secrets.extend([
+        ("a device token", device_token.trim_start_matches("csd_").to_owned()),
         ("an e-mail address", email.to_owned()),
         ("a part of an e-mail address", EMAIL[..12].to_owned()),
         (
@@ -343,6 +345,21 @@ async fn login(server: &TestProcess, email: &str, password: &str) -> Result<Toke
     };
     let answer = server.auth().login(request).await?;
     Ok(answer.into_inner().tokens.unwrap())
+}
+
+/// Logs in on a new device, and again with its token, which is returned.
+async fn use_device_token(server: &TestProcess, email: &str) -> String {
+    let mut request = LoginRequest {
+        email: email.to_owned(),
+        password: PASSWORD.to_owned(),
+        ..LoginRequest::default()
+    };
+    for _ in 0..2 {
+        let answer = server.auth().login(request.clone()).await.unwrap();
+        request.device_token = answer.into_inner().device_token;
+    }
+    assert!(request.device_token.starts_with("csd_"));
+    request.device_token
 }
 
 async fn validate(server: &TestProcess, access_token: &str) -> Result<(), Status> {
