@@ -145,7 +145,10 @@ async fn use_everything(server: &TestProcess, email: &str) -> Secrets {
     let device_token = use_device_token(server, email).await;
     let mut secrets = use_tokens(server, &tokens, email).await;
     secrets.extend([
-        ("a device token", device_token.trim_start_matches("csd_").to_owned()),
+        (
+            "a device token",
+            device_token.trim_start_matches("csd_").to_owned(),
+        ),
         ("an e-mail address", email.to_owned()),
         ("a part of an e-mail address", EMAIL[..12].to_owned()),
         (
