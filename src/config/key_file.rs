@@ -123,7 +123,7 @@ fn create(path: &Path) -> io::Result<()> {
 
 fn write_new_key(path: &Path) -> io::Result<()> {
     let mut key = Zeroizing::new([0; MasterKey::LENGTH]);
-    rand::fill(key.as_mut_slice()).map_err(|_| io::Error::other("no random bytes to be had"))?;
+    rand::fill(key.as_mut_slice()).map_err(|_| io::Error::other("no random bytes available"))?;
     let encoded = Zeroizing::new(BASE64_STANDARD.encode(key.as_slice()));
     let mut file = OpenOptions::new()
         .write(true)

@@ -13,7 +13,7 @@ use crate::secret::Secret;
 /// A key from which the working keys are derived.
 #[derive(Clone, Debug)]
 pub struct MasterKey {
-    /// Tells it from its predecessors; what was made with it carries this number. Never 0.
+    /// Its number, never 0; everything made with the key carries it.
     pub version: u8,
     /// 32 bytes from a cryptographic random source.
     pub key: Secret<[u8; MasterKey::LENGTH]>,
@@ -24,13 +24,13 @@ impl MasterKey {
     pub const LENGTH: usize = 32;
 }
 
-/// One or more master keys with distinct versions. New things are made with the first, the active one.
+/// One or more master keys with distinct versions. The first is active: it protects everything new.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct MasterKeys(Vec<MasterKey>);
 
 impl MasterKeys {
-    /// The key that new things are made with.
+    /// The key that protects everything new.
     pub fn active(&self) -> &MasterKey {
         &self.0[0]
     }

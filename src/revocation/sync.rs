@@ -195,7 +195,7 @@ impl RevocationSync {
         if !succeeded {
             interval = interval.min(RETRY_INTERVAL);
         }
-        if !self.parts.store.hears_changes() {
+        if !self.parts.store.receives_notifications() {
             interval = interval.min(INTERVAL_WITHOUT_NOTIFICATIONS);
         }
         if self.parts.store.is_local() {

@@ -1,4 +1,4 @@
-//! Telling replicas that something changed which they hold in memory: PostgreSQL's LISTEN and NOTIFY.
+//! Notifies replicas of changes to what they hold in memory: PostgreSQL's LISTEN and NOTIFY.
 //!
 //! A notification says "look again" and no more: what changed is read from the tables, so a lost, doubled
 //! or garbled one does no harm. On SQLite there are no replicas and nothing is sent.
@@ -25,12 +25,12 @@ const LISTEN: &str = "LISTEN countersign_changes";
 const NOTIFY: &str = "SELECT pg_notify('countersign_changes', '')";
 
 /// How long a notification of our own may take to arrive.
-const HEARING: Duration = Duration::from_secs(2);
+const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection on which a transaction can tell the replicas, once it commits, to look again. Every
-/// transaction that writes a revocation or a signing key ends with it.
+/// A connection on which a transaction can notify the replicas when it commits. Every transaction that writes a
+/// revocation or a signing key ends with it.
 pub(super) trait Announce {
-    /// Tells them.
+    /// Notifies them.
     async fn announce_change(&mut self) -> Result<(), StoreError>;
 }
 
@@ -69,10 +69,10 @@ impl Store {
             .await;
         let (session, mut driver) = opened?;
         in_time(session.rows(LISTEN)).await?;
-        let hears = self.hears_itself(&mut driver).await;
-        if let Some(hears) = hears {
-            let heard_before = self.hears_changes.swap(hears, Ordering::Relaxed);
-            match (heard_before, hears) {
+        let arrives = self.test_notifications(&mut driver).await;
+        if let Some(arrives) = arrives {
+            let arrived_before = self.receives_notifications.swap(arrives, Ordering::Relaxed);
+            match (arrived_before, arrives) {
                 (true, false) => tracing::warn!(
                     "notifications do not arrive, as behind a pooler that does not keep sessions: changes of other \
                      replicas are found by polling every second"
@@ -87,12 +87,12 @@ impl Store {
     }
 
     /// Whether notifications arrived when that was last tried. Where they do not, polling has to make up for it.
-    pub fn hears_changes(&self) -> bool {
-        AtomicBool::load(&self.hears_changes, Ordering::Relaxed)
+    pub fn receives_notifications(&self) -> bool {
+        AtomicBool::load(&self.receives_notifications, Ordering::Relaxed)
     }
 
     /// Sends a notification on a connection of the pool and waits for it; `None` when it could not be sent.
-    async fn hears_itself(&self, driver: &mut RunningDriver) -> Option<bool> {
+    async fn test_notifications(&self, driver: &mut RunningDriver) -> Option<bool> {
         let Pool::Postgres(pool) = &self.pool else {
             return None;
         };
@@ -117,7 +117,7 @@ impl Store {
             }
             false
         };
-        Some(time::timeout(HEARING, arrival).await.unwrap_or(false))
+        Some(time::timeout(NOTIFICATION_TIMEOUT, arrival).await.unwrap_or(false))
     }
 }
 

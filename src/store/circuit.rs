@@ -17,7 +17,7 @@ pub(super) struct Circuit {
 }
 
 /// The database writes.
-const WELL: u8 = 0;
+const WRITABLE: u8 = 0;
 /// It answers and does not write.
 const READ_ONLY: u8 = 1;
 /// It does not answer.
@@ -29,7 +29,7 @@ impl Circuit {
 
     /// Whether everything is let through.
     pub(super) fn is_closed(&self) -> bool {
-        self.pings.load(Ordering::Relaxed) == WELL && !self.is_lost()
+        self.pings.load(Ordering::Relaxed) == WRITABLE && !self.is_lost()
     }
 
     /// Whether reads are let through: also while the database does not write.
@@ -61,7 +61,7 @@ impl Circuit {
     /// Learns from a ping, which writes.
     pub(super) fn record_ping(&self, result: &Result<(), StoreError>) {
         let verdict = match result {
-            Ok(()) => WELL,
+            Ok(()) => WRITABLE,
             Err(StoreError::NotWritable(_) | StoreError::Forbidden(_)) => READ_ONLY,
             // All connections are in use: that alone is no outage.
             Err(StoreError::PoolExhausted) => return,
@@ -78,7 +78,7 @@ impl Circuit {
         if verdict != READ_ONLY {
             self.unclear_pings.store(0, Ordering::Relaxed);
         }
-        if verdict == WELL {
+        if verdict == WRITABLE {
             self.lost_in_a_row.store(0, Ordering::Relaxed);
         }
         self.pings.store(verdict, Ordering::Relaxed);

@@ -146,8 +146,8 @@ pub struct Store {
     /// An operation failed in a way that a plain ping may not notice.
     is_suspect: Arc<AtomicBool>,
     suspicion: Arc<Notify>,
-    /// Notifications of other replicas arrive.
-    hears_changes: Arc<AtomicBool>,
+    /// Whether notifications of other replicas arrived when that was last tested.
+    receives_notifications: Arc<AtomicBool>,
     start_timeout: Duration,
     audit_retention: Duration,
     sweep_requested: Arc<Notify>,
@@ -186,7 +186,7 @@ impl Store {
             replica_id: uuid_v7(Clock::System.now()).to_string().into(),
             is_suspect: Arc::default(),
             suspicion: Arc::default(),
-            hears_changes: Arc::new(AtomicBool::new(true)),
+            receives_notifications: Arc::new(AtomicBool::new(true)),
             start_timeout: settings.start_timeout,
             audit_retention: settings.audit_retention,
             sweep_requested: Arc::default(),

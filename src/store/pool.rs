@@ -48,11 +48,11 @@ pub(super) enum Pool {
 /// How busy a pool of connections is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLoad {
-    /// What it is for: `all`, `readers` or `writer`.
+    /// What its connections are for: `all`, `readers` or `writer`.
     pub name: &'static str,
     /// Connections held at most.
     pub max: usize,
-    /// Connections that an operation has in hand.
+    /// Connections that an operation uses.
     pub in_use: usize,
     /// Connections that are open and free.
     pub idle: usize,
@@ -119,8 +119,7 @@ impl Pool {
         }
     }
 
-    /// Closes connections to a server that are not in use; new ones are opened when needed. A file cannot
-    /// fall silent.
+    /// Closes connections to a server that are not in use; new ones are opened when needed. Nothing on SQLite.
     pub(super) fn close_idle(&self) {
         if let Self::Postgres(pool) = self {
             pool.close_idle();

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use countersign::grpc::pb::TokenPair;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::time::Instant;
+use tonic::transport::Channel;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -16,19 +18,19 @@ use crate::support::{
 
 const UNAVAILABLE: &str = "DATABASE_UNAVAILABLE";
 
-async fn health(server: &TestServer, service: &str) -> ServingStatus {
+async fn health(channel: &Channel, service: &str) -> ServingStatus {
     let request = HealthCheckRequest {
         service: service.to_owned(),
     };
-    let mut client = HealthClient::new(server.channel.clone());
+    let mut client = HealthClient::new(channel.clone());
     client.check(request).await.unwrap().into_inner().status()
 }
 
 /// Whether the services that need the database say that they serve.
-async fn serves(server: &TestServer) -> bool {
+async fn serves(channel: &Channel) -> bool {
     let mut all = Vec::new();
     for name in ["AuthService", "AccountService", "AdminService"] {
-        all.push(health(server, &format!("countersign.auth.v1.{name}")).await);
+        all.push(health(channel, &format!("countersign.auth.v1.{name}")).await);
     }
     assert!(all.iter().all(|status| *status == all[0]), "{all:?}");
     all[0] == ServingStatus::Serving
@@ -36,18 +38,18 @@ async fn serves(server: &TestServer) -> bool {
 
 /// While the fault lasts: health says so, calls are refused as passing, validation goes on.
 async fn is_refused_as_passing(server: &TestServer, tokens: &TokenPair) {
-    eventually("health says NOT_SERVING", async || !serves(server).await).await;
+    eventually("health says NOT_SERVING", async || !serves(&server.channel).await).await;
     assert_eq!(reason(server.login("ada@example.org").await), UNAVAILABLE);
     assert_eq!(
         reason(server.refresh(&tokens.refresh_token).await),
         UNAVAILABLE
     );
     server.validate(&tokens.access_token).await.unwrap();
-    assert_eq!(health(server, "").await, ServingStatus::Serving);
+    assert_eq!(health(&server.channel, "").await, ServingStatus::Serving);
 }
 
 async fn is_well_again(server: &TestServer, tokens: &TokenPair) {
-    eventually("health says SERVING", async || serves(server).await).await;
+    eventually("health says SERVING", async || serves(&server.channel).await).await;
     server.login("ada@example.org").await.unwrap();
     server.refresh(&tokens.refresh_token).await.unwrap();
 }
@@ -123,7 +125,7 @@ async fn statements_prepared_before_a_column_changed_are_replaced() {
     for _ in 0..10 {
         login_until_ok(&server).await;
     }
-    assert!(serves(&server).await);
+    assert!(serves(&server.channel).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,6 +141,28 @@ async fn another_default_isolation_is_not_ours() {
     for login in futures_util::future::join_all(logins).await {
         login.unwrap();
     }
+}
+
+/// Writing fails with an input or output error, as on a disk that is full or broken, and then works again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sqlite_file_that_cannot_be_written_is_an_outage_and_heals() {
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    let server = TestProcess::start_with_limits_as_errors(&database).await;
+    let tokens = server.signed_in("ada@example.org").await;
+    let pid = Pid::from_raw(i32::try_from(server.child.id().unwrap()).unwrap());
+    let longest_file = |bytes| {
+        let maximum = None;
+        prlimit(pid, Resource::Fsize, Rlimit { current: bytes, maximum }).unwrap();
+    };
+    longest_file(Some(0));
+    assert_eq!(reason(server.login("ada@example.org").await), UNAVAILABLE);
+    eventually("health says NOT_SERVING", async || !serves(&server.channel).await).await;
+    assert_eq!(reason(server.refresh(&tokens.refresh_token).await), UNAVAILABLE);
+    server.validate(&tokens.access_token).await.unwrap();
+    longest_file(None);
+    eventually("health says SERVING", async || serves(&server.channel).await).await;
+    server.login("ada@example.org").await.unwrap();
+    server.refresh(&tokens.refresh_token).await.unwrap();
 }
 
 /// A role of its own, dropped with everything that it owns.
@@ -197,7 +221,7 @@ async fn a_server_with_fewer_connections_than_the_pool_makes_callers_wait() {
     for login in futures_util::future::join_all(logins).await {
         login.unwrap();
     }
-    assert!(serves(&server).await);
+    assert!(serves(&server.channel).await);
     server.stop().await;
     database
         .execute(&format!("ALTER DATABASE {name} OWNER TO postgres"))
@@ -206,7 +230,7 @@ async fn a_server_with_fewer_connections_than_the_pool_makes_callers_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_without_create_serves_and_one_without_privileges_is_told_which() {
+async fn a_role_without_create_serves_and_missing_privileges_are_named() {
     let database = TestDatabase::create(Kind::Postgres).await;
     TestServer::start(&database).await.stop().await;
     let role = Role::create(&database, "").await;
@@ -232,7 +256,7 @@ async fn a_role_without_create_serves_and_one_without_privileges_is_told_which()
     let revoke = format!("REVOKE INSERT ON sessions FROM {}", role.name);
     database.execute(&revoke).await;
     assert_eq!(reason(server.login("ada@example.org").await), UNAVAILABLE);
-    eventually("health says NOT_SERVING", async || !serves(&server).await).await;
+    eventually("health says NOT_SERVING", async || !serves(&server.channel).await).await;
     database.execute(&grant).await;
     is_well_again(&server, &tokens).await;
     server.stop().await;
@@ -266,7 +290,7 @@ async fn while_commits_wait_the_server_sees_no_more_connections_than_the_pool_ha
         assert!(held <= POOL + 2, "{held}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert!(!serves(&server).await);
+    assert!(!serves(&server.channel).await);
     server.validate(&tokens.access_token).await.unwrap();
     set("ALTER SYSTEM RESET synchronous_standby_names").await;
     let healed = eventually("login again", async || {
@@ -292,5 +316,5 @@ async fn a_silent_first_host_does_not_use_up_the_time_of_the_second() {
         )
         .await;
     login_until_ok(&server).await;
-    assert!(serves(&server).await);
+    assert!(serves(&server.channel).await);
 }

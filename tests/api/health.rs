@@ -59,8 +59,7 @@ on_both_databases! {
     }
 }
 
-/// A server whose database loses its tables is broken, not gone; one whose database cannot be reached
-/// tells so by name, goes on validating, and heals by itself.
+/// A server whose database cannot be reached says so by name, goes on validating, and recovers by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_takes_out_only_what_needs_the_database() {
     let database = TestDatabase::create(crate::support::Kind::Postgres).await;

@@ -229,7 +229,7 @@ async fn terminated_connections_are_never_reported_as_bad_tokens() {
     load.finish().await;
 }
 
-/// The cable is pulled: nothing is refused, nothing is closed, nothing comes.
+/// Connections stay open and nothing arrives, as when a cable is pulled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_of_a_silent_database_wait_no_more_than_two_seconds() {
     let database = TestDatabase::create(Kind::Postgres).await;

@@ -17,10 +17,10 @@ use crate::support::{
 
 /// What a command that must fail said, after checking that it is one line and no panic.
 async fn refusal(database: &TestDatabase, variables: &[(&str, &str)], code: i32) -> String {
-    told(&run(database, variables, &[]).await, code)
+    reported(&run(database, variables, &[]).await, code)
 }
 
-fn told(output: &Output, code: i32) -> String {
+fn reported(output: &Output, code: i32) -> String {
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(!said.contains("panicked"), "{said}");
@@ -36,7 +36,7 @@ on_both_databases! {
         assert!(said.contains("newer version"), "{said}");
     }
 
-    async fn a_wrong_or_missing_master_key_is_told(database: TestDatabase) {
+    async fn a_wrong_or_missing_master_key_is_reported(database: TestDatabase) {
         TestServer::start(&database).await.stop().await;
         let wrong = "v1://///////////////////////////////////////38=";
         let said = refusal(&database, &[("COUNTERSIGN_MASTER_KEYS", wrong)], 1).await;
@@ -79,7 +79,7 @@ on_both_databases! {
         assert!(!key_file.exists(), "a new key file was created");
         for command in [&["keys", "rotate"][..], &["keys", "rewrap"]] {
             let refused = run(&database, &development, command).await;
-            assert!(told(&refused, 1).contains("is missing"), "{command:?}");
+            assert!(reported(&refused, 1).contains("is missing"), "{command:?}");
             assert!(!key_file.exists(), "{command:?} created a key file");
         }
 
@@ -108,7 +108,7 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sqlite_file_that_cannot_be_used_is_told() {
+async fn a_sqlite_file_that_cannot_be_used_is_reported() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let path = database.sqlite_path();
 
@@ -130,27 +130,27 @@ async fn a_sqlite_file_that_cannot_be_used_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sqlite_file_that_may_not_be_written_is_told() {
+async fn a_sqlite_file_that_may_not_be_written_is_reported() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     TestServer::start(&database).await.stop().await;
     let (folder, file) = (database.folder.path(), database.sqlite_path());
 
     allow(folder, 0o777);
     allow(&file, 0o444);
-    let said = told(&run_unprivileged(&database, &[]).await, 1);
+    let said = reported(&run_unprivileged(&database, &[]).await, 1);
     assert!(said.contains("Permission denied"), "{said}");
 
     // The file may be written, but SQLite needs two more beside it.
     allow(&file, 0o666);
     allow(folder, 0o555);
-    let said = told(&run_unprivileged(&database, &[]).await, 1);
+    let said = reported(&run_unprivileged(&database, &[]).await, 1);
     assert!(said.contains("database"), "{said}");
 
     // Not even a new one can be made.
     allow(folder, 0o755);
     fs::remove_file(&file).unwrap();
     allow(folder, 0o555);
-    let said = told(&run_unprivileged(&database, &[]).await, 1);
+    let said = reported(&run_unprivileged(&database, &[]).await, 1);
     assert!(said.contains("countersign.db"), "{said}");
     allow(folder, 0o755);
 }
@@ -177,7 +177,7 @@ async fn a_missing_sqlite_file_is_made_folders_and_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sqlite_file_that_is_locked_is_told() {
+async fn a_sqlite_file_that_is_locked_is_reported() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let path = database.sqlite_path();
     let _lock = crate::support::database::lock_sqlite(&path);
@@ -186,7 +186,7 @@ async fn a_sqlite_file_that_is_locked_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_stays_away_is_told() {
+async fn a_postgres_that_stays_away_is_reported() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let nowhere = "postgres://postgres:hunter2@127.0.0.1:1/postgres";
     let at_once = [
@@ -243,7 +243,7 @@ async fn a_start_waits_for_a_database_that_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_refuses_is_told_at_once() {
+async fn a_postgres_that_refuses_is_reported_at_once() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let (server, name) = database.url.rsplit_once('/').unwrap();
     let latin = format!("latin_{name}");
@@ -324,7 +324,7 @@ async fn commands_that_only_use_a_database_create_none() {
         &["keys", "rotate"],
         &["keys", "rewrap"],
     ] {
-        let said = told(&run(&database, &no_keys, command).await, 1);
+        let said = reported(&run(&database, &no_keys, command).await, 1);
         assert!(
             said.contains("countersign.db") && said.contains("migrate"),
             "{said}"
@@ -396,7 +396,7 @@ async fn config_check_reports_files_that_cannot_be_used() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let folder = database.folder.path();
     let check = async |variables: &[(&str, &str)]| {
-        told(&run(&database, variables, &["config", "check"]).await, 78)
+        reported(&run(&database, variables, &["config", "check"]).await, 78)
     };
 
     fs::write(folder.join("file"), "").unwrap();
@@ -421,7 +421,7 @@ async fn config_check_reports_files_that_cannot_be_used() {
     );
 
     allow(folder, 0o555);
-    let said = told(&run_unprivileged_beside(&database).await, 78);
+    let said = reported(&run_unprivileged_beside(&database).await, 78);
     assert!(
         said.starts_with("COUNTERSIGN_DATABASE_URL: ") && said.contains("Permission denied"),
         "{said}"

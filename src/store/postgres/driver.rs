@@ -10,8 +10,8 @@ use tokio_postgres::{AsyncMessage, Connection};
 
 use super::stream::PostgresStream;
 
-/// How long a connection that is no longer wanted may take to say good-bye.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a connection may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Notifications that wait to be read; more are dropped, for each says the same.
 const NOTIFICATIONS: usize = 16;
@@ -25,9 +25,9 @@ pub(in crate::store) struct RunningDriver {
 
 impl RunningDriver {
     pub(super) fn start(connection: Connection<PostgresStream, PostgresStream>) -> Self {
-        let (heard, notifications) = mpsc::channel(NOTIFICATIONS);
+        let (sender, notifications) = mpsc::channel(NOTIFICATIONS);
         let (close, closed) = oneshot::channel();
-        tokio::spawn(drive(connection, heard, closed));
+        tokio::spawn(drive(connection, sender, closed));
         Self {
             notifications,
             _close: close,
@@ -38,23 +38,23 @@ impl RunningDriver {
 /// Ends with the connection. What went wrong is told to the client that asks, and its code was observed.
 async fn drive(
     mut connection: Connection<PostgresStream, PostgresStream>,
-    heard: mpsc::Sender<String>,
+    sender: mpsc::Sender<String>,
     closed: oneshot::Receiver<()>,
 ) {
     tokio::select! {
-        () = move_all(&mut connection, &heard) => return,
+        () = move_all(&mut connection, &sender) => return,
         _ = closed => {}
     }
-    let _ = time::timeout(FAREWELL, move_all(&mut connection, &heard)).await;
+    let _ = time::timeout(CLOSE_TIMEOUT, move_all(&mut connection, &sender)).await;
 }
 
 async fn move_all(
     connection: &mut Connection<PostgresStream, PostgresStream>,
-    heard: &mpsc::Sender<String>,
+    sender: &mpsc::Sender<String>,
 ) {
     while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
         if let AsyncMessage::Notification(notification) = message {
-            let _ = heard.try_send(notification.payload().to_owned());
+            let _ = sender.try_send(notification.payload().to_owned());
         }
     }
 }

@@ -12,7 +12,9 @@ mod tls;
 
 use std::{
     error::Error as _,
-    fmt, io,
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -140,7 +142,7 @@ impl Connector {
     /// Tries every address of every host until one serves; the hosts that are left share the time that is left.
     async fn open(&self, within: Duration, access: Access) -> Result<Opened, StoreError> {
         let deadline = monotonic_now() + within.min(self.longest).min(LONGEST);
-        let mut worst = StoreError::Unavailable("no address was found".to_owned());
+        let mut failure = StoreError::Unavailable("no address was found".to_owned());
         let order = self.order();
         for (tried, &index) in order.iter().enumerate() {
             let host = &self.hosts[index];
@@ -149,11 +151,11 @@ impl Connector {
             let addresses = match looked_up {
                 Ok(Ok(addresses)) => addresses,
                 Ok(Err(error)) => {
-                    worst = worse(worst, unreachable(host, &error));
+                    failure = more_telling(failure, unreachable(host, &error));
                     continue;
                 }
                 Err(_) => {
-                    worst = worse(worst, unreachable(host, &"no answer in time"));
+                    failure = more_telling(failure, unreachable(host, &"no answer in time"));
                     continue;
                 }
             };
@@ -166,19 +168,21 @@ impl Connector {
                         self.learnt.host.store(index, Ordering::Relaxed);
                         return Ok(opened);
                     }
-                    Ok(Err(error)) => worst = worse(worst, error),
-                    Err(_) => worst = worse(worst, silent(host)),
+                    Ok(Err(error)) => failure = more_telling(failure, error),
+                    Err(_) => failure = more_telling(failure, silent(host)),
                 }
             }
         }
-        Err(worst)
+        Err(failure)
     }
 
     /// The hosts in the order of this attempt.
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.hosts.len()).collect();
+        // Nothing secret depends on the order: the seed of the standard library's hash tables is random enough.
+        let random = RandomState::new();
         match self.is_shuffled {
-            true => order.sort_by_cached_key(|_| uuid::Uuid::now_v7().as_u64_pair().1),
+            true => order.sort_by_cached_key(|index| random.hash_one(index)),
             false => {
                 let last = self.learnt.host.load(Ordering::Relaxed);
                 order.sort_by_key(|&index| index != last);
@@ -194,7 +198,7 @@ impl Connector {
         access: Access,
     ) -> Result<Opened, StoreError> {
         let (session, driver) = self.start(host, address).await?;
-        let facts = self.settle(&session, access, host, address).await?;
+        let facts = self.configure(&session, access, host, address).await?;
         facts.check(self.target)?;
         Ok(Opened {
             session,
@@ -224,7 +228,7 @@ impl Connector {
     }
 
     /// Sets the session, unless a pooler would hand the settings to somebody else.
-    async fn settle(
+    async fn configure(
         &self,
         session: &RawSession,
         access: Access,
@@ -291,7 +295,7 @@ async fn addresses(host: &PostgresHost) -> io::Result<Vec<Address>> {
 }
 
 /// The error that says more about why there is no connection; of equals the later.
-fn worse(before: StoreError, now: StoreError) -> StoreError {
+fn more_telling(before: StoreError, now: StoreError) -> StoreError {
     let rank = |error: &StoreError| match error {
         StoreError::Refused(_) => 3,
         StoreError::TooManyConnections(_) => 2,
