@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::support::{
     Kind, PATIENCE, TestDatabase, TestServer, cluster::Cluster, eventually, on_both_databases,
-    reason,
+    process::TestProcess, reason,
 };
 
 const UNAVAILABLE: &str = "DATABASE_UNAVAILABLE";
