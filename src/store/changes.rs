@@ -117,7 +117,11 @@ impl Store {
             }
             false
         };
-        Some(time::timeout(NOTIFICATION_TIMEOUT, arrival).await.unwrap_or(false))
+        Some(
+            time::timeout(NOTIFICATION_TIMEOUT, arrival)
+                .await
+                .unwrap_or(false),
+        )
     }
 }
 

@@ -38,7 +38,10 @@ async fn serves(channel: &Channel) -> bool {
 
 /// While the fault lasts: health says so, calls are refused as passing, validation goes on.
 async fn is_refused_as_passing(server: &TestServer, tokens: &TokenPair) {
-    eventually("health says NOT_SERVING", async || !serves(&server.channel).await).await;
+    eventually("health says NOT_SERVING", async || {
+        !serves(&server.channel).await
+    })
+    .await;
     assert_eq!(reason(server.login("ada@example.org").await), UNAVAILABLE);
     assert_eq!(
         reason(server.refresh(&tokens.refresh_token).await),
@@ -49,7 +52,10 @@ async fn is_refused_as_passing(server: &TestServer, tokens: &TokenPair) {
 }
 
 async fn is_well_again(server: &TestServer, tokens: &TokenPair) {
-    eventually("health says SERVING", async || serves(&server.channel).await).await;
+    eventually("health says SERVING", async || {
+        serves(&server.channel).await
+    })
+    .await;
     server.login("ada@example.org").await.unwrap();
     server.refresh(&tokens.refresh_token).await.unwrap();
 }
@@ -152,15 +158,32 @@ async fn a_sqlite_file_that_cannot_be_written_is_an_outage_and_heals() {
     let pid = Pid::from_raw(i32::try_from(server.child.id().unwrap()).unwrap());
     let longest_file = |bytes| {
         let maximum = None;
-        prlimit(pid, Resource::Fsize, Rlimit { current: bytes, maximum }).unwrap();
+        prlimit(
+            pid,
+            Resource::Fsize,
+            Rlimit {
+                current: bytes,
+                maximum,
+            },
+        )
+        .unwrap();
     };
     longest_file(Some(0));
     assert_eq!(reason(server.login("ada@example.org").await), UNAVAILABLE);
-    eventually("health says NOT_SERVING", async || !serves(&server.channel).await).await;
-    assert_eq!(reason(server.refresh(&tokens.refresh_token).await), UNAVAILABLE);
+    eventually("health says NOT_SERVING", async || {
+        !serves(&server.channel).await
+    })
+    .await;
+    assert_eq!(
+        reason(server.refresh(&tokens.refresh_token).await),
+        UNAVAILABLE
+    );
     server.validate(&tokens.access_token).await.unwrap();
     longest_file(None);
-    eventually("health says SERVING", async || serves(&server.channel).await).await;
+    eventually("health says SERVING", async || {
+        serves(&server.channel).await
+    })
+    .await;
     server.login("ada@example.org").await.unwrap();
     server.refresh(&tokens.refresh_token).await.unwrap();
 }
@@ -256,7 +279,10 @@ async fn a_role_without_create_serves_and_missing_privileges_are_named() {
     let revoke = format!("REVOKE INSERT ON sessions FROM {}", role.name);
     database.execute(&revoke).await;
     assert_eq!(reason(server.login("ada@example.org").await), UNAVAILABLE);
-    eventually("health says NOT_SERVING", async || !serves(&server.channel).await).await;
+    eventually("health says NOT_SERVING", async || {
+        !serves(&server.channel).await
+    })
+    .await;
     database.execute(&grant).await;
     is_well_again(&server, &tokens).await;
     server.stop().await;
