@@ -1,10 +1,10 @@
-//! Logging out: the session ends, and its access tokens die with it.
+//! Logout: revokes the session of a refresh token, and its access tokens with it.
 
 use super::{Auth, AuthError, RequestContext, write_locks::Writer};
 use crate::store::AuditKind;
 
 impl Auth {
-    /// Ends the session that a refresh token belongs to. Doing so twice succeeds twice.
+    /// Revokes the session that a refresh token belongs to. Idempotent.
     ///
     /// # Errors
     /// [`AuthError::RefreshTokenInvalid`], [`AuthError::RateLimited`] when others are busy ending the same session,

@@ -1,4 +1,4 @@
-//! What users do with their own sessions: look at them, end one. (`users` ends them all.)
+//! A user's own sessions: list them, revoke one. (`users` revokes all of them.)
 
 use tokio::time::sleep;
 
@@ -13,7 +13,7 @@ use crate::{
 pub struct SessionPage {
     /// The sessions, the latest login first.
     pub sessions: Vec<Session>,
-    /// Where the next page begins: after this session. `None` when there is none.
+    /// The next page begins after this session. `None` on the last page.
     pub next: Option<SessionId>,
 }
 
@@ -42,7 +42,7 @@ impl Auth {
         Ok(SessionPage { sessions, next })
     }
 
-    /// Ends a session, which must be the user's. Doing so twice succeeds twice.
+    /// Revokes a session, which must be the user's. Idempotent.
     ///
     /// # Errors
     /// [`AuthError::SessionNotFound`], [`AuthError::DatabaseUnavailable`].
@@ -52,7 +52,7 @@ impl Auth {
         session_id: SessionId,
         context: &RequestContext,
     ) -> Result<(), AuthError> {
-        // A session never changes hands, so this look need not be part of the change.
+        // A session never changes its user, so this check need not be part of the transaction.
         let found = self.parts.store.find_session(session_id).await?;
         if found.is_none_or(|session| session.user_id != user_id) {
             return Err(AuthError::SessionNotFound);

@@ -1,7 +1,7 @@
-//! What administrators do to users: bar them, let them in again, end their sessions, give them roles.
+//! Administration of users: disable, enable, revoke sessions, change roles.
 //!
-//! It stands apart from [`Auth`], which needs keys and hashing threads, so that the command line can do the
-//! same with a database alone.
+//! Separate from [`Auth`], which needs keys and hashing threads, so that the command line can use it with a database
+//! alone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ pub struct Users {
     revocations: Arc<RevocationIndex>,
     clock: Clock,
     locks: WriteLocks,
-    /// How long a revocation has to be known.
+    /// How long revocations are kept.
     remember: Duration,
 }
 
@@ -58,8 +58,8 @@ impl Auth {
 }
 
 impl Users {
-    /// Administration without a server: replicas that run learn of it as they learn from one another.
-    pub fn apart(store: Store, clock: Clock, access_ttl: Duration, leeway: Duration) -> Self {
+    /// Administration without a server. Running replicas learn of each change from the database.
+    pub fn standalone(store: Store, clock: Clock, access_ttl: Duration, leeway: Duration) -> Self {
         Self {
             store,
             revocations: Arc::default(),
@@ -87,7 +87,7 @@ impl Users {
         found.ok_or(AuthError::UserNotFound)
     }
 
-    /// Bars a user from logging in and refreshing, and kills every token. Doing so twice succeeds twice.
+    /// Disables a user: login and refresh fail, and every access token is revoked. Idempotent.
     ///
     /// # Errors
     /// [`AuthError::UserNotFound`], [`AuthError::RateLimited`], [`AuthError::DatabaseUnavailable`].
@@ -112,7 +112,7 @@ impl Users {
                     users.store.request_sweep_if(ended.is_partial);
                     ended.revocations
                 }
-                // Another call was first, and its replica may not be this one.
+                // Another replica may have disabled the user.
                 (None, Ok(user)) if user.disabled_at.is_some() => vec![users.all_until(id, now)],
                 (None, _) => Vec::new(),
             };
@@ -122,7 +122,7 @@ impl Users {
         .await
     }
 
-    /// Lets a user log in again. What was ended stays ended.
+    /// Enables a user. Sessions that were revoked stay revoked. Idempotent.
     ///
     /// # Errors
     /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
@@ -138,8 +138,8 @@ impl Users {
         self.find(id).await
     }
 
-    /// Ends all sessions of a user, but for the one that is `kept`, and kills their tokens; says how many sessions were
-    /// live.
+    /// Revokes all sessions of a user except the one that is `kept`. Returns how many of them were live; no more than
+    /// 1,000 are counted.
     ///
     /// # Errors
     /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
@@ -161,7 +161,7 @@ impl Users {
                 .await?
                 .ok_or(AuthError::UserNotFound)?;
             if ended.revocations.is_empty() && kept.is_none() {
-                // Nothing was left to end: another replica may just have done it.
+                // Another replica may just have revoked them.
                 users.revocations.learn(&[users.all_until(id, now)]);
             }
             users.revocations.learn(&ended.revocations);
@@ -171,7 +171,7 @@ impl Users {
         .await
     }
 
-    /// Gives a user these roles and no others, from the next access token on.
+    /// Replaces the roles of a user. Takes effect with the next access token.
     ///
     /// # Errors
     /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
@@ -184,7 +184,7 @@ impl Users {
         self.change_roles(id, |_| roles.clone(), context).await
     }
 
-    /// Gives a user a role, from the next access token on.
+    /// Adds a role to a user. Takes effect with the next access token.
     ///
     /// # Errors
     /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
@@ -198,7 +198,7 @@ impl Users {
             .await
     }
 
-    /// Takes a role from a user, from the next access token on.
+    /// Removes a role from a user. Takes effect with the next access token.
     ///
     /// # Errors
     /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
@@ -255,7 +255,7 @@ impl Users {
         self.locks.users.lock(id, writer, context.deadline).await
     }
 
-    /// For this replica alone, of which others need not hear: what it says stands in the table already.
+    /// A revocation for this replica's index alone: the database has it already.
     fn all_until(&self, id: UserId, now: Timestamp) -> PositionedRevocation {
         PositionedRevocation {
             position: 0,

@@ -12,13 +12,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    time::{sleep, timeout},
+};
 
 use super::AuthError;
 use crate::{
     clock::monotonic_now,
     domain::{SessionId, UserId},
 };
+
+/// How long a refusal is held back, so that a caller that calls again at once does not use up the processor.
+const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
 /// When a refused caller may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -116,11 +122,14 @@ impl<K: Copy + Eq + Hash> KeyedLocks<K> {
         let refused = || AuthError::RateLimited {
             retry_after: RETRY_AFTER,
         };
-        let (lock, place) = self.enter(key, writer.queue()).ok_or_else(refused)?;
         let longest = writer.longest_wait();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(monotonic_now()));
         let wait = left.map_or(longest, |left| left.min(longest));
-        let held = tokio::time::timeout(wait, lock.lock_owned()).await;
+        let Some((lock, place)) = self.enter(key, writer.queue()) else {
+            sleep(REFUSAL_DELAY.min(wait)).await;
+            return Err(refused());
+        };
+        let held = timeout(wait, lock.lock_owned()).await;
         Ok(KeyedGuard {
             _held: held.map_err(|_| refused())?,
             _place: place,

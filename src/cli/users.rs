@@ -73,7 +73,7 @@ pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
     block_on(async {
         let store = Store::open(&config.database)?;
         let tokens = &config.tokens;
-        let users = Users::apart(store, Clock::System, tokens.access_ttl, tokens.leeway);
+        let users = Users::standalone(store, Clock::System, tokens.access_ttl, tokens.leeway);
         carry_out(&users, config, command).await
     })
 }

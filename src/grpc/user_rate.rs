@@ -21,6 +21,10 @@ const MOST_USERS: usize = 100_000;
 /// Counts for users beyond those.
 const SHARED: u64 = 4_096;
 
+/// How long a refusal is held back: a caller that calls again at once, whatever it is told, gets no more than ten of them a
+/// second on each stream, and leaves the processor to others.
+const REFUSAL_DELAY: Duration = Duration::from_millis(100);
+
 /// How often users who have been quiet are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -48,11 +52,19 @@ impl UserRateLimit {
         Self(rate.map(|rate| Arc::new(Limiter::new(rate, MOST_USERS))))
     }
 
-    /// Counts a call.
+    /// Counts a call, and holds its refusal back.
     ///
     /// # Errors
     /// [`AuthError::RateLimited`] when the user has called too often.
-    pub(super) fn check(&self, user: UserId) -> Result<(), AuthError> {
+    pub(super) async fn admit(&self, user: UserId) -> Result<(), AuthError> {
+        let checked = self.check(user);
+        if checked.is_err() {
+            tokio::time::sleep(REFUSAL_DELAY).await;
+        }
+        checked
+    }
+
+    fn check(&self, user: UserId) -> Result<(), AuthError> {
         self.0
             .as_deref()
             .map_or(Ok(()), |limiter| limiter.check(user))

@@ -1,5 +1,5 @@
-//! What is done to a user from above: barred, let in again, thrown out of every session, given roles. Each
-//! is one transaction that begins by locking the user's row.
+//! Administration of users: disable, enable, revoke sessions, change roles. Each is one transaction that begins by
+//! locking the user's row.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl Store {
-    /// Bars a user and ends every session. `None` when the user is barred already, or there is none.
+    /// Disables a user and ends every session. `None` when the user is disabled already or does not exist.
     ///
     /// `remember` is how long the last access token may live, counted from its session's last rotation.
     pub async fn disable_user(
@@ -63,7 +63,7 @@ impl Store {
         })
     }
 
-    /// Lets a user in again; ended sessions stay ended. Whether the user was barred.
+    /// Enables a user; ended sessions stay ended. Returns whether the user was disabled.
     pub async fn enable_user(
         &self,
         id: UserId,
@@ -172,7 +172,7 @@ impl Store {
         }))
     }
 
-    /// Changes a user's roles. `None` when there is no such user, otherwise whether they are others now.
+    /// Changes a user's roles. Returns whether they changed; `None` when there is no such user.
     pub async fn change_roles(
         &self,
         id: UserId,
@@ -182,7 +182,7 @@ impl Store {
     ) -> Result<Option<bool>, StoreError> {
         let event = event.to_row_for(id);
         let change = &change;
-        // Most calls that change nothing are found out here, without a write.
+        // Most calls that change nothing end here, without a write.
         let Some(user) = self.find_user(id).await? else {
             return Ok(None);
         };

@@ -15,25 +15,25 @@ pub enum AuditKind {
     UserRegistered,
     /// A session ended because its user logged out.
     LoggedOut,
-    /// A session was ended by its user, from another session perhaps.
+    /// A user revoked one of the own sessions.
     SessionRevoked,
-    /// A session was revoked because an old refresh token came back.
+    /// A session was revoked because a refresh token was reused.
     RefreshTokenReused,
-    /// A successor of the active signing key was asked for.
+    /// A signing key was created to succeed the active one.
     SigningKeyRotated,
     /// Every signing key was revoked and replaced.
     SigningKeysRevoked,
-    /// A user replaced the password, which ended all of the user's sessions.
+    /// A user changed the password, which revoked all sessions.
     PasswordChanged,
-    /// A user was barred.
+    /// A user was disabled.
     UserDisabled,
-    /// A user was let in again.
+    /// A user was enabled.
     UserEnabled,
-    /// All sessions of a user were ended, or all but the one that asked for it.
+    /// All sessions of a user were revoked, or all but the current one.
     UserSessionsRevoked,
     /// A session ended because its user logged in once more than there may be live sessions.
     SessionLimitReached,
-    /// A user was given other roles.
+    /// The roles of a user changed.
     UserRolesChanged,
     /// The failed logins of a user were forgiven.
     LoginFailuresCleared,
@@ -64,15 +64,15 @@ impl AuditKind {
 pub struct AuditEvent {
     /// What happened.
     pub kind: AuditKind,
-    /// Whose access token allowed it; `None` when none was needed or an operator did it.
+    /// The user whose access token authorised it; `None` when none was needed or an operator did it.
     pub actor_id: Option<UserId>,
-    /// To whom.
+    /// The user concerned.
     pub user_id: Option<UserId>,
-    /// To which session.
+    /// The session concerned.
     pub session_id: Option<SessionId>,
     /// Where the request came from, as text.
     pub client_ip: String,
-    /// The request that did it.
+    /// The id of the request.
     pub request_id: String,
     /// When.
     pub at: Timestamp,
@@ -92,7 +92,7 @@ pub(super) struct AuditEventRow {
 }
 
 impl AuditEvent {
-    /// The event, as one that befell this user.
+    /// The row of an event that concerns this user.
     pub(super) fn to_row_for(&self, user: UserId) -> AuditEventRow {
         AuditEventRow {
             user_id: Some(user.to_string()),

@@ -20,7 +20,7 @@ use crate::{
 
 /// What a change of password changes, all at once.
 pub struct PasswordChange<'a> {
-    /// The session that takes the place of all others.
+    /// The session that replaces all others.
     pub session: &'a Session,
     /// The hash that the old password was checked against.
     pub verified_hash: &'a str,

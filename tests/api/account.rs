@@ -107,7 +107,7 @@ pub async fn assert_live(server: &TestServer, tokens: &TokenPair) {
 }
 
 on_both_databases! {
-    async fn whoever_has_a_good_access_token_may_call_and_nobody_else(database: TestDatabase) {
+    async fn only_a_valid_access_token_is_accepted(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let ada = server.signed_in(ADA).await;
         for (token, expected) in [
@@ -130,7 +130,7 @@ on_both_databases! {
         server.login(ADA).await.expect("nothing was done to her");
     }
 
-    async fn the_current_user_is_shown_as_the_account_stands_now(database: TestDatabase) {
+    async fn the_current_user_is_read_from_the_database(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let registered = server.register(ADA).await.unwrap();
         server.register(BOB).await.unwrap();
@@ -147,7 +147,7 @@ on_both_databases! {
     }
 
     /// The clock stands still: the new tokens bear the millisecond in which the old ones were revoked.
-    async fn a_new_password_ends_every_session_and_opens_one(database: TestDatabase) {
+    async fn a_password_change_revokes_all_sessions_and_opens_a_new_one(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let phone = server.signed_in(ADA).await;
         let laptop = server.login(ADA).await.unwrap();
@@ -178,7 +178,7 @@ on_both_databases! {
     }
 
     /// A replica whose clock runs ahead has refreshed the session: its tokens lie in the future of the other.
-    async fn old_tokens_die_and_new_ones_live_although_clocks_differ(database: TestDatabase) {
+    async fn old_tokens_are_revoked_and_new_ones_valid_although_clocks_differ(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let clock = ManualClock::new(START + Duration::from_secs(30));
         let other = TestServer::try_start(&database, &[], clock).await.unwrap();
@@ -207,7 +207,7 @@ on_both_databases! {
         assert_ended(&server, &next).await;
     }
 
-    async fn a_password_that_cannot_be_changed_stays_and_so_do_the_sessions(database: TestDatabase) {
+    async fn a_refused_password_change_leaves_password_and_sessions_as_they_were(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         let account = Account(&server, &tokens.access_token);
@@ -281,7 +281,7 @@ on_both_databases! {
         assert_eq!(reason(here.change_password(PASSWORD, NEW_PASSWORD).await), "ACCOUNT_THROTTLED");
     }
 
-    async fn of_two_who_change_the_password_at_once_one_does(database: TestDatabase) {
+    async fn of_two_concurrent_password_changes_one_succeeds(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let one = server.signed_in(ADA).await;
         let other = server.login(ADA).await.unwrap();
@@ -302,7 +302,7 @@ on_both_databases! {
         server.login_as(ADA, password).await.unwrap();
     }
 
-    async fn sessions_are_listed_the_latest_first(database: TestDatabase) {
+    async fn sessions_are_listed_newest_first(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let mut logins = vec![server.signed_in(ADA).await];
         server.signed_in(BOB).await;
@@ -341,7 +341,7 @@ on_both_databases! {
         assert_eq!((paged, token.as_str()), (sessions, ""));
     }
 
-    async fn sessions_that_have_run_out_are_not_listed(database: TestDatabase) {
+    async fn expired_sessions_are_not_listed(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.signed_in(ADA).await;
         server.clock.advance(Duration::from_secs(7 * 24 * 3600));
@@ -352,7 +352,7 @@ on_both_databases! {
         assert_eq!(sessions[0].session_id, tokens.session_id);
     }
 
-    async fn a_page_that_cannot_be_is_refused(database: TestDatabase) {
+    async fn invalid_page_parameters_are_refused(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         let account = Account(&server, &tokens.access_token);
@@ -362,7 +362,7 @@ on_both_databases! {
         assert_eq!(account.page(i32::MAX, "").await.unwrap().sessions.len(), 1);
     }
 
-    async fn one_session_is_ended_and_the_others_live_on(database: TestDatabase) {
+    async fn revoking_one_session_leaves_the_others_valid(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let phone = server.signed_in(ADA).await;
         let laptop = server.login(ADA).await.unwrap();
@@ -386,7 +386,7 @@ on_both_databases! {
         assert_ended(&server, &phone).await;
     }
 
-    async fn all_sessions_are_ended_but_the_current_one_if_it_shall_stay(database: TestDatabase) {
+    async fn revoke_all_keeps_the_current_session_on_request(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let phone = server.signed_in(ADA).await;
         let bob = server.signed_in(BOB).await;
@@ -407,7 +407,7 @@ on_both_databases! {
     }
 
     /// Whoever logs in while all sessions are ended has a session that lives with its token, or neither.
-    async fn a_login_beside_an_ending_comes_before_or_after_it(database: TestDatabase) {
+    async fn a_login_during_revoke_all_is_either_revoked_or_valid(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let mut kept = server.signed_in(ADA).await;
         for round in 0..20 {
@@ -435,7 +435,7 @@ on_both_databases! {
         }
     }
 
-    async fn thousands_of_sessions_are_ended_at_once(database: TestDatabase) {
+    async fn revoke_all_ends_thousands_of_sessions(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         let account = Account(&server, &tokens.access_token);
@@ -462,7 +462,7 @@ on_both_databases! {
         assert_eq!(positions, sessions + 1);
     }
 
-    async fn what_users_do_to_their_accounts_is_audited(database: TestDatabase) {
+    async fn account_changes_are_audited(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         let other = server.login(ADA).await.unwrap();
@@ -479,7 +479,7 @@ on_both_databases! {
         assert_eq!(database.count(&session).await, 1);
     }
 
-    async fn other_replicas_hear_of_it(database: TestDatabase) {
+    async fn other_replicas_learn_of_revoked_sessions(database: TestDatabase) {
         let one = TestServer::start(&database).await;
         let other = one.replica(&[]).await;
         let phone = one.signed_in(ADA).await;

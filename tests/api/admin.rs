@@ -98,7 +98,7 @@ on_both_databases! {
         server.login(ADA).await.expect("nothing was done to her");
     }
 
-    async fn a_user_that_does_not_exist_is_told_from_an_id_that_is_none(database: TestDatabase) {
+    async fn unknown_users_and_malformed_ids_have_different_reasons(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let token = server.signed_in_as(ADMIN, "admin").await.access_token;
         let admin = Admin(&server, &token);
@@ -124,7 +124,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_disabled_user_is_out_until_enabled(database: TestDatabase) {
+    async fn a_disabled_user_cannot_log_in_until_enabled(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let token = server.signed_in_as(ADMIN, "admin").await.access_token;
         let admin = Admin(&server, &token);
@@ -146,7 +146,7 @@ on_both_databases! {
         server.validate(&tokens.access_token).await.unwrap();
     }
 
-    async fn revoking_sessions_counts_them_and_lets_the_user_come_back(database: TestDatabase) {
+    async fn revoke_user_sessions_counts_them_and_allows_new_logins(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let token = server.signed_in_as(ADMIN, "admin").await.access_token;
         let admin = Admin(&server, &token);
@@ -162,7 +162,7 @@ on_both_databases! {
         server.validate(&tokens.access_token).await.unwrap();
     }
 
-    async fn roles_are_replaced_and_travel_in_the_next_token(database: TestDatabase) {
+    async fn set_user_roles_takes_effect_with_the_next_token(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let token = server.signed_in_as(ADMIN, "admin").await.access_token;
         let admin = Admin(&server, &token);
@@ -178,7 +178,7 @@ on_both_databases! {
         assert!(server.validate(&next.access_token).await.unwrap().roles.is_empty());
     }
 
-    async fn an_ordinary_rotation_announces_a_key_and_logs_nobody_out(database: TestDatabase) {
+    async fn an_ordinary_key_rotation_publishes_a_key_and_keeps_tokens_valid(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let token = server.signed_in_as(ADMIN, "admin").await.access_token;
         let admin = Admin(&server, &token);
@@ -192,7 +192,7 @@ on_both_databases! {
         server.validate(&token).await.unwrap();
     }
 
-    async fn an_emergency_rotation_kills_every_token_and_no_session(database: TestDatabase) {
+    async fn an_emergency_key_rotation_invalidates_access_tokens_but_no_session(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in_as(ADMIN, "admin").await;
         let before = server.jwks().await.jwks_json;
@@ -240,7 +240,7 @@ on_both_databases! {
 
 /// Administration needs the database; the feed and the keys do not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_database_administration_is_refused_and_the_feed_goes_on() {
+async fn without_the_database_admin_calls_fail_and_the_feed_continues() {
     let database = TestDatabase::create(crate::support::Kind::Postgres).await;
     let proxy = crate::support::proxy::Proxy::before(&database.url).await;
     let server =

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use crate::support::{Kind, TestDatabase, TestServer, failure, on_both_databases, reason};
 
 on_both_databases! {
-    async fn of_fifty_registrations_of_one_address_one_succeeds(database: TestDatabase) {
+    async fn of_fifty_concurrent_registrations_of_one_address_one_succeeds(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let outcomes = join_all((0..50).map(|_| server.register("ada@example.org"))).await;
         let (created, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
@@ -19,7 +19,7 @@ on_both_databases! {
         server.login("ada@example.org").await.unwrap();
     }
 
-    async fn twenty_refreshes_of_one_token_get_one_successor(database: TestDatabase) {
+    async fn twenty_concurrent_refreshes_of_one_token_get_one_successor(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let replica = server.replica(&[]).await;
         let mut tokens = server.signed_in("ada@example.org").await;
@@ -38,7 +38,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_logout_and_refreshes_at_once_end_with_the_session_dead(database: TestDatabase) {
+    async fn concurrent_logout_and_refreshes_leave_the_session_revoked(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let refreshes = join_all((0..10).map(|_| server.refresh(&tokens.refresh_token)));
@@ -55,7 +55,7 @@ on_both_databases! {
         }
     }
 
-    async fn sessions_that_refresh_at_once_each_get_what_is_theirs(database: TestDatabase) {
+    async fn concurrent_refreshes_of_many_sessions_do_not_mix_up_tokens(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let mut sessions = sessions_of(&server, "ada@example.org", 100).await;
         for (i, session) in sessions.iter().enumerate() {
@@ -99,7 +99,7 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_somebody_keeps_locked_holds_up_itself_alone() {
+async fn a_locked_session_row_delays_its_own_refreshes_alone() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start(&database).await;
     let sessions = sessions_of(&server, "ada@example.org", 30).await;

@@ -3,7 +3,7 @@
 use crate::support::{TestDatabase, TestServer, on_both_databases, reason};
 
 on_both_databases! {
-    async fn logout_ends_the_session_and_its_access_tokens(database: TestDatabase) {
+    async fn logout_revokes_the_session_and_its_access_tokens(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let other = server.login("ada@example.org").await.unwrap();
@@ -26,7 +26,7 @@ on_both_databases! {
         assert_eq!(reason(server.validate(&second.access_token).await), "TOKEN_REVOKED");
     }
 
-    async fn a_logout_outlives_a_restart(database: TestDatabase) {
+    async fn a_logout_survives_a_restart(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         server.logout(&tokens.refresh_token).await.unwrap();

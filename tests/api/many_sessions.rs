@@ -171,7 +171,7 @@ on_both_databases! {
     }
 
     /// On the system clock, and on two replicas.
-    async fn logins_at_once_hold_the_limit(database: TestDatabase) {
+    async fn concurrent_logins_hold_the_session_limit(database: TestDatabase) {
         let settings = [
             ("COUNTERSIGN_MAX_SESSIONS_PER_USER", "3"),
             ("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "1000"),

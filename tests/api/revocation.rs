@@ -36,7 +36,7 @@ const NO_POLL: [(&str, &str); 2] = [
 pub fn administration(server: &TestServer) -> Users {
     let variables = test_variables(&server.database, &[]);
     let config = countersign::config::Config::from_vars(variables).unwrap();
-    Users::apart(
+    Users::standalone(
         Store::open(&config.database).unwrap(),
         Clock::Manual(server.clock.clone()),
         config.tokens.access_ttl,

@@ -22,7 +22,7 @@ async fn user_id(server: &TestServer, access_token: &str) -> UserId {
 }
 
 on_both_databases! {
-    async fn a_barred_user_is_out_at_once_and_can_be_let_in_again(database: TestDatabase) {
+    async fn a_disabled_user_is_rejected_at_once_and_can_be_enabled_again(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let ada = user_id(&server, &tokens.access_token).await;
@@ -35,7 +35,7 @@ on_both_databases! {
             assert_eq!(reason(server.login("ada@example.org").await), "INVALID_CREDENTIALS");
             assert_eq!(reason(server.refresh(&tokens.refresh_token).await), "SESSION_REVOKED");
         }
-        eventually("the token is dead", async || server.validate(&tokens.access_token).await.is_err()).await;
+        eventually("the token is revoked", async || server.validate(&tokens.access_token).await.is_err()).await;
         for _ in 0..2 {
             assert_eq!(admin.enable_user(ada, &context).await.unwrap().disabled_at, None);
         }
@@ -46,7 +46,7 @@ on_both_databases! {
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_REVOKED");
     }
 
-    async fn all_sessions_of_a_user_end_and_no_one_elses(database: TestDatabase) {
+    async fn revoking_the_sessions_of_a_user_leaves_other_users_alone(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let first = server.signed_in("ada@example.org").await;
         let second = server.login("ada@example.org").await.unwrap();
@@ -55,7 +55,7 @@ on_both_databases! {
         let count = administration(&server).revoke_user_sessions(ada, None, &RequestContext::default()).await;
         assert_eq!(count.unwrap(), 2);
         for tokens in [&first, &second] {
-            eventually("the token is dead", async || server.validate(&tokens.access_token).await.is_err()).await;
+            eventually("the token is revoked", async || server.validate(&tokens.access_token).await.is_err()).await;
             assert_eq!(reason(server.refresh(&tokens.refresh_token).await), "SESSION_REVOKED");
         }
         server.validate(&other.access_token).await.unwrap();
@@ -64,7 +64,7 @@ on_both_databases! {
         server.validate(&again.access_token).await.unwrap();
     }
 
-    async fn a_revoker_whose_clock_was_set_back_still_kills_every_token(database: TestDatabase) {
+    async fn a_revoker_whose_clock_was_set_back_still_revokes_every_token(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let ada = user_id(&server, &tokens.access_token).await;
@@ -75,7 +75,7 @@ on_both_databases! {
         ).await.unwrap();
         let admin = administration(&replica);
         admin.revoke_user_sessions(ada, None, &RequestContext::default()).await.unwrap();
-        eventually("the token is dead", async || server.validate(&tokens.access_token).await.is_err()).await;
+        eventually("the token is revoked", async || server.validate(&tokens.access_token).await.is_err()).await;
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_REVOKED");
     }
 
@@ -123,7 +123,7 @@ on_both_databases! {
         }
     }
 
-    async fn the_command_line_grants_and_bars_on_a_running_server(database: TestDatabase) {
+    async fn the_command_line_changes_users_of_a_running_server(database: TestDatabase) {
         let server = TestProcess::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let users = async |arguments: &[&str]| {
@@ -142,7 +142,7 @@ on_both_databases! {
         assert!(server.validate(&tokens.access_token).await.unwrap().roles.is_empty());
 
         assert_eq!(users(&["disable", "ada@example.org"]).await.0, 0);
-        eventually("the token is dead", async || server.validate(&tokens.access_token).await.is_err()).await;
+        eventually("the token is revoked", async || server.validate(&tokens.access_token).await.is_err()).await;
         assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_REVOKED");
         assert_eq!(reason(server.login("ada@example.org").await), "INVALID_CREDENTIALS");
         assert_eq!(users(&["enable", "ada@example.org"]).await.0, 0);

@@ -106,7 +106,7 @@ impl AuthorizationLayer {
         request.extensions_mut().insert(Caller { claims });
         match self.access {
             Access::AnyCurrentRole(roles) => self.checks.require_current_role(user, roles).await,
-            Access::Bearer => self.user_rate.check(user),
+            Access::Bearer => self.user_rate.admit(user).await,
             Access::AnyRole(_) | Access::Open => Ok(()),
         }
     }
