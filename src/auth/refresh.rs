@@ -20,8 +20,8 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::RefreshTokenInvalid`], [`AuthError::RefreshTokenExpired`],
-    /// [`AuthError::RefreshTokenReused`], [`AuthError::SessionRevoked`],
-    /// [`AuthError::DatabaseUnavailable`].
+    /// [`AuthError::RefreshTokenReused`], [`AuthError::SessionRevoked`], [`AuthError::RateLimited`] when very many refresh
+    /// the same session at once, [`AuthError::DatabaseUnavailable`].
     pub async fn refresh(
         &self,
         refresh_token: &str,
@@ -33,11 +33,7 @@ impl Auth {
             return Err(AuthError::SessionRevoked);
         }
         for _ in 0..ATTEMPTS {
-            let rotated = self
-                .parts
-                .store
-                .rotate_session(self.rotation(token))
-                .await?;
+            let rotated = self.rotate(token, context).await?;
             if let Some(rotated) = rotated {
                 return self.issue_next(token, &rotated);
             }
@@ -66,7 +62,20 @@ impl Auth {
         ))
     }
 
-    /// Rule 1: the newest token of a live session moves it to the next generation.
+    /// Rule 1: the newest token of a live session moves it to the next generation. Refreshes of one session take turns
+    /// before they take a connection.
+    async fn rotate(
+        &self,
+        token: ParsedRefreshToken,
+        context: &RequestContext,
+    ) -> Result<Option<Rotated>, AuthError> {
+        let locks = &self.locks.refreshes;
+        let lock = locks.lock(token.session_id, Writer::Refresh, context.deadline);
+        let _lock = lock.await?;
+        let rotation = self.rotation(token);
+        Ok(self.parts.store.rotate_session(rotation).await?)
+    }
+
     fn rotation(&self, token: ParsedRefreshToken) -> Rotation<'_> {
         Rotation {
             session_id: token.session_id,

@@ -34,6 +34,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum Writer {
     /// The user, with an access or refresh token.
     User,
+    /// A client that refreshes. Many may do so at once with one token: each of them gets the same successor.
+    Refresh,
     /// A login that has passed the password check. How many there are is bounded by the hashing queue.
     Login,
     /// An administrator, whom no number of calls by the user may shut out; or the service, on finding a stolen token.
@@ -45,7 +47,7 @@ impl Writer {
     const fn queue(self) -> usize {
         match self {
             Self::User => 8,
-            Self::Login => 256,
+            Self::Login | Self::Refresh => 256,
             Self::Service => 512,
         }
     }
@@ -54,7 +56,7 @@ impl Writer {
     const fn longest_wait(self) -> Duration {
         match self {
             // With the write itself, the answer comes within two seconds.
-            Self::User => Duration::from_secs(1),
+            Self::User | Self::Refresh => Duration::from_secs(1),
             // The hash has been computed; it would be a waste to throw it away.
             Self::Login | Self::Service => Duration::from_secs(5),
         }
@@ -68,6 +70,8 @@ pub(super) struct WriteLocks {
     pub(super) users: KeyedLocks<UserId>,
     /// Held by what ends one session.
     pub(super) sessions: KeyedLocks<SessionId>,
+    /// Held by a refresh while it rotates the session: logouts do not queue behind it.
+    pub(super) refreshes: KeyedLocks<SessionId>,
     /// Held while a change of password is under way, hashing included: one user has one place in the hashing queue.
     pub(super) password_changes: KeyedLocks<UserId>,
 }
