@@ -23,6 +23,13 @@ async fn migrate(config: &Config) -> Result<(), StoreError> {
     let store = Store::open_or_create(&config.database)?;
     let applied = store.migrate().await?;
     say(format_args!("countersign: {applied} migrations applied"));
+    if store.loses_sessions() {
+        say(format_args!(
+            "countersign: the database is reached through a pooler that does not keep sessions; the server brings the \
+             users up to date when it starts"
+        ));
+        return Ok(());
+    }
     let users = upgrade_users(&store, Clock::System.now()).await?;
     if users.assigned > 0 {
         say(format_args!(

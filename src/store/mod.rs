@@ -236,6 +236,14 @@ impl Store {
         }
     }
 
+    /// Whether the database is reached through a pooler that does not keep sessions, so that only [`Store::migrate`] works.
+    pub fn loses_sessions(&self) -> bool {
+        match &self.pool {
+            Pool::Postgres(pool) => pool.connector.loses_sessions(),
+            Pool::Sqlite { .. } => false,
+        }
+    }
+
     /// Whether this is a file of this machine and not a server that replicas share.
     pub const fn is_local(&self) -> bool {
         matches!(self.url, DatabaseUrl::Sqlite(_))

@@ -103,6 +103,11 @@ impl Connector {
         self
     }
 
+    /// Whether a pooler was found that does not keep sessions.
+    pub(super) fn loses_sessions(&self) -> bool {
+        self.learnt.pooling.loses_sessions()
+    }
+
     /// Forgets which host was the last: the next connection tries them in the order of the URL.
     pub(super) fn forget_host(&self) {
         self.learnt.host.store(0, Ordering::Relaxed);

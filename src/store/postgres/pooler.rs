@@ -43,6 +43,10 @@ impl Pooling {
         self.0.load(Ordering::Relaxed) == SESSIONS
     }
 
+    pub fn loses_sessions(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == TRANSACTIONS
+    }
+
     pub fn learn_direct(&self) {
         self.0.store(DIRECT, Ordering::Relaxed);
     }
@@ -83,7 +87,7 @@ impl Pooling {
 
     /// Whether the pooler allows what is wanted.
     pub fn check(&self, access: Access) -> Result<(), StoreError> {
-        if self.0.load(Ordering::Relaxed) == TRANSACTIONS && access == Access::Sessions {
+        if self.loses_sessions() && access == Access::Sessions {
             return Err(StoreError::Refused(
                 "the database is reached through a pooler that does not keep sessions, so that time-outs \
                  and notifications are lost: set pool_mode = session for this database in its \
