@@ -1,4 +1,4 @@
-//! The only place that reads a clock: everything else is handed one, so that tests move time themselves.
+//! The only place that reads a clock. Everything else gets a [`Clock`] as a parameter, so that tests control the time.
 
 use std::{
     fmt,
@@ -10,17 +10,17 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// A moment: microseconds since the Unix epoch, the form in which the database keeps it.
+/// A point in time: microseconds since the Unix epoch, as in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The moment that many microseconds after the Unix epoch.
+    /// From microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// The moment that many seconds after the Unix epoch (JWT `NumericDate`, RFC 7519 section 2).
+    /// From seconds since the Unix epoch (JWT `NumericDate`, RFC 7519 section 2).
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
     }
@@ -40,12 +40,12 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
-    /// The same moment without its fraction of a second.
+    /// The same time, rounded down to the second.
     pub const fn floor_to_second(self) -> Self {
         Self::from_seconds(self.seconds())
     }
 
-    /// How long ago `earlier` was; zero when it lies ahead.
+    /// The time since `earlier`; zero if that is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))
     }
@@ -84,12 +84,12 @@ impl Sub<Duration> for Timestamp {
 pub enum Clock {
     /// The machine's clock.
     System,
-    /// A clock that a test moves by hand.
+    /// A clock that a test moves.
     Manual(ManualClock),
 }
 
 impl Clock {
-    /// The moment it is now.
+    /// The time of day.
     #[allow(
         clippy::disallowed_methods,
         reason = "the one place where the system clock is read"
@@ -106,8 +106,8 @@ impl Clock {
         }
     }
 
-    /// How long this clock has run, from a start of no meaning. It never goes back and cannot be set, so
-    /// it is what ages are measured with; the time of day may jump at any moment.
+    /// Time since an arbitrary start. It never goes back and cannot be set, so ages are measured with it; the time
+    /// of day may jump.
     pub fn monotonic(&self) -> Duration {
         match self {
             Self::System => since_boot(),
@@ -116,8 +116,8 @@ impl Clock {
     }
 }
 
-/// Counts the time that the machine slept, too, where the system can: a replica that wakes up must know
-/// how old its knowledge has become. `Instant` stands still meanwhile.
+/// Includes the time for which the machine was suspended, where the system counts it: a replica that resumes must
+/// know how old its data is. `Instant` does not count that time.
 fn since_boot() -> Duration {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
@@ -137,30 +137,30 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that changes only when a test moves it.
 #[derive(Clone)]
-pub struct ManualClock(Arc<Hands>);
+pub struct ManualClock(Arc<ManualTime>);
 
-struct Hands {
+struct ManualTime {
     time_of_day: AtomicI64,
     monotonic_micros: AtomicU64,
 }
 
 impl ManualClock {
-    /// A clock that stands at `start`.
+    /// A clock whose time of day is `start`.
     pub fn new(start: Timestamp) -> Self {
-        Self(Arc::new(Hands {
+        Self(Arc::new(ManualTime {
             time_of_day: AtomicI64::new(start.micros()),
             monotonic_micros: AtomicU64::new(0),
         }))
     }
 
-    /// The moment at which it stands.
+    /// Its time of day.
     pub fn now(&self) -> Timestamp {
         Timestamp(self.0.time_of_day.load(Ordering::SeqCst))
     }
 
-    /// How far it was moved forward in all.
+    /// The sum of all its advances.
     pub fn monotonic(&self) -> Duration {
         Duration::from_micros(self.0.monotonic_micros.load(Ordering::SeqCst))
     }
@@ -174,9 +174,9 @@ impl ManualClock {
         self.0.time_of_day.fetch_add(step, Ordering::SeqCst);
     }
 
-    /// Puts it at `moment`, which may lie in the past: somebody sets the clock, and no time passes.
-    pub fn set(&self, moment: Timestamp) {
-        self.0.time_of_day.store(moment.micros(), Ordering::SeqCst);
+    /// Sets the time of day, also back. The monotonic time stays.
+    pub fn set(&self, time: Timestamp) {
+        self.0.time_of_day.store(time.micros(), Ordering::SeqCst);
     }
 }
 
@@ -210,13 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn shows_itself_as_rfc_3339() {
+    fn displays_as_rfc_3339() {
         let moment = Timestamp::from_micros(1_795_478_400_999_999);
         assert_eq!(moment.to_string(), "2026-11-24T00:00:00Z");
     }
 
     #[test]
-    fn a_manual_clock_moves_only_by_hand() {
+    fn a_manual_clock_changes_only_when_it_is_moved() {
         let manual = ManualClock::new(Timestamp::from_seconds(100));
         let clock = Clock::Manual(manual.clone());
         assert_eq!(clock.now(), Timestamp::from_seconds(100));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn setting_the_time_of_day_lets_no_time_pass() {
+    fn setting_the_time_of_day_does_not_change_the_monotonic_time() {
         let manual = ManualClock::new(Timestamp::from_seconds(100));
         let clock = Clock::Manual(manual.clone());
         manual.advance(Duration::from_secs(5));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_s_monotonic_clock_runs() {
+    fn the_monotonic_time_of_the_system_does_not_go_back() {
         let earlier = Clock::System.monotonic();
         assert!(earlier > Duration::ZERO);
         assert!(Clock::System.monotonic() >= earlier);

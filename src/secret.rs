@@ -1,13 +1,13 @@
-//! One wrapper for everything that must never be printed, so that a log line cannot leak it by accident.
+//! A wrapper for values that must never be printed, so that no log line leaks one by accident.
 
 use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// A value that is wiped from memory on drop and shows itself as `[redacted]`.
+/// A value that is wiped from memory on drop and prints as `[redacted]`.
 ///
-/// It implements neither `Display` nor `Serialize`; whoever needs the value says
-/// [`expose`](Secret::expose), which makes every use easy to find.
+/// It implements neither `Display` nor `Serialize`. Every use of the value is a call of
+/// [`expose`](Secret::expose), which is easy to search for.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct Secret<T: Zeroize>(T);
 
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_never_shows_the_value() {
+    fn debug_does_not_print_the_value() {
         assert_eq!(
             format!("{:?}", Secret::new("hunter2".to_owned())),
             "[redacted]"

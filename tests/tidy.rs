@@ -1,6 +1,6 @@
-//! Keeps the invariants of the architecture: what may be used where, and what must match what.
+//! Checks the invariants of the architecture: which layer may use what, and that documents match the code.
 //!
-//! The rules read the sources as text, comments and literals blanked, so they are quick and their
+//! The tests read the sources as text, with comments and literals blanked: they are quick, and their
 //! messages name a file and a line. To change a rule, change the constants beside it.
 
 mod tidy_support;
@@ -13,8 +13,8 @@ use countersign::{
 };
 use tidy_support::{Source, documents, read, sources};
 
-/// The floors, top to bottom. A floor may use those below it and no other.
-const FLOORS: &[&str] = &[
+/// The layers, top to bottom. A layer may use those below it and no other.
+const LAYERS: &[&str] = &[
     "main",
     "cli",
     "server",
@@ -34,10 +34,10 @@ const FLOORS: &[&str] = &[
     "secret",
 ];
 
-/// All that `domain` may use, though there is more below it.
+/// The only layers that `domain` may use of those below it.
 const BELOW_DOMAIN: &[&str] = &["clock", "secret"];
 
-/// Names that may be used only on certain floors.
+/// Names that may be used only in certain layers.
 const RESERVED: &[(&[&str], &[&str])] = &[
     (
         &[
@@ -57,7 +57,7 @@ const RESERVED: &[(&[&str], &[&str])] = &[
     (&["SystemTime::now", "Instant::now", "Utc::now"], &["clock"]),
 ];
 
-/// Types that keep a secret, besides every type with a `Secret` inside.
+/// Types that hold a secret, besides every type with a `Secret` inside.
 const SECRETS: &[&str] = &[
     "Secret",
     "Password",
@@ -73,15 +73,15 @@ const SECRETS: &[&str] = &[
 const MAX_LINES: usize = 400;
 
 #[test]
-fn what_belongs_to_one_floor_stays_there() {
+fn a_name_that_belongs_to_one_layer_is_used_in_no_other() {
     let mut broken = Vec::new();
     for source in sources(&["src"]) {
-        for (names, floors) in RESERVED
+        for (names, layers) in RESERVED
             .iter()
-            .filter(|(_, floors)| !floors.contains(&source.floor()))
+            .filter(|(_, layers)| !layers.contains(&source.layer()))
         {
             for name in *names {
-                let allowed = floors.join(" and ");
+                let allowed = layers.join(" and ");
                 broken.extend(
                     source
                         .lines_with(name)
@@ -94,27 +94,27 @@ fn what_belongs_to_one_floor_stays_there() {
 }
 
 #[test]
-fn a_floor_uses_only_floors_below_it() {
-    let height = |floor: &str| FLOORS.iter().position(|name| *name == floor);
+fn a_layer_uses_only_layers_below_it() {
+    let height = |layer: &str| LAYERS.iter().position(|name| *name == layer);
     let mut broken = Vec::new();
     for source in sources(&["src"])
         .iter()
-        .filter(|source| source.floor() != "lib")
+        .filter(|source| source.layer() != "lib")
     {
-        let floor = source.floor();
-        let Some(own) = height(floor) else {
+        let layer = source.layer();
+        let Some(own) = height(layer) else {
             broken.push(format!(
-                "{}: `{floor}` is not in FLOORS: put it where it belongs",
+                "{}: `{layer}` is not in LAYERS: add it at its height",
                 source.path
             ));
             continue;
         };
         for (place, used) in source.crate_paths() {
-            let allowed = used == floor
+            let allowed = used == layer
                 || height(&used).is_some_and(|used| used > own)
-                    && (floor != "domain" || BELOW_DOMAIN.contains(&used.as_str()));
+                    && (layer != "domain" || BELOW_DOMAIN.contains(&used.as_str()));
             if !allowed {
-                broken.push(format!("{place}: `{floor}` may not use `crate::{used}`"));
+                broken.push(format!("{place}: `{layer}` may not use `crate::{used}`"));
             }
         }
     }
@@ -135,7 +135,7 @@ fn no_file_has_unsafe_code() {
 }
 
 #[test]
-fn every_file_says_why_it_exists_and_is_short() {
+fn every_file_begins_with_its_purpose_and_has_at_most_400_lines() {
     let mut broken = Vec::new();
     for source in sources(&["src", "tests", "benches", "examples", "build.rs"]) {
         if !source.text.starts_with("//!") {
@@ -190,7 +190,7 @@ fn no_secret_can_be_printed_or_serialised() {
         }
         if secrets.contains(&item.name) && item.attributes.contains("Serialize") {
             broken.push(format!(
-                "{}: `{}` keeps a secret and derives Serialize",
+                "{}: `{}` holds a secret and derives Serialize",
                 item.place, item.name
             ));
         }
@@ -253,7 +253,7 @@ fn env_example_uncommented_is_the_default_configuration() {
         .expect(".env.example is well-formed");
     assert_eq!(vars.len(), Config::VARIABLES.len());
     let configured = Config::from_vars(vars).expect("the defaults are accepted");
-    let default = Config::from_vars([]).expect("nothing need be set");
+    let default = Config::from_vars([]).expect("every variable has a default");
     assert_eq!(format!("{configured:?}"), format!("{default:?}"));
 }
 
@@ -316,8 +316,8 @@ fn every_rpc_is_documented_and_called_in_a_test() {
     assert_none(&missing);
 }
 
-/// Reasons whose RPCs do not exist yet.
-const AWAITED: &[&str] = &["ONE_TIME_TOKEN_INVALID"];
+/// Reasons that only RPCs of a later version return.
+const NOT_RETURNED_YET: &[&str] = &["ONE_TIME_TOKEN_INVALID"];
 
 #[test]
 fn every_reason_of_the_contract_is_produced_by_a_test_over_tcp() {
@@ -327,7 +327,7 @@ fn every_reason_of_the_contract_is_produced_by_a_test_over_tcp() {
         .collect();
     let names = Reason::ALL.iter().map(|reason| reason.as_str());
     let missing: Vec<_> = names
-        .filter(|name| !AWAITED.contains(name) && !tests.contains(&format!("\"{name}\"")))
+        .filter(|name| !NOT_RETURNED_YET.contains(name) && !tests.contains(&format!("\"{name}\"")))
         .map(|name| format!("{name} is expected by no test in tests/api/"))
         .collect();
     assert_none(&missing);

@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn owasp_equivalents_are_the_floor() {
+    fn parameters_weaker_than_owasp_equivalents_are_refused() {
         let strong = |memory_kib, iterations, parallelism| {
             Argon2Settings {
                 memory_kib,

@@ -35,7 +35,7 @@ pub enum KeyFileError {
         #[source]
         error: io::Error,
     },
-    /// Others on this machine may read it.
+    /// Other users can read it.
     #[error("the key file {} is open to other users (mode {mode:04o}): chmod 600 it, or replace the keys if they may have been read", path.display())]
     Exposed {
         /// The key file.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_created_once_and_closed_to_others() {
+    fn the_file_is_created_once_and_only_its_owner_can_read_it() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("data/deep/master.key");
         let created = load_or_create(&path).unwrap();

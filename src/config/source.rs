@@ -7,7 +7,7 @@ use super::{names::is_ours, problems::Problems, refusal::Refusal};
 /// The variables found, by name.
 pub(super) type Texts = BTreeMap<String, String>;
 
-/// What the process was given, completed by `.env` in the working directory.
+/// The environment of the process, completed by `.env` in the working directory.
 #[allow(
     clippy::disallowed_methods,
     reason = "the one place where the environment is read"
@@ -16,8 +16,8 @@ pub(super) fn from_env(problems: &mut Problems) -> Texts {
     from_process_and_file(env::vars_os(), Path::new(".env"), problems)
 }
 
-/// The process wins over the file. The file serves development: when the process says that the
-/// profile is another one, it is not read.
+/// A variable of the process wins over one of the file. The file is for development: it is not read when
+/// the process sets another profile.
 fn from_process_and_file(
     process: impl Iterator<Item = (OsString, OsString)>,
     file: &Path,
@@ -70,7 +70,7 @@ fn from_file(path: &Path, problems: &mut Problems) -> Vec<(String, String)> {
         match entry {
             Ok((name, value)) if is_ours(&name) => found.push((name, value)),
             Ok(_) => {}
-            // The error repeats the line, in which a secret may stand: only its number is told.
+            // The error repeats the line, which may hold a secret: report only its number.
             Err(dotenvy::Error::LineParse(line, _)) => {
                 let number = text
                     .lines()
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_wins_over_the_file() {
+    fn a_variable_of_the_process_wins_over_the_file() {
         let texts = gather(
             &[
                 ("COUNTERSIGN_LOG", "warn"),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_for_development_only() {
+    fn the_file_is_read_in_development_only() {
         for (profile, read) in [
             ("", true),
             ("development", true),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_line_is_told_by_number_only() {
+    fn a_malformed_line_is_reported_by_its_number_only() {
         let error = gather(
             &[],
             "COUNTERSIGN_LOG=info\n\nCOUNTERSIGN_MASTER_KEYS='hunter2",
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf8_is_a_problem_only_in_our_own() {
+    fn only_our_own_variables_have_to_be_utf8() {
         let broken = || OsString::from_vec(vec![0xff]);
         let process = [
             ("OTHER".into(), broken()),

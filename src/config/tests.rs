@@ -13,7 +13,7 @@ pub(super) fn config(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
     )
 }
 
-/// The variables that are complained of.
+/// The variables that have problems.
 pub(super) fn sources(vars: &[(&str, &str)]) -> Vec<String> {
     match config(vars) {
         Ok(_) => Vec::new(),
@@ -26,7 +26,7 @@ pub(super) fn sources(vars: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn with_nothing_set_the_contract_s_defaults_hold() {
+fn the_defaults_are_those_of_the_contract() {
     let config = config(&[]).unwrap();
     assert_eq!(config.profile, Profile::Development);
     assert_eq!(config.grpc_addr.to_string(), "127.0.0.1:50051");
@@ -104,14 +104,14 @@ fn a_default_text_given_changes_nothing() {
 }
 
 #[test]
-fn every_variable_is_read_and_complains_under_its_own_name() {
+fn a_bad_value_is_reported_under_its_variable() {
     for variable in Config::VARIABLES {
         assert_eq!(sources(&[(variable.name, "\u{7}")]), [variable.name]);
     }
 }
 
 #[test]
-fn all_problems_are_told_at_once_one_a_line() {
+fn all_problems_are_reported_at_once_one_a_line() {
     let mut vars: Vec<_> = Config::VARIABLES
         .iter()
         .map(|variable| (variable.name, "\u{7}\n"))
@@ -189,7 +189,7 @@ fn secrets_are_never_repeated() {
 }
 
 #[test]
-fn values_must_fit_together() {
+fn values_that_do_not_fit_together_are_refused() {
     for (vars, source) in [
         (
             [
@@ -276,7 +276,7 @@ fn grpc_and_http_on_one_port_are_refused() {
 }
 
 #[test]
-fn bounds_hold() {
+fn values_out_of_bounds_are_refused() {
     for (name, value) in [
         ("COUNTERSIGN_DATABASE_POOL_SIZE", "0"),
         ("COUNTERSIGN_HASHING_WORKERS", "0"),
@@ -348,7 +348,7 @@ fn master_keys_come_from_the_list_or_from_the_file_but_not_both() {
 }
 
 #[test]
-fn profile_test_writes_nothing_where_it_was_not_sent() {
+fn profile_test_has_no_default_database_and_no_key_file_for_postgres() {
     let test = ("COUNTERSIGN_PROFILE", "test");
     assert_eq!(sources(&[test]), ["COUNTERSIGN_DATABASE_URL"]);
     let sqlite = config(&[test, ("COUNTERSIGN_DATABASE_URL", "sqlite:///tmp/x/y.db")]).unwrap();

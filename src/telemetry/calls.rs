@@ -1,8 +1,7 @@
-//! What is counted of every gRPC call, and how Prometheus reads it.
+//! Metrics of gRPC calls: counters for each method, and their encoding for Prometheus.
 //!
-//! Counting is a handful of relaxed atomic additions to memory that exists since the program was
-//! linked: no lock, no hash, no allocation. `prometheus_client`'s own histogram takes a mutex for
-//! every observation and its families look a label set up, so only its text encoder is used.
+//! Counting is a few relaxed atomic additions to static memory. `prometheus_client`'s own histogram takes a lock for
+//! every observation and its families look up a label set, so only its encoder is used here.
 //!
 //! The names are those of go-grpc-prometheus, which the gRPC middlewares of Go, Java and Python share:
 //! dashboards and alerts for them exist. OpenTelemetry's `rpc.server.*` was renamed between versions
@@ -21,7 +20,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
-/// The status codes of gRPC by number, as go-grpc-prometheus spells them.
+/// The status codes of gRPC by number, with the names of go-grpc-prometheus.
 const CODES: [&str; 17] = [
     "OK",
     "Canceled",
@@ -42,8 +41,8 @@ const CODES: [&str; 17] = [
     "Unauthenticated",
 ];
 
-/// Upper bounds of the histogram's buckets, in nanoseconds: from a validation out of the cache, some
-/// ten microseconds, past a password hash, some twenty milliseconds, to the end of all patience.
+/// Upper bounds of the histogram's buckets, in nanoseconds: from a cached validation (10 µs) over a password
+/// hash (20 ms) to the longest time-outs.
 const BOUNDS: [u64; 20] = [
     10_000,
     25_000,
@@ -69,7 +68,7 @@ const BOUNDS: [u64; 20] = [
 
 const NANOS_PER_SECOND: f64 = 1e9;
 
-/// The counters of one method. On cache lines of their own, so that methods do not slow each other.
+/// The counters of one method, aligned to cache lines so that methods do not slow each other down.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct CallMetrics {
@@ -81,7 +80,7 @@ pub struct CallMetrics {
 }
 
 impl CallMetrics {
-    /// Nothing counted yet.
+    /// All counters at zero.
     pub const fn new() -> Self {
         Self {
             started: AtomicU64::new(0),
@@ -160,8 +159,8 @@ impl CallSeries {
     }
 }
 
-/// Tells Prometheus about the calls. Every series exists from the start, at zero: Prometheus sees no
-/// increase in a series that appears with its first event, and an alert would miss that event.
+/// Encodes the counters of all methods. Every series exists from the start, at zero: Prometheus sees no increase in
+/// a series that begins with its first event, so an alert would miss that event.
 #[derive(Debug)]
 pub struct CallCollector(
     /// The methods.
@@ -233,7 +232,7 @@ fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-/// Nanoseconds as the unit that Prometheus asks for.
+/// Nanoseconds to seconds, the unit of Prometheus.
 #[allow(
     clippy::cast_precision_loss,
     reason = "2^53 nanoseconds are 104 days, and beyond them a nanosecond does not matter"
@@ -248,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    fn told(metrics: &'static CallMetrics) -> String {
+    fn encoded(metrics: &'static CallMetrics) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(CallCollector(vec![CallSeries {
             grpc_type: "unary",
@@ -262,11 +261,14 @@ mod tests {
     }
 
     fn has(text: &str, line: &str) {
-        assert!(text.lines().any(|told| told == line), "{line} in\n{text}");
+        assert!(
+            text.lines().any(|encoded| encoded == line),
+            "{line} in\n{text}"
+        );
     }
 
     #[test]
-    fn what_was_counted_is_told() {
+    fn counters_are_encoded_with_their_labels() {
         static METRICS: CallMetrics = CallMetrics::new();
         for _ in 0..4 {
             METRICS.started();
@@ -274,7 +276,7 @@ mod tests {
         METRICS.handled(0, Duration::from_micros(10));
         METRICS.handled(0, Duration::from_nanos(10_001));
         METRICS.handled(16, Duration::from_secs(60));
-        let text = told(&METRICS);
+        let text = encoded(&METRICS);
         let labels = r#"grpc_type="unary",grpc_service="a.B",grpc_method="C""#;
         has(&text, &format!("grpc_server_started_total{{{labels}}} 4"));
         has(&text, &format!("grpc_server_in_flight{{{labels}}} 1"));
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_grpc_does_not_know_is_counted_all_the_same() {
+    fn an_unknown_status_code_is_counted() {
         static METRICS: CallMetrics = CallMetrics::new();
         METRICS.started();
         METRICS.handled(99, Duration::MAX);

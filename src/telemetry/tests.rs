@@ -1,4 +1,4 @@
-//! What is logged, what is traced, and that a mute collector holds nothing up.
+//! Which events are logged, which spans are traced, and that a silent collector delays nothing.
 
 use std::{
     future,
@@ -52,7 +52,7 @@ impl SpanExporter for Spans {
     }
 }
 
-/// What `work` logs under `settings`, and the spans it leaves when traced.
+/// The log lines of `work` under `settings`, and its spans if `traced`.
 fn observe(
     settings: &TelemetrySettings,
     traced: bool,
@@ -106,7 +106,7 @@ fn pretty_lines_are_single_lines() {
 }
 
 #[test]
-fn other_crates_say_nothing_below_info_whatever_is_asked_for() {
+fn other_crates_log_nothing_below_info_whatever_the_filter() {
     let (lines, _) = observe(&settings("trace,tokio_postgres=trace"), false, || {
         tracing::debug!(target: "tokio_postgres::query", "with parameters hunter2");
         tracing::trace!(target: "h2::hpack", "hunter2");
@@ -121,7 +121,7 @@ fn other_crates_say_nothing_below_info_whatever_is_asked_for() {
 }
 
 #[test]
-fn server_spans_are_traced_however_quiet_the_logs_are() {
+fn own_spans_are_traced_even_if_nothing_is_logged() {
     let (lines, spans) = observe(&settings("off"), true, || {
         tracing::debug_span!(target: "countersign::request", "request", otel.name = "ValidateToken").in_scope(|| {
             tracing::info!(target: "countersign::access", "one line");
@@ -135,7 +135,7 @@ fn server_spans_are_traced_however_quiet_the_logs_are() {
 }
 
 #[test]
-fn a_span_that_nobody_wants_does_not_exist() {
+fn a_span_that_is_neither_logged_nor_traced_is_disabled() {
     let (_, spans) = observe(&settings("info"), false, || {
         let quiet = tracing::debug_span!(target: "countersign::request", "request");
         assert!(quiet.is_disabled());
@@ -146,7 +146,7 @@ fn a_span_that_nobody_wants_does_not_exist() {
 }
 
 #[test]
-fn exporting_without_a_runtime_is_an_error_and_no_panic() {
+fn exporting_without_a_runtime_is_an_error() {
     let exporting = TelemetrySettings {
         otlp_endpoint: Some("http://127.0.0.1:1".to_owned()),
         ..settings("info")
@@ -155,7 +155,7 @@ fn exporting_without_a_runtime_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn a_second_set_up_is_refused_without_panic() {
+async fn a_second_initialisation_is_refused() {
     let first = init(&settings("off"));
     let second = init(&settings("off"));
     assert!(matches!(second, Err(TelemetryError::AlreadySetUp)));
@@ -165,7 +165,7 @@ async fn a_second_set_up_is_refused_without_panic() {
 }
 
 #[tokio::test]
-async fn spans_reach_the_collector_and_a_mute_one_holds_nothing_up() {
+async fn spans_reach_the_collector_and_a_silent_one_delays_no_exit() {
     let collector = TcpListener::bind("127.0.0.1:0").unwrap();
     let exporting = TelemetrySettings {
         otlp_endpoint: Some(format!("http://{}", collector.local_addr().unwrap())),
@@ -180,7 +180,7 @@ async fn spans_reach_the_collector_and_a_mute_one_holds_nothing_up() {
 
     let started = monotonic_now();
     let flushing = tokio::spawn(traces::flush(provider, Duration::from_millis(500)));
-    // It says what HTTP/2 begins with, and is never answered.
+    // The exporter opens HTTP/2 and gets no answer.
     let preface = tokio::task::spawn_blocking(move || {
         let (mut connection, _) = collector.accept().unwrap();
         let mut preface = [0; 14];

@@ -1,5 +1,4 @@
-//! What the process writes, with everything switched on: nothing that must stay secret; and that it does not wait
-//! for who reads it.
+//! The log at TRACE holds nothing secret, and logging never blocks a call.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::{
@@ -52,17 +51,17 @@ on_both_databases! {
             secrets.extend(break_everything(&server, &database, &email).await);
             secrets.extend(secrets_of_the_database(&database).await);
             let metrics = get(server.http(), "/metrics").await.body;
-            assert!(metrics.contains("countersign_log_lines_dropped_total 0\n"), "not all was written");
+            assert!(metrics.contains("countersign_log_lines_dropped_total 0\n"), "some lines were dropped");
             assert_eq!(server.end(Signal::TERM).await, Some(0));
 
             let (output, errors) = recording.finish().await;
             for method in ["Register", "Login", "Refresh", "ValidateToken", "Logout", "ChangePassword", "ListSessions"] {
                 assert!(errors.contains(method), "{method} was not logged: {errors}");
             }
-            assert!(errors.contains("request failed"), "the broken database left no trace: {errors}");
+            assert!(errors.contains("request failed"), "the failure of the database was not logged: {errors}");
             let said = format!("{output}{errors}").to_lowercase();
             for (what, secret) in secrets {
-                assert!(secret.len() >= 8, "{what} is too short to be told from chance");
+                assert!(secret.len() >= 8, "{what} is too short: it could occur by chance");
                 assert!(!said.contains(&secret.to_lowercase()), "{what} was written: {secret}");
             }
         }
@@ -72,7 +71,7 @@ on_both_databases! {
         let server = TestProcess::start_unread(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let refused = async || {
-            // Each leaves a line, more of them than a pipe holds: 64 KiB.
+            // Each writes a line; together they are more than the 64 KiB that a pipe holds.
             for _ in 0..600 {
                 let refused = server.refresh("csr_nothing-that-was-ever-issued").await;
                 assert_eq!(reason(refused), "REFRESH_TOKEN_INVALID");
@@ -101,7 +100,7 @@ fn parts_of(tokens: &TokenPair) -> Secrets {
     secrets
 }
 
-/// Every RPC, well and badly used. Returns what may not be written.
+/// Calls every RPC, rightly and wrongly. Returns what must not be logged.
 async fn use_everything(server: &TestProcess, email: &str) -> Secrets {
     let register = async |email: &str, password: &str| register(server, email, password).await;
     register(email, PASSWORD).await.unwrap();
@@ -299,7 +298,7 @@ async fn secrets_of_the_database(database: &TestDatabase) -> Secrets {
         hide("a signing key", &pkcs8);
         assert!(
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8).is_ok(),
-            "what was hidden is a key"
+            "the secret is a signing key"
         );
     }
     for set in keys.all() {

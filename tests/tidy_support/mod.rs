@@ -11,7 +11,7 @@ pub struct Source {
     pub path: String,
     /// Its text.
     pub text: String,
-    /// Its text with every comment, string and character blanked; lines are where they were.
+    /// Its text with every comment, string and character replaced by blanks; line numbers stay the same.
     pub code: String,
 }
 
@@ -19,15 +19,15 @@ pub struct Source {
 pub struct Type {
     pub place: String,
     pub name: String,
-    /// Derives and other attributes, and whatever else stands since the item before.
+    /// Derives and other attributes: everything since the previous item.
     pub attributes: String,
     /// Fields or variants.
     pub body: String,
 }
 
 impl Source {
-    /// The floor it belongs to: its folder under `src/`, or its name when it lies there itself.
-    pub fn floor(&self) -> &str {
+    /// The layer it belongs to: its folder under `src/`, or the file's own name.
+    pub fn layer(&self) -> &str {
         let below = self.path.strip_prefix("src/").unwrap_or(&self.path);
         let first = below.split('/').next().unwrap_or(below);
         first.strip_suffix(".rs").unwrap_or(first)
@@ -95,7 +95,7 @@ pub fn sources(roots: &[&str]) -> Vec<Source> {
         .into_iter()
         .map(|path| {
             let text = fs::read_to_string(&path).expect("a source file is readable");
-            let path = path.strip_prefix(root()).expect("it lies in the project");
+            let path = path.strip_prefix(root()).expect("it is in the project");
             let path = path.to_string_lossy().replace('\\', "/");
             let code = code_of(&text);
             Source { path, text, code }
@@ -203,7 +203,7 @@ fn first_segments(group: &str) -> Vec<String> {
     firsts
 }
 
-/// What stands between a type's name and the end of its declaration.
+/// The text from a type's name to the end of its declaration.
 fn body(rest: &str) -> &str {
     let mut depth = 0;
     for (at, c) in rest.char_indices() {
@@ -359,7 +359,7 @@ mod tests {
         let used: Vec<_> = source(code).crate_paths();
         let used: Vec<_> = used
             .iter()
-            .map(|(place, floor)| (place.as_str(), floor.as_str()))
+            .map(|(place, layer)| (place.as_str(), layer.as_str()))
             .collect();
         let (first, second) = ("src/grpc/x.rs:1", "src/grpc/x.rs:2");
         assert_eq!(
@@ -371,7 +371,7 @@ mod tests {
                 (second, "server")
             ]
         );
-        assert_eq!(source("").floor(), "grpc");
+        assert_eq!(source("").layer(), "grpc");
     }
 
     #[test]
