@@ -72,7 +72,11 @@ impl Tour {
             display_name: String::new(),
         };
         let status = expect_failure(self.client.register(weak).await, "WEAK_PASSWORD")?;
-        println!("   a weak password is refused: {}", status.message());
+        let details = status.get_error_details();
+        let fields = details.bad_request().map(|bad| &bad.field_violations);
+        for rule in fields.into_iter().flatten() {
+            println!("   a weak password is refused: it {}", rule.description);
+        }
         Ok(())
     }
 
@@ -140,7 +144,7 @@ impl Tour {
             .validate_token(validation(&newest.access_token))
             .await;
         expect_failure(verdict, "TOKEN_REVOKED")?;
-        println!("   its newest access token is dead as well: TOKEN_REVOKED");
+        println!("   its newest access token is revoked as well: TOKEN_REVOKED");
         Ok(())
     }
 
@@ -159,7 +163,7 @@ impl Tour {
             .validate_token(validation(&tokens.access_token))
             .await;
         expect_failure(verdict, "TOKEN_REVOKED")?;
-        println!("   every token from before is dead: TOKEN_REVOKED");
+        println!("   every earlier token is revoked: TOKEN_REVOKED");
         Ok(next)
     }
 
@@ -188,7 +192,7 @@ impl Tour {
             .validate_token(validation(&tokens.access_token))
             .await;
         expect_failure(verdict, "TOKEN_REVOKED")?;
-        println!("   the access token died with the session: TOKEN_REVOKED");
+        println!("   the access token is revoked with the session: TOKEN_REVOKED");
         Ok(())
     }
 }

@@ -19,15 +19,15 @@ use tonic::{Code, Request, Status, transport::Channel};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// A heartbeat comes every second. Silence for longer means that the connection is dead.
+/// A heartbeat comes every second. Silence for longer means that the connection is lost.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a gateway knows of revocations.
 #[derive(Default)]
 struct Known {
-    /// Dead sessions, and when they can be forgotten.
+    /// Revoked sessions, and until when they have to be kept.
     sessions: HashMap<String, Timestamp>,
-    /// Users, and up to which moment what was issued to them is dead.
+    /// Users, and the time up to which their tokens are revoked.
     users: HashMap<String, Timestamp>,
     /// Before it is set nothing is known well enough to accept a token.
     is_complete: bool,

@@ -1,6 +1,6 @@
 //! Countersign: a gRPC authentication service.
 //!
-//! The floors, top to bottom; each imports only floors below it (`tests/tidy.rs` checks it):
+//! The layers, top to bottom; each imports only layers below it (`tests/tidy.rs` checks it):
 //! `cli` → `server` → `grpc` → `http` → `auth` → `revocation` → `tokens` → `passwords` → `store` → `domain`
 //! → `telemetry` → `config` → `clock`, `cores`, `secret`.
 

@@ -63,15 +63,22 @@ impl Policy {
     ) -> Result<(), FieldViolation> {
         let names = names(personal);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let strong = zxcvbn(checked_part(password.expose()), &names).score() >= LEAST_SCORE;
-        if strong {
+        let estimate = zxcvbn(checked_part(password.expose()), &names);
+        if estimate.score() >= LEAST_SCORE {
             return Ok(());
         }
+        // The warnings are constant sentences of zxcvbn, such as "Dates are often easy to guess."
+        let warning = estimate
+            .feedback()
+            .and_then(|feedback| feedback.warning())
+            .map_or_else(String::new, |warning| format!(" ({warning})"));
         Err(FieldViolation::new(
             field,
             ViolationReason::TooGuessable,
-            "is too easy to guess: avoid names, common words and phrases, dates, repetition and \
-             keyboard patterns; several unrelated words make a good password",
+            format!(
+                "is too easy to guess{warning}: avoid names, common words and phrases, dates, repetition and \
+                 keyboard patterns; several unrelated words make a good password"
+            ),
         ))
     }
 }
