@@ -237,6 +237,7 @@ impl HashingPermit {
     /// # Errors
     /// [`PasswordError::Weak`] when the policy says no, [`PasswordError::Overloaded`] when the
     /// deadline passed in the queue, [`PasswordError::Internal`] otherwise.
+    #[tracing::instrument(level = "debug", name = "password hash", skip_all)]
     pub async fn hash_new(
         self,
         field: &'static str,
@@ -264,6 +265,7 @@ impl HashingPermit {
     /// # Errors
     /// [`PasswordError::Overloaded`] when the deadline passed in the queue; [`PasswordError::Internal`]
     /// when the stored hash is unreadable, too costly, or made with a pepper that is not configured.
+    #[tracing::instrument(level = "debug", name = "password hash", skip_all)]
     pub async fn verify(
         self,
         password: Password,
@@ -284,6 +286,7 @@ impl HashingPermit {
     ///
     /// # Errors
     /// Those of [`Self::verify`].
+    #[tracing::instrument(level = "debug", name = "password hash", skip_all)]
     pub async fn verify_unless(
         self,
         abandoned: impl Future<Output = ()>,

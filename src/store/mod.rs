@@ -54,6 +54,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
+use tracing::Instrument as _;
 
 pub use audit::{AuditEvent, AuditKind};
 pub use backup::{BackupError, back_up_sqlite};
@@ -105,20 +106,27 @@ macro_rules! write {
 macro_rules! on_connection {
     ($store:expr, $bounded:ident, $sqlite_pool:ident, |$conn:ident| $body:expr) => {
         $store
-            .$bounded(Box::pin(async {
-                match &$store.pool {
-                    $crate::store::pool::Pool::Postgres(pool) => {
-                        let mut lease = pool.get().await?;
-                        let $conn = lease.begin();
-                        let result = $crate::store::same(async { $body }).await;
-                        lease.end(result)
+            .$bounded(Box::pin(::tracing::Instrument::instrument(
+                async {
+                    match &$store.pool {
+                        $crate::store::pool::Pool::Postgres(pool) => {
+                            let mut lease = $crate::store::pool_wait(pool.get()).await?;
+                            let $conn = lease.begin();
+                            let result = $crate::store::same(async { $body }).await;
+                            lease.end(result)
+                        }
+                        $crate::store::pool::Pool::Sqlite { $sqlite_pool, .. } => {
+                            let pooled = $crate::store::pool_wait($sqlite_pool.get()).await?;
+                            $crate::store::sqlite::in_place(pooled, async |$conn| $body)
+                        }
                     }
-                    $crate::store::pool::Pool::Sqlite { $sqlite_pool, .. } => {
-                        let pooled = $sqlite_pool.get().await?;
-                        $crate::store::sqlite::in_place(pooled, async |$conn| $body)
-                    }
-                }
-            }))
+                },
+                ::tracing::debug_span!(
+                    "database",
+                    code.module = module_path!(),
+                    code.line = line!()
+                ),
+            )))
             .await
     };
 }
@@ -128,6 +136,13 @@ use {on_connection, read, write};
 /// An operation under way. Boxed, because every future around it would hold it twice, as its argument and as what it
 /// awaits: a login's came to 39 KB.
 type Operation<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Traces the wait for a connection apart from the statements.
+async fn pool_wait<T>(connection: impl Future<Output = T>) -> T {
+    connection
+        .instrument(tracing::debug_span!("pool wait"))
+        .await
+}
 
 /// Names the result type of an operation, which the compiler cannot infer in a block.
 async fn same<T>(operation: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {

@@ -45,6 +45,7 @@ mod startup;
 mod suspended;
 mod sync;
 mod throttle;
+mod traces;
 mod users;
 mod validate;
 mod validate_fast_path;

@@ -6,9 +6,11 @@ use std::{
 };
 
 use http::{Extensions, HeaderMap};
+use opentelemetry::trace::{TraceContextExt as _, TraceId};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tracing::{Level, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::{ClientAddress, RequestId, methods::Method};
 use crate::{
@@ -76,6 +78,7 @@ impl Call {
                     parent: None,
                     tracing::Level::$level,
                     request_id = self.request_id.as_str(),
+                    trace_id = trace_id(&self.span).map(tracing::field::display),
                     method = self.method.full_name(),
                     code = name(code),
                     reason = headers.and_then(reason).map(Reason::as_str),
@@ -107,6 +110,12 @@ impl Drop for Call {
             self.report(code, None);
         }
     }
+}
+
+/// The trace to which the call belongs, if traces are exported.
+fn trace_id(span: &Span) -> Option<TraceId> {
+    let id = span.context().span().span_context().trace_id();
+    (id != TraceId::INVALID).then_some(id)
 }
 
 /// The `grpc-status` in headers or trailers.
