@@ -11,10 +11,10 @@ use super::{
     serving::ServingSettings,
     source::{self, Texts},
     types::{
-        Argon2Settings, Config, DatabaseSettings, LimitSettings, LogFormat, PasswordSettings, Rate,
+        Argon2Settings, Config, DatabaseSettings, LimitSettings, PasswordSettings, Rate,
         RevocationSettings, SigningAlgorithm, SigningSettings, TelemetrySettings, TokenSettings,
     },
-    values::{Algorithm, DatabaseTls, List, RsaKeyBits, Switch},
+    values::{Algorithm, DatabaseTls, List, LogFormat, RsaKeyBits, Switch},
     variables::{VARIABLES, Values, Variable},
 };
 use crate::cores;

@@ -6,7 +6,8 @@ use super::{
     database_url::DatabaseUrl,
     fill::Given,
     problems::Problems,
-    types::{Argon2Settings, Config, Tls},
+    types::{Argon2Settings, Config},
+    values::Tls,
 };
 
 /// What must hold between variables, in every profile.

@@ -39,8 +39,8 @@ pub use profile::Profile;
 pub use refusal::Refusal;
 pub use serving::ServingSettings;
 pub use types::{
-    Argon2Settings, Config, DatabaseSettings, LimitSettings, LogFormat, PasswordSettings, Rate,
-    RevocationSettings, SigningAlgorithm, SigningSettings, StalePolicy, TelemetrySettings, Tls,
-    TokenSettings,
+    Argon2Settings, Config, DatabaseSettings, LimitSettings, PasswordSettings, Rate,
+    RevocationSettings, SigningAlgorithm, SigningSettings, TelemetrySettings, TokenSettings,
 };
+pub use values::{LogFormat, StalePolicy, Tls};
 pub use variables::{DefaultValue, Variable};

@@ -7,11 +7,13 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::Deserialize;
 
 use super::{
-    database_url::DatabaseUrl, key_source::MasterKeySource, profile::Profile,
+    database_url::DatabaseUrl,
+    key_source::MasterKeySource,
+    profile::Profile,
     serving::ServingSettings,
+    values::{LogFormat, StalePolicy, Tls},
 };
 
 /// Everything an operator can decide, checked. The variables behind it: [`Config::VARIABLES`].
@@ -172,26 +174,6 @@ pub struct RevocationSettings {
     pub stale_policy: StalePolicy,
 }
 
-/// What `ValidateToken` does when its knowledge of revocations is too old.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StalePolicy {
-    /// Answer from what is known.
-    Serve,
-    /// Answer `REVOCATION_STATE_STALE`.
-    Reject,
-}
-
-/// Who encrypts the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tls {
-    /// Nobody: plain text, for development.
-    Off,
-    /// A mesh or gateway in front of the service.
-    Terminated,
-}
-
 /// What is logged and traced.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
@@ -203,14 +185,4 @@ pub struct TelemetrySettings {
     pub otlp_endpoint: Option<String>,
     /// Name under which they appear.
     pub service_name: String,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Pretty,
-    /// For machines: one JSON object a line.
-    Json,
 }

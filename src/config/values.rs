@@ -105,6 +105,36 @@ pub(super) enum RsaKeyBits {
     Bits3072,
 }
 
+/// What `ValidateToken` does when its knowledge of revocations is too old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StalePolicy {
+    /// Answer from what is known.
+    Serve,
+    /// Answer `REVOCATION_STATE_STALE`.
+    Reject,
+}
+
+/// Who encrypts the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// Nobody: plain text, for development.
+    Off,
+    /// A mesh or gateway in front of the service.
+    Terminated,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
 /// A comma-separated list of distinct entries. envy splits it and leaves blanks around the entries.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Vec<T>", bound = "T: Deserialize<'de> + PartialEq")]

@@ -17,10 +17,9 @@ use super::{
     database_url::DatabaseUrl,
     master_keys::MasterKeys,
     profile::Profile,
-    types::{LogFormat, StalePolicy, Tls},
     values::{
         Algorithm, ClaimName, DAY, DatabaseTls, HOUR, List, LogFilter, MILLISECOND, MINUTE,
-        RsaKeyBits, SECOND, Span, Switch, TEN_YEARS, Whole,
+        RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS, Tls, Whole,
     },
 };
 

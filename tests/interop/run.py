@@ -238,7 +238,7 @@ def main() -> int:
     print_table(trials, libraries)
     cells = [trial.cell(library) for trial in trials for library in libraries]
     failed = cells.count("FAILED")
-    print(f"\nstrangers: {len(cells) - failed} passed, {failed} failed")
+    print(f"\ninterop: {len(cells) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 

@@ -201,7 +201,7 @@ def envoy_config(servers: list) -> dict:
     manager = typed(
         "envoy.filters.network.http_connection_manager",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        stat_prefix="strangers",
+        stat_prefix="interop",
         http_filters=[jwt_authn, router],
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [answer]}]},
     )
