@@ -11,7 +11,7 @@ use countersign::{
     config::{Config, DefaultValue, Variable},
     grpc::Reason,
 };
-use tidy_support::{Source, documents, read, sources};
+use tidy_support::{Source, documents, imports::Imports, read, sources};
 
 /// The layers, top to bottom. A layer may use those below it and no other.
 const LAYERS: &[&str] = &[
@@ -70,6 +70,9 @@ const SECRETS: &[&str] = &[
     "Email",
 ];
 
+/// Circles of imports that are still to be dissolved, by a file in each.
+const CIRCLES: &[&str] = &["src/store/postgres/", "src/store/postgres_pool.rs"];
+
 const MAX_LINES: usize = 400;
 
 #[test]
@@ -118,6 +121,16 @@ fn a_layer_uses_only_layers_below_it() {
             }
         }
     }
+    assert_none(&broken);
+}
+
+#[test]
+fn no_imports_between_files_form_a_circle() {
+    let circles = Imports::of(&sources(&["src"])).circles();
+    let broken: Vec<_> = circles
+        .into_iter()
+        .filter(|circle| !CIRCLES.iter().any(|known| circle.contains(known)))
+        .collect();
     assert_none(&broken);
 }
 

@@ -1,5 +1,7 @@
 //! Reads the project's files for `tests/tidy.rs`: Rust code without comments and literals, protos, documents.
 
+pub mod imports;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -133,6 +135,47 @@ pub fn rpcs() -> Vec<String> {
         .collect();
     assert!(!rpcs.is_empty(), "no RPC was found in proto/");
     rpcs
+}
+
+/// The paths of all `use` items in this code, groups expanded, and whether each is exported again.
+pub fn split_uses(code: &str) -> Vec<(bool, Vec<String>)> {
+    let mut found = Vec::new();
+    for (at, start) in code.match_indices("use ") {
+        if code[..at].ends_with(is_word) {
+            continue;
+        }
+        let rest = &code[at + start.len()..];
+        let item = &rest[..rest.find(';').unwrap_or(rest.len())];
+        let line = code[..at].rsplit('\n').next().unwrap_or_default();
+        let mut paths = Vec::new();
+        expand(item, &[], &mut paths);
+        found.extend(paths.into_iter().map(|path| (line.contains("pub"), path)));
+    }
+    found
+}
+
+/// Turns `a::{b, c::{d, e as f}}` into `a::b`, `a::c::d` and `a::c::e`.
+fn expand(tree: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) {
+    let mut depth = 0;
+    let parts = tree.split(|c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
+        let (head, group) = part.split_once('{').unwrap_or((part, ""));
+        let head = head.split(" as ").next().unwrap_or(head);
+        let mut path = prefix.to_vec();
+        let words = head.split("::").map(str::trim);
+        path.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));
+        match group.strip_suffix('}') {
+            Some(group) => expand(group, &path, paths),
+            None => paths.push(path),
+        }
+    }
 }
 
 /// Whether `text` has `name` in it with no further letter on either side.
@@ -341,6 +384,24 @@ mod tests {
         }
         assert_eq!(code.matches("tonic").count(), 1, "{code}");
         assert!(!code.contains("pb") && code.contains('\n'), "{code}");
+    }
+
+    #[test]
+    fn use_items_are_expanded() {
+        let uses =
+            split_uses("use a::{b, c::{d, e as f}};\n    pub(super) use g::H;\nlet reuse = 1;");
+        let shown: Vec<_> = uses
+            .iter()
+            .map(|(is_public, path)| (*is_public, path.join("::")))
+            .collect();
+        let own = |path: &str| (false, path.to_owned());
+        let expected = [
+            own("a::b"),
+            own("a::c::d"),
+            own("a::c::e"),
+            (true, "g::H".to_owned()),
+        ];
+        assert_eq!(shown, expected);
     }
 
     #[test]
