@@ -18,8 +18,8 @@ use super::{
     master_keys::MasterKeys,
     profile::Profile,
     values::{
-        Algorithm, ClaimName, DAY, DatabaseTls, HOUR, List, LogFilter, MILLISECOND, MINUTE,
-        RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS, Tls, Whole,
+        Algorithm, ClaimName, DAY, DatabaseTls, HOUR, List, LogFilter, LogFormat, MILLISECOND,
+        MINUTE, RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS, Tls, Whole,
     },
 };
 

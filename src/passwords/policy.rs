@@ -1,7 +1,7 @@
 //! What a new password must fulfil (NIST SP 800-63B-4 section 3.1.1.2): long and hard to guess, no more.
 
 use unicode_normalization::UnicodeNormalization;
-use zxcvbn::{Score, zxcvbn};
+use zxcvbn::{Score, feedback::Feedback, zxcvbn};
 
 use crate::domain::{FieldViolation, Password, ViolationReason};
 
@@ -70,7 +70,7 @@ impl Policy {
         // The warnings are constant sentences of zxcvbn, such as "Dates are often easy to guess."
         let warning = estimate
             .feedback()
-            .and_then(|feedback| feedback.warning())
+            .and_then(Feedback::warning)
             .map_or_else(String::new, |warning| format!(" ({warning})"));
         Err(FieldViolation::new(
             field,
