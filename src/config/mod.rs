@@ -23,6 +23,8 @@ mod values;
 mod variables;
 
 #[cfg(test)]
+mod postgres_url_tests;
+#[cfg(test)]
 mod production_tests;
 #[cfg(test)]
 mod tests;

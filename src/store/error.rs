@@ -3,11 +3,7 @@
 //! Errors are sorted by codes and never by their words, which may be in any language: PostgreSQL's by SQLSTATE
 //! (`postgres/sqlstate.rs`), SQLite's by its result codes, of which diesel makes kinds (`sqlite.rs`).
 
-use deadpool::managed::TimeoutType;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel_async::pooled_connection::{PoolError as Inner, deadpool::PoolError};
-
-use super::postgres::from_connection_error;
 
 /// Why a store operation failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -110,17 +106,6 @@ impl From<DieselError> for StoreError {
             // The connection went away before the commit, so that the rollback failed as well.
             DieselError::RollbackErrorOnCommit { commit_error, .. } => (*commit_error).into(),
             other => Self::Query(other.to_string()),
-        }
-    }
-}
-
-impl From<PoolError> for StoreError {
-    fn from(error: PoolError) -> Self {
-        match error {
-            PoolError::Timeout(TimeoutType::Wait) => Self::PoolExhausted,
-            PoolError::Timeout(_) => Self::Silent("no connection in time".to_owned()),
-            PoolError::Backend(Inner::ConnectionError(error)) => from_connection_error(error),
-            other => Self::Unavailable(other.to_string()),
         }
     }
 }

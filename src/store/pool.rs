@@ -3,29 +3,25 @@
 use std::{fs, future, path::Path, time::Duration};
 
 use deadpool::{
-    Runtime, Status,
-    managed::{Manager, Timeouts},
+    Runtime,
+    managed::{Manager, TimeoutType, Timeouts},
 };
 use diesel::ConnectionResult;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolError, PoolableConnection, RecyclingMethod,
-    deadpool::Pool as Deadpool,
+    deadpool::{Pool as Deadpool, PoolError as DeadpoolError},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
     StoreError,
-    postgres::{Connector, to_connection_error},
-    postgres_pool::PostgresPool,
+    pool_load::PoolLoad,
+    postgres::{Connector, from_connection_error, to_connection_error},
+    postgres_pool::{CREATE_TIMEOUT, PostgresPool, WAIT_TIMEOUT},
     sqlite::{self, AsyncSqliteConnection},
 };
 use crate::config::{DatabaseSettings, DatabaseUrl};
 
-/// How long to wait for a free connection to PostgreSQL.
-pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a new connection may take; with the wait it stays under the two seconds in which a
-/// caller is promised an answer.
-pub(super) const CREATE_TIMEOUT: Duration = Duration::from_millis(900);
 /// How long to wait for a free connection to SQLite, which opens at once. It is for disks that now and then take a
 /// second to force a commit; with [`sqlite::BUSY_TIMEOUT`] it stays under the same two seconds.
 const SQLITE_WAIT_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -43,33 +39,6 @@ pub(super) enum Pool {
         readers: Deadpool<AsyncSqliteConnection>,
         writer: Deadpool<AsyncSqliteConnection>,
     },
-}
-
-/// How busy a pool of connections is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolLoad {
-    /// What its connections are for: `all`, `readers` or `writer`.
-    pub name: &'static str,
-    /// Connections held at most.
-    pub max: usize,
-    /// Connections that an operation uses.
-    pub in_use: usize,
-    /// Connections that are open and free.
-    pub idle: usize,
-    /// Operations that wait for one.
-    pub waiting: usize,
-}
-
-impl PoolLoad {
-    fn new(name: &'static str, status: Status) -> Self {
-        Self {
-            name,
-            max: status.max_size,
-            in_use: status.size.saturating_sub(status.available),
-            idle: status.available,
-            waiting: status.waiting,
-        }
-    }
 }
 
 impl Pool {
@@ -123,6 +92,19 @@ impl Pool {
     pub(super) fn close_idle(&self) {
         if let Self::Postgres(pool) = self {
             pool.close_idle();
+        }
+    }
+}
+
+impl From<DeadpoolError> for StoreError {
+    fn from(error: DeadpoolError) -> Self {
+        match error {
+            DeadpoolError::Timeout(TimeoutType::Wait) => Self::PoolExhausted,
+            DeadpoolError::Timeout(_) => Self::Silent("no connection in time".to_owned()),
+            DeadpoolError::Backend(PoolError::ConnectionError(error)) => {
+                from_connection_error(error)
+            }
+            other => Self::Unavailable(other.to_string()),
         }
     }
 }

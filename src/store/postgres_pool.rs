@@ -28,10 +28,16 @@ use tokio::{
 
 use super::{
     StoreError,
-    pool::{CREATE_TIMEOUT, PoolLoad, WAIT_TIMEOUT},
+    pool_load::PoolLoad,
     postgres::{Access, Connector, Keep, PostgresConnection},
 };
 use crate::clock::monotonic_now;
+
+/// How long to wait for a free connection to PostgreSQL.
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a new connection may take; with the wait it stays under the two seconds in which a
+/// caller is promised an answer.
+pub(super) const CREATE_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// How long to wait before asking for a connection again, where the server has none left and we hold none.
 const FULL_SERVER_DELAY: Duration = Duration::from_millis(50);
