@@ -9,14 +9,14 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+use crate::connections::{assert_connection_closing, end_of};
 use crate::support::{
-    PASSWORD, PATIENCE, TestDatabase, TestServer, eventually, failure, on_both_databases,
-    operator::bearing, process::TestProcess, server::connect, web::get,
+    PASSWORD, PATIENCE, TestDatabase, TestServer, eventually, on_both_databases, operator::bearing,
+    process::TestProcess, server::connect, web::get,
 };
 
 /// Hashes that take a second or more.
@@ -115,23 +115,8 @@ on_both_databases! {
             .into_inner();
         revocations.message().await.unwrap().expect("the snapshot");
         server.begin_stop();
-        let ended = async {
-            let health = loop {
-                if let Err(status) = health.message().await {
-                    break status;
-                }
-            };
-            let revocations = loop {
-                if let Err(status) = revocations.message().await {
-                    break status;
-                }
-            };
-            [health, revocations]
-        };
-        for status in timeout(PATIENCE, ended).await.expect("the streams end") {
-            let failure = failure(&status);
-            assert_eq!((failure.code, failure.reason.as_str()), (Code::Unavailable, "CONNECTION_CLOSING"));
-        }
+        assert_connection_closing(&end_of(&mut health).await);
+        assert_connection_closing(&end_of(&mut revocations).await);
         server.stop().await;
     }
 
