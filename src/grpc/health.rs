@@ -152,6 +152,7 @@ const fn response(answer: &library::HealthCheckResponse) -> HealthCheckResponse 
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use health_server::Health as _;
 
     use super::*;
@@ -243,7 +244,7 @@ mod tests {
         let first = watch.next().await.unwrap().unwrap();
         assert_eq!(first.status(), WireStatus::ServiceUnknown);
         statuses.publish(readiness(true, true)).await;
-        assert!(futures_util::poll!(watch.next()).is_pending());
+        assert!(watch.next().now_or_never().is_none());
         assert_eq!(check(&api, AUTH).await, WireStatus::Serving);
     }
 }

@@ -1,16 +1,13 @@
 //! One gRPC connection: how long it may take to open HTTP/2, how old it may become, and how it ends.
 
 use std::{
+    io::{self, Cursor},
     net::SocketAddr,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::{
@@ -18,10 +15,11 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncReadExt as _, join},
     net::TcpStream,
     time::{sleep, timeout},
 };
-use tokio_util::{io::InspectReader, sync::CancellationToken};
+use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, transport::server::TcpConnectInfo};
 use tower::{Service, ServiceExt as _};
 
@@ -44,8 +42,10 @@ const MAX_SEND_BUFFER: usize = 64 * 1024;
 /// that is counted and logged, and what is above it is refused by hyper unseen.
 const HEADER_MARGIN: u32 = 4;
 
-/// The client connection preface and the header of the SETTINGS frame that must follow it (RFC 9113 section 3.4).
-const OPENING_BYTES: usize = 24 + 9;
+/// The client connection preface (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The header of a frame. That of SETTINGS must follow the preface.
+const FRAME_HEADER: usize = 9;
 
 /// How long after GOAWAY a connection without calls is kept, so that calls that are on their way to us still arrive.
 const GOAWAY_DELAY: Duration = Duration::from_secs(1);
@@ -89,12 +89,19 @@ where
 
     /// Serves one connection until it ends: because the peer closes it or breaks the protocol, because it is too old,
     /// or because the server drains.
-    pub(super) async fn serve(self, stream: TcpStream) {
+    pub(super) async fn serve(self, mut stream: TcpStream) {
         let Ok(peer) = stream.peer_addr() else {
             return;
         };
-        let received = Arc::new(AtomicUsize::new(0));
-        let stream = count_received(stream, Arc::clone(&received));
+        let opening = tokio::select! {
+            opening = timeout(self.settings.handshake_timeout, read_opening(&mut stream)) => opening,
+            () = self.draining.cancelled() => return,
+        };
+        let Ok(Ok(opening)) = opening else {
+            return;
+        };
+        let (reader, writer) = stream.into_split();
+        let stream = join(Cursor::new(opening).chain(reader), writer);
         // Dropped with the connection; ends its response streams.
         let calls = ConnectionCalls::new(&self.draining);
         let service = with_extensions(self.service, peer, calls.clone());
@@ -102,10 +109,8 @@ where
             .http2
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let mut connection = pin!(connection);
-        let opened = || received.load(Ordering::Relaxed) >= OPENING_BYTES;
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = elapsed_without(opened, self.settings.handshake_timeout) => return,
             () = self.draining.cancelled() => {}
             () = sleep(varied(self.settings.max_connection_age)) => {}
         }
@@ -130,12 +135,17 @@ where
     }
 }
 
-/// Completes when the time has passed and the condition does not hold.
-async fn elapsed_without(condition: impl Fn() -> bool, time: Duration) {
-    sleep(time).await;
-    if condition() {
-        std::future::pending().await
+/// Reads until the peer has opened HTTP/2, or has sent something else. hyper answers either; before that, the peer costs
+/// nothing but its socket and gets no byte.
+async fn read_opening(stream: &mut TcpStream) -> io::Result<BytesMut> {
+    let mut bytes = BytesMut::new();
+    while bytes.len() < PREFACE.len() + FRAME_HEADER {
+        let compared = bytes.len().min(PREFACE.len());
+        if bytes[..compared] != PREFACE[..compared] || stream.read_buf(&mut bytes).await? == 0 {
+            break;
+        }
     }
+    Ok(bytes)
 }
 
 /// The duration plus or minus up to 10 %, so that connections that were opened together do not end together.
@@ -144,15 +154,6 @@ fn varied(duration: Duration) -> Duration {
     // Without randomness the age is the shortest allowed.
     let _ = aws_lc_rs::rand::fill(&mut random);
     duration.mul_f64(0.9 + 0.2 * f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX))
-}
-
-fn count_received(
-    stream: TcpStream,
-    received: Arc<AtomicUsize>,
-) -> InspectReader<TcpStream, impl FnMut(&[u8]) + Send> {
-    InspectReader::new(stream, move |bytes| {
-        received.fetch_add(bytes.len(), Ordering::Relaxed);
-    })
 }
 
 /// Tells the service about the connection by the extensions of each request.

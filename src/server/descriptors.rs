@@ -77,7 +77,7 @@ mod tests {
     fn all_open_files_together_stay_within_the_limit() {
         for files in [8, 64, 128, 1_024, 4_096, 20_000, 1 << 20] {
             let limits = WANTED.within(files, 80);
-            let others = 80.min(files / 2);
+            let others = 80_usize.min(files / 2);
             assert!(limits.grpc + limits.http + others <= files, "{limits:?}");
             assert!(limits.grpc >= 1 && limits.http >= 1, "{limits:?}");
         }

@@ -143,7 +143,9 @@ on_both_databases! {
     }
 
     async fn the_limit_on_streams_is_announced_to_each_connection(database: TestDatabase) {
-        for (settings, limit) in [(&[("COUNTERSIGN_MAX_CONCURRENT_STREAMS", "4")][..], 4), (&[], 256)] {
+        const DEFAULT: &[(&str, &str)] = &[];
+        const FOUR: &[(&str, &str)] = &[("COUNTERSIGN_MAX_CONCURRENT_STREAMS", "4")];
+        for (settings, limit) in [(DEFAULT, 256_usize), (FOUR, 4)] {
             let server = TestServer::start_with(&database, settings).await;
             let stream = TcpStream::connect(server.address).await.unwrap();
             let (sender, connection) = h2::client::handshake(stream).await.unwrap();

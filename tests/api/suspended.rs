@@ -7,9 +7,7 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 use tonic::Status;
 
-use crate::support::{
-    TestDatabase, eventually, failure, on_both_databases, process::TestProcess, reason,
-};
+use crate::support::{Kind, TestDatabase, eventually, failure, process::TestProcess, reason};
 
 /// Longer than the staleness that the tests allow.
 const SUSPENDED: Duration = Duration::from_millis(2_500);
@@ -64,44 +62,55 @@ async fn answers_after_a_suspension(
     (logged_out_at, answers)
 }
 
-on_both_databases! {
-    async fn under_the_reject_policy_calls_are_refused_until_revocations_were_read_again(database: TestDatabase) {
-        let writer = TestProcess::start(&database).await;
-        writer.signed_in("ada@example.org").await;
-        let reader = TestProcess::start_with(&database, &[
+/// Two servers share a database, which SQLite does not allow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_the_reject_policy_calls_are_refused_until_revocations_were_read_again() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let writer = TestProcess::start(&database).await;
+    writer.signed_in("ada@example.org").await;
+    let reader = TestProcess::start_with(
+        &database,
+        &[
             ("COUNTERSIGN_STALE_POLICY", "reject"),
             ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "1s"),
             ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "200ms"),
-        ]).await;
-        for _ in 0..2 {
-            let (_, answers) = answers_after_a_suspension(&writer, &reader, "ada@example.org").await;
-            let mut stale = 0;
-            for answer in answers {
-                match reason(answer).as_str() {
-                    "REVOCATION_STATE_STALE" => stale += 1,
-                    "TOKEN_REVOKED" => {}
-                    other => panic!("{other}"),
-                }
-            }
-            println!("{stale} of 20 calls were refused as stale");
-        }
-    }
-
-    async fn under_the_serve_policy_revocation_as_of_is_not_later_than_the_suspension(database: TestDatabase) {
-        let writer = TestProcess::start(&database).await;
-        writer.signed_in("ada@example.org").await;
-        let reader = TestProcess::start_with(&database, &[
-            ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "200ms"),
-        ]).await;
-        let (logged_out_at, answers) = answers_after_a_suspension(&writer, &reader, "ada@example.org").await;
+        ],
+    )
+    .await;
+    for _ in 0..2 {
+        let (_, answers) = answers_after_a_suspension(&writer, &reader, "ada@example.org").await;
+        let mut stale = 0;
         for answer in answers {
-            match answer {
-                Ok(valid) => {
-                    let as_of = valid.revocation_as_of.unwrap().seconds;
-                    assert!(as_of <= logged_out_at, "{as_of} {logged_out_at}");
-                }
-                Err(status) => assert_eq!(failure(&status).reason, "TOKEN_REVOKED"),
+            match reason(answer).as_str() {
+                "REVOCATION_STATE_STALE" => stale += 1,
+                "TOKEN_REVOKED" => {}
+                other => panic!("{other}"),
             }
+        }
+        println!("{stale} of 20 calls were refused as stale");
+    }
+}
+
+/// Two servers share a database, which SQLite does not allow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_the_serve_policy_revocation_as_of_is_not_later_than_the_suspension() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let writer = TestProcess::start(&database).await;
+    writer.signed_in("ada@example.org").await;
+    let reader = TestProcess::start_with(
+        &database,
+        &[("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "200ms")],
+    )
+    .await;
+    let (logged_out_at, answers) =
+        answers_after_a_suspension(&writer, &reader, "ada@example.org").await;
+    for answer in answers {
+        match answer {
+            Ok(valid) => {
+                let as_of = valid.revocation_as_of.unwrap().seconds;
+                assert!(as_of <= logged_out_at, "{as_of} {logged_out_at}");
+            }
+            Err(status) => assert_eq!(failure(&status).reason, "TOKEN_REVOKED"),
         }
     }
 }

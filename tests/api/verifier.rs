@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use tonic::{Code, transport::Channel};
 
+use crate::connections::assert_connection_closing;
 use crate::support::{
     Kind, TestDatabase, TestServer, failure, on_both_databases,
     operator::{PATIENCE, Watcher, bearing},
@@ -238,7 +239,7 @@ on_both_databases! {
         }
         server.begin_stop();
         for watcher in watchers {
-            watcher.end().await.unwrap();
+            assert_connection_closing(&watcher.end().await.unwrap_err());
         }
         // Less than the drain time-out.
         timeout(Duration::from_secs(10), server.stop()).await.expect("watchers do not hold the drain up");

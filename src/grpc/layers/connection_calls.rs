@@ -238,23 +238,26 @@ mod tests {
     use std::convert::Infallible;
 
     use bytes::Bytes;
-    use futures_util::stream;
+    use futures_util::{FutureExt as _, stream};
     use http_body_util::{BodyExt as _, Empty, StreamBody};
     use tonic::{Code, Status};
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
 
-    async fn body<B: Body + Unpin>(calls: &ConnectionCalls, make: fn() -> B) -> EndableBody<B> {
-        let service = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(make())));
+    /// The response body of a call on this connection.
+    async fn body<B: Body>(calls: &ConnectionCalls, make: fn() -> B) -> Pin<Box<EndableBody<B>>> {
+        let service = service_fn(move |_: Request<()>| async move {
+            Ok::<_, Infallible>(Response::new(make()))
+        });
         let mut request = Request::new(());
         request.extensions_mut().insert(calls.clone());
         let response = ConnectionCallsLayer.layer(service).oneshot(request).await;
-        response.unwrap().into_body()
+        Box::pin(response.unwrap().into_body())
     }
 
-    fn endless() -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
-        StreamBody::new(stream::pending())
+    fn endless() -> impl Body<Data = Bytes, Error = Infallible> {
+        StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>())
     }
 
     #[tokio::test]
@@ -289,7 +292,7 @@ mod tests {
         assert_eq!(calls.under_way(), 2);
         drop(unary);
         assert_eq!(calls.under_way(), 1);
-        assert!(futures_util::poll!(stream.frame()).is_pending());
+        assert!(stream.frame().now_or_never().is_none());
         assert_eq!(calls.under_way(), 0);
     }
 }
