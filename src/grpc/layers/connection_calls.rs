@@ -247,9 +247,10 @@ mod tests {
 
     /// The response body of a call on this connection.
     async fn body<B: Body>(calls: &ConnectionCalls, make: fn() -> B) -> Pin<Box<EndableBody<B>>> {
-        let service = service_fn(move |_: Request<()>| async move {
-            Ok::<_, Infallible>(Response::new(make()))
-        });
+        let service =
+            service_fn(
+                move |_: Request<()>| async move { Ok::<_, Infallible>(Response::new(make())) },
+            );
         let mut request = Request::new(());
         request.extensions_mut().insert(calls.clone());
         let response = ConnectionCallsLayer.layer(service).oneshot(request).await;
