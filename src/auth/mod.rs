@@ -14,7 +14,7 @@ mod sessions;
 mod throttle;
 mod users;
 mod validate;
-mod vitals;
+mod service_metrics;
 mod watch;
 mod watcher_places;
 mod write_locks;
@@ -34,7 +34,7 @@ pub use register::RegisterCommand;
 pub use sessions::SessionPage;
 pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
-pub use vitals::Vitals;
+pub use service_metrics::ServiceMetrics;
 
 use in_flight::InFlight;
 

@@ -1,5 +1,5 @@
-//! `GET /metrics`: what Prometheus reads. All but the calls is asked of the parts when it is read, so
-//! that it costs nothing while nobody reads.
+//! `GET /metrics` for Prometheus. Only calls are counted as they happen; everything else is read from the parts for each
+//! scrape.
 
 use std::fmt;
 
@@ -11,117 +11,117 @@ use prometheus_client::{
 };
 
 use crate::{
-    auth::{Auth, Vitals},
+    auth::{Auth, ServiceMetrics},
     store::PoolLoad,
     telemetry::{self, CallCollector},
 };
 
-/// OpenMetrics 1.0, which Prometheus and all that read its text understand.
+/// OpenMetrics 1.0, the text format that Prometheus asks for first.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything that is told.
+/// All metrics.
 pub(super) fn registry(auth: Auth, calls: CallCollector) -> Registry {
     let mut registry = Registry::default();
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("countersign_build", "The program that runs", version);
     registry.register_collector(Box::new(calls));
-    registry.register_collector(Box::new(VitalsCollector(auth)));
+    registry.register_collector(Box::new(ServiceCollector(auth)));
     registry
 }
 
-struct VitalsCollector(Auth);
+struct ServiceCollector(Auth);
 
-impl fmt::Debug for VitalsCollector {
+impl fmt::Debug for ServiceCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("VitalsCollector")
+        f.write_str("ServiceCollector")
     }
 }
 
-impl Collector for VitalsCollector {
+impl Collector for ServiceCollector {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
-        tell(&self.0.vitals(), &mut Teller(encoder))
+        write_metrics(&self.0.service_metrics(), &mut MetricWriter(encoder))
     }
 }
 
-fn tell(vitals: &Vitals, teller: &mut Teller<'_>) -> fmt::Result {
-    teller.counter(
+fn write_metrics(metrics: &ServiceMetrics, writer: &mut MetricWriter<'_>) -> fmt::Result {
+    writer.counter(
         "countersign_log_lines_dropped",
         "Log lines dropped because the buffer was full.",
         telemetry::dropped_lines(),
     )?;
-    teller.gauge(
+    writer.gauge(
         "countersign_database_available",
         "Whether the database answers: 1, or 0 while the circuit is open.",
-        u32::from(vitals.database_available),
+        u32::from(metrics.database_available),
     )?;
-    teller.pools(&vitals.pools)?;
-    teller.gauge(
+    writer.pools(&metrics.pools)?;
+    writer.gauge(
         "countersign_live_revocations",
         "Revocations in memory: those whose last token has not expired by itself.",
-        count(vitals.live_revocations),
+        count(metrics.live_revocations),
     )?;
-    teller.seconds(
+    writer.seconds(
         "countersign_revocation_staleness",
         "How old the knowledge of revocations is.",
-        vitals.revocation_staleness.as_secs_f64(),
+        metrics.revocation_staleness.as_secs_f64(),
     )?;
-    teller.seconds(
+    writer.seconds(
         "countersign_signing_key_age",
         "For how long the key that signs now has been signing.",
-        vitals.signing_key_age.as_secs_f64(),
+        metrics.signing_key_age.as_secs_f64(),
     )?;
-    let hashing = &vitals.hashing;
-    teller.gauge(
+    let hashing = &metrics.hashing;
+    writer.gauge(
         "countersign_hashing_waiting",
         "Password hashes that wait for a worker.",
         count(hashing.waiting),
     )?;
-    teller.gauge(
+    writer.gauge(
         "countersign_hashing_running",
         "Password hashes being worked on.",
         count(hashing.running),
     )?;
-    teller.gauge(
+    writer.gauge(
         "countersign_hashing_at_once",
         "Password hashes that may be worked on at once; fewer while tokens are validated.",
         count(hashing.at_once),
     )?;
-    teller.seconds(
+    writer.seconds(
         "countersign_hashing_average",
         "What a password hash takes a worker, lately.",
         hashing.average.as_secs_f64(),
     )?;
-    teller.counter(
+    writer.counter(
         "countersign_hashing_finished",
         "Password hashes done.",
         hashing.finished,
     )?;
-    teller.counter(
+    writer.counter(
         "countersign_hashing_refused",
         "Password hashes refused because the queue was full or too slow.",
         hashing.refused,
     )?;
-    teller.counter(
+    writer.counter(
         "countersign_hashing_work_kib",
         "Work of all password hashes: KiB of memory written, in all passes together.",
         hashing.work_kib,
     )?;
-    teller.gauge(
+    writer.gauge(
         "countersign_hashing_failed_login_work_kib",
         "What a failed login costs, in the same unit: the most expensive parameters that stored hashes have.",
         hashing.failed_login_work_kib,
     )?;
-    teller.info(
+    writer.info(
         "countersign_hashing_backend",
         "The implementation of Argon2 that runs on this processor.",
         ("backend", hashing.backend.name()),
     )
 }
 
-/// Writes metrics in few words.
-struct Teller<'a>(DescriptorEncoder<'a>);
+/// Writes single metrics.
+struct MetricWriter<'a>(DescriptorEncoder<'a>);
 
-impl Teller<'_> {
+impl MetricWriter<'_> {
     fn gauge(
         &mut self,
         name: &str,
@@ -142,7 +142,7 @@ impl Teller<'_> {
         ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, None, kind)?)
     }
 
-    /// What does not change: a gauge that is always 1, with a label.
+    /// A gauge that is always 1 and whose label is the information.
     fn info(&mut self, name: &str, help: &str, label: (&str, &str)) -> fmt::Result {
         let kind = MetricType::Gauge;
         let mut family = self.0.encode_descriptor(name, help, None, kind)?;

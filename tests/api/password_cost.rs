@@ -35,7 +35,7 @@ const MISSING: u64 = 12;
 
 /// The work that a login makes the server do, in KiB; it must fail.
 async fn work_of_failed_login(server: &TestServer, email: &str, password: &str) -> u64 {
-    let work = || server.core.vitals().hashing.work_kib;
+    let work = || server.core.service_metrics().hashing.work_kib;
     let before = work();
     assert_eq!(
         reason(server.login_as(email, password).await),
@@ -102,9 +102,9 @@ on_both_databases! {
         // From the first login on: the list of parameters is read before the server listens.
         let everyone = ["nobody@example.org", "new@example.org", "old@example.org"];
         assert_all_fail_at(&server, &everyone, EXPENSIVE_WORK).await;
-        let before = server.core.vitals().hashing.work_kib;
+        let before = server.core.service_metrics().hashing.work_kib;
         server.login("new@example.org").await.unwrap();
-        assert_eq!(server.core.vitals().hashing.work_kib - before, CHEAP_WORK, "a right password costs its hash");
+        assert_eq!(server.core.service_metrics().hashing.work_kib - before, CHEAP_WORK, "a right password costs its hash");
     }
 
     async fn parameters_that_another_replica_uses_count_once_they_are_seen(database: TestDatabase) {

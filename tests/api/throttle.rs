@@ -145,14 +145,14 @@ async fn login_under_way(
         let _ = client.login(request).await;
     });
     eventually("the password is being hashed", async || {
-        server.core.vitals().hashing.running == 1
+        server.core.service_metrics().hashing.running == 1
     })
     .await;
     call
 }
 
 async fn is_idle(server: &TestServer) -> bool {
-    let hashing = server.core.vitals().hashing;
+    let hashing = server.core.service_metrics().hashing;
     hashing.running == 0 && hashing.waiting == 0
 }
 
@@ -406,10 +406,10 @@ on_both_databases! {
         let attempts = join_all((0..12).map(|_| server.login(ADA)));
         let other = async {
             eventually("the first attempts wait in the queue", async || {
-                server.core.vitals().hashing.waiting >= 4
+                server.core.service_metrics().hashing.waiting >= 4
             })
             .await;
-            let hashing = server.core.vitals().hashing;
+            let hashing = server.core.service_metrics().hashing;
             assert!(hashing.running + hashing.waiting <= 8, "no more of one account at once");
             server.login_as("nobody@example.org", WRONG).await
         };

@@ -1,34 +1,34 @@
-//! How the service is doing, for whoever watches it.
+//! The state of the parts of the service, for metrics.
 
 use std::time::Duration;
 
 use super::Auth;
 use crate::{passwords::HashingLoad, store::PoolLoad};
 
-/// How the parts are doing at one moment.
+/// The state of the parts at one moment.
 #[derive(Clone, Debug)]
-pub struct Vitals {
+pub struct ServiceMetrics {
     /// Whether the database answers.
     pub database_available: bool,
-    /// The connections to it.
+    /// The connection pools of the database.
     pub pools: Vec<PoolLoad>,
-    /// How many revocations are remembered.
+    /// Revocations in memory.
     pub live_revocations: usize,
-    /// How old the knowledge of revocations is.
+    /// How long ago revocations were read completely.
     pub revocation_staleness: Duration,
-    /// For how long the key that signs now has been signing.
+    /// How long the current signing key has been signing.
     pub signing_key_age: Duration,
-    /// How busy the password workers are.
+    /// The load of the password workers.
     pub hashing: HashingLoad,
 }
 
 impl Auth {
-    /// Asks every part; cheap, but not for every request.
-    pub fn vitals(&self) -> Vitals {
+    /// Reads the state of every part. Cheap, but too expensive for every request.
+    pub fn service_metrics(&self) -> ServiceMetrics {
         let parts = &self.parts;
         let now = parts.clock.now();
         let since = parts.keyring.signing_since(now);
-        Vitals {
+        ServiceMetrics {
             database_available: parts.store.is_available(),
             pools: parts.store.pool_loads(),
             live_revocations: parts.revocations.len(),
