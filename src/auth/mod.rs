@@ -10,11 +10,11 @@ mod login;
 mod logout;
 mod refresh;
 mod register;
+mod service_metrics;
 mod sessions;
 mod throttle;
 mod users;
 mod validate;
-mod service_metrics;
 mod watch;
 mod watcher_places;
 mod write_locks;
@@ -31,10 +31,10 @@ pub use error::AuthError;
 pub use issue::TokenPair;
 pub use login::{LoggedIn, LoginCommand};
 pub use register::RegisterCommand;
+pub use service_metrics::ServiceMetrics;
 pub use sessions::SessionPage;
 pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
-pub use service_metrics::ServiceMetrics;
 
 use in_flight::InFlight;
 
