@@ -14,10 +14,11 @@ use diesel_async::{
 };
 
 use super::{
-    RunningDriver, StoreError,
+    driver::RunningDriver,
     observer::Observed,
     sqlstate::{Keep, sort},
 };
+use crate::store::StoreError;
 
 /// A connection and what is known of it besides.
 pub(in crate::store) struct PostgresConnection {

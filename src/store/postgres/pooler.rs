@@ -10,7 +10,8 @@ use std::{
 
 use tokio::time;
 
-use super::{RunningDriver, StoreError, session::RawSession};
+use super::{driver::RunningDriver, session::RawSession};
+use crate::store::StoreError;
 
 /// How a session is going to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

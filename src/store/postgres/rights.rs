@@ -1,6 +1,7 @@
 //! Whether the role may use the tables, asked once at the start.
 
-use super::{RawSession, StoreError};
+use super::session::RawSession;
+use crate::store::StoreError;
 
 /// What a role may do.
 pub(in crate::store) trait SessionRights {

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::{StoreError, observer::Observed, sqlstate::sort};
-use crate::config::TargetServer;
+use super::{observer::Observed, sqlstate::sort};
+use crate::{config::TargetServer, store::StoreError};
 
 /// The longest that a statement runs: what takes longer is stuck, and its caller is owed an answer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_500);

@@ -2,7 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::StoreError;
+use crate::store::StoreError;
 
 /// What becomes of connections after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,8 +14,10 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::StoreError;
-use crate::config::{PostgresTls, TlsMode};
+use crate::{
+    config::{PostgresTls, TlsMode},
+    store::StoreError,
+};
 
 /// What encrypts connections, or `None` when none is to be encrypted.
 pub(super) fn encryption(tls: &PostgresTls) -> Result<Option<MakeRustlsConnect>, StoreError> {
