@@ -298,13 +298,17 @@ on_both_databases! {
         // Bob has not logged in, but Ada needs the old key no longer.
         // A mistyped key is reported even if it seals nothing any longer.
         let mistyped = format!("{SECOND},v1://///////////////////////////////////////38=");
+        let clock = server.clock.clone();
+        // SQLite allows no second server.
+        server.stop().await;
         let output = run(&database, &[("COUNTERSIGN_MASTER_KEYS", &mistyped)], &[]).await;
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("master key v1 is not the one"), "{said}");
         assert_eq!(said.trim_end().lines().count(), 1, "{said}");
 
-        let server = restart(server, &database, &[("COUNTERSIGN_MASTER_KEYS", SECOND)]).await;
+        let second = [("COUNTERSIGN_MASTER_KEYS", SECOND)];
+        let server = TestServer::try_start(&database, &second, clock).await.unwrap();
         server.login("ada@example.org").await.unwrap();
         server.refresh(&new.refresh_token).await.unwrap();
         assert_eq!(reason(server.refresh(&old.refresh_token).await), "REFRESH_TOKEN_INVALID");

@@ -166,9 +166,9 @@ on_both_databases! {
             assert_eq!(reason(server.refresh(token).await), "REFRESH_TOKEN_INVALID");
             assert_eq!(reason(server.logout(token).await), "REFRESH_TOKEN_INVALID");
         }
-        // An authentic token needs the table; a missing table is a fault of the service, not of the token.
+        // An authentic token needs the table; a missing table is a fault of the database, not of the token.
         let status = server.refresh(&tokens.refresh_token).await.unwrap_err();
         let failure = failure(&status);
-        assert_eq!((failure.code, failure.reason.as_str()), (Code::Internal, "INTERNAL"));
+        assert_eq!((failure.code, failure.reason.as_str()), (Code::Unavailable, "DATABASE_UNAVAILABLE"));
     }
 }
