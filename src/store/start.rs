@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_passes_is_tried_again_and_what_does_not_is_told_at_once() {
         let tries = AtomicUsize::new(0);
         let third = async || match tries.fetch_add(1, Ordering::Relaxed) {

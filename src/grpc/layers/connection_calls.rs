@@ -235,7 +235,7 @@ fn trailers(request_id: &RequestId) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{convert::Infallible, pin::pin};
 
     use bytes::Bytes;
     use futures_util::{FutureExt as _, stream};
@@ -264,7 +264,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_ends_with_a_retriable_status_when_its_connection_closes() {
         let calls = ConnectionCalls::new(&CancellationToken::new());
-        let mut body = body(&calls, endless).await;
+        let mut body = pin!(body(&calls, endless).await);
         let closes = async {
             tokio::task::yield_now().await;
             calls.end_streams();
@@ -280,7 +280,7 @@ mod tests {
     async fn the_drain_of_the_server_ends_the_streams_of_every_connection() {
         let draining = CancellationToken::new();
         let calls = ConnectionCalls::new(&draining);
-        let mut body = body(&calls, endless).await;
+        let mut body = pin!(body(&calls, endless).await);
         draining.cancel();
         assert!(body.frame().await.unwrap().unwrap().is_trailers());
     }
@@ -289,7 +289,7 @@ mod tests {
     async fn a_call_is_under_way_until_its_response_is_dropped_or_waits() {
         let calls = ConnectionCalls::new(&CancellationToken::new());
         let unary = body(&calls, Empty::<Bytes>::new).await;
-        let mut stream = body(&calls, endless).await;
+        let mut stream = pin!(body(&calls, endless).await);
         assert_eq!(calls.under_way(), 2);
         drop(unary);
         assert_eq!(calls.under_way(), 1);
