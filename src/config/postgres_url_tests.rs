@@ -59,7 +59,7 @@ fn every_parameter_is_honoured_or_refused_by_name() {
 
 #[test]
 fn sslmode_means_what_it_means_to_libpq() {
-    let mode = |query| parse(query).map(|url| url.tls.mode);
+    let mode = |query: &str| parse(query).map(|url| url.tls.mode);
     assert_eq!(mode(""), Ok(TlsMode::Prefer));
     assert_eq!(mode("?sslmode=disable"), Ok(TlsMode::Disable));
     assert_eq!(mode("?sslmode=verify-full"), Ok(TlsMode::VerifyFull));
