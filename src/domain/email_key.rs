@@ -31,14 +31,22 @@ pub(super) fn legacy_key_of(address: &str) -> String {
 }
 
 fn ascii_domain(domain: &str) -> String {
-    Uts46::new()
-        .to_ascii(
-            domain.as_bytes(),
-            AsciiDenyList::EMPTY,
-            Hyphens::Allow,
-            DnsLength::Ignore,
-        )
-        .map_or_else(|_| nfkc_casefold(domain), Into::into)
+    let to_ascii = |domain: &str| {
+        Uts46::new()
+            .to_ascii(
+                domain.as_bytes(),
+                AsciiDenyList::EMPTY,
+                Hyphens::Allow,
+                DnsLength::Ignore,
+            )
+            .map(String::from)
+            .ok()
+    };
+    let folded = || nfkc_casefold(domain);
+    to_ascii(domain)
+        .or_else(|| to_ascii(&folded()))
+        // The ideographic full stop separates labels, as UTS 46 has it.
+        .unwrap_or_else(|| folded().replace('\u{3002}', "."))
 }
 
 /// `toNFKC_Casefold`, by the derivation of the property `NFKC_Casefold` in UAX #44: decompose, fold the case,

@@ -41,7 +41,10 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(4851233071)";
 const TABLE_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
 
 const VERSIONS: &str = "SELECT version FROM __diesel_schema_migrations";
-const HAS_VERSIONS: &str = "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL";
+/// A scan of the catalog and not `to_regclass`, which may answer from the session's cache: after the wait for the lock
+/// that cache does not know of a table that another replica has made meanwhile.
+const HAS_VERSIONS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class \
+     WHERE relname = '__diesel_schema_migrations' AND pg_catalog.pg_table_is_visible(oid))";
 /// As diesel declares it.
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (\
      version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)";

@@ -67,7 +67,7 @@ on_both_databases! {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_replaces_no_file_and_creates_no_database() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let folder = database.folder.path().to_owned();

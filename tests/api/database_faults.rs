@@ -26,20 +26,25 @@ async fn health(channel: &Channel, service: &str) -> ServingStatus {
     client.check(request).await.unwrap().into_inner().status()
 }
 
-/// Whether the services that need the database say that they serve.
-async fn serves(channel: &Channel) -> bool {
-    let mut all = Vec::new();
+/// Whether all services that need the database have this status. They are asked one after the other, so while the status
+/// changes they may differ.
+async fn all_are(channel: &Channel, expected: ServingStatus) -> bool {
     for name in ["AuthService", "AccountService", "AdminService"] {
-        all.push(health(channel, &format!("countersign.auth.v1.{name}")).await);
+        if health(channel, &format!("countersign.auth.v1.{name}")).await != expected {
+            return false;
+        }
     }
-    assert!(all.iter().all(|status| *status == all[0]), "{all:?}");
-    all[0] == ServingStatus::Serving
+    true
+}
+
+async fn serves(channel: &Channel) -> bool {
+    all_are(channel, ServingStatus::Serving).await
 }
 
 /// While the fault lasts: health says so, calls are refused as passing, validation goes on.
 async fn is_refused_as_passing(server: &TestServer, tokens: &TokenPair) {
     eventually("health says NOT_SERVING", async || {
-        !serves(&server.channel).await
+        all_are(&server.channel, ServingStatus::NotServing).await
     })
     .await;
     assert_eq!(reason(server.login("ada@example.org").await), UNAVAILABLE);
