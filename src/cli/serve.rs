@@ -18,7 +18,7 @@ pub(super) fn run(config: Config) -> Outcome {
     block_on(async {
         let telemetry = telemetry::init(&config.telemetry).map_err(|error| error.to_string())?;
         telemetry::hide_panic_messages();
-        let served = serve(config).await;
+        let served = Box::pin(serve(config)).await;
         // Also after a failure: its spans must be exported.
         telemetry.shutdown().await;
         served

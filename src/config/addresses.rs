@@ -127,11 +127,11 @@ mod tests {
     }
 
     fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-        let vars = [("it".to_owned(), text.to_owned())];
         #[derive(Deserialize)]
         struct One {
             it: TrustedProxies,
         }
+        let vars = [("it".to_owned(), text.to_owned())];
         envy::from_iter(vars)
             .map(|one: One| one.it.0)
             .map_err(|error| error.to_string())

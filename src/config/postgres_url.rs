@@ -132,7 +132,9 @@ impl PostgresUrl {
                 if !url.ends_with('?') {
                     url.push('&');
                 }
-                url.push_str(&format!("{key}={encoded}"));
+                url.push_str(key);
+                url.push('=');
+                url.push_str(encoded);
             } else {
                 read.parameter(key, value)?;
             }
@@ -207,7 +209,7 @@ impl Reader {
                 self.fallback_application_name = Some(value.to_owned());
             }
             "keepalives" => {
-                self.keepalive.is_on = choice(key, value, &[("0", false), ("1", true)])?
+                self.keepalive.is_on = choice(key, value, &[("0", false), ("1", true)])?;
             }
             "keepalives_idle" => self.keepalive.idle = seconds()?,
             "keepalives_interval" => self.keepalive.interval = seconds()?,

@@ -86,7 +86,7 @@ pub struct HealthApi {
 impl HealthApi {
     async fn status(&self, name: &str) -> Result<HealthCheckResponse, Status> {
         let answer = self.service.check(library_request(name)).await?;
-        Ok(response(&answer.into_inner()))
+        Ok(response(answer.into_inner()))
     }
 }
 
@@ -122,7 +122,7 @@ impl health_server::Health for HealthApi {
         let stream: Self::WatchStream = match self.service.watch(library_request(name)).await {
             Ok(watch) => {
                 let watch = watch.into_inner();
-                Box::pin(watch.map(|status| status.map(|status| response(&status))))
+                Box::pin(watch.map(|status| status.map(response)))
             }
             // The names do not change while the process runs, so nothing follows.
             Err(status) if status.code() == Code::NotFound => {
@@ -144,7 +144,7 @@ fn library_request(name: &str) -> Request<library::HealthCheckRequest> {
 }
 
 /// The two messages are the same on the wire; each crate generates its own type.
-const fn response(answer: &library::HealthCheckResponse) -> HealthCheckResponse {
+const fn response(answer: library::HealthCheckResponse) -> HealthCheckResponse {
     HealthCheckResponse {
         status: answer.status,
     }

@@ -61,7 +61,7 @@ impl Routes {
 
     /// Adds a service that hashes, uses the database or computes for long: its calls run apart from
     /// the connections, and only so many at once.
-    pub fn add<S>(mut self, service: S) -> Self
+    pub fn add_isolated<S>(mut self, service: &S) -> Self
     where
         S: NamedService
             + Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -82,7 +82,7 @@ impl Routes {
     }
 
     /// Adds a service that answers from memory: its calls run where their connection does.
-    pub fn add_in_memory<S>(mut self, service: S) -> Self
+    pub fn add_in_memory<S>(mut self, service: &S) -> Self
     where
         S: NamedService
             + Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -225,8 +225,8 @@ mod tests {
             max_concurrent_calls: NonZeroUsize::MIN,
             runtime: Handle::current(),
         })
-        .add(AnswersEverything)
-        .add_in_memory(NotInTheTable)
+        .add_isolated(&AnswersEverything)
+        .add_in_memory(&NotInTheTable)
         .into_tonic()
     }
 

@@ -52,16 +52,22 @@ pub fn services(settings: ServiceSettings) -> Result<TonicRoutes, ReflectionErro
         max_concurrent_calls: settings.max_concurrent_calls,
         runtime: settings.runtime,
     })
-    .add_in_memory(settings.health.max_decoding_message_size(max))
-    .add(AuthServiceServer::new(AuthApi::new(auth.clone())).max_decoding_message_size(max))
-    .add(VerifierServiceServer::new(VerifierApi::new(auth.clone())).max_decoding_message_size(max))
-    .add(AccountServiceServer::new(AccountApi::new(auth.clone())).max_decoding_message_size(max))
-    .add(AdminServiceServer::new(AdminApi::new(auth)).max_decoding_message_size(max));
+    .add_in_memory(&settings.health.max_decoding_message_size(max))
+    .add_isolated(
+        &AuthServiceServer::new(AuthApi::new(auth.clone())).max_decoding_message_size(max),
+    )
+    .add_isolated(
+        &VerifierServiceServer::new(VerifierApi::new(auth.clone())).max_decoding_message_size(max),
+    )
+    .add_isolated(
+        &AccountServiceServer::new(AccountApi::new(auth.clone())).max_decoding_message_size(max),
+    )
+    .add_isolated(&AdminServiceServer::new(AdminApi::new(auth)).max_decoding_message_size(max));
     if settings.reflection {
         let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
         routes = routes
-            .add_in_memory(v1.max_decoding_message_size(max))
-            .add_in_memory(v1alpha.max_decoding_message_size(max));
+            .add_in_memory(&v1.max_decoding_message_size(max))
+            .add_in_memory(&v1alpha.max_decoding_message_size(max));
     }
     Ok(routes.into_tonic())
 }

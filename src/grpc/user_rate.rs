@@ -148,15 +148,15 @@ mod tests {
         limiter.check(bob).unwrap();
     }
 
-    #[test]
-    fn counts_are_bounded_and_quiet_users_are_forgotten() {
+    #[tokio::test]
+    async fn counts_are_bounded_and_quiet_users_are_forgotten() {
         let limiter = limiter(100, 1, 10);
         for _ in 0..20_000 {
             let _ = limiter.check(user());
         }
         let bound = 10 + usize::try_from(SHARED).unwrap();
         assert!(limiter.users.len() <= bound, "{}", limiter.users.len());
-        std::thread::sleep(Duration::from_millis(50));
+        tokio::time::sleep(Duration::from_millis(50)).await;
         limiter.sweep();
         assert_eq!(limiter.users.len(), 0);
     }

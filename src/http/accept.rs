@@ -27,10 +27,10 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Accepts from `listener`.
-    pub const fn new(listener: TcpListener) -> Self {
+    pub fn new(listener: TcpListener) -> Self {
         Self {
             listener,
-            failures: LogLimit::new(),
+            failures: LogLimit::default(),
         }
     }
 
@@ -63,18 +63,13 @@ fn concerns_one_peer(error: &io::Error) -> bool {
     )
 }
 
-/// Permits a log line every ten seconds.
-#[derive(Debug)]
+/// Permits a log line every ten seconds; the first one is permitted.
+#[derive(Debug, Default)]
 pub struct LogLimit {
     last: Option<Instant>,
 }
 
 impl LogLimit {
-    /// The first line is permitted.
-    pub const fn new() -> Self {
-        Self { last: None }
-    }
-
     /// Whether a line may be written now; if so, it counts as written.
     pub fn permits(&mut self) -> bool {
         let now = monotonic_now();
@@ -94,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_condition_that_lasts_is_logged_once() {
-        let mut limit = LogLimit::new();
+        let mut limit = LogLimit::default();
         assert!(limit.permits());
         assert!((0..1_000).all(|_| !limit.permits()));
     }

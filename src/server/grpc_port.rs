@@ -43,7 +43,7 @@ impl GrpcPort {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut acceptor = Acceptor::new(self.listener);
-        let mut refusals = LogLimit::new();
+        let mut refusals = LogLimit::default();
         loop {
             let stream = tokio::select! {
                 () = draining.cancelled() => return,

@@ -9,7 +9,7 @@ mod maintenance;
 mod upgrade;
 mod workers;
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -252,20 +252,24 @@ impl Server {
             draining.cancel();
         };
         tokio::join!(accept, shut_down);
-        let connections = workers.connections();
-        connections.close();
-        let drained = tokio::time::timeout(serving.drain_timeout, connections.wait()).await;
-        if drained.is_err() {
-            tracing::warn!(
-                connections = connections.len(),
-                "the drain time-out has passed: calls that are still running are cut off"
-            );
-        }
-        drop(workers);
+        drain(workers, serving.drain_timeout).await;
         stopping.cancel();
         tasks.close();
         tasks.wait().await;
         Ok(())
+    }
+}
+
+/// Waits until all connections are closed, for no longer than `timeout`, and ends those that are left.
+async fn drain(workers: ConnectionWorkers, timeout: Duration) {
+    let connections = workers.connections();
+    connections.close();
+    let drained = tokio::time::timeout(timeout, connections.wait()).await;
+    if drained.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "the drain time-out has passed: calls that are still running are cut off"
+        );
     }
 }
 

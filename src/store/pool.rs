@@ -32,7 +32,7 @@ const MAX_SQLITE_READERS: usize = 4;
 /// Pooled connections to either database.
 #[derive(Clone)]
 pub(super) enum Pool {
-    Postgres(PostgresPool),
+    Postgres(Box<PostgresPool>),
     /// SQLite lets one connection write at a time: with a pool of one for writers they queue in
     /// order of arrival instead of polling the lock.
     Sqlite {
@@ -66,11 +66,11 @@ impl Pool {
                         .boxed()
                 };
                 let connections = deadpool(size, WAIT_TIMEOUT, setup)?;
-                Ok(Self::Postgres(PostgresPool::new(
+                Ok(Self::Postgres(Box::new(PostgresPool::new(
                     connections,
                     connector,
                     size,
-                )))
+                ))))
             }
             DatabaseUrl::Sqlite(path) => {
                 prepare_folder(path)?;

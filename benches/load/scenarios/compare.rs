@@ -5,6 +5,7 @@
 use std::{path::Path, time::Duration};
 
 use countersign::grpc::pb;
+use tokio::runtime::Handle;
 
 use super::Bench;
 use crate::{
@@ -81,6 +82,35 @@ impl Side {
             cpu.as_secs_f64() * 1e6 / float(sample.count(OK)),
         ])
     }
+
+    /// Validation at a steady rate beside 64 logins at once: logins per second, p50 and p99 of the validations.
+    async fn storm(
+        &self,
+        tokens: &Source,
+        credentials: &Source,
+        duration: Duration,
+    ) -> Result<Figures> {
+        let load = Load {
+            path: LOGIN,
+            source: Source::clone(credentials),
+            streams: 64,
+            duration,
+            pace: None,
+        };
+        let client = self.client.clone();
+        let logins = tokio::spawn(async move { client.drive(&load).await });
+        let mut figures = self.steady(tokens, duration).await?;
+        figures[0] = logins.await??.rate();
+        Ok(figures)
+    }
+
+    /// Validation at a steady rate: p50 and p99.
+    async fn steady(&self, tokens: &Source, duration: Duration) -> Result<Figures> {
+        let caller = Handle::current();
+        let validation = SteadyValidation::connect(caller, self.process.address, tokens).await?;
+        let micros = validation.micros(duration).await?;
+        Ok(vec![f64::NAN, micros[0], micros[1], f64::NAN])
+    }
 }
 
 const FIGURES: [&str; 4] = [
@@ -99,23 +129,41 @@ fn report(bench: &mut Bench<'_>, what: &str, measured: &Rounds) {
     }
 }
 
+/// The two builds.
+struct Builds<'a> {
+    this: &'a Path,
+    other: &'a Path,
+    rounds: usize,
+    duration: Duration,
+}
+
 pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let Some(other) = bench.other else {
         eprintln!("  left out: no --other");
         return Ok(());
     };
-    let this = bench
-        .this
-        .unwrap_or(Path::new(env!("CARGO_BIN_EXE_countersign")));
-    let rounds = bench.choose(5, 11);
-    let duration = Duration::from_millis(bench.choose(1_000, 2_000));
+    let builds = Builds {
+        this: bench
+            .this
+            .unwrap_or(Path::new(env!("CARGO_BIN_EXE_countersign"))),
+        other,
+        rounds: bench.choose(5, 11),
+        duration: Duration::from_millis(bench.choose(1_000, 2_000)),
+    };
+    cheap_hashes(bench, &builds).await?;
+    default_hashes(bench, &builds).await?;
+    refreshes_on_postgres(bench, &builds).await
+}
 
-    let ours = Side::start(this, Fixture::sqlite(CHEAP_HASHES)?).await?;
-    let theirs = Side::start(other, Fixture::sqlite(CHEAP_HASHES)?).await?;
+/// `ValidateToken`, and what a login costs besides its hash.
+async fn cheap_hashes(bench: &mut Bench<'_>, builds: &Builds<'_>) -> Result<()> {
+    let duration = builds.duration;
+    let ours = Side::start(builds.this, Fixture::sqlite(CHEAP_HASHES)?).await?;
+    let theirs = Side::start(builds.other, Fixture::sqlite(CHEAP_HASHES)?).await?;
     let (our_tokens, their_tokens) = (ours.tokens().await?, theirs.tokens().await?);
     for streams in [1, 16, 64] {
         let measured = Rounds::measure(
-            rounds,
+            builds.rounds,
             async || ours.drive(VALIDATE, &our_tokens, streams, duration).await,
             async || {
                 theirs
@@ -133,77 +181,52 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let our_logins = in_turn(logins(&ours.client, 64).await?);
     let their_logins = in_turn(logins(&theirs.client, 64).await?);
     let measured = Rounds::measure(
-        rounds,
+        builds.rounds,
         async || ours.drive(LOGIN, &our_logins, 16, duration).await,
         async || theirs.drive(LOGIN, &their_logins, 16, duration).await,
     )
     .await?;
     report(bench, "Login with a cheap hash, 16 at once", &measured);
-    drop((ours, theirs));
+    Ok(())
+}
 
-    // At the default cost of a hash: throughput, and validation beside the storm.
-    let ours = Side::start(this, Fixture::sqlite(&[])?).await?;
-    let theirs = Side::start(other, Fixture::sqlite(&[])?).await?;
+/// Logins at the default cost of a hash, and validation beside them and without them.
+async fn default_hashes(bench: &mut Bench<'_>, builds: &Builds<'_>) -> Result<()> {
+    let duration = 2 * builds.duration;
+    let ours = Side::start(builds.this, Fixture::sqlite(&[])?).await?;
+    let theirs = Side::start(builds.other, Fixture::sqlite(&[])?).await?;
     let (our_tokens, their_tokens) = (ours.tokens().await?, theirs.tokens().await?);
     let our_logins = in_turn(logins(&ours.client, 32).await?);
     let their_logins = in_turn(logins(&theirs.client, 32).await?);
     let measured = Rounds::measure(
         bench.choose(5, 9),
-        async || ours.drive(LOGIN, &our_logins, 32, 2 * duration).await,
-        async || theirs.drive(LOGIN, &their_logins, 32, 2 * duration).await,
+        async || ours.drive(LOGIN, &our_logins, 32, duration).await,
+        async || theirs.drive(LOGIN, &their_logins, 32, duration).await,
     )
     .await?;
     report(bench, "Login, 32 at once", &measured);
-    let storm = async |side: &Side, tokens: &Source, credentials: &Source| {
-        let validation = SteadyValidation::connect(
-            tokio::runtime::Handle::current(),
-            side.process.address,
-            tokens,
-        )
-        .await?;
-        let load = Load {
-            path: LOGIN,
-            source: Source::clone(credentials),
-            streams: 64,
-            duration: 2 * duration,
-            pace: None,
-        };
-        let client = side.client.clone();
-        let logins = tokio::spawn(async move { client.drive(&load).await });
-        let figures = validation.micros(2 * duration).await?;
-        let logins = logins.await??;
-        Ok(vec![logins.rate(), figures[0], figures[1], f64::NAN])
-    };
     let measured = Rounds::measure(
         bench.choose(5, 9),
-        async || storm(&ours, &our_tokens, &our_logins).await,
-        async || storm(&theirs, &their_tokens, &their_logins).await,
+        async || ours.storm(&our_tokens, &our_logins, duration).await,
+        async || theirs.storm(&their_tokens, &their_logins, duration).await,
     )
     .await?;
     report(
         bench,
-        "ValidateToken beside 64 logins (rate is of logins)",
+        "ValidateToken beside 64 logins (the rate is that of the logins)",
         &measured,
     );
-    let quiet = async |side: &Side, tokens: &Source| {
-        let validation = SteadyValidation::connect(
-            tokio::runtime::Handle::current(),
-            side.process.address,
-            tokens,
-        )
-        .await?;
-        let figures = validation.micros(2 * duration).await?;
-        Ok(vec![f64::NAN, figures[0], figures[1], f64::NAN])
-    };
     let measured = Rounds::measure(
         bench.choose(3, 5),
-        async || quiet(&ours, &our_tokens).await,
-        async || quiet(&theirs, &their_tokens).await,
+        async || ours.steady(&our_tokens, duration).await,
+        async || theirs.steady(&their_tokens, duration).await,
     )
     .await?;
-    report(bench, "ValidateToken without the storm", &measured);
-    drop((ours, theirs));
+    report(bench, "ValidateToken without logins", &measured);
+    Ok(())
+}
 
+async fn refreshes_on_postgres(bench: &mut Bench<'_>, builds: &Builds<'_>) -> Result<()> {
     let Some(bin) = bench.postgres_bin else {
         return Ok(());
     };
@@ -212,12 +235,13 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         cluster.create("ours").await?,
         cluster.create("theirs").await?,
     );
-    let ours = Side::start(this, Fixture::on(&our_url, CHEAP_HASHES)?).await?;
-    let theirs = Side::start(other, Fixture::on(&their_url, CHEAP_HASHES)?).await?;
+    let ours = Side::start(builds.this, Fixture::on(&our_url, CHEAP_HASHES)?).await?;
+    let theirs = Side::start(builds.other, Fixture::on(&their_url, CHEAP_HASHES)?).await?;
     let our_sessions = refreshes(&ours.client, 64).await?;
     let their_sessions = refreshes(&theirs.client, 64).await?;
+    let duration = builds.duration;
     let measured = Rounds::measure(
-        rounds,
+        builds.rounds,
         async || ours.drive(REFRESH, &our_sessions, 64, duration).await,
         async || theirs.drive(REFRESH, &their_sessions, 64, duration).await,
     )

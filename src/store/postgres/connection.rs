@@ -55,9 +55,9 @@ impl PostgresConnection {
 
     fn sort(&self, error: StoreError) -> (StoreError, Keep) {
         match (self.observed.code(), error) {
-            (Some(code), StoreError::Unsorted(text)) => sort(&code, text),
+            (Some(code), StoreError::Unsorted(text)) => sort(&code, &text),
             // The code may tell why the connection was lost, or be of an earlier error that was dealt with.
-            (Some(code), StoreError::Unavailable(text)) => match sort(&code, text.clone()) {
+            (Some(code), StoreError::Unavailable(text)) => match sort(&code, &text) {
                 sorted @ (StoreError::Unavailable(_) | StoreError::TooManyConnections(_), _) => {
                     sorted
                 }

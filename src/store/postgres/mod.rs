@@ -333,7 +333,8 @@ fn silent(host: &PostgresHost) -> StoreError {
 fn without_stream(host: &PostgresHost, error: &io::Error) -> StoreError {
     let is_tls = error
         .get_ref()
-        .is_some_and(|inner| inner.is::<rustls::Error>());
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some();
     if is_tls || error.kind() == io::ErrorKind::Unsupported {
         return StoreError::Refused(format!("{}: {error}", shown(host)));
     }
@@ -345,7 +346,8 @@ fn without_stream(host: &PostgresHost, error: &io::Error) -> StoreError {
 fn not_begun(error: &tokio_postgres::Error, observed: &Observed) -> StoreError {
     let is_io = error
         .source()
-        .is_some_and(|source| source.is::<io::Error>());
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some();
     match sorted(error, observed) {
         StoreError::Unavailable(text) if error.code().is_none() && !is_io && !error.is_closed() => {
             StoreError::Refused(text)
@@ -357,7 +359,7 @@ fn not_begun(error: &tokio_postgres::Error, observed: &Observed) -> StoreError {
 /// Sorts an error of a connection that is used without the pool.
 pub(super) fn sort_by_code(observed: &Observed, error: StoreError) -> StoreError {
     match observed.code() {
-        Some(code) => sqlstate::sort(&code, error.to_string()).0,
+        Some(code) => sqlstate::sort(&code, &error.to_string()).0,
         None => error,
     }
 }

@@ -139,7 +139,7 @@ pub(super) fn sorted(error: &tokio_postgres::Error, observed: &Observed) -> Stor
         None => error.to_string(),
     };
     match error.code().cloned().or_else(|| observed.code()) {
-        Some(code) => sort(&code, text).0,
+        Some(code) => sort(&code, &text).0,
         None => StoreError::Unavailable(text),
     }
 }

@@ -16,7 +16,7 @@ pub(in crate::store) enum Keep {
 }
 
 /// Sorts an error that the server reported with this code.
-pub(in crate::store) fn sort(code: &SqlState, message: String) -> (StoreError, Keep) {
+pub(in crate::store) fn sort(code: &SqlState, message: &str) -> (StoreError, Keep) {
     let text = format!("{message} (SQLSTATE {})", code.code());
     match code.code() {
         "23505" => (StoreError::Conflict, Keep::This),
@@ -59,7 +59,7 @@ mod tests {
 
     /// The name of the variant, and what is kept.
     fn sorted(code: &str) -> (&'static str, Keep) {
-        let (error, keep) = sort(&SqlState::from_code(code), "ZUSTAND".to_owned());
+        let (error, keep) = sort(&SqlState::from_code(code), "ZUSTAND");
         let name = match error {
             StoreError::Conflict => "conflict",
             StoreError::Busy(_) => "busy",

@@ -139,8 +139,8 @@ impl Fixture {
             max_concurrent_calls: NonZeroUsize::new(100).unwrap(),
             runtime: Handle::current(),
         })
-        .add(AuthServiceServer::new(ScriptedService))
-        .add_in_memory(health_server);
+        .add_isolated(&AuthServiceServer::new(ScriptedService))
+        .add_in_memory(&health_server);
         let server = Server::builder()
             .layer(stack(settings))
             .add_routes(routes.into_tonic())
