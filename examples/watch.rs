@@ -76,7 +76,7 @@ async fn watch(
         cursor: known.cursor.clone(),
     });
     let bearer = format!("Bearer {token}").parse();
-    let bearer = bearer.map_err(|_| Status::internal("the token is no text"))?;
+    let bearer = bearer.map_err(|_| Status::invalid_argument("the token is no text"))?;
     request.metadata_mut().insert("authorization", bearer);
     let mut verifier = VerifierServiceClient::new(channel);
     let mut stream = verifier.watch_revocations(request).await?.into_inner();

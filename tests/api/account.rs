@@ -450,7 +450,7 @@ on_both_databases! {
                         {now}, {now}, {now} + 1000000, {now} + 1000000 FROM n, users"
             )).await;
             assert_eq!(account.revoke_all(keep_current).await.unwrap(), 1_000, "no more are counted");
-            let left = if keep_current { 1 } else { 0 };
+            let left = i64::from(keep_current);
             eventually("every row is revoked", async || {
                 database.count("sessions WHERE revoked_at IS NULL").await == left
             })

@@ -67,12 +67,12 @@ async fn fail(server: &TestServer, email: &str, times: usize) {
 
 /// The delay of the account, as `RetryInfo` reports it.
 async fn delay(server: &TestServer, email: &str) -> Duration {
-    throttled(server.login(email).await.unwrap_err())
+    throttled(&server.login(email).await.unwrap_err())
 }
 
 /// The delay of an attempt that must have been refused for it.
-fn throttled(status: Status) -> Duration {
-    let failure = failure(&status);
+fn throttled(status: &Status) -> Duration {
+    let failure = failure(status);
     assert_eq!(
         (failure.code, failure.reason.as_str()),
         (Code::ResourceExhausted, "ACCOUNT_THROTTLED")
@@ -112,7 +112,7 @@ async fn guess_at_once(
         if failure(&status).reason == "INVALID_CREDENTIALS" {
             judged += 1;
         } else {
-            delays.push(throttled(status));
+            delays.push(throttled(&status));
         }
     }
     (judged, delays)
@@ -151,7 +151,7 @@ async fn login_under_way(
     call
 }
 
-async fn is_idle(server: &TestServer) -> bool {
+fn is_idle(server: &TestServer) -> bool {
     let hashing = server.core.service_metrics().hashing;
     hashing.running == 0 && hashing.waiting == 0
 }
@@ -202,7 +202,7 @@ on_both_databases! {
                 Ok(_) => successes += 1,
                 Err(status) if failure(&status).reason == "INVALID_CREDENTIALS" => wrong += 1,
                 Err(status) => {
-                    throttled(status);
+                    throttled(&status);
                 }
             }
         }
@@ -243,7 +243,7 @@ on_both_databases! {
         server.register(ADA).await.unwrap();
         for _ in 0..3 {
             login_under_way(&server, ADA, PASSWORD).await.abort();
-            eventually("the hash ends", async || is_idle(&server).await).await;
+            eventually("the hash ends", async || is_idle(&server)).await;
         }
         server.login(ADA).await.unwrap();
         assert_eq!(database.count("login_failures").await, 0);
@@ -273,7 +273,7 @@ on_both_databases! {
         });
         let claimed = format!("login_failures WHERE retry_at > {}", (START + Duration::from_secs(10)).micros());
         eventually("the trial is claimed", async || database.count(&claimed).await == 1).await;
-        assert_eq!(throttled(server.login(ADA).await.unwrap_err()), Duration::from_secs(2));
+        assert_eq!(throttled(&server.login(ADA).await.unwrap_err()), Duration::from_secs(2));
         trial.abort();
         eventually("the trial is given back", async || database.count(&claimed).await == 0).await;
         server.login(ADA).await.expect("the next attempt has the trial");
@@ -354,7 +354,7 @@ on_both_databases! {
             assert_eq!(reason(login_with(&server, ADA, WRONG, &device).await), "INVALID_CREDENTIALS");
         }
         let refused = login_with(&server, ADA, PASSWORD, &device).await.unwrap_err();
-        assert_eq!(throttled(refused), Duration::from_secs(1));
+        assert_eq!(throttled(&refused), Duration::from_secs(1));
         login_with(&server, ADA, PASSWORD, &other).await.unwrap();
         server.login(ADA).await.unwrap();
         server.clock.advance(Duration::from_secs(1));
@@ -378,7 +378,7 @@ on_both_databases! {
             assert_eq!(reason(login_with(&server, ADA, WRONG, token).await), "INVALID_CREDENTIALS");
         }
         for token in [eves.as_str(), forged.as_str(), ""] {
-            throttled(login_with(&server, ADA, PASSWORD, token).await.unwrap_err());
+            throttled(&login_with(&server, ADA, PASSWORD, token).await.unwrap_err());
         }
         assert!(has_failures(&database, LIMIT).await, "all are counted on the account");
         login_with(&server, "eve@example.org", PASSWORD, &eves).await.unwrap();
@@ -442,7 +442,7 @@ on_both_databases! {
         assert_eq!(database.count("audit_events WHERE kind = 'login_failures_cleared'").await, 1);
         login_with(&server, ADA, PASSWORD, &device).await.unwrap();
         server.login(ADA).await.unwrap();
-        throttled(server.login("eve@example.org").await.unwrap_err());
+        throttled(&server.login("eve@example.org").await.unwrap_err());
         assert_eq!(reason(forgive("01900000-0000-7000-8000-000000000000").await), "USER_NOT_FOUND");
         assert_eq!(reason(forgive("ada").await), "INVALID_FIELD");
         let request = ClearLoginFailuresRequest { user_id };
@@ -458,7 +458,7 @@ on_both_databases! {
         }
         // The longest delay: the test may take longer than the first.
         database.execute("UPDATE login_failures SET failures = 20, retry_at = retry_at + 890000000").await;
-        throttled(server.login(ADA).await.unwrap_err());
+        throttled(&server.login(ADA).await.unwrap_err());
         let output = run(&database, &[], &["users", "unlock", ADA]).await;
         assert_eq!(output.status.code(), Some(0));
         let said = String::from_utf8(output.stdout).unwrap();
