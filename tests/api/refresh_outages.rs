@@ -67,6 +67,9 @@ impl Outage {
             sleep(Duration::from_millis(200)).await;
         }
         server.clock.advance(length);
+        // Pings come every second and take up to 1.8 s. One that begins after the clock has moved must fail before the
+        // outage ends; otherwise one from before may succeed, and the outage seems to have ended when that one began.
+        sleep(Duration::from_secs(4)).await;
         let refused = reason(server.refresh(refresh_token).await);
         assert_eq!(refused, "DATABASE_UNAVAILABLE");
         self.end();
