@@ -110,7 +110,7 @@ async fn load(keys: &DerivedKeys, pair: &Ed25519KeyPair) -> Keyring {
         ("COUNTERSIGN_SIGNING_ALGORITHM".to_owned(), "EdDSA".to_owned()),
     ];
     let config = Config::from_vars(variables).expect("the configuration is good");
-    let store = Store::open(&config.database).expect("the database opens");
+    let store = Store::open_or_create(&config.database).expect("the database opens");
     store.migrate().await.expect("the database is migrated");
     let pkcs8: Pkcs8V1Der<'_> = pair.as_der().expect("the key can be encoded");
     let master = keys.active();
