@@ -72,6 +72,19 @@ async fn counted(http: SocketAddr, method: &str, code: &str, count: usize) {
     .await;
 }
 
+/// Waits until the process handles one call of the method.
+async fn in_flight(http: SocketAddr, method: &str) {
+    let labels = format!(r#"grpc_method="{method}""#);
+    eventually(&format!("a call of {method} in flight"), async || {
+        let text = web::get(http, "/metrics").await.body;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("grpc_server_in_flight{") && line.contains(&labels));
+        line.is_some_and(|line| line.ends_with(" 1"))
+    })
+    .await;
+}
+
 /// No call has been counted as a fault of the service.
 async fn assert_no_fault(http: SocketAddr) {
     let text = web::get(http, "/metrics").await.body;
@@ -296,21 +309,33 @@ on_both_databases! {
         counted(http, "Login", "OutOfRange", 1).await;
 
         let half = login.slice(..20);
+        // RST_STREAM with each of these codes; `None`: the connection is closed.
+        let ends = [
+            Some(ResetReason::CANCEL),
+            Some(ResetReason::NO_ERROR),
+            Some(ResetReason::INTERNAL_ERROR),
+            Some(ResetReason::PROTOCOL_ERROR),
+            None,
+        ];
         let mut cancelled = 0;
-        for reason in [ResetReason::CANCEL, ResetReason::NO_ERROR, ResetReason::INTERNAL_ERROR, ResetReason::PROTOCOL_ERROR] {
+        for end in ends {
             for body in [vec![], vec![half.clone()]] {
-                Call::new(LOGIN, body.clone()).end(End::Reset(reason)).send(address).await;
-                Call::new(VALIDATE, body).end(End::Reset(reason)).send(address).await;
                 cancelled += 1;
+                for (path, method) in [(LOGIN, "Login"), (VALIDATE, "ValidateToken")] {
+                    let call = Call::new(path, body.clone()).begin(address).await;
+                    in_flight(http, method).await;
+                    let connection = match end {
+                        Some(reason) => Some(call.reset(reason)),
+                        None => {
+                            call.close();
+                            None
+                        }
+                    };
+                    counted(http, method, "Canceled", cancelled).await;
+                    drop(connection);
+                }
             }
         }
-        for body in [vec![], vec![half]] {
-            Call::new(LOGIN, body.clone()).end(End::Connection).send(address).await;
-            Call::new(VALIDATE, body).end(End::Connection).send(address).await;
-            cancelled += 1;
-        }
-        counted(http, "Login", "Canceled", cancelled).await;
-        counted(http, "ValidateToken", "Canceled", cancelled).await;
         assert_no_fault(http).await;
 
         assert_eq!(server.end(Signal::TERM).await, Some(0));

@@ -1,9 +1,12 @@
 //! A gRPC call over HTTP/2 by hand, for requests that no gRPC library sends.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use h2::{Reason, client::SendRequest};
+use h2::{
+    Reason, SendStream,
+    client::{ResponseFuture, SendRequest},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
 use tonic::Status;
@@ -17,10 +20,6 @@ pub enum End {
     Stream,
     /// With trailers.
     Trailers,
-    /// With RST_STREAM.
-    Reset(Reason),
-    /// The connection is closed.
-    Connection,
     /// Never.
     Never,
 }
@@ -92,6 +91,17 @@ impl Call {
     pub async fn send(self, address: SocketAddr) -> Option<Answer> {
         Connection::open(address).await.send(self).await
     }
+
+    /// Sends it on a connection of its own, without the end of its body.
+    pub async fn begin(self, address: SocketAddr) -> Begun {
+        let connection = Connection::open(address).await;
+        let (response, body) = connection.begin(self).await;
+        Begun {
+            connection,
+            _response: response,
+            body,
+        }
+    }
 }
 
 /// A connection.
@@ -116,6 +126,29 @@ impl Connection {
 
     /// Sends a call; `None`: it was ended without an answer.
     pub async fn send(&self, call: Call) -> Option<Answer> {
+        let end = call.end;
+        let (response, mut body) = self.begin(call).await;
+        match end {
+            End::Stream => drop(body.send_data(Bytes::new(), true)),
+            End::Trailers => drop(body.send_trailers(HeaderMap::new())),
+            End::Never => {}
+        }
+        let response = timeout(PATIENCE, response).await.expect("an answer");
+        let (head, mut body) = response.ok()?.into_parts();
+        let mut message = BytesMut::new();
+        while let Some(chunk) = body.data().await {
+            message.extend_from_slice(&chunk.ok()?);
+        }
+        Some(Answer {
+            http_status: head.status,
+            headers: head.headers,
+            body: message.freeze(),
+            trailers: body.trailers().await.ok()?,
+        })
+    }
+
+    /// Sends a call without the end of its body.
+    async fn begin(&self, call: Call) -> (ResponseFuture, SendStream<Bytes>) {
         let mut sender = self.sender.clone().ready().await.unwrap();
         let mut request = Request::builder()
             .method(call.method)
@@ -130,34 +163,27 @@ impl Connection {
             // It sees one frame before the next is on its way.
             tokio::task::yield_now().await;
         }
-        match call.end {
-            End::Stream => drop(body.send_data(Bytes::new(), true)),
-            End::Trailers => drop(body.send_trailers(HeaderMap::new())),
-            End::Never => {}
-            End::Reset(_) | End::Connection => {
-                // The server begins to read the body before it ends.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                match call.end {
-                    End::Reset(reason) => body.send_reset(reason),
-                    _ => self.driver.abort(),
-                }
-                // The frame is written, or the socket closed, by the connection's task.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                return None;
-            }
-        }
-        let response = timeout(PATIENCE, response).await.expect("an answer");
-        let (head, mut body) = response.ok()?.into_parts();
-        let mut message = BytesMut::new();
-        while let Some(chunk) = body.data().await {
-            message.extend_from_slice(&chunk.ok()?);
-        }
-        Some(Answer {
-            http_status: head.status,
-            headers: head.headers,
-            body: message.freeze(),
-            trailers: body.trailers().await.ok()?,
-        })
+        (response, body)
+    }
+}
+
+/// A call whose body has not ended.
+pub struct Begun {
+    connection: Connection,
+    _response: ResponseFuture,
+    body: SendStream<Bytes>,
+}
+
+impl Begun {
+    /// Ends the call with RST_STREAM, and keeps the connection.
+    pub fn reset(mut self, reason: Reason) -> Connection {
+        self.body.send_reset(reason);
+        self.connection
+    }
+
+    /// Closes the connection.
+    pub fn close(self) {
+        drop(self.connection);
     }
 }
 
