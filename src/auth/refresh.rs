@@ -1,4 +1,4 @@
-//! Refreshing: one conditional UPDATE, and a second look only when it did not apply.
+//! Refreshing: one conditional UPDATE, shared with other refreshes of the same moment, and a second look only when it did not apply.
 
 use super::{
     Auth, AuthError, RequestContext,
@@ -76,12 +76,12 @@ impl Auth {
         Ok(self.parts.store.rotate_session(rotation).await?)
     }
 
-    fn rotation(&self, token: ParsedRefreshToken) -> Rotation<'_> {
+    fn rotation(&self, token: ParsedRefreshToken) -> Rotation {
         Rotation {
             session_id: token.session_id,
             generation: token.generation,
             idle_ttl: self.parts.settings.refresh_token_ttl,
-            clock: &self.parts.clock,
+            clock: self.parts.clock.clone(),
         }
     }
 
@@ -140,7 +140,8 @@ impl Auth {
     ) -> Result<Option<TokenPair>, AuthError> {
         let store = &self.parts.store;
         let stored_generation = subject.session.generation;
-        let rotated = store.catch_up_session(self.rotation(token), stored_generation);
+        let rotation = self.rotation(token);
+        let rotated = store.catch_up_session(&rotation, stored_generation);
         let Some(rotated) = rotated.await? else {
             return Ok(None);
         };

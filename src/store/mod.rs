@@ -34,6 +34,7 @@ mod prepared;
 mod replicas;
 mod retention;
 mod revocations;
+mod rotation_batches;
 mod rotations;
 mod schema;
 mod sessions;
@@ -78,6 +79,7 @@ use availability::Availability;
 use circuit::Circuit;
 use pool::Pool;
 use postgres::Connector;
+use rotation_batches::RotationQueue;
 
 use crate::{
     clock::Clock,
@@ -165,6 +167,7 @@ pub struct Store {
     /// Whether notifications of other replicas arrived when that was last tested.
     receives_notifications: Arc<AtomicBool>,
     start_timeout: Duration,
+    rotation_queue: Arc<RotationQueue>,
     audit_retention: Duration,
     sweep_requested: Arc<Notify>,
 }
@@ -204,6 +207,7 @@ impl Store {
             suspicion: Arc::default(),
             receives_notifications: Arc::new(AtomicBool::new(true)),
             start_timeout: settings.start_timeout,
+            rotation_queue: Arc::default(),
             audit_retention: settings.audit_retention,
             sweep_requested: Arc::default(),
         })

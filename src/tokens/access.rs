@@ -205,7 +205,7 @@ impl AccessProfile {
             client_id: &self.client_id,
         };
         Some(IssuedAccessToken {
-            token: Secret::new(key.token(&claims).ok()?),
+            token: Secret::new(key.token(&claims)?),
             expires_at,
         })
     }

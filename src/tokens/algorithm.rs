@@ -1,30 +1,38 @@
-//! The algorithms that keys sign with: how a private key is made, and how `jsonwebtoken` is given it.
+//! The algorithms that keys sign with: how a private key is made, read and used.
+//!
+//! The private keys are those of aws-lc-rs, which parses and checks one once and wipes its memory when it frees it.
+//! `jsonwebtoken` 11 would parse the key again for each signature, which doubles the cost of an ES256 signature.
 
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     error::{KeyRejected, Unspecified},
+    rand::SystemRandom,
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair,
-        RsaPublicKeyComponents,
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+        RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents,
     },
 };
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use zeroize::Zeroizing;
 
 use crate::config::SigningAlgorithm;
 
-/// The length of what precedes the PKCS #1 form of an RSA key in its PKCS #8 form (RFC 5208 section 5): the same for all
-/// keys from 1024 bits on.
-const PKCS8_RSA_HEADER: usize = 26;
+/// A private key that is ready to sign.
+enum PrivateKey {
+    /// RFC 8037.
+    Ed25519(Box<Ed25519KeyPair>),
+    /// RFC 7518 section 3.4.
+    P256(Box<EcdsaKeyPair>),
+    /// RFC 7518 section 3.3.
+    Rsa(Box<RsaKeyPair>),
+}
 
-/// A private key as `jsonwebtoken` signs with it, which wipes it when it is dropped, and its public half.
+/// A private key, and its public half as `jsonwebtoken` verifies with it.
 pub(super) struct KeyPair {
     pub(super) algorithm: Algorithm,
-    pub(super) private: EncodingKey,
     pub(super) public: DecodingKey,
-    /// The length of the modulus in bits; 0 for a key on a curve.
-    rsa_bits: usize,
+    private: PrivateKey,
 }
 
 /// Makes a private key, in PKCS #8. For RSA this takes a good part of a second.
@@ -68,9 +76,8 @@ impl KeyPair {
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8)?;
         Ok(Self {
             algorithm: Algorithm::EdDSA,
-            private: EncodingKey::from_ed_der(pkcs8),
             public: DecodingKey::from_ed_der(pair.public_key().as_ref()),
-            rsa_bits: 0,
+            private: PrivateKey::Ed25519(Box::new(pair)),
         })
     }
 
@@ -78,23 +85,39 @@ impl KeyPair {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)?;
         Ok(Self {
             algorithm: Algorithm::ES256,
-            private: EncodingKey::from_ec_der(pkcs8),
             public: DecodingKey::from_ec_der(pair.public_key().as_ref()),
-            rsa_bits: 0,
+            private: PrivateKey::P256(Box::new(pair)),
         })
     }
 
     fn rsa(pkcs8: &[u8]) -> Result<Self, KeyRejected> {
-        RsaKeyPair::from_pkcs8(pkcs8)?;
-        let pkcs1 = &pkcs8[PKCS8_RSA_HEADER..];
-        let pair = RsaKeyPair::from_der(pkcs1)?;
+        let pair = RsaKeyPair::from_pkcs8(pkcs8)?;
         let public = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
         Ok(Self {
             algorithm: Algorithm::RS256,
-            private: EncodingKey::from_rsa_der(pkcs1),
             public: DecodingKey::from_rsa_raw_components(&public.n, &public.e),
-            rsa_bits: pair.public_modulus_len() * 8,
+            private: PrivateKey::Rsa(Box::new(pair)),
         })
+    }
+
+    /// The signature of `message`, in the form of its algorithm: for ES256 the 64 bytes of RFC 7518 section 3.4, not DER.
+    ///
+    /// # Errors
+    /// The random number generator or aws-lc fails.
+    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        match &self.private {
+            PrivateKey::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+            PrivateKey::P256(pair) => {
+                let signature = pair.sign(&SystemRandom::new(), message)?;
+                Ok(signature.as_ref().to_vec())
+            }
+            PrivateKey::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                let random = SystemRandom::new();
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)?;
+                Ok(signature)
+            }
+        }
     }
 
     /// The name that new tokens carry (RFC 7518 section 3.1). RFC 9864 prefers `Ed25519`; `EdDSA` is
@@ -108,12 +131,20 @@ impl KeyPair {
     }
 
     /// Whether a new key of `algorithm` would be of the same kind and size.
-    pub(super) const fn is_of(&self, algorithm: SigningAlgorithm) -> bool {
+    pub(super) fn is_of(&self, algorithm: SigningAlgorithm) -> bool {
         match algorithm {
-            SigningAlgorithm::EdDsa => matches!(self.algorithm, Algorithm::EdDSA),
-            SigningAlgorithm::Es256 => matches!(self.algorithm, Algorithm::ES256),
-            SigningAlgorithm::Rs256With2048Bits => self.rsa_bits == 2048,
-            SigningAlgorithm::Rs256With3072Bits => self.rsa_bits == 3072,
+            SigningAlgorithm::EdDsa => self.algorithm == Algorithm::EdDSA,
+            SigningAlgorithm::Es256 => self.algorithm == Algorithm::ES256,
+            SigningAlgorithm::Rs256With2048Bits => self.rsa_bits() == Some(2048),
+            SigningAlgorithm::Rs256With3072Bits => self.rsa_bits() == Some(3072),
+        }
+    }
+
+    /// The length of the modulus; `None` for a key on a curve.
+    fn rsa_bits(&self) -> Option<usize> {
+        match &self.private {
+            PrivateKey::Rsa(pair) => Some(pair.public_modulus_len() * 8),
+            PrivateKey::Ed25519(_) | PrivateKey::P256(_) => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One signing key: what it signs with, what verifies it, and its name.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm, Header,
     jwk::{AlgorithmParameters, Jwk, PublicKeyUse, ThumbprintHash},
@@ -13,12 +14,15 @@ use crate::config::SigningAlgorithm;
 /// RFC 9068 section 2.1; keeps an ID token or any other JWT from passing as an access token.
 pub(super) const TOKEN_TYPE: &str = "at+jwt";
 
+/// Room for the longest signature, of RSA with 3072 bits in base64url, and the two dots.
+const MAX_SIGNATURE_LENGTH: usize = 514;
+
 /// A key that access tokens are signed with.
 pub struct SigningKey {
     kid: String,
     pair: KeyPair,
-    /// The header of every token that it signs.
-    header: Header,
+    /// The header of every token that it signs, in base64url.
+    header: String,
     jwk: Jwk,
 }
 
@@ -76,6 +80,8 @@ impl SigningKey {
         let mut header = Header::new(pair.algorithm);
         header.typ = Some(TOKEN_TYPE.to_owned());
         header.kid = Some(kid.clone());
+        let header = serde_json::to_vec(&header).map_err(|error| fail(error.to_string()))?;
+        let header = URL_SAFE_NO_PAD.encode(header);
         Ok(Self {
             kid,
             pair,
@@ -111,12 +117,19 @@ impl SigningKey {
             || self.pair.algorithm == Algorithm::EdDSA && name == "Ed25519"
     }
 
-    /// A token with these claims, signed, in the compact serialisation (RFC 7515 section 3.1).
-    pub(super) fn token(
-        &self,
-        claims: &impl Serialize,
-    ) -> Result<String, jsonwebtoken::errors::Error> {
-        jsonwebtoken::encode(&self.header, claims, &self.pair.private)
+    /// A token with these claims, signed, in the compact serialisation (RFC 7515 section 3.1). `None` when the claims are
+    /// no JSON or aws-lc fails.
+    pub(super) fn token(&self, claims: &impl Serialize) -> Option<String> {
+        let payload = serde_json::to_vec(claims).ok()?;
+        let mut token =
+            String::with_capacity(self.header.len() + payload.len() * 4 / 3 + MAX_SIGNATURE_LENGTH);
+        token.push_str(&self.header);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+        let signature = self.pair.sign(token.as_bytes()).ok()?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Some(token)
     }
 
     /// Whether `signature` (base64url) is this key's over `message`, which is `header.payload`.
@@ -129,8 +142,8 @@ impl SigningKey {
 
     /// The signature of any message, in base64url.
     #[cfg(test)]
-    pub(super) fn sign(&self, message: &[u8]) -> Result<String, jsonwebtoken::errors::Error> {
-        jsonwebtoken::crypto::sign(message, &self.pair.private, self.pair.algorithm)
+    pub(super) fn sign(&self, message: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(self.pair.sign(message).expect("aws-lc signs"))
     }
 }
 
