@@ -163,6 +163,8 @@ pub fn test_variables(
         ("COUNTERSIGN_ARGON2_MEMORY_KIB", "64"),
         ("COUNTERSIGN_ARGON2_ITERATIONS", "1"),
         ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "0"),
+        // Hashing has the lowest priority: beside other busy processes a hash may take seconds.
+        ("COUNTERSIGN_REQUEST_TIMEOUT", "2m"),
     ];
     let mut merged: std::collections::BTreeMap<String, String> = common
         .iter()
