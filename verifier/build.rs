@@ -7,10 +7,16 @@ const PROTOS: &[&str] = &[
     "countersign/auth/v1/verifier_service.proto",
 ];
 
+/// For the examples alone.
+const EXAMPLES: &[&str] = &["orders.proto"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto/countersign");
-    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    println!("cargo:rerun-if-changed=examples/proto");
     // The servers are for the crate's own tests, which have a feed of their own.
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    for (protos, folder) in [(PROTOS, "proto"), (EXAMPLES, "examples/proto")] {
+        let descriptors = protox::compile(protos, [folder])?;
+        tonic_prost_build::configure().compile_fds(descriptors)?;
+    }
     Ok(())
 }

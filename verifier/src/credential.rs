@@ -1,28 +1,12 @@
 //! How a verifier proves to the server that it may watch: an access token with role `verifier` or `admin`.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
-/// What a source of access tokens answers with.
-pub type BearerFuture<'a> =
-    Pin<Box<dyn Future<Output = Result<String, CredentialError>> + Send + 'a>>;
-
-/// Why there is no access token.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CredentialError {
-    /// The credential behind it is not accepted: trying again soon does not help.
-    #[error("the credential is not accepted: {0}")]
-    Refused(String),
-    /// It could not be got just now.
-    #[error("no access token could be got: {0}")]
-    Unavailable(String),
-}
-
-/// A source of access tokens for the feed. It is asked before each connection.
-pub trait BearerSource: Send + Sync + 'static {
-    /// An access token. `refused` is the one that the server did not accept just before, if there was one: it has expired, or
-    /// it was revoked, or it lacks the role.
-    fn bearer<'a>(&'a self, refused: Option<&'a str>) -> BearerFuture<'a>;
-}
+use crate::{
+    endpoint::{self, ConnectError},
+    login::PasswordLogin,
+    source::{BearerFuture, BearerSource, CredentialError},
+};
 
 /// The credential of a verifier. `Debug` does not show it.
 #[derive(Clone)]
@@ -32,6 +16,23 @@ impl Credential {
     /// One access token, until it expires. For tests, and for tokens that another process renews by a restart.
     pub fn access_token(token: impl Into<String>) -> Self {
         Self::source(StaticToken(token.into()))
+    }
+
+    /// The password of a user with role `verifier`, at the server of that endpoint. It logs in once, and again when its session has ended.
+    ///
+    /// # Errors
+    /// [`ConnectError::Endpoint`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn login(
+        endpoint: &str,
+        email: impl Into<String>,
+        password: impl Into<String>,
+    ) -> Result<Self, ConnectError> {
+        let channel = endpoint::watched(endpoint::parse(endpoint)?).connect_lazy();
+        let login = PasswordLogin::new(channel, email.into(), password.into());
+        Ok(Self::source(login))
     }
 
     /// Asks `fetch` for an access token before each connection, such as a read of a file that another process renews.

@@ -32,8 +32,9 @@ impl Id {
         if self.0.get_version_num() != 7 {
             return UnixMillis(0);
         }
-        let [a, b, c, d, e, f, ..] = *self.as_bytes();
-        UnixMillis(i64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+        let mut millis = [0; 8];
+        millis[2..].copy_from_slice(&self.as_bytes()[..6]);
+        UnixMillis(i64::from_be_bytes(millis))
     }
 }
 

@@ -1,6 +1,9 @@
 //! Asks the server for its keys when a token names one that is not known and the feed is interrupted.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
@@ -30,7 +33,9 @@ pub(crate) async fn run(shared: Arc<Shared>, channel: Channel, patience: Duratio
             Ok(Err(status)) => tracing::warn!(code = ?status.code(), "keys could not be fetched"),
             Err(_) => tracing::warn!("keys could not be fetched in time"),
         }
+        shared.keys_rest.store(true, Ordering::Release);
         shared.keys_fetched.send_modify(|count| *count += 1);
         sleep(INTERVAL).await;
+        shared.keys_rest.store(false, Ordering::Release);
     }
 }

@@ -70,9 +70,9 @@ fn public_key(jwk: &Jwk) -> Option<PublicKey> {
         return None;
     }
     let key = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("EC", Some("P-256")) => PublicKey::p256(&bytes(&jwk.x)?, &bytes(&jwk.y)?),
-        ("OKP", Some("Ed25519")) => PublicKey::ed25519(&bytes(&jwk.x)?),
-        ("RSA", None) => PublicKey::rsa(&bytes(&jwk.n)?, &bytes(&jwk.e)?),
+        ("EC", Some("P-256")) => PublicKey::p256(&bytes(jwk.x.as_ref())?, &bytes(jwk.y.as_ref())?),
+        ("OKP", Some("Ed25519")) => PublicKey::ed25519(&bytes(jwk.x.as_ref())?),
+        ("RSA", None) => PublicKey::rsa(&bytes(jwk.n.as_ref())?, &bytes(jwk.e.as_ref())?),
         _ => None,
     }?;
     let is_pinned = jwk
@@ -82,8 +82,8 @@ fn public_key(jwk: &Jwk) -> Option<PublicKey> {
     is_pinned.then_some(key)
 }
 
-fn bytes(member: &Option<String>) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(member.as_deref()?).ok()
+fn bytes(member: Option<&String>) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(member?).ok()
 }
 
 impl KeySet {

@@ -1,5 +1,6 @@
-//! Verifies Countersign's access tokens inside a service: by signature, by audience and roles, and by every revocation, which
-//! arrives within a second. No call is made for a token, and verification goes on while the server is away.
+//! The crate's documentation is its README.
+
+#![doc = include_str!("../README.md")]
 
 mod ask;
 mod cache;
@@ -10,16 +11,20 @@ mod credential;
 mod crypto;
 mod cursor;
 mod demand;
+mod endpoint;
 mod error;
 mod feed;
 mod id;
 mod key_fetch;
 mod keys;
+mod layers;
 mod local;
+mod login;
 #[doc(hidden)]
 pub mod pb;
 mod revocations;
 mod shared;
+mod source;
 mod state;
 mod token;
 mod verifier;
@@ -27,13 +32,16 @@ mod verifier;
 pub use self::{
     claims::{Actor, Claims},
     config::{StalePolicy, VerifierConfig},
-    credential::{BearerFuture, BearerSource, Credential, CredentialError},
+    credential::Credential,
     cursor::{Cursor, InvalidCursor},
     demand::Demand,
+    endpoint::ConnectError,
     error::VerifyError,
     id::{Id, InvalidId},
     keys::InvalidJwks,
+    layers::{BearerToken, RequireToken, RequireTokenService},
     local::LocalVerifier,
+    source::{BearerFuture, BearerSource, CredentialError},
     state::{FeedStatus, VerifierState},
-    verifier::{ConnectError, Verifier},
+    verifier::Verifier,
 };

@@ -1,5 +1,7 @@
 //! What the tasks of a verifier and its callers share.
 
+use std::sync::atomic::AtomicBool;
+
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -13,6 +15,8 @@ pub(crate) struct Shared {
     pub(crate) state: watch::Sender<VerifierState>,
     /// A token named a key that is not known.
     pub(crate) keys_wanted: Notify,
+    /// Keys have been asked for lately, and are not asked for now.
+    pub(crate) keys_rest: AtomicBool,
     /// How many times keys have been fetched, or tried to.
     pub(crate) keys_fetched: watch::Sender<u64>,
 }
@@ -24,6 +28,7 @@ impl Shared {
             progress: Progress::new(),
             state: watch::Sender::default(),
             keys_wanted: Notify::new(),
+            keys_rest: AtomicBool::new(false),
             keys_fetched: watch::Sender::default(),
         }
     }

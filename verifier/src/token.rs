@@ -73,7 +73,8 @@ struct Payload<'a> {
 struct Act {
     sub: String,
     client_id: Option<String>,
-    act: Option<Box<Self>>,
+    #[serde(rename = "act")]
+    before: Option<Box<Self>>,
 }
 
 /// Another member would bind the token to something that cannot be checked here, so it is refused.
@@ -149,7 +150,7 @@ fn actor(act: Act) -> Actor {
     Actor {
         subject: act.sub,
         client_id: act.client_id,
-        actor: act.act.map(|inner| Box::new(actor(*inner))),
+        actor: act.before.map(|inner| Box::new(actor(*inner))),
     }
 }
 

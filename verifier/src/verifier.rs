@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -14,18 +14,13 @@ use crate::{
     ask::Asker,
     clock::{self, UnixMillis},
     config::StalePolicy,
+    endpoint::{self, ConnectError},
     feed::Feed,
     key_fetch,
     local::LocalVerifier,
     shared::Shared,
     state::{FeedStatus, VerifierState},
 };
-
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// A connection whose other end does not answer a ping for so long is closed.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
 /// Verifies access tokens inside a service. Cheap to clone; the feed ends with the last clone.
 ///
@@ -44,21 +39,6 @@ struct Inner {
     tasks: [JoinHandle<()>; 2],
 }
 
-/// Why [`Verifier::connect`] failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The endpoint is not a URL, or its TLS cannot be set up.
-    #[error("the endpoint cannot be used: {0}")]
-    Endpoint(#[from] tonic::transport::Error),
-    /// The server, or the source of the credential, says no: a matter of configuration.
-    #[error("the verifier's credential is refused: {0}")]
-    CredentialRefused(String),
-    /// No complete snapshot came in time: an outage, or a server that is still starting.
-    #[error("the feed of revocations could not be read in time: {0}")]
-    Unavailable(String),
-}
-
 impl Verifier {
     /// Connects to the server at `endpoint`, such as `http://countersign:50051`, and waits for the first snapshot of keys and revocations.
     ///
@@ -68,7 +48,7 @@ impl Verifier {
     /// [`ConnectError`]. A credential that is refused is reported at once; a server that cannot be reached, after
     /// [`VerifierConfig::connect_timeout`].
     pub async fn connect(endpoint: &str, config: VerifierConfig) -> Result<Self, ConnectError> {
-        Self::connect_to(endpoint_of(endpoint)?, config).await
+        Self::connect_to(endpoint::parse(endpoint)?, config).await
     }
 
     /// As [`connect`](Self::connect), with an endpoint of one's own: other CA certificates, a client certificate.
@@ -107,15 +87,11 @@ impl Verifier {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn connect_lazy(endpoint: &str, config: VerifierConfig) -> Result<Self, ConnectError> {
-        Ok(Self::start(endpoint_of(endpoint)?, config))
+        Ok(Self::start(endpoint::parse(endpoint)?, config))
     }
 
     fn start(endpoint: Endpoint, config: VerifierConfig) -> Self {
-        let endpoint = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
+        let endpoint = endpoint::watched(endpoint);
         let shared = Arc::new(Shared::new(LocalVerifier::with(config.rules())));
         let channel = endpoint.connect_lazy();
         let ask_timeout = config.ask_timeout;
@@ -181,12 +157,14 @@ impl Verifier {
         token: &str,
         demand: &Demand,
     ) -> Result<Arc<Claims>, VerifyError> {
-        let mut fetched = self.inner.shared.keys_fetched.subscribe();
-        fetched.mark_unchanged();
+        let before = *self.inner.shared.keys_fetched.borrow();
         let mut verdict = self.verify(token, demand);
-        if verdict == Err(VerifyError::KeyUnknown) {
+        let is_resting = self.inner.shared.keys_rest.load(Ordering::Acquire);
+        if verdict == Err(VerifyError::KeyUnknown) && !is_resting {
+            let mut fetched = self.inner.shared.keys_fetched.subscribe();
+            let fetched = fetched.wait_for(|count| *count != before);
             // The keys come, or they do not: either way it is tried once more.
-            let _ = timeout(self.inner.ask_timeout, fetched.changed()).await;
+            let _ = timeout(self.inner.ask_timeout, fetched).await;
             verdict = self.verify(token, demand);
         }
         match verdict {
@@ -283,14 +261,4 @@ impl fmt::Debug for Verifier {
             .field("state", &self.state())
             .finish_non_exhaustive()
     }
-}
-
-fn endpoint_of(text: &str) -> Result<Endpoint, ConnectError> {
-    let endpoint = Endpoint::from_shared(text.to_owned())?;
-    #[cfg(feature = "tls")]
-    if endpoint.uri().scheme_str() == Some("https") {
-        let tls = tonic::transport::ClientTlsConfig::new().with_native_roots();
-        return Ok(endpoint.tls_config(tls)?);
-    }
-    Ok(endpoint)
 }

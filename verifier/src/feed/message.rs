@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// The well-formed revocations of a batch, and how many others there were.
-pub(crate) fn revocations(batch: pb::RevocationBatch) -> (Vec<Revocation>, usize) {
+pub(crate) fn revocations(batch: &pb::RevocationBatch) -> (Vec<Revocation>, usize) {
     let count = batch.revocations.len();
     let read: Vec<_> = batch.revocations.iter().filter_map(revocation).collect();
     let malformed = count - read.len();

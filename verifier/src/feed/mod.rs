@@ -13,10 +13,10 @@ use tonic_types::StatusExt as _;
 use self::receiver::{Receiver, Unusable};
 use crate::{
     config::VerifierConfig,
-    credential::CredentialError,
     cursor::Cursor,
     pb::{WatchRevocationsRequest, verifier_service_client::VerifierServiceClient},
     shared::Shared,
+    source::CredentialError,
     state::FeedStatus,
 };
 

@@ -53,7 +53,7 @@ impl<'a> Receiver<'a> {
 
     pub(super) fn apply(&mut self, message: pb::WatchRevocationsResponse) -> Result<(), Unusable> {
         match message.event {
-            Some(Event::Revocations(batch)) => self.learn(batch),
+            Some(Event::Revocations(batch)) => self.learn(&batch),
             Some(Event::Jwks(jwks)) => {
                 self.take_keys(&jwks);
                 Ok(())
@@ -68,7 +68,7 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    fn learn(&mut self, batch: pb::RevocationBatch) -> Result<(), Unusable> {
+    fn learn(&mut self, batch: &pb::RevocationBatch) -> Result<(), Unusable> {
         let (revocations, malformed) = message::revocations(batch);
         self.shared.count_malformed(malformed);
         // A stream that was resumed adds to what is known; the snapshot of a new one replaces it, all at once.

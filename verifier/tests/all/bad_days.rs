@@ -193,6 +193,35 @@ async fn an_expired_access_token_is_renewed_by_its_source() {
 }
 
 #[tokio::test]
+async fn a_login_is_made_once_and_again_when_its_session_has_ended() {
+    let mut server = FakeServer::start().await;
+    let login = Credential::login(&server.address(), "gateway@example.org", "good password");
+    let (_verifier, mut watch) = connected(&mut server, config_with(login.unwrap())).await;
+    for expected in ["login", "login+", "login++"] {
+        assert_eq!(watch.bearer, format!("Bearer {expected}"));
+        watch.end(Status::unauthenticated("expired")).await;
+        watch = server.next_watch().await;
+        watch.snapshot(&Issuer::shared().jwks(), &[]).await;
+    }
+    server.behaviour.session_ended.store(true, Ordering::SeqCst);
+    watch.end(Status::unauthenticated("expired")).await;
+    assert_eq!(server.next_watch().await.bearer, "Bearer login");
+}
+
+#[tokio::test]
+async fn a_wrong_password_ends_the_start_with_a_clear_error() {
+    let server = FakeServer::start().await;
+    let login = Credential::login(&server.address(), "gateway@example.org", "wrong").unwrap();
+    let address = server.address();
+    let connecting = Verifier::connect(&address, config_with(login));
+    let error = soon("the refusal", connecting).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::CredentialRefused(_)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_source_that_refuses_is_told_from_one_that_fails() {
     let server = FakeServer::start().await;
     let refusing = Credential::fetch(|| async {

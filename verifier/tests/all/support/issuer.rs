@@ -44,11 +44,11 @@ impl Issuer {
 
     /// A good token of a session and a user, issued now.
     pub fn token(&self, session: &str, user: &str) -> String {
-        self.token_with(session, user, json!({}))
+        self.token_with(session, user, &json!({}))
     }
 
     /// The same, with other claims beside or instead.
-    pub fn token_with(&self, session: &str, user: &str, claims: Value) -> String {
+    pub fn token_with(&self, session: &str, user: &str, claims: &Value) -> String {
         let now = now_millis();
         let mut all = json!({
             "iss": ISSUER, "sub": user, "sid": session, "jti": id_at(now, 7), "aud": [AUDIENCE],

@@ -22,10 +22,8 @@ pub const AUDIENCE: &str = "shop";
 
 /// Waits for something that must happen.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what} did not happen within {PATIENCE:?}"),
-    }
+    let in_time = tokio::time::timeout(PATIENCE, future).await;
+    in_time.unwrap_or_else(|_| panic!("{what} did not happen within {PATIENCE:?}"))
 }
 
 pub fn config() -> VerifierConfig {

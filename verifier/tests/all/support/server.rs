@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -38,6 +38,8 @@ pub struct Behaviour {
     pub validation: Mutex<Option<Status>>,
     pub validation_delay: Mutex<Duration>,
     pub validation_calls: AtomicUsize,
+    /// Refresh tokens are refused.
+    pub session_ended: AtomicBool,
 }
 
 /// A server in threads of its own: when it stops, its connections break as those of a killed process do.
@@ -261,6 +263,16 @@ impl verifier::VerifierService for Fake {
     }
 }
 
+impl Fake {
+    fn tokens(name: &str) -> pb::TokenPair {
+        pb::TokenPair {
+            access_token: name.to_owned(),
+            refresh_token: name.to_owned(),
+            ..pb::TokenPair::default()
+        }
+    }
+}
+
 fn not_here() -> Status {
     Status::unimplemented("not in these tests")
 }
@@ -276,16 +288,30 @@ impl auth::AuthService for Fake {
 
     async fn login(
         &self,
-        _: Request<pb::LoginRequest>,
+        request: Request<pb::LoginRequest>,
     ) -> Result<Response<pb::LoginResponse>, Status> {
-        Err(not_here())
+        if request.get_ref().password != "good password" {
+            return Err(Status::unauthenticated("wrong password"));
+        }
+        let tokens = Some(Self::tokens("login"));
+        Ok(Response::new(pb::LoginResponse {
+            tokens,
+            ..pb::LoginResponse::default()
+        }))
     }
 
     async fn refresh(
         &self,
-        _: Request<pb::RefreshRequest>,
+        request: Request<pb::RefreshRequest>,
     ) -> Result<Response<pb::RefreshResponse>, Status> {
-        Err(not_here())
+        match self.behaviour.session_ended.load(Ordering::SeqCst) {
+            true => Err(Status::unauthenticated("ended")),
+            false => {
+                let before = request.into_inner().refresh_token;
+                let tokens = Some(Self::tokens(&format!("{before}+")));
+                Ok(Response::new(pb::RefreshResponse { tokens }))
+            }
+        }
     }
 
     async fn validate_token(

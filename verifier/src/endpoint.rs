@@ -1,0 +1,46 @@
+//! The server's address, and why it could not be connected to.
+
+use std::time::Duration;
+
+use tonic::transport::Endpoint;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection whose other end does not answer a ping for so long is closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+/// Why [`Verifier::connect`](crate::Verifier::connect) failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The endpoint is not a URL, or its TLS cannot be set up.
+    #[error("the endpoint cannot be used: {0}")]
+    Endpoint(#[from] tonic::transport::Error),
+    /// The server, or the source of the credential, says no: a matter of configuration.
+    #[error("the verifier's credential is refused: {0}")]
+    CredentialRefused(String),
+    /// No complete snapshot came in time: an outage, or a server that is still starting.
+    #[error("the feed of revocations could not be read in time: {0}")]
+    Unavailable(String),
+}
+
+/// Reads an endpoint. One with `https://` is checked by the CA certificates of the system, where the feature `tls` is on.
+pub(crate) fn parse(text: &str) -> Result<Endpoint, ConnectError> {
+    let endpoint = Endpoint::from_shared(text.to_owned())?;
+    #[cfg(feature = "tls")]
+    if endpoint.uri().scheme_str() == Some("https") {
+        let tls = tonic::transport::ClientTlsConfig::new().with_native_roots();
+        return Ok(endpoint.tls_config(tls)?);
+    }
+    Ok(endpoint)
+}
+
+/// Notices a connection whose other end has gone without a word.
+pub(crate) fn watched(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+}
