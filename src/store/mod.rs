@@ -35,6 +35,7 @@ mod replicas;
 mod retention;
 mod revocations;
 mod rotation_batches;
+mod rotation_queue;
 mod rotations;
 mod schema;
 mod sessions;
@@ -69,7 +70,7 @@ pub use logins::{Login, OpenedSession, Opening};
 pub use password_change::{ChangedPassword, PasswordChange};
 pub use pool_load::PoolLoad;
 pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
-pub use rotations::{Rotated, Rotation};
+pub use rotation_queue::{Rotated, Rotation};
 pub use sessions::RefreshSubject;
 pub use signing_keys::StoredSigningKey;
 pub use sqlite_file::ServerLock;
@@ -79,7 +80,7 @@ use availability::Availability;
 use circuit::Circuit;
 use pool::Pool;
 use postgres::Connector;
-use rotation_batches::RotationQueue;
+use rotation_queue::RotationQueue;
 
 use crate::{
     clock::Clock,

@@ -1,6 +1,6 @@
 //! Rotates sessions: one conditional UPDATE for one session, or for all sessions of a batch.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use diesel::{prelude::*, sql_types::Text};
 use diesel_async::RunQueryDsl;
@@ -10,38 +10,11 @@ use super::{
     epochs::session_epoch,
     ids::parse_user_id,
     prepared::Prepared,
+    rotation_queue::{Rotated, Rotation},
     schema::{sessions, users},
     write,
 };
-use crate::{
-    clock::{Clock, Timestamp},
-    domain::{Roles, SessionId, UserId},
-};
-
-/// A session's step to the generation after that of a presented token.
-#[derive(Clone)]
-pub struct Rotation {
-    /// The session.
-    pub session_id: SessionId,
-    /// The generation of the token.
-    pub generation: i32,
-    /// How long the next token is good if it is not used.
-    pub idle_ttl: Duration,
-    /// The time at which the statement is sent is that of the rotation, not the time of the request: waiting for a
-    /// connection must not shorten the grace.
-    pub clock: Clock,
-}
-
-/// What a rotation needs to know to issue the next pair.
-#[derive(Clone, Debug)]
-pub struct Rotated {
-    /// Whose session it is.
-    pub user_id: UserId,
-    /// The roles the user has now.
-    pub roles: Roles,
-    /// When the session ends if it is not refreshed before.
-    pub expires_at: Timestamp,
-}
+use crate::{clock::Timestamp, domain::Roles};
 
 /// The UPDATE: rotates those of `$sessions` that are live, and returns their rows. A macro, because diesel's queries for
 /// one session and for many are of different types.
@@ -123,7 +96,7 @@ impl Store {
         let ids = rotations
             .iter()
             .map(|rotation| rotation.session_id.to_string());
-        let pairs = rotations.iter().map(Rotation::expected);
+        let pairs = rotations.iter().map(expected_of);
         // The ids find the rows by their index; then each has to be at the generation that belongs to its id.
         let stored = sessions::id
             .concat(":")
@@ -145,16 +118,14 @@ impl RotatedSessions {
     /// The result of one rotation of the batch. Of two with the same token only the first gets the session: the second
     /// repeats its result, as a retry does.
     pub(super) fn take(&mut self, rotation: &Rotation) -> Result<Option<Rotated>, StoreError> {
-        let row = self.0.remove(&rotation.expected());
+        let row = self.0.remove(&expected_of(rotation));
         row.map(Rotated::try_from).transpose()
     }
 }
 
-impl Rotation {
-    /// The session and the generation at which it has to be.
-    fn expected(&self) -> String {
-        expected(&self.session_id.to_string(), self.generation)
-    }
+/// The session and the generation at which it has to be.
+fn expected_of(rotation: &Rotation) -> String {
+    expected(&rotation.session_id.to_string(), rotation.generation)
 }
 
 fn expected(id: &str, generation: i32) -> String {
