@@ -62,6 +62,20 @@ impl LocalVerifier {
         })
     }
 
+    /// Accepts tokens for another audience, too.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.rules.audiences.push(audience.into());
+        self
+    }
+
+    /// For how long past `exp` a token is accepted.
+    #[must_use]
+    pub fn leeway(mut self, leeway: Duration) -> Self {
+        self.rules.leeway = leeway;
+        self
+    }
+
     pub(crate) fn with(rules: Rules) -> Self {
         Self {
             verified: VerifiedTokens::new(rules.cached_tokens),

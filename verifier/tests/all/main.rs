@@ -10,3 +10,4 @@ mod feed;
 mod layers;
 mod policies;
 mod support;
+mod vectors;
