@@ -34,7 +34,7 @@ pub enum VerifyError {
     /// No complete snapshot of keys and revocations has been received yet.
     #[error("Revocations could not be checked; try again later.")]
     NotReady,
-    /// It names a key that is not known here, while the feed is interrupted.
+    /// It names a key that is not known here, and the server has not been asked for it yet, or the feed is interrupted.
     #[error("Revocations could not be checked; try again later.")]
     KeyUnknown,
     /// What is known of revocations is older than the policy allows, or than the caller demands.

@@ -1,4 +1,4 @@
-//! Asks the server for its keys when a token names one that is not known and the feed is interrupted.
+//! Asks the server for its keys when a token names one that is not known.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -21,9 +21,6 @@ pub(crate) async fn run(shared: Arc<Shared>, channel: Channel, patience: Duratio
     let mut client = VerifierServiceClient::new(channel);
     loop {
         shared.keys_wanted.notified().await;
-        if shared.progress.knows_all_keys() {
-            continue;
-        }
         match timeout(patience, client.get_jwks(GetJwksRequest {})).await {
             Ok(Ok(response)) => {
                 // It may come from a replica that lags behind the feed, so it only adds.

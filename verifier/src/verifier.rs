@@ -157,11 +157,12 @@ impl Verifier {
         token: &str,
         demand: &Demand,
     ) -> Result<Arc<Claims>, VerifyError> {
-        let before = *self.inner.shared.keys_fetched.borrow();
+        let shared = &self.inner.shared;
+        let is_resting = shared.keys_rest.load(Ordering::Acquire);
+        let before = *shared.keys_fetched.borrow();
         let mut verdict = self.verify(token, demand);
-        let is_resting = self.inner.shared.keys_rest.load(Ordering::Acquire);
         if verdict == Err(VerifyError::KeyUnknown) && !is_resting {
-            let mut fetched = self.inner.shared.keys_fetched.subscribe();
+            let mut fetched = shared.keys_fetched.subscribe();
             let fetched = fetched.wait_for(|count| *count != before);
             // The keys come, or they do not: either way it is tried once more.
             let _ = timeout(self.inner.ask_timeout, fetched).await;
@@ -237,13 +238,17 @@ impl Verifier {
         self.inner.shared.progress.staleness(now) > self.inner.max_staleness
     }
 
+    /// The key may be so new that the feed has not told of it, so the server is asked once, before a token is called invalid.
     fn unknown_key(&self) -> VerifyError {
         let shared = &self.inner.shared;
-        if shared.progress.knows_all_keys() {
-            return VerifyError::TokenInvalid;
+        if !shared.keys_rest.load(Ordering::Acquire) {
+            shared.keys_wanted.notify_one();
+            return VerifyError::KeyUnknown;
         }
-        shared.keys_wanted.notify_one();
-        VerifyError::KeyUnknown
+        match shared.progress.knows_all_keys() {
+            true => VerifyError::TokenInvalid,
+            false => VerifyError::KeyUnknown,
+        }
     }
 }
 

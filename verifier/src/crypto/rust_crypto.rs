@@ -1,7 +1,7 @@
-//! Signatures in pure Rust.
+//! Signatures in pure Rust. `rsa` is used with public keys only: what is known of its timing concerns private ones.
 
 use p256::ecdsa::signature::Verifier as _;
-use rsa::{BoxedUint, RsaPublicKey, pkcs1v15, sha2::Sha256};
+use rsa::{BoxedUint, PublicKey, pkcs1v15, sha2::Sha256};
 
 pub(super) enum Key {
     P256(p256::ecdsa::VerifyingKey),
@@ -25,7 +25,7 @@ impl Key {
             BoxedUint::from_be_slice_vartime(n),
             BoxedUint::from_be_slice_vartime(e),
         );
-        let key = RsaPublicKey::new_with_max_size(n, e, 8192).ok()?;
+        let key = PublicKey::new_with_size_limits(n, e, 2_048..=8_192).ok()?;
         Some(Self::Rsa(pkcs1v15::VerifyingKey::new(key)))
     }
 

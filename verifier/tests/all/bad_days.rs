@@ -302,13 +302,6 @@ async fn a_flood_of_unknown_keys_is_one_request() {
     let new = Issuer::new("second");
     let [strange, good] =
         [Issuer::new("strange"), Issuer::new("second")].map(|issuer| issuer.token(&id(1), &id(2)));
-    assert_eq!(verdict(&verifier, &strange), Err(VerifyError::TokenInvalid));
-    assert_eq!(
-        server.behaviour.jwks_calls.load(Ordering::SeqCst),
-        0,
-        "the feed tells all keys"
-    );
-
     // Only the stream is gone: keys can still be asked for.
     *server.behaviour.jwks.lock().unwrap() = new.jwks();
     server.refuse(Status::resource_exhausted("too many watchers"));

@@ -1,6 +1,6 @@
 //! The feed on good days: snapshot, changes, keys, cursors.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use countersign_verifier::{Demand, FeedStatus, Verifier, VerifyError};
 use serde_json::json;
@@ -77,10 +77,8 @@ async fn keys_are_followed_and_tokens_of_a_withdrawn_key_are_invalid_even_when_c
     let (old, new) = (Issuer::shared(), Issuer::new("second"));
     let [old_token, new_token] = [old, &new].map(|issuer| issuer.token(&id(1), &id(2)));
     assert_eq!(verdict(&verifier, &old_token), Ok(()));
-    assert_eq!(
-        verdict(&verifier, &new_token),
-        Err(VerifyError::TokenInvalid)
-    );
+    let unknown = Err(VerifyError::KeyUnknown);
+    assert_eq!(verdict(&verifier, &new_token), unknown);
     watch
         .jwks(&json!({"keys": [old.jwk(), new.jwk()]}).to_string())
         .await;
@@ -94,12 +92,28 @@ async fn keys_are_followed_and_tokens_of_a_withdrawn_key_are_invalid_even_when_c
     assert_eq!(verdict(&verifier, &old_token), Ok(()));
     watch.jwks(&new.jwks()).await;
     soon("the end of the old key", async {
-        while verdict(&verifier, &old_token) != Err(VerifyError::TokenInvalid) {
+        while verdict(&verifier, &old_token).is_ok() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
     assert_eq!(verdict(&verifier, &new_token), Ok(()));
+}
+
+#[tokio::test]
+async fn a_key_that_the_feed_has_not_told_of_yet_is_asked_for_before_its_token_is_called_invalid() {
+    let mut server = FakeServer::start().await;
+    let (verifier, _watch) = connected(&mut server, config()).await;
+    let new = Issuer::new("second");
+    *server.behaviour.jwks.lock().unwrap() = new.jwks();
+    let demand = Demand::new();
+    let [good, strange] =
+        [&new, &Issuer::new("strange")].map(|issuer| issuer.token(&id(1), &id(2)));
+    let verdict = soon("the keys", verifier.verify_or_ask(&good, &demand)).await;
+    assert_eq!(verdict.map(|_| ()), Ok(()));
+    let verdict = soon("the answer", verifier.verify_or_ask(&strange, &demand)).await;
+    assert_eq!(verdict.map(|_| ()), Err(VerifyError::TokenInvalid));
+    assert_eq!(server.behaviour.jwks_calls.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -15,7 +15,6 @@ fn with(policy: StalePolicy) -> VerifierConfig {
     config()
         .stale_policy(policy)
         .max_staleness(Duration::from_secs(60))
-        .ask_timeout(crate::support::PATIENCE)
 }
 
 /// A verifier whose server has not read its database for ten minutes.

@@ -31,7 +31,9 @@ pub fn config() -> VerifierConfig {
 }
 
 pub fn config_with(credential: Credential) -> VerifierConfig {
-    VerifierConfig::new(ISSUER, AUDIENCE, credential).connect_timeout(PATIENCE)
+    VerifierConfig::new(ISSUER, AUDIENCE, credential)
+        .connect_timeout(PATIENCE)
+        .ask_timeout(PATIENCE)
 }
 
 /// Waits until the state is as demanded.
