@@ -15,6 +15,8 @@ pub struct ServingSettings {
     pub max_concurrent_calls: NonZeroUsize,
     /// Bytes of one gRPC request message.
     pub max_message_size: usize,
+    /// Bytes of all gRPC requests that are still arriving, besides the first 16 KiB of each.
+    pub max_request_memory: usize,
     /// Bytes of the headers of one request (RFC 9113 section 6.5.2, `SETTINGS_MAX_HEADER_LIST_SIZE`).
     pub max_header_size: u32,
     /// How long a new connection may take until it has opened HTTP/2, or sent its first HTTP/1.1 request.
@@ -46,6 +48,7 @@ impl ServingSettings {
             max_concurrent_streams: values.max_concurrent_streams.0,
             max_concurrent_calls: values.max_concurrent_calls.0,
             max_message_size: values.max_message_size.0,
+            max_request_memory: values.max_request_memory.0,
             max_header_size: values.max_header_size.0,
             handshake_timeout: values.handshake_timeout.0,
             request_timeout: values.request_timeout.0,

@@ -157,6 +157,8 @@ variables! {
         "Calls that hash or use the database at the same time; one more is answered OVERLOADED.";
     max_message_size: Whole<usize, 4_096, 16_777_216>, "COUNTERSIGN_MAX_MESSAGE_SIZE", Text("65536"),
         "Bytes of one gRPC request message.";
+    max_request_memory: Whole<usize, 1_048_576, 1_099_511_627_776>, "COUNTERSIGN_MAX_REQUEST_MEMORY", Text("67108864"),
+        "Bytes of all gRPC requests that are still arriving, besides the first 16 KiB of each; more of a large request is answered OVERLOADED.";
     max_header_size: Whole<u32, 8_192, 1_048_576>, "COUNTERSIGN_MAX_HEADER_SIZE", Text("16384"),
         "Bytes of the headers of one request, on both ports.";
     handshake_timeout: Span<{ 100 * MILLISECOND }, MINUTE>, "COUNTERSIGN_HANDSHAKE_TIMEOUT", Text("5s"),

@@ -3,6 +3,8 @@
 //! For several of them tonic answers INTERNAL, or repeats input in its message. But INTERNAL is what
 //! operators are alerted to, so no caller may be able to cause it; and messages are constant.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header::ALLOW};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -12,6 +14,9 @@ use crate::domain::{FieldViolation, ViolationReason};
 
 /// The header by which a server says which compression it accepts.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+
+/// When a caller whose large request was refused should try again.
+const MEMORY_RETRY: Duration = Duration::from_secs(1);
 
 /// How a request breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub(super) enum ProtocolError {
     MessageTooLarge,
     /// The body is not one whole message of the method's request type.
     MalformedMessage,
+    /// There is no memory for the rest of a large request.
+    RequestMemoryFull,
     /// The caller closed the stream or the connection while the request was arriving.
     CallerGone,
 }
@@ -48,6 +55,7 @@ impl ProtocolError {
             Self::Compression => "compression",
             Self::MessageTooLarge => "message_too_large",
             Self::MalformedMessage => "malformed_message",
+            Self::RequestMemoryFull => "request_memory_full",
             Self::CallerGone => "caller_gone",
         }
     }
@@ -105,6 +113,10 @@ impl ProtocolError {
                 Code::OutOfRange,
                 "The request message is too large.".to_owned(),
             ),
+            Self::RequestMemoryFull => {
+                let detail = Detail::RetryAfter(MEMORY_RETRY);
+                status(Reason::Overloaded, request_id, detail)
+            }
             Self::CallerGone => other(
                 Code::Cancelled,
                 "The call was ended before its request had arrived.".to_owned(),
@@ -137,6 +149,7 @@ impl ProtocolError {
             Code::Internal => Some(Self::MalformedMessage),
             Code::OutOfRange => Some(Self::MessageTooLarge),
             Code::Aborted => Some(Self::CallerGone),
+            Code::ResourceExhausted => Some(Self::RequestMemoryFull),
             Code::Unimplemented if headers.contains_key(ACCEPT_ENCODING) => Some(Self::Compression),
             Code::Unimplemented => Some(Self::UnknownService),
             _ => None,
@@ -152,6 +165,15 @@ impl ProtocolError {
 )]
 pub(super) fn caller_gone() -> Status {
     Status::aborted("")
+}
+
+/// The error of a request body for which there is no memory. [`complete`] turns it into `OVERLOADED`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`complete` turns it into `OVERLOADED`"
+)]
+pub(super) fn request_memory_full() -> Status {
+    Status::resource_exhausted("")
 }
 
 /// Completes a response that failed with `code` before its first message: a [`PendingStatus`] or a

@@ -2,7 +2,7 @@
 //!
 //! Without it tonic answers such calls with INTERNAL, UNKNOWN or as if the body were complete, depending
 //! on what hyper makes of the connection's end: it reports RST_STREAM with CANCEL or NO_ERROR as an
-//! ordinary end of the body, and anything else as an error.
+//! ordinary end of the body, and anything else as an error. It also counts what arrives (see `request_memory`).
 
 use std::{
     pin::Pin,
@@ -14,21 +14,27 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::Status;
 
-use super::protocol_error::caller_gone;
+use super::{
+    protocol_error::{caller_gone, request_memory_full},
+    request_memory::MemoryShare,
+};
 
 pin_project! {
-    /// A body that fails with [`caller_gone`] unless it ends with END_STREAM.
+    /// A body that fails with [`caller_gone`] unless it ends with END_STREAM, and with [`request_memory_full`] when there
+    /// is no memory for it.
     pub(super) struct RequestBody<B> {
         #[pin]
         inner: B,
+        memory: MemoryShare,
         failed: bool,
     }
 }
 
 impl<B> RequestBody<B> {
-    pub(super) const fn new(inner: B) -> Self {
+    pub(super) const fn new(inner: B, memory: MemoryShare) -> Self {
         Self {
             inner,
+            memory,
             failed: false,
         }
     }
@@ -47,7 +53,14 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
             return Poll::Ready(None);
         }
         match ready!(this.inner.as_mut().poll_frame(cx)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                if this.memory.add(length) {
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                *this.failed = true;
+                Poll::Ready(Some(Err(request_memory_full())))
+            }
             None if this.inner.is_end_stream() => Poll::Ready(None),
             None | Some(Err(_)) => {
                 *this.failed = true;

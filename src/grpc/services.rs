@@ -7,7 +7,8 @@ use tonic::service::Routes as TonicRoutes;
 use tonic_reflection::server::{Builder as ReflectionBuilder, Error as ReflectionError};
 
 use super::{
-    AccountApi, AdminApi, AuthApi, DESCRIPTORS, RouteSettings, Routes, UserRateLimit, VerifierApi,
+    AccountApi, AdminApi, AuthApi, DESCRIPTORS, RequestMemory, RouteSettings, Routes,
+    UserRateLimit, VerifierApi,
     health::HealthApi,
     health_pb::health_server::HealthServer,
     layers::RateLimits,
@@ -34,6 +35,8 @@ pub struct ServiceSettings {
     pub max_message_size: usize,
     /// How many calls may hash or use the database at once.
     pub max_concurrent_calls: NonZeroUsize,
+    /// The memory for large requests.
+    pub request_memory: RequestMemory,
     /// The runtime on which those calls run.
     pub runtime: Handle,
 }
@@ -50,6 +53,7 @@ pub fn services(settings: ServiceSettings) -> Result<TonicRoutes, ReflectionErro
         rate_limits: settings.rate_limits,
         user_rate: settings.user_rate,
         max_concurrent_calls: settings.max_concurrent_calls,
+        request_memory: settings.request_memory,
         runtime: settings.runtime,
     })
     .add_in_memory(&settings.health.max_decoding_message_size(max))

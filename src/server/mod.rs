@@ -29,7 +29,7 @@ use crate::{
     clock::Clock,
     config::{Config, KeyFileError, MasterKeySource, MasterKeys, Rate, StalePolicy},
     grpc::{
-        self, FastPath, ServiceSettings, UserRateLimit,
+        self, FastPath, RequestMemory, ServiceSettings, UserRateLimit,
         health::HealthStatuses,
         layers::{self, Quota, RateLimits},
     },
@@ -209,6 +209,7 @@ impl Server {
             user_rate: user_rate.clone(),
             max_message_size: serving.max_message_size,
             max_concurrent_calls: serving.max_concurrent_calls,
+            request_memory: RequestMemory::new(serving.max_request_memory),
             runtime: Handle::current(),
         })?;
         let service = ServiceBuilder::new()

@@ -14,9 +14,14 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    PATIENCE, TestDatabase, TestServer, eventually, on_both_databases, process::TestProcess,
-    server::connect, web::get,
+    PATIENCE, TestDatabase, TestServer, eventually, failure, on_both_databases,
+    process::TestProcess,
+    raw::{Call, frame, whole},
+    server::connect,
+    web::get,
 };
+
+const LOGIN: &str = "/countersign.auth.v1.AuthService/Login";
 
 /// The client connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -169,6 +174,24 @@ on_both_databases! {
             assert!(megabytes <= 64, "{megabytes} MB with {announced} bytes announced");
         }
         process.signed_in("ada@example.org").await;
+    }
+
+    async fn large_requests_over_the_memory_limit_are_refused_and_ordinary_ones_are_not(database: TestDatabase) {
+        let server = TestServer::start_with(&database, &[("COUNTERSIGN_MAX_REQUEST_MEMORY", "1048576")]).await;
+        let large = [whole(&vec![b'x'; 60_000])];
+        let refusal = async || failure(&Call::new(LOGIN, large.clone()).send(server.address).await.unwrap().status());
+        assert_eq!(refusal().await.code, Code::InvalidArgument);
+        // Each of them counts 60,000 - 16,384 bytes, so some 24 fit.
+        let mut arriving = Vec::new();
+        eventually("a large request is refused", async || {
+            let half = Call::new(LOGIN, [frame(0, 60_001, &vec![b'x'; 59_995])]);
+            arriving.push(half.begin(server.address).await);
+            refusal().await.reason == "OVERLOADED"
+        }).await;
+        assert!(arriving.len() >= 24, "{}", arriving.len());
+        server.signed_in("ada@example.org").await;
+        drop(arriving);
+        eventually("a large request is read again", async || refusal().await.code == Code::InvalidArgument).await;
     }
 
     async fn streams_of_an_old_connection_end_with_a_retriable_status(database: TestDatabase) {

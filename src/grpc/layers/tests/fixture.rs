@@ -24,7 +24,7 @@ use crate::{
     clock::Clock,
     domain::UserId,
     grpc::{
-        Detail, Reason, RouteSettings, Routes, UserRateLimit,
+        Detail, Reason, RequestMemory, RouteSettings, Routes, UserRateLimit,
         health::HealthStatuses,
         layers::{CheckCaller, ClientAddress, Quota, RateLimits, RequestId, Settings, stack},
         pb::{
@@ -137,6 +137,7 @@ impl Fixture {
             rate_limits: RateLimits::new(credential, Quota::OFF),
             user_rate: UserRateLimit::new(None),
             max_concurrent_calls: NonZeroUsize::new(100).unwrap(),
+            request_memory: RequestMemory::new(usize::MAX),
             runtime: Handle::current(),
         })
         .add_isolated(&AuthServiceServer::new(ScriptedService))
