@@ -94,7 +94,8 @@ macro_rules! count_others {
         .sql(" AND other.id <> ")
         .bind::<Text, _>(&$row.id)
         .sql(" ORDER BY coalesce(other.session_epoch, other.created_at) DESC, other.id DESC LIMIT ")
-        .bind::<BigInt, _>($window)
+        // No parameter: for a LIMIT that is one, SQLite prepares the statement again at every execution.
+        .sql(&i64::to_string(&$window))
         .sql(") AS newest WHERE newest.idle_expires_at > ")
         .bind::<BigInt, _>($now.micros())
         .sql(" AND newest.absolute_expires_at > ")
