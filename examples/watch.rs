@@ -44,8 +44,13 @@ async fn main() -> Outcome<()> {
     let channel = Channel::from_shared(address.clone())?.connect_lazy();
     let mut known = Known::default();
     loop {
-        let ended = watch(channel.clone(), email, password, &mut known).await;
-        match ended {
+        let watched = match log_in(channel.clone(), email, password).await {
+            Ok(token) => watch(channel.clone(), &token, &mut known).await,
+            // A wrong password stays wrong. A later `Unauthenticated` is only an access token that has expired.
+            Err(status) if status.code() == Code::Unauthenticated => return Err(status.into()),
+            Err(status) => Err(status),
+        };
+        match watched {
             Ok(()) => println!("the server shuts down: resuming"),
             // Who may not watch need not try again.
             Err(status) if status.code() == Code::PermissionDenied => return Err(status.into()),
@@ -55,23 +60,21 @@ async fn main() -> Outcome<()> {
     }
 }
 
-/// Logs in and watches until the stream ends.
-async fn watch(
-    channel: Channel,
-    email: &str,
-    password: &str,
-    known: &mut Known,
-) -> Result<(), Status> {
+/// Logs in, and returns the access token.
+async fn log_in(channel: Channel, email: &str, password: &str) -> Result<String, Status> {
     let login = LoginRequest {
         email: email.to_owned(),
         password: password.to_owned(),
         device_label: "watch example".to_owned(),
         ..LoginRequest::default()
     };
-    let mut auth = AuthServiceClient::new(channel.clone());
+    let mut auth = AuthServiceClient::new(channel);
     let tokens = auth.login(login).await?.into_inner().tokens;
-    let token = tokens.unwrap_or_default().access_token;
+    Ok(tokens.unwrap_or_default().access_token)
+}
 
+/// Watches until the stream ends.
+async fn watch(channel: Channel, token: &str, known: &mut Known) -> Result<(), Status> {
     let mut request = Request::new(WatchRevocationsRequest {
         cursor: known.cursor.clone(),
     });

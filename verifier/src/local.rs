@@ -76,6 +76,14 @@ impl LocalVerifier {
         self
     }
 
+    /// How many verified tokens are remembered; 0 for none.
+    #[must_use]
+    pub fn cached_tokens(mut self, count: usize) -> Self {
+        self.rules.cached_tokens = count;
+        self.verified = VerifiedTokens::new(count);
+        self
+    }
+
     pub(crate) fn with(rules: Rules) -> Self {
         Self {
             verified: VerifiedTokens::new(rules.cached_tokens),

@@ -203,3 +203,7 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
 
     deserializer.deserialize_any(Audiences)
 }
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;

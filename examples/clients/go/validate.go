@@ -59,7 +59,8 @@ func RequireToken(auth authv1.AuthServiceClient, requiredRoles ...string) grpc.U
 
 func validate(ctx context.Context, auth authv1.AuthServiceClient, requiredRoles []string) (*authv1.ValidateTokenResponse, error) {
 	var header string
-	if values := metadata.ValueFromIncomingContext(ctx, "authorization"); len(values) > 0 {
+	incoming, _ := metadata.FromIncomingContext(ctx)
+	if values := incoming.Get("authorization"); len(values) > 0 {
 		header = values[0]
 	}
 	scheme, token, _ := strings.Cut(header, " ")

@@ -160,3 +160,7 @@ impl<'a> Receiver<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "receiver_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use countersign_verifier::{
     ConnectError, Credential, CredentialError, FeedStatus, Verifier, VerifyError, pb,
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::support::{
     FakeServer, Issuer, config, config_with, connected, cursor, id, now_millis, of_session,
@@ -304,7 +304,7 @@ async fn a_flood_of_unknown_keys_is_one_request() {
         [Issuer::new("strange"), Issuer::new("second")].map(|issuer| issuer.token(&id(1), &id(2)));
     // Only the stream is gone: keys can still be asked for.
     *server.behaviour.jwks.lock().unwrap() = new.jwks();
-    server.refuse(Status::resource_exhausted("too many watchers"));
+    server.refuse(Status::new(Code::ResourceExhausted, "too many watchers"));
     drop(watch);
     until(&verifier, "the end of the stream", |state| {
         is_interrupted(&state.status)

@@ -75,7 +75,10 @@ fn files() -> Vec<(String, File)> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if name.ends_with(".json") && name != "keys.json" {
+        let is_json = path
+            .extension()
+            .is_some_and(|extension| extension == "json");
+        if is_json && name != "keys.json" {
             let text = fs::read_to_string(&path).unwrap();
             let file =
                 serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -1,0 +1,117 @@
+// Command verifiercheck tests package verifier: with the published cases, and with the feed of a running server.
+//
+//	go run ./verifiercheck ../../../vectors/verifier
+//	go run ./verifiercheck ../../../vectors/verifier 127.0.0.1:50051 ../../../target/debug/countersign
+//
+// The program makes its user a verifier, so it must be run where the server's database is found.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+
+	authv1 "example.com/yourservice/gen/countersign/auth/v1"
+	"example.com/yourservice/verifier"
+)
+
+const password = "a mill that weaves algebra"
+
+func main() {
+	checkCases(os.Args[1])
+	if len(os.Args) > 2 {
+		checkFeed(os.Args[2], os.Args[3])
+	}
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return value
+}
+
+func checkCases(folder string) {
+	count, wrong := 0, 0
+	for _, path := range must(filepath.Glob(filepath.Join(folder, "*.json"))) {
+		text := must(os.ReadFile(path))
+		var file struct {
+			verifier.Case
+			Cases []json.RawMessage `json:"cases"`
+		}
+		if err := json.Unmarshal(text, &file); err != nil {
+			log.Fatal(err)
+		}
+		for _, one := range file.Cases {
+			known := file.Case
+			// Nothing that is decoded into may be the file's.
+			known.JWKS, known.Audiences = nil, nil
+			if err := json.Unmarshal(one, &known); err != nil {
+				log.Fatal(err)
+			}
+			if known.JWKS == nil {
+				known.JWKS = file.JWKS
+			}
+			if known.Audiences == nil {
+				known.Audiences = file.Audiences
+			}
+			count++
+			if verdict := must(known.Judge()); verdict != known.Expect {
+				wrong++
+				log.Printf("%s: %s: %s, not %s", filepath.Base(path), known.Name, verdict, known.Expect)
+			}
+		}
+	}
+	if wrong > 0 || count < 200 {
+		log.Fatalf("%d of %d cases are wrong", wrong, count)
+	}
+	fmt.Println(count, "cases")
+}
+
+func checkFeed(address, program string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn := must(grpc.Dial(address, grpc.WithInsecure()))
+	auth := authv1.NewAuthServiceClient(conn)
+	now := time.Now().UnixNano()
+	gateway, ada := fmt.Sprintf("gateway%d@example.org", now), fmt.Sprintf("ada%d@example.org", now)
+	for _, email := range []string{gateway, ada} {
+		must(auth.Register(ctx, &authv1.RegisterRequest{Email: email, Password: password}))
+	}
+	must(exec.Command(program, "users", "grant", gateway, "verifier").Output())
+	login := func(ctx context.Context, email string) (*authv1.TokenPair, error) {
+		response, err := auth.Login(ctx, &authv1.LoginRequest{Email: email, Password: password})
+		return response.GetTokens(), err
+	}
+	v := verifier.New("http://localhost:50051", []string{"countersign"})
+	go v.Follow(ctx, authv1.NewVerifierServiceClient(conn), func(ctx context.Context) (string, error) {
+		tokens, err := login(ctx, gateway)
+		return tokens.GetAccessToken(), err
+	})
+	tokens := must(login(ctx, ada))
+	becomes(v, tokens.GetAccessToken(), "")
+	must(auth.Logout(ctx, &authv1.LogoutRequest{RefreshToken: tokens.GetRefreshToken()}))
+	took := becomes(v, tokens.GetAccessToken(), "TOKEN_REVOKED")
+	fmt.Println("revoked", took.Milliseconds(), "ms after the logout")
+}
+
+func becomes(v *verifier.Verifier, token, expected string) time.Duration {
+	began := time.Now()
+	for {
+		_, reason := v.Verify(token, verifier.Demand{}, time.Now())
+		if reason == expected {
+			return time.Since(began)
+		}
+		if time.Since(began) > 30*time.Second {
+			log.Fatalf("not in time: %q; %q", expected, reason)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
