@@ -20,6 +20,7 @@ const LAYERS: &[&str] = &[
     "server",
     "grpc",
     "http",
+    "tls",
     "auth",
     "mail",
     "revocation",

@@ -2,8 +2,10 @@
 
 use super::{Outcome, say};
 use crate::{
+    clock::Clock,
     config::{Config, MasterKeySource, Tls},
     store::Store,
+    tls::TlsReloader,
 };
 
 pub(super) fn run(config: &Config) -> Outcome {
@@ -15,9 +17,28 @@ pub(super) fn run(config: &Config) -> Outcome {
         eprintln!("COUNTERSIGN_DATABASE_URL: {error}");
         return Outcome::BadConfiguration;
     }
+    let certificate = config.tls_files.as_ref();
+    let certificate = certificate.map(|files| TlsReloader::check(files, Clock::System.now()));
+    let certificate = match certificate.transpose() {
+        Ok(checked) => checked,
+        Err(error) => {
+            eprintln!("{error}");
+            return Outcome::BadConfiguration;
+        }
+    };
     say(format_args!("countersign: the configuration is good"));
     for (name, value) in summary(config) {
         say(format_args!("  {name:<12} {value}"));
+    }
+    if let Some((not_after, warnings)) = certificate {
+        let days = not_after.since(Clock::System.now()).as_secs() / (24 * 3600);
+        say(format_args!(
+            "  {:<12} valid for {days} days",
+            "certificate"
+        ));
+        for warning in warnings {
+            say(format_args!("  {:<12} {warning}", "warning"));
+        }
     }
     Outcome::Done
 }
@@ -43,6 +64,7 @@ fn summary(config: &Config) -> Vec<(&'static str, String)> {
         .collect();
     let tls = match config.tls {
         Tls::Off => "off",
+        Tls::On => "on",
         Tls::Terminated => "terminated by a proxy",
     };
     let life = |duration| humantime::format_duration(duration).to_string();

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Outcome, block_on, say};
 use crate::{
     clock::Clock,
-    config::{Config, Profile},
+    config::{Config, Profile, Tls},
     passwords::HashingBackend,
     server::Server,
     telemetry,
@@ -29,6 +29,7 @@ async fn serve(config: Config) -> Result<(), String> {
     // Registered before anything slow, so that a signal during the start is not lost.
     let mut signals = Signals::register().map_err(|error| error.to_string())?;
     let profile = config.profile;
+    let tls = config.tls;
     let reflection = config.reflection;
     let database = config.database.url.describe();
     let argon2 = HashingBackend::detect();
@@ -43,7 +44,7 @@ async fn serve(config: Config) -> Result<(), String> {
     say(format_args!(
         "countersign listening grpc={address} http={http} database={database} profile={profile} argon2={argon2}"
     ));
-    if profile == Profile::Development && reflection {
+    if profile == Profile::Development && reflection && tls == Tls::Off {
         say(format_args!("{}", first_call(address)));
     }
     run_until_signal(server, signals).await

@@ -10,6 +10,7 @@ use super::{
     profile::Profile,
     serving::ServingSettings,
     source::{self, Texts},
+    tls,
     types::{
         Argon2Settings, Config, DatabaseSettings, LimitSettings, PasswordSettings, Rate,
         RevocationSettings, SigningAlgorithm, SigningSettings, TelemetrySettings, TokenSettings,
@@ -70,6 +71,7 @@ fn group(given: &Given, problems: &mut Problems) -> Config {
         grpc_addr: values.grpc_addr.0,
         http_addr: values.http_addr.0,
         tls: values.tls,
+        tls_files: tls::files(values, problems),
         reflection: match values.reflection {
             Some(switch) => switch == Switch::On,
             None => profile != Profile::Production,

@@ -120,7 +120,7 @@ pub(super) fn check_production(config: &Config, given: &Given, problems: &mut Pr
         &["COUNTERSIGN_TLS"],
         config.tls != Tls::Off,
         "production does not speak plain text",
-        "use terminated when a mesh or gateway encrypts in front of the service",
+        "use on with a certificate, or terminated when a mesh or gateway encrypts in front of the service",
     );
     problems.demand(
         &["COUNTERSIGN_TRUSTED_PROXIES", "COUNTERSIGN_TLS"],

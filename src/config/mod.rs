@@ -18,6 +18,7 @@ mod profile;
 mod refusal;
 mod serving;
 mod source;
+mod tls;
 mod types;
 mod values;
 mod variables;
@@ -40,6 +41,7 @@ pub use problems::{ConfigError, Problem};
 pub use profile::Profile;
 pub use refusal::Refusal;
 pub use serving::ServingSettings;
+pub use tls::{TlsClients, TlsFiles};
 pub use types::{
     Argon2Settings, Config, DatabaseSettings, LimitSettings, PasswordSettings, Rate,
     RevocationSettings, SigningAlgorithm, SigningSettings, TelemetrySettings, TokenSettings,

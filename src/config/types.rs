@@ -13,6 +13,7 @@ use super::{
     key_source::MasterKeySource,
     profile::Profile,
     serving::ServingSettings,
+    tls::TlsFiles,
     values::{LogFormat, StalePolicy, Tls},
 };
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub http_addr: Option<SocketAddr>,
     /// Who encrypts the connection.
     pub tls: Tls,
+    /// With which files, where this process does.
+    pub tls_files: Option<TlsFiles>,
     /// Whether gRPC reflection is served.
     pub reflection: bool,
     /// The bounds on connections and calls, and the times of a shutdown.

@@ -121,8 +121,20 @@ pub enum StalePolicy {
 pub enum Tls {
     /// Nobody: plain text, for development.
     Off,
+    /// This process, on both ports.
+    On,
     /// A mesh or gateway in front of the service.
     Terminated,
+}
+
+/// Whether a client must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ClientAuth {
+    /// It may.
+    Optional,
+    /// It must.
+    Required,
 }
 
 /// How log lines look.

@@ -18,8 +18,8 @@ use super::{
     master_keys::MasterKeys,
     profile::Profile,
     values::{
-        Algorithm, ClaimName, DAY, DatabaseTls, HOUR, List, LogFilter, LogFormat, MILLISECOND,
-        MINUTE, RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS, Tls, Whole,
+        Algorithm, ClaimName, ClientAuth, DAY, DatabaseTls, HOUR, List, LogFilter, LogFormat,
+        MILLISECOND, MINUTE, RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS, Tls, Whole,
     },
 };
 
@@ -146,7 +146,15 @@ variables! {
     stale_policy: StalePolicy, "COUNTERSIGN_STALE_POLICY", Text("serve"),
         "What ValidateToken does then: serve (answer from what is known) or reject.";
     tls: Tls, "COUNTERSIGN_TLS", Text("off"),
-        "off, or terminated when a mesh or gateway encrypts in front; production demands that.";
+        "off, on (this process encrypts both ports), or terminated (a mesh or gateway does); production demands one of the last two.";
+    tls_cert_file: Option<PathBuf>, "COUNTERSIGN_TLS_CERT_FILE", Rule("none"),
+        "Certificate of the server and the intermediate ones, in PEM; taken anew within 5 s after a change.";
+    tls_key_file: Option<PathBuf>, "COUNTERSIGN_TLS_KEY_FILE", Rule("none"),
+        "Its private key, in PEM.";
+    tls_client_ca_file: Option<PathBuf>, "COUNTERSIGN_TLS_CLIENT_CA_FILE", Rule("none: no client certificates"),
+        "Certificates of the authorities whose client certificates the gRPC port accepts, in PEM.";
+    tls_client_auth: Option<ClientAuth>, "COUNTERSIGN_TLS_CLIENT_AUTH", Rule("optional with an authority"),
+        "Whether clients of the gRPC port must show a certificate: optional or required.";
     reflection: Option<Switch>, "COUNTERSIGN_REFLECTION", Rule("on; off in production"),
         "Whether gRPC reflection is served: on or off.";
     max_connections: Whole<NonZeroUsize, 1, 1_000_000>, "COUNTERSIGN_MAX_CONNECTIONS", Text("10000"),

@@ -12,20 +12,25 @@ use prometheus_client::{
 
 use crate::{
     auth::{Auth, ServiceMetrics},
+    clock::Timestamp,
     store::PoolLoad,
     telemetry::{self, CallCollector},
+    tls::TlsState,
 };
 
 /// OpenMetrics 1.0, the text format that Prometheus asks for first.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics.
-pub(super) fn registry(auth: Auth, calls: CallCollector) -> Registry {
+pub(super) fn registry(auth: Auth, calls: CallCollector, tls: Option<TlsState>) -> Registry {
     let mut registry = Registry::default();
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("countersign_build", "The program that runs", version);
     registry.register_collector(Box::new(calls));
     registry.register_collector(Box::new(ServiceCollector(auth)));
+    if let Some(tls) = tls {
+        registry.register_collector(Box::new(TlsCollector(tls)));
+    }
     registry
 }
 
@@ -41,6 +46,51 @@ impl Collector for ServiceCollector {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         write_metrics(&self.0.service_metrics(), &mut MetricWriter(encoder))
     }
+}
+
+#[derive(Debug)]
+struct TlsCollector(TlsState);
+
+impl Collector for TlsCollector {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        write_tls_metrics(&self.0, &mut MetricWriter(encoder))
+    }
+}
+
+fn write_tls_metrics(tls: &TlsState, writer: &mut MetricWriter<'_>) -> fmt::Result {
+    let mut time = |name, help, time: Timestamp| writer.gauge(name, help, time.seconds());
+    time(
+        "countersign_tls_certificate_not_after",
+        "When the server's certificate expires, in Unix seconds.",
+        tls.not_after(),
+    )?;
+    if let Some(not_after) = tls.authorities_not_after() {
+        time(
+            "countersign_tls_client_ca_not_after",
+            "When the first authority for client certificates expires, in Unix seconds.",
+            not_after,
+        )?;
+    }
+    time(
+        "countersign_tls_last_good_reload",
+        "When certificates were taken last, in Unix seconds.",
+        tls.last_good_reload(),
+    )?;
+    time(
+        "countersign_tls_last_failed_reload",
+        "When changed files could not be used last, in Unix seconds; 0 for never.",
+        tls.last_failed_reload().unwrap_or_default(),
+    )?;
+    let (name, help) = (
+        "countersign_tls_handshakes_refused",
+        "TLS handshakes refused, by reason.",
+    );
+    let kind = MetricType::Counter;
+    let mut family = writer.0.encode_descriptor(name, help, None, kind)?;
+    for (reason, count) in tls.refusals() {
+        ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+    }
+    Ok(())
 }
 
 fn write_metrics(metrics: &ServiceMetrics, writer: &mut MetricWriter<'_>) -> fmt::Result {

@@ -12,7 +12,7 @@ mod port;
 mod readiness;
 mod routes;
 
-pub use accept::{Acceptor, LogLimit};
+pub use accept::Acceptor;
 pub use port::{HttpLimits, HttpPort};
 pub use readiness::Readiness;
 pub use routes::Site;

@@ -11,6 +11,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{sleep, timeout},
@@ -18,7 +19,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Acceptor, Site};
-use crate::config::ServingSettings;
+use crate::{
+    config::ServingSettings,
+    tls::{TlsPort, TlsState},
+};
 
 /// How long a connection is kept, however busy it is. This also ends connections whose peer does not read.
 const LIFE: Duration = Duration::from_secs(60);
@@ -80,13 +84,15 @@ impl HttpPort {
     /// Serves until `stop` is cancelled; then closes the port, lets requests under way end within the closing time,
     /// and returns.
     pub async fn serve(self, site: Site, limits: HttpLimits, stop: CancellationToken) {
-        accept(self.listener, site.into_router(), limits, stop).await;
+        let tls = site.tls.clone();
+        accept(self.listener, site.into_router(), tls, limits, stop).await;
     }
 }
 
 async fn accept(
     listener: TcpListener,
     router: Router,
+    tls: Option<TlsState>,
     limits: HttpLimits,
     stop: CancellationToken,
 ) {
@@ -97,7 +103,7 @@ async fn accept(
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
             stream = acceptor.next(), if connections.len() < limits.connections => {
-                connections.spawn(serve_connection(stream, router.clone(), limits, stop.clone()));
+                connections.spawn(open(stream, router.clone(), tls.clone(), limits, stop.clone()));
             }
         }
     }
@@ -105,8 +111,28 @@ async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve_connection(
+async fn open(
     stream: TcpStream,
+    router: Router,
+    tls: Option<TlsState>,
+    limits: HttpLimits,
+    stop: CancellationToken,
+) {
+    let Some(tls) = tls else {
+        return serve_connection(stream, router, limits, stop).await;
+    };
+    let Ok(peer) = stream.peer_addr() else { return };
+    let accepted = tokio::select! {
+        accepted = tls.accept(TlsPort::Http, stream, peer, limits.header_time) => accepted,
+        () = stop.cancelled() => return,
+    };
+    if let Some(accepted) = accepted {
+        serve_connection(accepted.stream, router, limits, stop).await;
+    }
+}
+
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     router: Router,
     limits: HttpLimits,
     stop: CancellationToken,
@@ -165,7 +191,7 @@ mod tests {
             .route("/", get(|| async { "here" }))
             .route("/long", get(|| async { "long".repeat(16 << 20) }));
         let stop = CancellationToken::new();
-        let ended = tokio::spawn(accept(listener, router, limits, stop.clone()));
+        let ended = tokio::spawn(accept(listener, router, None, limits, stop.clone()));
         Fixture {
             address,
             stop,

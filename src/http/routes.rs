@@ -18,7 +18,7 @@ use super::{
     metrics,
     readiness::{self, Readiness},
 };
-use crate::{auth::Auth, telemetry::CallCollector, tokens::JwksDocument};
+use crate::{auth::Auth, telemetry::CallCollector, tls::TlsState, tokens::JwksDocument};
 
 /// What the routes serve.
 pub struct Site {
@@ -28,6 +28,8 @@ pub struct Site {
     pub calls: CallCollector,
     /// What the server can do at the moment.
     pub readiness: watch::Receiver<Readiness>,
+    /// The certificates of both ports, unless they serve plain text.
+    pub tls: Option<TlsState>,
     /// The address of the gRPC port.
     pub grpc_port: SocketAddr,
     /// The address of the HTTP port.
@@ -50,7 +52,7 @@ impl Site {
             serde_json::to_string(&metadata).expect("strings and lists can always be serialised");
         let content = Arc::new(Content {
             metadata: Document::new(json),
-            metrics: metrics::registry(self.auth.clone(), self.calls),
+            metrics: metrics::registry(self.auth.clone(), self.calls, self.tls),
             readiness: self.readiness,
             auth: self.auth,
         });

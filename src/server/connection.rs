@@ -15,15 +15,24 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncReadExt as _, join},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt as _, ReadHalf, WriteHalf, join, split},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_rustls::server::TlsStream;
+use tokio_util::{either::Either, sync::CancellationToken};
 use tonic::{body::Body, transport::server::TcpConnectInfo};
 use tower::{Service, ServiceExt as _};
 
-use crate::{config::ServingSettings, grpc::layers::ConnectionCalls};
+use crate::{
+    clock::Clock,
+    config::ServingSettings,
+    grpc::layers::ConnectionCalls,
+    tls::{Accepted, TlsPort, TlsState},
+};
 
 /// How often a peer that sends nothing is asked whether it is still there (HTTP/2 PING).
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -50,11 +59,16 @@ const FRAME_HEADER: usize = 9;
 /// How long after GOAWAY a connection without calls is kept, so that calls that are on their way to us still arrive.
 const GOAWAY_DELAY: Duration = Duration::from_secs(1);
 
+/// The two halves of a connection, without and with TLS.
+type Reader = Either<OwnedReadHalf, ReadHalf<TlsStream<TcpStream>>>;
+type Writer = Either<OwnedWriteHalf, WriteHalf<TlsStream<TcpStream>>>;
+
 /// What serves connections.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionServer<S> {
     http2: http2::Builder<TokioExecutor>,
     settings: ServingSettings,
+    tls: Option<TlsState>,
     service: S,
     draining: CancellationToken,
 }
@@ -68,7 +82,12 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Serves `service`. Connections are closed gracefully once `draining` is cancelled.
-    pub(super) fn new(settings: ServingSettings, service: S, draining: CancellationToken) -> Self {
+    pub(super) fn new(
+        settings: ServingSettings,
+        tls: Option<TlsState>,
+        service: S,
+        draining: CancellationToken,
+    ) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -82,6 +101,7 @@ where
         Self {
             http2,
             settings,
+            tls,
             service,
             draining,
         }
@@ -89,18 +109,35 @@ where
 
     /// Serves one connection until it ends: because the peer closes it or breaks the protocol, because it is too old,
     /// or because the server drains.
-    pub(super) async fn serve(self, mut stream: TcpStream) {
+    pub(super) async fn serve(self, stream: TcpStream) {
         let Ok(peer) = stream.peer_addr() else {
             return;
         };
+        let Some(tls) = &self.tls else {
+            let (reader, writer) = stream.into_split();
+            let halves = (Either::Left(reader), Either::Left(writer));
+            return self.open(halves, peer, End::default()).await;
+        };
+        let time = self.settings.handshake_timeout;
+        let accepted = tokio::select! {
+            accepted = tls.accept(TlsPort::Grpc, stream, peer, time) => accepted,
+            () = self.draining.cancelled() => return,
+        };
+        let Some(accepted) = accepted else { return };
+        let end = End::of(&accepted);
+        let (reader, writer) = split(accepted.stream);
+        let halves = (Either::Right(reader), Either::Right(writer));
+        self.open(halves, peer, end).await;
+    }
+
+    async fn open(self, (mut reader, writer): (Reader, Writer), peer: SocketAddr, end: End) {
         let opening = tokio::select! {
-            opening = timeout(self.settings.handshake_timeout, read_opening(&mut stream)) => opening,
+            opening = timeout(self.settings.handshake_timeout, read_opening(&mut reader)) => opening,
             () = self.draining.cancelled() => return,
         };
         let Ok(Ok(opening)) = opening else {
             return;
         };
-        let (reader, writer) = stream.into_split();
         let stream = join(Cursor::new(opening).chain(reader), writer);
         // Dropped with the connection; ends its response streams.
         let calls = ConnectionCalls::new(&self.draining);
@@ -112,7 +149,8 @@ where
         tokio::select! {
             _ = connection.as_mut() => return,
             () = self.draining.cancelled() => {}
-            () = sleep(varied(self.settings.max_connection_age)) => {}
+            () = sleep(varied(self.settings.max_connection_age).min(end.latest)) => {}
+            () = end.authorities_replaced.cancelled() => {}
         }
         connection.as_mut().graceful_shutdown();
         if !self.draining.is_cancelled() {
@@ -135,9 +173,36 @@ where
     }
 }
 
+/// What ends a connection besides its age: the client's certificate is no longer good.
+struct End {
+    latest: Duration,
+    authorities_replaced: CancellationToken,
+}
+
+impl Default for End {
+    fn default() -> Self {
+        Self {
+            latest: Duration::MAX,
+            authorities_replaced: CancellationToken::new(),
+        }
+    }
+}
+
+impl End {
+    fn of(accepted: &Accepted) -> Self {
+        match &accepted.peer {
+            None => Self::default(),
+            Some(certificate) => Self {
+                latest: certificate.not_after.since(Clock::System.now()),
+                authorities_replaced: accepted.authorities_replaced.clone(),
+            },
+        }
+    }
+}
+
 /// Reads until the peer has opened HTTP/2, or has sent something else. hyper answers either; before that, the peer costs
 /// nothing but its socket and gets no byte.
-async fn read_opening(stream: &mut TcpStream) -> io::Result<BytesMut> {
+async fn read_opening(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<BytesMut> {
     let mut bytes = BytesMut::new();
     while bytes.len() < PREFACE.len() + FRAME_HEADER {
         let compared = bytes.len().min(PREFACE.len());

@@ -3,7 +3,8 @@
 use std::{io, net::SocketAddr};
 
 use crate::{
-    config::KeyFileError, passwords::PasswordError, store::StoreError, tokens::KeyringError,
+    config::KeyFileError, passwords::PasswordError, store::StoreError, tls::TlsError,
+    tokens::KeyringError,
 };
 
 /// What kept the server from starting.
@@ -18,6 +19,9 @@ pub enum StartError {
     /// The master key file.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
+    /// The files of TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The hashing threads.
     #[error("password hashing cannot start: {0}")]
     Passwords(#[from] PasswordError),

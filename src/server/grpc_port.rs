@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::workers::ConnectionWorkers;
-use crate::http::{Acceptor, LogLimit};
+use crate::{http::Acceptor, telemetry::LogLimit};
 
 /// A port that is bound, but not served yet.
 #[derive(Debug)]

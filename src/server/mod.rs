@@ -37,6 +37,7 @@ use crate::{
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::{ServerLock, Store},
+    tls::{TlsReloader, TlsState},
     tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
 };
 
@@ -46,6 +47,7 @@ pub struct Server {
     clock: Clock,
     port: GrpcPort,
     http: Option<HttpPort>,
+    tls: Option<(TlsState, TlsReloader)>,
     store: Store,
     lock: Option<ServerLock>,
     passwords: Passwords,
@@ -80,6 +82,9 @@ impl Server {
             None => None,
         };
 
+        let tls = config.tls_files.clone();
+        let tls = tls.map(|files| TlsReloader::start(files, clock.clone()));
+        let tls = tls.transpose()?;
         let store = Store::open_or_create(&config.database)?.on_clock(clock.clone());
         let lock = store.lock_for_serving()?;
         store.migrate().await?;
@@ -121,6 +126,7 @@ impl Server {
             clock,
             port,
             http,
+            tls,
             store,
             lock,
             passwords,
@@ -160,6 +166,7 @@ impl Server {
             clock,
             port,
             http,
+            tls,
             store,
             lock: _lock,
             passwords,
@@ -186,11 +193,13 @@ impl Server {
         tasks.spawn(publisher.run(stopping.clone()));
         let _ = is_ready.wait_for(|readiness| readiness.validation).await;
 
+        let tls = follow_certificates(tls, &tasks, &stopping);
         if let Some(http) = http {
             let site = Site {
                 auth: auth.clone(),
                 calls: layers::call_metrics(),
                 readiness: is_ready.clone(),
+                tls: tls.clone(),
                 grpc_port: port.address(),
                 http_port: http.address(),
             };
@@ -225,7 +234,7 @@ impl Server {
                 serving.max_message_size,
             ))
             .service(routes.prepare());
-        let connections = ConnectionServer::new(serving, service, draining.clone());
+        let connections = ConnectionServer::new(serving, tls, service, draining.clone());
         let workers = ConnectionWorkers::start().map_err(StartError::ConnectionWorkers)?;
 
         tasks.spawn(background::heartbeat(store.clone(), stopping.clone()));
@@ -237,11 +246,9 @@ impl Server {
         ));
         tasks.spawn(maintenance::purge(store, clock, stopping.clone()));
         tasks.spawn(maintenance::sweep_sessions(auth, stopping.clone()));
-        tasks.spawn(user_rate.sweep_until(stopping.clone().cancelled_owned()));
         tasks.spawn(revocations.run(stopping.clone()));
         tasks.spawn(feed_hub.run(stopping.clone()));
-        let sweeper_stop = stopping.clone().cancelled_owned();
-        tasks.spawn(async move { rate_limits.sweep_until(sweeper_stop).await });
+        sweep_limits(user_rate, rate_limits, &tasks, &stopping);
 
         let serve = move |stream| connections.clone().serve(stream);
         let accept = port.accept(&workers, limits.grpc, draining.clone(), serve);
@@ -259,6 +266,29 @@ impl Server {
         tasks.wait().await;
         Ok(())
     }
+}
+
+/// Has the certificates replaced when their files change.
+fn follow_certificates(
+    tls: Option<(TlsState, TlsReloader)>,
+    tasks: &TaskTracker,
+    stopping: &CancellationToken,
+) -> Option<TlsState> {
+    let (state, reloader) = tls?;
+    tasks.spawn(reloader.run(stopping.clone()));
+    Some(state)
+}
+
+/// Has the rate limits forget clients and users that have not called for long.
+fn sweep_limits(
+    users: UserRateLimit,
+    clients: RateLimits,
+    tasks: &TaskTracker,
+    stopping: &CancellationToken,
+) {
+    let [stop_users, stop_clients] = [(); 2].map(|()| stopping.clone().cancelled_owned());
+    tasks.spawn(users.sweep_until(stop_users));
+    tasks.spawn(async move { clients.sweep_until(stop_clients).await });
 }
 
 /// Waits until all connections are closed, for no longer than `timeout`, and ends those that are left.

@@ -5,6 +5,7 @@
 //! costs next to nothing.
 
 mod calls;
+mod log_limit;
 mod traces;
 mod writer;
 
@@ -14,6 +15,7 @@ mod tests;
 use std::io::{self, IsTerminal as _};
 
 pub use calls::{CallCollector, CallMetrics, CallSeries};
+pub use log_limit::LogLimit;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use thiserror::Error;
 use tracing::{Subscriber, level_filters::LevelFilter};

@@ -45,6 +45,7 @@ mod startup;
 mod suspended;
 mod sync;
 mod throttle;
+mod tls;
 mod traces;
 mod users;
 mod validate;

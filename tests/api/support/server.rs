@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use countersign::{
     auth::Auth,
     clock::{Clock, ManualClock, Timestamp},
-    config::Config,
+    config::{Config, Tls},
     grpc::pb::auth_service_client::AuthServiceClient,
     server::{Server, StartError},
 };
@@ -95,6 +95,7 @@ impl TestServer {
         running_clock: Clock,
     ) -> Result<Self, StartError> {
         let config = Config::from_vars(test_variables(database, variables)).unwrap();
+        let is_plain = config.tls == Tls::Off;
         let server = Server::build(config, running_clock).await?;
         let (address, http) = (server.grpc_addr(), server.http_addr());
         let core = server.auth().clone();
@@ -107,7 +108,11 @@ impl TestServer {
             http,
             clock,
             database: database.clone(),
-            channel: connect(address).await,
+            channel: match is_plain {
+                true => connect(address).await,
+                // Calls of the test bring a channel of their own.
+                false => Channel::from_static("http://tls.invalid").connect_lazy(),
+            },
             core,
             stop: Some(stop),
             running,
