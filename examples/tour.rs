@@ -125,6 +125,7 @@ impl Tour {
         println!("\n{title}");
         let request = RefreshRequest {
             refresh_token: tokens.refresh_token.clone(),
+            ..Default::default()
         };
         let next = self.client.refresh(request).await?.into_inner().tokens;
         let next = next.ok_or("no tokens")?;
@@ -136,6 +137,7 @@ impl Tour {
         println!("\n6. A thief presents the first refresh token, two rotations old");
         let request = RefreshRequest {
             refresh_token: stolen.refresh_token.clone(),
+            ..Default::default()
         };
         expect_failure(self.client.refresh(request).await, "REFRESH_TOKEN_REUSED")?;
         println!("   REFRESH_TOKEN_REUSED: the session is revoked");

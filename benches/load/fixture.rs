@@ -227,6 +227,7 @@ pub async fn refreshes(client: &Client, count: usize) -> Result<Source> {
         }
         Some(frame(&pb::RefreshRequest {
             refresh_token: newest.clone(),
+            ..Default::default()
         }))
     }))
 }

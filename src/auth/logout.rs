@@ -1,6 +1,6 @@
 //! Logout: revokes the session of a refresh token, and its access tokens with it.
 
-use super::{Auth, AuthError, RequestContext, write_locks::Writer};
+use super::{Auth, AuthError, RequestContext, Revoked, write_locks::Writer};
 use crate::store::AuditKind;
 
 impl Auth {
@@ -13,12 +13,11 @@ impl Auth {
         &self,
         refresh_token: &str,
         context: &RequestContext,
-    ) -> Result<(), AuthError> {
+    ) -> Result<Revoked<()>, AuthError> {
         let token = self.parts.derived_keys.parse_refresh_token(refresh_token)?;
         let now = self.parts.clock.now();
         let (kind, writer) = (AuditKind::LoggedOut, Writer::User);
         self.revoke_session(token.session_id, kind, writer, context, now)
-            .await?;
-        Ok(())
+            .await
     }
 }

@@ -3,6 +3,7 @@
 mod change_password;
 mod current_roles;
 mod error;
+mod freshness;
 mod in_flight;
 mod issue;
 mod keys;
@@ -28,6 +29,7 @@ use std::{
 
 pub use change_password::ChangePasswordCommand;
 pub use error::AuthError;
+pub use freshness::Revoked;
 pub use issue::TokenPair;
 pub use login::{LoggedIn, LoginCommand};
 pub use register::RegisterCommand;
@@ -36,6 +38,7 @@ pub use sessions::SessionPage;
 pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
 
+use freshness::FreshnessPlaces;
 use in_flight::InFlight;
 
 use crate::{
@@ -73,6 +76,8 @@ pub struct AuthSettings {
     pub max_staleness: Duration,
     /// Whether validation is refused once it is older.
     pub reject_when_stale: bool,
+    /// How long a call may take that waits for knowledge.
+    pub request_timeout: Duration,
 }
 
 /// Who asks, and until when an answer is of use.
@@ -97,6 +102,7 @@ pub struct Auth {
     in_flight: Arc<InFlight>,
     locks: WriteLocks,
     watcher_places: WatcherPlaces,
+    freshness_places: FreshnessPlaces,
 }
 
 /// What [`Auth`] is made of.
@@ -129,6 +135,7 @@ impl Auth {
         Self {
             locks: WriteLocks::default(),
             watcher_places: WatcherPlaces::new(parts.settings.max_watchers),
+            freshness_places: freshness::all_places(),
             parts: Arc::new(parts),
             in_flight: Arc::default(),
         }
@@ -145,7 +152,7 @@ impl Auth {
         writer: Writer,
         context: &RequestContext,
         now: Timestamp,
-    ) -> Result<bool, AuthError> {
+    ) -> Result<Revoked<()>, AuthError> {
         let locks = &self.locks.sessions;
         let lock = locks.lock(session_id, writer, context.deadline).await?;
         let parts = Arc::clone(&self.parts);
@@ -163,7 +170,7 @@ impl Auth {
                 revocation: Revocation::of_session(session_id, now, now + remember),
             });
             parts.revocations.learn(&[revocation]);
-            Ok(written.is_some())
+            Ok(Revoked::new((), &[revocation]))
         };
         in_its_own_task(work).await
     }

@@ -2,7 +2,7 @@
 
 use tokio::time::sleep;
 
-use super::{Auth, AuthError, RequestContext, write_locks::Writer};
+use super::{Auth, AuthError, RequestContext, Revoked, write_locks::Writer};
 use crate::{
     clock::monotonic_now,
     domain::{Session, SessionId, UserId},
@@ -51,7 +51,7 @@ impl Auth {
         user_id: UserId,
         session_id: SessionId,
         context: &RequestContext,
-    ) -> Result<(), AuthError> {
+    ) -> Result<Revoked<()>, AuthError> {
         // A session never changes its user, so this check need not be part of the transaction.
         let found = self.parts.store.find_session(session_id).await?;
         if found.is_none_or(|session| session.user_id != user_id) {
@@ -63,8 +63,7 @@ impl Auth {
         let now = self.parts.clock.now();
         let (kind, writer) = (AuditKind::SessionRevoked, Writer::User);
         self.revoke_session(session_id, kind, writer, context, now)
-            .await?;
-        Ok(())
+            .await
     }
 
     /// Revokes, row by row, the sessions that ended by their epoch (see `store::sweeps`), of all users that wait for it.

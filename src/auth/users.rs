@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Auth, AuthError, CLOCK_SKEW, RequestContext, in_its_own_task,
+    Auth, AuthError, CLOCK_SKEW, RequestContext, Revoked, in_its_own_task,
     write_locks::{KeyedGuard, WriteLocks, Writer},
 };
 use crate::{
@@ -95,7 +95,7 @@ impl Users {
         &self,
         id: UserId,
         context: &RequestContext,
-    ) -> Result<User, AuthError> {
+    ) -> Result<Revoked<User>, AuthError> {
         let lock = self.lock(id, context).await?;
         let now = self.clock.now();
         let event = context.audit_event(AuditKind::UserDisabled, now);
@@ -117,7 +117,7 @@ impl Users {
                 (None, _) => Vec::new(),
             };
             users.revocations.learn(&known);
-            user
+            Ok(Revoked::new(user?, &known))
         })
         .await
     }
@@ -148,7 +148,7 @@ impl Users {
         id: UserId,
         kept: Option<SessionId>,
         context: &RequestContext,
-    ) -> Result<usize, AuthError> {
+    ) -> Result<Revoked<usize>, AuthError> {
         let lock = self.lock(id, context).await?;
         let now = self.clock.now();
         let event = context.audit_event(AuditKind::UserSessionsRevoked, now);
@@ -166,7 +166,7 @@ impl Users {
             }
             users.revocations.learn(&ended.revocations);
             users.store.request_sweep_if(ended.is_partial);
-            Ok(ended.count)
+            Ok(Revoked::new(ended.count, &ended.revocations))
         })
         .await
     }

@@ -98,7 +98,10 @@ async fn carry_out(
     let user = match &command {
         UsersCommand::Grant { role, .. } => users.grant_role(id, role, &context).await,
         UsersCommand::Revoke { role, .. } => users.revoke_role(id, role, &context).await,
-        UsersCommand::Disable { .. } => users.disable_user(id, &context).await,
+        UsersCommand::Disable { .. } => users
+            .disable_user(id, &context)
+            .await
+            .map(|disabled| disabled.outcome),
         UsersCommand::Enable { .. } => users.enable_user(id, &context).await,
         UsersCommand::Unlock { .. } => {
             let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());

@@ -17,7 +17,7 @@ pub(crate) use id::uuid_v7;
 pub use id::{DeviceId, SessionId, TokenId, UserId};
 pub use outage::{LONGEST_ALLOWANCE, Outage, allowance};
 pub use password::Password;
-pub use revocation::{PositionedRevocation, Revocation, RevokedSubject};
+pub use revocation::{FeedEpoch, PositionedRevocation, Revocation, RevokedSubject};
 pub use session::{RefreshDecision, RefreshRefusal, Session};
 pub use text::{DeviceLabel, DisplayName};
 pub use throttle::{Admission, FailureCounter, MAX_DELAY, TRIAL_LEASE};

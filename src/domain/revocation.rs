@@ -58,3 +58,23 @@ pub struct PositionedRevocation {
     /// The revocation.
     pub revocation: Revocation,
 }
+
+/// Names a history of revocations in which positions compare. A restored backup or a promoted standby may have lost
+/// revocations and goes on with another history, so it has another epoch (`store::feed_state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FeedEpoch([u8; Self::LENGTH]);
+
+impl FeedEpoch {
+    /// In bytes.
+    pub const LENGTH: usize = 8;
+
+    /// The epoch with these bytes; `None` for zeros, which stand for an unknown one.
+    pub fn from_bytes(bytes: [u8; Self::LENGTH]) -> Option<Self> {
+        (bytes != [0; Self::LENGTH]).then_some(Self(bytes))
+    }
+
+    /// Its bytes, not all zero.
+    pub const fn bytes(self) -> [u8; Self::LENGTH] {
+        self.0
+    }
+}

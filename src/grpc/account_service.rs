@@ -85,10 +85,14 @@ impl account_service_server::AccountService for AccountApi {
         let result = async {
             let (user_id, _) = caller(&request)?;
             let id = session_id(&request.get_ref().session_id)?;
-            self.auth
+            let revoked = self
+                .auth
                 .revoke_session_of(user_id, id, &info.context())
                 .await?;
-            Ok(pb::RevokeSessionResponse {})
+            let cursor = self.auth.revocation_cursor(&revoked).await?;
+            Ok(pb::RevokeSessionResponse {
+                revocation_cursor: cursor.to_string(),
+            })
         };
         info.respond(result.await)
     }
@@ -102,11 +106,13 @@ impl account_service_server::AccountService for AccountApi {
             let (user_id, current) = caller(&request)?;
             let kept = request.get_ref().keep_current.then_some(current);
             let users = self.auth.users();
-            let count = users
+            let revoked = users
                 .revoke_user_sessions(user_id, kept, &info.context())
                 .await?;
+            let cursor = self.auth.revocation_cursor(&revoked).await?;
             Ok(pb::RevokeAllSessionsResponse {
-                revoked_count: i32::try_from(count).unwrap_or(i32::MAX),
+                revoked_count: i32::try_from(revoked.outcome).unwrap_or(i32::MAX),
+                revocation_cursor: cursor.to_string(),
             })
         };
         info.respond(result.await)

@@ -50,9 +50,11 @@ impl admin_service_server::AdminService for AdminApi {
         let info = RequestInfo::of(&request);
         let result = async {
             let id = user_id(&request.get_ref().user_id)?;
-            let user = self.auth.users().disable_user(id, &info.context()).await?;
+            let disabled = self.auth.users().disable_user(id, &info.context()).await?;
+            let cursor = self.auth.revocation_cursor(&disabled).await?;
             Ok(pb::DisableUserResponse {
-                user: Some(convert::user(&user)),
+                user: Some(convert::user(&disabled.outcome)),
+                revocation_cursor: cursor.to_string(),
             })
         };
         info.respond(result.await)
@@ -81,11 +83,13 @@ impl admin_service_server::AdminService for AdminApi {
         let result = async {
             let id = user_id(&request.get_ref().user_id)?;
             let users = self.auth.users();
-            let count = users
+            let revoked = users
                 .revoke_user_sessions(id, None, &info.context())
                 .await?;
+            let cursor = self.auth.revocation_cursor(&revoked).await?;
             Ok(pb::RevokeUserSessionsResponse {
-                revoked_count: i32::try_from(count).unwrap_or(i32::MAX),
+                revoked_count: i32::try_from(revoked.outcome).unwrap_or(i32::MAX),
+                revocation_cursor: cursor.to_string(),
             })
         };
         info.respond(result.await)

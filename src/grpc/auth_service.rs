@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use super::{
     convert::{self, Violations},
     error_status,
-    layers::RequestId,
+    layers::{Deadline, RequestId},
     pb::{self, auth_service_server},
     request_info::RequestInfo,
     validate_fast_path,
@@ -80,8 +80,18 @@ impl auth_service_server::AuthService for AuthApi {
         request: Request<pb::ValidateTokenRequest>,
     ) -> Result<Response<pb::ValidateTokenResponse>, Status> {
         let (metadata, extensions, message) = request.into_parts();
-        let validated = validate_fast_path::query(&message, metadata.as_ref())
-            .and_then(|query| self.auth.validate(query))
+        let result = async {
+            if !message.at_least_cursor.is_empty() {
+                let deadline = Deadline::of(&extensions).map(Deadline::instant);
+                self.auth
+                    .wait_until_as_fresh_as(&message.at_least_cursor, deadline)
+                    .await?;
+            }
+            let query = validate_fast_path::query(&message, metadata.as_ref())?;
+            self.auth.validate(query)
+        };
+        let validated = result
+            .await
             .map_err(|error| error_status(error, &RequestId::of(&extensions)))?;
         Ok(Response::new(pb::ValidateTokenResponse {
             revocation_as_of: Some(convert::timestamp(validated.revocation_as_of)),
@@ -95,8 +105,14 @@ impl auth_service_server::AuthService for AuthApi {
     ) -> Result<Response<pb::LogoutResponse>, Status> {
         let info = RequestInfo::of(&request);
         let token = request.into_inner().refresh_token;
-        let done = self.auth.logout(&token, &info.context()).await;
-        info.respond(done.map(|()| pb::LogoutResponse {}))
+        let result = async {
+            let revoked = self.auth.logout(&token, &info.context()).await?;
+            let cursor = self.auth.revocation_cursor(&revoked).await?;
+            Ok(pb::LogoutResponse {
+                revocation_cursor: cursor.to_string(),
+            })
+        };
+        info.respond(result.await)
     }
 }
 

@@ -21,7 +21,7 @@ use http::{
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use prost::Message as _;
+use prost::{DecodeError, Message as _};
 use tonic::{Status, body::Body, metadata::GRPC_CONTENT_TYPE};
 use tower::{Layer, Service};
 
@@ -157,9 +157,13 @@ impl<S> Call<S> {
         )
     }
 
-    fn respond(self) -> Response<Body> {
-        let message = self.message.slice(PREFIX..);
-        let result = ValidateTokenRequest::decode(message)
+    /// The message, once it is whole.
+    fn decode(&self) -> Result<ValidateTokenRequest, DecodeError> {
+        ValidateTokenRequest::decode(self.message.slice(PREFIX..))
+    }
+
+    fn respond(self, request: Result<ValidateTokenRequest, DecodeError>) -> Response<Body> {
+        let result = request
             .map_err(|_| Refused::Malformed)
             .and_then(|request| {
                 validate(&self.service.auth, &request, &self.head.headers).map_err(Refused::Auth)
@@ -280,7 +284,13 @@ where
                     let arrived = ready!(waiting.poll_message(cx));
                     let call = call.take().expect("it was there a line ago");
                     match arrived {
-                        Arrived::Message => return Poll::Ready(Ok(call.respond())),
+                        Arrived::Message => match call.decode() {
+                            // It may have to wait, which an answer from memory does not.
+                            Ok(request) if !request.at_least_cursor.is_empty() => {
+                                call.pass_on(None)
+                            }
+                            request => return Poll::Ready(Ok(call.respond(request))),
+                        },
                         Arrived::Other(next) => call.pass_on(next),
                     }
                 }

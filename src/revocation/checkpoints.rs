@@ -1,7 +1,8 @@
 //! Where the next read of the revocations must begin so that none is missed.
 //!
-//! Rows become visible in the order of commits, which is not the order of their positions: a transaction
-//! takes a position and may commit after one that took a greater. But
+//! This version writes rows that become visible in the order of their positions (`store::feed_state`). Versions before do
+//! not, and serve beside it during an upgrade: a transaction takes a position and may commit after one that took a
+//! greater. But
 //!
 //! - a position lies beyond all that its transaction saw when it took it, whatever the clocks say;
 //! - a transaction commits within [`OVERLAP`] of taking it, or not at all.
@@ -25,7 +26,7 @@ use crate::clock::Timestamp;
 pub(super) const OVERLAP: Duration = Duration::from_secs(10);
 
 /// How far clocks may differ for a replica that has just started.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
+pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// A complete read of the table, from some position to the end.
 #[derive(Clone, Copy, Debug)]

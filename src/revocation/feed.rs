@@ -25,7 +25,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Change, Cursor, RevocationIndex};
+use super::{
+    Change, Cursor, RevocationIndex,
+    checkpoints::{CLOCK_SKEW, OVERLAP},
+};
 use crate::{
     clock::{Clock, Timestamp, monotonic_now},
     domain::PositionedRevocation,
@@ -56,6 +59,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// no more often than this; the first change after a pause is published at once.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How far before its cursor a watcher resumes, in microseconds, for versions that do not write in the order of positions:
+/// they commit within [`OVERLAP`], and their clocks agree within [`CLOCK_SKEW`].
+#[expect(clippy::cast_possible_truncation, reason = "70 s")]
+const RESENT: i64 = (OVERLAP.as_micros() + CLOCK_SKEW.as_micros()) as i64;
+
 /// Some revocations, shared by all watchers.
 pub type Batch = Arc<[PositionedRevocation]>;
 
@@ -77,7 +85,7 @@ pub enum FeedEvent {
 pub struct Heartbeat {
     /// Every revocation committed before this moment has been published.
     pub as_of: Timestamp,
-    /// Where a watcher resumes.
+    /// How fresh a watcher is that has had all of it, and where it resumes.
     pub cursor: Cursor,
 }
 
@@ -85,7 +93,7 @@ impl Heartbeat {
     fn of(index: &RevocationIndex, clock: &Clock) -> Self {
         Self {
             as_of: index.as_of(clock.now(), clock.monotonic()),
-            cursor: Cursor::at(index.cursor()),
+            cursor: index.cursor(),
         }
     }
 }
@@ -209,15 +217,16 @@ impl Feed {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a watcher with `cursor` has to start: at the beginning when the cursor lies ahead of this database, which was
-    /// restored from a backup then.
-    pub(super) fn start_of(&self, cursor: Cursor) -> Cursor {
-        let now = self.inner.clock.now();
-        let newest = now.micros().max(self.published().cursor.position());
-        if cursor.position() > newest {
-            Cursor::START
+    /// The position from which a watcher with `cursor` has to be sent everything: the beginning when the cursor is of
+    /// another epoch, or lies ahead of this database.
+    pub(super) fn start_of(&self, cursor: Cursor) -> i64 {
+        let published = self.published().cursor;
+        let newest = self.inner.clock.now().micros().max(published.position());
+        let continues = cursor.epoch().is_some() && cursor.epoch() == published.epoch();
+        if continues && cursor.position() <= newest {
+            cursor.position().saturating_sub(RESENT)
         } else {
-            cursor
+            i64::MIN
         }
     }
 
@@ -233,7 +242,7 @@ impl Feed {
 
     async fn take_snapshot(&self) -> Option<Shared> {
         let taken = monotonic_now();
-        let revocations = self.live_since(Cursor::START).await?;
+        let revocations = self.live_since(i64::MIN).await?;
         Some(Shared {
             taken,
             snapshot: Arc::new(Snapshot::new(&revocations)),
@@ -243,10 +252,10 @@ impl Feed {
 
     /// The live revocations from `since` on, by position. On a thread for blocking work, because copying and
     /// sorting many takes milliseconds.
-    async fn live_since(&self, since: Cursor) -> Option<Vec<PositionedRevocation>> {
+    async fn live_since(&self, since: i64) -> Option<Vec<PositionedRevocation>> {
         let index = Arc::clone(&self.inner.index);
         let copy = tokio::task::spawn_blocking(move || {
-            let mut revocations = index.live_since(since.floor());
+            let mut revocations = index.live_since(since);
             revocations.sort_unstable_by_key(position);
             revocations
         });
@@ -283,9 +292,9 @@ impl Snapshot {
         Self(revocations.chunks(BATCH).map(Into::into).collect())
     }
 
-    /// The part number `index` of what a watcher at `cursor` may not know; `None` behind the last.
-    pub(super) fn part(&self, cursor: Cursor, index: usize) -> Option<Batch> {
-        let known = |revocation: &PositionedRevocation| position(revocation) < cursor.position();
+    /// The part number `index` of the revocations at `start` and beyond; `None` behind the last.
+    pub(super) fn part(&self, start: i64, index: usize) -> Option<Batch> {
+        let known = |revocation: &PositionedRevocation| position(revocation) < start;
         let skipped = self
             .0
             .partition_point(|batch| batch.last().is_some_and(known));
@@ -365,7 +374,7 @@ impl FeedHub {
     async fn publish_again(&mut self) {
         // What waits in the channel is in the index already.
         self.changes = self.changes.resubscribe();
-        let since = self.feed.published().cursor;
+        let since = self.feed.start_of(self.feed.published().cursor);
         if let Some(revocations) = self.feed.live_since(since).await {
             self.feed.publish_revocations(&revocations).await;
         }

@@ -7,11 +7,13 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{Revocation, RevokedSubject, SessionId},
+    domain::{FeedEpoch, Revocation, RevokedSubject, SessionId},
     revocation::{WatchEnd, WatchEvents, watcher::ReadTimeouts},
 };
 
 const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+/// The distance of two positions: more than is sent again to a watcher that resumes.
+const STEP: i64 = 100_000_000;
 const WAIT: Duration = Duration::from_secs(20);
 
 struct Fixture {
@@ -21,10 +23,11 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A feed of `count` revocations, at the positions from 1 on.
+    /// A feed of `count` revocations, numbered from 1 on.
     fn with(count: u64) -> Self {
         let index = Arc::new(RevocationIndex::default());
         index.learn(&(1..=count).map(session).collect::<Vec<_>>());
+        index.caught_up(Duration::ZERO, at(count));
         let clock = Clock::Manual(ManualClock::new(NOW));
         let keyring = Arc::new(Keyring::for_tests());
         let (feed, hub) = Feed::new(Arc::clone(&index), keyring, clock);
@@ -38,11 +41,20 @@ impl Fixture {
     }
 }
 
-fn session(position: u64) -> PositionedRevocation {
+fn epoch(number: u8) -> Option<FeedEpoch> {
+    FeedEpoch::from_bytes([number; 8])
+}
+
+/// The cursor of who knows the revocations up to this one.
+fn at(number: u64) -> Cursor {
+    Cursor::new(epoch(1), i64::try_from(number).unwrap() * STEP)
+}
+
+fn session(number: u64) -> PositionedRevocation {
     let mut id = [0; 16];
-    id[8..].copy_from_slice(&position.to_be_bytes());
+    id[8..].copy_from_slice(&number.to_be_bytes());
     PositionedRevocation {
-        position: i64::try_from(position).unwrap(),
+        position: at(number).position(),
         revocation: Revocation {
             subject: RevokedSubject::Session(SessionId::from_bytes(id)),
             not_before: Timestamp::default(),
@@ -58,17 +70,17 @@ async fn next(events: &mut WatchEvents<()>) -> Option<Result<FeedEvent, WatchEnd
         .expect("an event comes in time")
 }
 
-/// The positions sent before the snapshot is complete; the keys come first.
+/// The numbers sent before the snapshot is complete; the keys come first.
 async fn snapshot(events: &mut WatchEvents<()>) -> Vec<i64> {
     assert!(matches!(next(events).await, Some(Ok(FeedEvent::Keys(_)))));
-    let mut positions = Vec::new();
+    let mut numbers = Vec::new();
     loop {
         match next(events).await.unwrap().unwrap() {
             FeedEvent::Revocations(batch) => {
                 assert!((1..=BATCH).contains(&batch.len()));
-                positions.extend(batch.iter().map(|revocation| revocation.position));
+                numbers.extend(batch.iter().map(|revocation| revocation.position / STEP));
             }
-            FeedEvent::SnapshotComplete => return positions,
+            FeedEvent::SnapshotComplete => return numbers,
             FeedEvent::Keys(_) | FeedEvent::Heartbeat(_) => {
                 panic!("not before the snapshot is complete")
             }
@@ -82,14 +94,11 @@ async fn a_snapshot_comes_in_parts_and_a_cursor_leaves_out_what_is_known() {
     let all = snapshot(&mut fixture.watch(Cursor::START)).await;
     assert_eq!(all, (1..=1_000).collect::<Vec<_>>());
     for first in [1, 2, 256, 257, 999, 1_000] {
-        let rest = snapshot(&mut fixture.watch(Cursor::at(first))).await;
+        let rest = snapshot(&mut fixture.watch(at(first))).await;
+        let first = i64::try_from(first).unwrap();
         assert_eq!(rest, (first..=1_000).collect::<Vec<_>>());
     }
-    assert!(
-        snapshot(&mut fixture.watch(Cursor::at(1_001)))
-            .await
-            .is_empty()
-    );
+    assert!(snapshot(&mut fixture.watch(at(1_001))).await.is_empty());
 }
 
 #[tokio::test]
@@ -98,14 +107,23 @@ async fn a_revocation_without_a_position_is_sent_to_every_watcher() {
     let mut unknown = session(11);
     unknown.position = 0;
     fixture.index.learn(&[unknown]);
-    assert_eq!(snapshot(&mut fixture.watch(Cursor::at(10))).await, [10, 0]);
+    assert_eq!(snapshot(&mut fixture.watch(at(10))).await, [10, 0]);
 }
 
 #[tokio::test]
 async fn a_cursor_ahead_of_the_database_gets_the_whole_snapshot() {
     let fixture = Fixture::with(10);
-    let beyond = Cursor::at(NOW.micros() + 1);
+    let beyond = Cursor::new(epoch(1), NOW.micros() + 1);
     assert_eq!(snapshot(&mut fixture.watch(beyond)).await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_epoch_or_of_none_gets_the_whole_snapshot() {
+    let fixture = Fixture::with(10);
+    for other in [epoch(2), None] {
+        let cursor = Cursor::new(other, at(10).position());
+        assert_eq!(snapshot(&mut fixture.watch(cursor)).await.len(), 10);
+    }
 }
 
 #[tokio::test]
@@ -130,16 +148,18 @@ async fn a_heartbeat_comes_after_all_that_it_covers() {
     let mut positions = Vec::new();
     for position in 1..=50 {
         fixture.index.learn(&[session(position)]);
-        let covered = i64::try_from(position).unwrap();
-        fixture.index.caught_up(Duration::ZERO, covered + 1);
+        let covered = at(position);
+        fixture.index.caught_up(Duration::ZERO, covered);
         loop {
             match next(&mut events).await.unwrap().unwrap() {
                 FeedEvent::Revocations(batch) => {
-                    positions.extend(batch.iter().map(|revocation| revocation.position));
+                    positions.extend(batch.iter().map(|revocation| revocation.position / STEP));
                     break;
                 }
                 FeedEvent::Heartbeat(heartbeat) => {
-                    assert!(heartbeat.cursor.position() <= covered);
+                    let sent = positions.last().map_or(0, |number| number * STEP);
+                    assert!(heartbeat.cursor.position() <= sent, "{heartbeat:?}");
+                    assert!(covered.is_at_least(heartbeat.cursor));
                 }
                 _ => {}
             }

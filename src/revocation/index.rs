@@ -5,13 +5,14 @@ use std::{
     hash::Hash,
     sync::{
         PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast, watch};
 
+use super::Cursor;
 use crate::{
     clock::Timestamp,
     domain::{PositionedRevocation, Revocation, RevokedSubject, SessionId, UserId},
@@ -42,7 +43,9 @@ pub struct RevocationIndex {
     entries: RwLock<Entries>,
     /// When the last complete read of the table began: microseconds of the monotonic clock.
     read_at: AtomicU64,
-    cursor: AtomicI64,
+    /// What the last complete read of the table came to.
+    known: watch::Sender<Cursor>,
+    read_wanted: Notify,
     changes: broadcast::Sender<Change>,
 }
 
@@ -69,7 +72,8 @@ impl Default for RevocationIndex {
         Self {
             entries: RwLock::default(),
             read_at: AtomicU64::new(NEVER),
-            cursor: AtomicI64::new(i64::MIN),
+            known: watch::Sender::new(Cursor::START),
+            read_wanted: Notify::new(),
             changes: broadcast::Sender::new(CHANGES),
         }
     }
@@ -131,28 +135,43 @@ impl RevocationIndex {
         self.changes.subscribe()
     }
 
-    /// The live revocations at `position` and beyond, in no order; `i64::MIN` for all. When a session was revoked is not
-    /// kept, as nothing depends on it.
+    /// The live revocations at `position` and beyond, in no order, with those whose position is not known; `i64::MIN` for
+    /// all. When a session was revoked is not kept, as nothing depends on it.
     pub fn live_since(&self, position: i64) -> Vec<PositionedRevocation> {
         let entries = self.read();
         let sessions = entries.sessions.iter().map(|(id, entry)| entry.of(*id));
         let users = entries.users.iter().map(|(id, entry)| entry.of(*id));
         sessions
             .chain(users)
-            .filter(|revocation| revocation.position >= position)
+            .filter(|revocation| revocation.position == 0 || revocation.position >= position)
             .collect()
     }
 
-    /// Where a watcher resumes that has all that this index had before this call: from this position on, on any
-    /// replica, it misses nothing.
-    pub fn cursor(&self) -> i64 {
-        self.cursor.load(Ordering::Acquire)
+    /// How fresh this index is: it has every revocation up to here.
+    pub fn cursor(&self) -> Cursor {
+        *self.known.borrow()
+    }
+
+    /// Waits until this index is at least as fresh as `cursor`, and has the database read meanwhile. It may be dropped.
+    pub async fn is_at_least(&self, cursor: Cursor) {
+        let mut known = self.known.subscribe();
+        if known.borrow_and_update().is_at_least(cursor) {
+            return;
+        }
+        self.read_wanted.notify_one();
+        // The sender lives as long as this index.
+        let _ = known.wait_for(|known| known.is_at_least(cursor)).await;
+    }
+
+    /// Completes when somebody waits for what the next read will find.
+    pub(super) async fn read_wanted(&self) {
+        self.read_wanted.notified().await;
     }
 
     /// Records that everything is known that was committed when a read began, at `began` on the monotonic
-    /// clock, and that nothing unknown lies before `cursor`.
-    pub(super) fn caught_up(&self, began: Duration, cursor: i64) {
-        self.cursor.store(cursor, Ordering::Release);
+    /// clock, which is every revocation up to `known`.
+    pub(super) fn caught_up(&self, began: Duration, known: Cursor) {
+        self.known.send_replace(known);
         self.read_at.store(micros(began), Ordering::Release);
     }
 

@@ -1,7 +1,7 @@
 //! Tests of the index, without a database.
 
 use super::*;
-use crate::domain::TokenId;
+use crate::domain::{FeedEpoch, TokenId};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
@@ -84,6 +84,7 @@ fn only_new_revocations_are_announced() {
 #[test]
 fn a_snapshot_begins_at_a_position() {
     let index = RevocationIndex::default();
+    // The position of the first is not known.
     for number in 0..10_u8 {
         let revocation = revoke(session(number.into()), at(1), at(100), number.into());
         index.learn(&[revocation]);
@@ -95,7 +96,7 @@ fn a_snapshot_begins_at_a_position() {
         .map(|revocation| revocation.position)
         .collect();
     positions.sort_unstable();
-    assert_eq!(positions, [7, 8, 9]);
+    assert_eq!(positions, [0, 7, 8, 9]);
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn freshness_follows_the_monotonic_clock_alone() {
     let second = Duration::from_secs(1);
     assert_eq!(index.as_of(at(500), second), Timestamp::default());
     assert_eq!(index.last_read().staleness(second), Duration::MAX);
-    index.caught_up(second, 0);
+    index.caught_up(second, Cursor::START);
     assert_eq!(index.as_of(at(500), 3 * second), at(498));
     // Somebody sets the time of day back by 400 s: knowledge is as old as it was.
     assert_eq!(index.as_of(at(100), 3 * second), at(98));
@@ -139,4 +140,24 @@ fn memory_is_given_back() {
     assert_eq!(index.read().sessions.capacity(), full);
     index.forget_expired(at(100));
     assert!(index.read().sessions.capacity() < full / 4);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_cursor_has_the_database_read_and_waits_until_it_is_reached() {
+    let cursor = |epoch, position| Cursor::new(FeedEpoch::from_bytes([epoch; 8]), position);
+    let index = std::sync::Arc::new(RevocationIndex::default());
+    index.caught_up(Duration::ZERO, cursor(1, 5));
+    index.is_at_least(cursor(1, 5)).await;
+    let waiting = tokio::spawn({
+        let index = std::sync::Arc::clone(&index);
+        async move { index.is_at_least(cursor(1, 7)).await }
+    });
+    index.read_wanted().await;
+    for other in [cursor(1, 6), cursor(2, 9)] {
+        index.caught_up(Duration::ZERO, other);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "{other:?} is not that fresh");
+    }
+    index.caught_up(Duration::ZERO, cursor(1, 7));
+    waiting.await.unwrap();
 }

@@ -16,13 +16,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    RevocationIndex,
+    Cursor, RevocationIndex,
     checkpoints::{Checkpoints, Read},
     listener,
 };
 use crate::{
     clock::{Clock, Timestamp},
-    store::{RevocationCursor, Store, StoreError},
+    store::{FeedState, RevocationCursor, Store, StoreError},
     tokens::{DerivedKeys, Keyring},
 };
 
@@ -36,6 +36,8 @@ const SQLITE_INTERVAL: Duration = Duration::from_secs(1);
 const INTERVAL_WITHOUT_NOTIFICATIONS: Duration = Duration::from_secs(1);
 /// Dropping expired revocations visits every entry, so it is not done at each read.
 const FORGET_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a read is begun anew because the epoch changed meanwhile.
+const EPOCHS_IN_ONE_READ: usize = 3;
 /// NTP may set the time of day back by less than this.
 const STEP_BACK: Duration = Duration::from_secs(1);
 
@@ -71,6 +73,14 @@ struct Progress {
     clocks: Option<(Timestamp, Duration)>,
 }
 
+/// What came of reading the table to its end.
+struct CompleteRead {
+    /// When it began, on the monotonic clock.
+    began: Duration,
+    /// Whether there was any row.
+    found_any: bool,
+}
+
 impl RevocationSync {
     /// A reader that has not read anything yet.
     pub fn new(parts: SyncParts) -> Self {
@@ -84,22 +94,66 @@ impl RevocationSync {
 
     /// Reads what is new, or, the first time, everything that is live.
     ///
+    /// The epoch is read before and after: what was read in between belongs to one history.
+    ///
     /// # Errors
     /// The database fails; the index keeps what it has and says by its `as_of` how old that is.
     pub async fn catch_up(&self) -> Result<(), StoreError> {
+        let SyncParts { store, index, .. } = &self.parts;
         let mut progress = self.progress.lock().await;
         self.check_for_clock_set_back(&mut progress);
-        let has_floor = progress.checkpoints.floor().is_some();
-        let found_any = self.read_new(&mut progress.checkpoints).await?;
-        if has_floor && !found_any {
+        let mut state = store.feed_state().await?;
+        for _ in 0..EPOCHS_IN_ONE_READ {
+            let known = index.cursor();
+            if self.is_other_history(&state, known).await {
+                progress.checkpoints = Checkpoints::default();
+                state = store.feed_state().await?;
+            }
+            let has_floor = progress.checkpoints.floor().is_some();
+            let read = self.read_new(&mut progress.checkpoints).await?;
             // The newest row is never deleted, so it is missing only from a restored table.
-            tracing::warn!(
-                "revocations are gone from the table: was a backup restored? Reading anew"
-            );
-            progress.checkpoints = Checkpoints::default();
-            self.read_new(&mut progress.checkpoints).await?;
+            let is_lost = has_floor && !read.found_any;
+            if is_lost {
+                self.begin_epoch_after(&state).await;
+                progress.checkpoints = Checkpoints::default();
+            }
+            let after = store.feed_state().await?;
+            if !is_lost && after.epoch == state.epoch {
+                let epoch = state.epoch.or(known.epoch());
+                let greatest = progress.checkpoints.greatest().unwrap_or_default();
+                let position = greatest.max(state.position);
+                index.caught_up(read.began, Cursor::new(epoch, position));
+                return Ok(());
+            }
+            state = after;
         }
-        Ok(())
+        Err(StoreError::Busy(
+            "the epoch changed during every read".to_owned(),
+        ))
+    }
+
+    /// Whether all has to be read anew: the database is not the one that was read before, or has lost what was in it.
+    async fn is_other_history(&self, state: &FeedState, known: Cursor) -> bool {
+        // A standby does not say; it goes on with what its primary had.
+        if known.epoch().is_none() || state.epoch.is_none() {
+            return false;
+        }
+        if state.epoch != known.epoch() {
+            tracing::warn!("this is another database, or a standby was promoted: reading anew");
+            return true;
+        }
+        let is_lost = state.position < known.position();
+        if is_lost {
+            self.begin_epoch_after(state).await;
+        }
+        is_lost
+    }
+
+    async fn begin_epoch_after(&self, lost: &FeedState) {
+        tracing::warn!("revocations are gone from the table: was a backup restored? Reading anew");
+        if let Err(error) = self.parts.store.begin_epoch_after(lost).await {
+            tracing::warn!(%error, "the feed keeps its epoch: it could not be changed");
+        }
     }
 
     /// Revocations that were dropped as expired while the clock was ahead may be live again.
@@ -116,8 +170,8 @@ impl RevocationSync {
         progress.clocks = Some((now, monotonic));
     }
 
-    /// Reads from the floor to the end, page by page. Whether there was any row.
-    async fn read_new(&self, checkpoints: &mut Checkpoints) -> Result<bool, StoreError> {
+    /// Reads from the floor to the end, page by page.
+    async fn read_new(&self, checkpoints: &mut Checkpoints) -> Result<CompleteRead, StoreError> {
         let SyncParts {
             store,
             index,
@@ -159,8 +213,10 @@ impl RevocationSync {
             greatest,
             is_long,
         });
-        index.caught_up(began, checkpoints.floor().unwrap_or(i64::MIN));
-        Ok(greatest.is_some())
+        Ok(CompleteRead {
+            began,
+            found_any: greatest.is_some(),
+        })
     }
 
     /// Reads until `stop` is cancelled.
@@ -185,8 +241,12 @@ impl RevocationSync {
             }
             time::sleep(SHORTEST_INTERVAL).await;
             let rest = self.interval(succeeded).saturating_sub(SHORTEST_INTERVAL);
-            // Notified or timed out, it is time to read again.
-            let _ = time::timeout(rest, wake.notified()).await;
+            // Notified, asked or timed out, it is time to read again.
+            tokio::select! {
+                () = wake.notified() => {}
+                () = self.parts.index.read_wanted() => {}
+                () = time::sleep(rest) => {}
+            }
         }
     }
 

@@ -139,9 +139,9 @@ impl<E, A: Fn() -> Result<(), E>> Watcher<E, A> {
         subscription: Subscription,
     ) -> Result<broadcast::Receiver<FeedEvent>, End<E>> {
         self.send(FeedEvent::Keys(subscription.keys)).await?;
-        let cursor = self.feed.start_of(self.cursor);
+        let start = self.feed.start_of(self.cursor);
         let mut part = 0;
-        while let Some(batch) = subscription.snapshot.part(cursor, part) {
+        while let Some(batch) = subscription.snapshot.part(start, part) {
             self.send(FeedEvent::Revocations(batch)).await?;
             part += 1;
         }

@@ -383,5 +383,6 @@ fn auth_settings(config: &Config) -> AuthSettings {
         account_failure_limit: config.limits.account_failure_limit,
         max_staleness: config.revocation.max_staleness,
         reject_when_stale: config.revocation.stale_policy == StalePolicy::Reject,
+        request_timeout: config.serving.request_timeout,
     }
 }

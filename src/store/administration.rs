@@ -15,7 +15,7 @@ use super::{
     epochs::session_epoch,
     read,
     revocations::append_revocations,
-    schema::{audit_events, revocations, sessions, users},
+    schema::{audit_events, sessions, users},
     write,
 };
 use crate::{

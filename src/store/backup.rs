@@ -14,7 +14,7 @@ use std::{
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl as _;
 
-use super::{StoreError, sqlite};
+use super::{StoreError, feed_state, sqlite};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -90,5 +90,8 @@ async fn copy(database: &Path, target: &str) -> Result<(), StoreError> {
         .bind::<Text, _>(target)
         .execute(&mut connection)
         .await?;
-    Ok(())
+    // Whoever restores the copy loses what was revoked since, so its feed has another epoch.
+    let mut copy = sqlite::connect(Path::new(target))
+        .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    feed_state::forget_history(&mut copy).await
 }

@@ -16,7 +16,7 @@ use super::{
     login_failures::{StateColumns, claimed_until, state, stored},
     prepared::Prepared,
     revocations::append_revocations,
-    schema::{audit_events, login_failures, revocations, sessions, users},
+    schema::{audit_events, login_failures, sessions, users},
     sessions::SessionRow,
     sweeps::request_sweep,
     write,

@@ -9,7 +9,7 @@ use super::{
     AuditEvent, Store, StoreError,
     ending::{EndedSessions, Ending, Scope, raise_epoch, revoke_ended},
     revocations::append_revocations,
-    schema::{audit_events, revocations, sessions, users},
+    schema::{audit_events, sessions, users},
     sessions::SessionRow,
     write,
 };

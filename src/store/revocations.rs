@@ -1,4 +1,5 @@
-//! Revocations: written with the change that causes them, read by every replica.
+//! Revocations: written with the change that causes them, read by every replica, visible in the order of their positions
+//! (`feed_state`).
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -34,14 +35,11 @@ pub(super) struct NewRevocationRow {
 }
 
 impl NewRevocationRow {
-    /// `newest` is the greatest position that the writing transaction sees. The new position is greater, whatever this
-    /// machine's clock says: a hybrid logical clock.
-    pub(super) fn new(revocation: &Revocation, newest: Option<i64>) -> Self {
+    fn new(revocation: &Revocation, position: i64) -> Self {
         let (kind, subject) = match revocation.subject {
             RevokedSubject::Session(id) => (SESSION, id.to_string()),
             RevokedSubject::User(id) => (USER, id.to_string()),
         };
-        let beyond = newest.map_or(0, |newest| newest.saturating_add(1));
         Self {
             id: uuid_v7(revocation.created_at).to_string(),
             kind,
@@ -49,26 +47,27 @@ impl NewRevocationRow {
             not_before: revocation.not_before.micros(),
             created_at: revocation.created_at.micros(),
             expires_at: revocation.expires_at.micros(),
-            position: revocation.created_at.micros().max(beyond),
+            position,
         }
     }
 }
 
-/// Gives each revocation its position, beyond `newest` and beyond the one before it.
+/// Gives the revocations the positions behind `taken`, in their order.
 pub(super) fn in_order(
     revocations: Vec<Revocation>,
-    mut newest: Option<i64>,
+    taken: i64,
 ) -> (Vec<NewRevocationRow>, Vec<PositionedRevocation>) {
-    let positioned = revocations.into_iter().map(|revocation| {
-        let row = NewRevocationRow::new(&revocation, newest);
-        let position = row.position;
-        newest = Some(position);
-        let revocation = PositionedRevocation {
-            position,
-            revocation,
-        };
-        (row, revocation)
-    });
+    let positioned = revocations
+        .into_iter()
+        .zip(taken.saturating_add(1)..)
+        .map(|(revocation, position)| {
+            let row = NewRevocationRow::new(&revocation, position);
+            let revocation = PositionedRevocation {
+                position,
+                revocation,
+            };
+            (row, revocation)
+        });
     positioned.unzip()
 }
 
@@ -81,6 +80,12 @@ pub(super) trait Append {
 impl Append for AsyncPgConnection {
     /// One round trip for many rows.
     async fn append(&mut self, rows: &[NewRevocationRow]) -> Result<(), StoreError> {
+        if let [row] = rows {
+            // Of which the connection keeps the statement.
+            let insert = diesel::insert_into(revocations::table).values(row);
+            insert.execute(self).await?;
+            return Ok(());
+        }
         for rows in rows.chunks(ROWS) {
             let insert = diesel::insert_into(revocations::table).values(rows);
             insert.execute(self).await?;
@@ -100,18 +105,26 @@ impl Append for AsyncSqliteConnection {
     }
 }
 
-/// Writes revocations and notifies the replicas. A transaction does this last, so that the time
-/// between taking positions and committing them stays short. A macro, because diesel's queries cannot be
-/// written once for both kinds of connection in a function.
+/// Writes revocations and notifies the replicas. A transaction does this last of all: from the positions to the commit it
+/// holds a lock that every transaction needs which revokes. A macro, because diesel's queries cannot be written once for
+/// both kinds of connection in a function.
 macro_rules! append_revocations {
     ($conn:expr, $revocations:expr) => {{
-        let newest: Option<i64> = revocations::table
-            .select(diesel::dsl::max(revocations::position))
-            .get_result($conn)
-            .await?;
-        let (rows, positioned) = $crate::store::revocations::in_order($revocations, newest);
-        $crate::store::revocations::Append::append(&mut *$conn, &rows).await?;
-        $crate::store::changes::Announce::announce_change($conn).await?;
+        use $crate::store::{
+            changes::Announce as _,
+            feed_state::TakePositions as _,
+            revocations::{Append as _, in_order},
+        };
+        let revocations: Vec<$crate::domain::Revocation> = $revocations;
+        // Sent with the commit, whenever it is asked for.
+        $conn.announce_change().await?;
+        let written_at = revocations.iter().map(|one| one.created_at).max();
+        let taken = match written_at {
+            Some(at) => $conn.take_positions(revocations.len(), at).await?,
+            None => 0,
+        };
+        let (rows, positioned) = in_order(revocations, taken);
+        $conn.append(&rows).await?;
         positioned
     }};
 }

@@ -13,6 +13,7 @@ pub(super) const TABLES: &[&str] = &[
     "audit_events",
     "replicas",
     "write_probe",
+    "feed_state",
 ];
 
 diesel::table! {
@@ -54,6 +55,9 @@ diesel::table! {
         absolute_expires_at -> BigInt,
         revoked_at -> Nullable<BigInt>,
         session_epoch -> Nullable<BigInt>,
+        authenticated_at -> Nullable<BigInt>,
+        authentication_methods -> Nullable<Text>,
+        audiences -> Nullable<Text>,
     }
 }
 
@@ -134,6 +138,14 @@ diesel::table! {
         id -> Text,
         pings -> BigInt,
         padding -> Text,
+    }
+}
+
+diesel::table! {
+    feed_state (id) {
+        id -> Text,
+        history -> Text,
+        position -> BigInt,
     }
 }
 

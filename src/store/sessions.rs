@@ -12,7 +12,7 @@ use super::{
     ids::{parse_session_id, parse_user_id},
     read,
     revocations::append_revocations,
-    schema::{audit_events, revocations, sessions, users},
+    schema::{audit_events, sessions, users},
     write,
 };
 use crate::{

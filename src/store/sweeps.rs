@@ -16,7 +16,7 @@ use super::{
     ids::parse_user_id,
     read,
     revocations::append_revocations,
-    schema::{revocations, session_sweeps, sessions, users},
+    schema::{session_sweeps, sessions, users},
     write,
 };
 use crate::{

@@ -100,6 +100,7 @@ on_both_databases! {
                     access_token: tokens.access_token.clone(),
                     audience: audience.to_owned(),
                     required_roles: role.map(str::to_owned).into_iter().collect(),
+                    ..Default::default()
                 };
                 let audience = server.auth().validate_token(request(&text, None)).await;
                 assert_eq!(reason(audience), "TOKEN_INVALID");

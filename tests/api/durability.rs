@@ -26,7 +26,7 @@ on_both_databases! {
         };
         let login = server.auth().login(request).await.unwrap().into_inner();
         let first = login.tokens.unwrap().refresh_token;
-        let refresh = |refresh_token: &str| RefreshRequest { refresh_token: refresh_token.to_owned() };
+        let refresh = |refresh_token: &str| RefreshRequest { refresh_token: refresh_token.to_owned(), ..Default::default() };
         let second = server.auth().refresh(refresh(&first)).await.unwrap().into_inner();
         server.kill().await;
 

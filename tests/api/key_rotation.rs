@@ -110,6 +110,7 @@ async fn work(
         validate_everywhere(&clients, &first, &traffic).await;
         let refresh = RefreshRequest {
             refresh_token: first.refresh_token.clone(),
+            ..Default::default()
         };
         let refreshed = clients[1 - here].clone().refresh(refresh).await;
         let Some(refreshed) = traffic.count("refresh", refreshed) else {

@@ -378,6 +378,7 @@ async fn validate(server: &TestProcess, access_token: &str) -> Result<(), Status
 async fn refresh(server: &TestProcess, refresh_token: &str) -> Result<TokenPair, Status> {
     let request = RefreshRequest {
         refresh_token: refresh_token.to_owned(),
+        ..Default::default()
     };
     let answer = server.auth().refresh(request).await?;
     Ok(answer.into_inner().tokens.unwrap())

@@ -125,7 +125,7 @@ on_both_databases! {
             database.execute(&insert(number, 1_000 + i64::from(number), later)).await;
         }
         reader.settle().await;
-        assert_eq!(reader.index.cursor(), 1_003);
+        assert_eq!(reader.index.cursor().position(), 1_003);
         // A backup from before is restored, and the writers' clocks are behind as well.
         database.execute("DELETE FROM revocations").await;
         database.execute(&insert(4, 4, later)).await;
@@ -184,7 +184,7 @@ async fn a_transaction_that_commits_late_is_not_missed() {
     let later = START + 24 * HOUR;
     database.execute(&insert(1, 1_000, later)).await;
     reader.settle().await;
-    assert_eq!(reader.index.cursor(), 1_000);
+    assert_eq!(reader.index.cursor().position(), 1_000);
 
     let slow = database.client().await;
     slow.batch_execute("BEGIN").await.unwrap();

@@ -79,6 +79,7 @@ on_both_databases! {
                 access_token: tokens.access_token.clone(),
                 audience: audience.to_owned(),
                 required_roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+                ..Default::default()
             }).await
         };
         ask("billing", &["reader", "editor"]).await.unwrap();

@@ -2,6 +2,7 @@
 
 mod connection;
 mod driver;
+mod identity;
 mod observer;
 mod pooler;
 mod rights;
@@ -38,6 +39,7 @@ pub(super) use rights::SessionRights;
 pub(super) use session::RawSession;
 pub(super) use sqlstate::Keep;
 
+use identity::Identity;
 use pooler::Pooling;
 use session::{Facts, settings, sorted};
 use stream::{Address, Dialer, Established, socket_path};
@@ -66,6 +68,7 @@ struct Learnt {
     /// The host that was connected to last: the others may be gone.
     host: AtomicUsize,
     pooling: Pooling,
+    identity: Identity,
 }
 
 impl Connector {
@@ -113,6 +116,11 @@ impl Connector {
         self.learnt.host.store(0, Ordering::Relaxed);
     }
 
+    /// An SQL expression that names the database and its history; null on a standby.
+    pub(super) fn server_identity(&self) -> String {
+        self.learnt.identity.expression()
+    }
+
     /// Opens a connection for the pool.
     pub(super) async fn connect(&self, within: Duration) -> Result<PostgresConnection, StoreError> {
         let opened = self.open(within, Access::Sessions).await?;
@@ -121,6 +129,9 @@ impl Connector {
             driver,
             facts,
         } = opened;
+        if !facts.is_standby {
+            self.learnt.identity.learn(&session).await;
+        }
         let RawSession { client, observed } = session;
         let diesel = AsyncPgConnection::try_from(client).await;
         Ok(PostgresConnection {

@@ -157,6 +157,7 @@ impl TestProcess {
     pub async fn refresh(&self, refresh_token: &str) -> Result<TokenPair, Status> {
         let request = RefreshRequest {
             refresh_token: refresh_token.to_owned(),
+            ..Default::default()
         };
         let response = self.auth().refresh(request).await?;
         Ok(response.into_inner().tokens.unwrap())
