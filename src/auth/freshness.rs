@@ -63,7 +63,10 @@ impl Auth {
             Some(position) => position,
             None => self.parts.store.newest_position().await?,
         };
-        Ok(Cursor::new(self.parts.revocations.cursor().epoch(), position))
+        Ok(Cursor::new(
+            self.parts.revocations.cursor().epoch(),
+            position,
+        ))
     }
 
     /// Waits until this replica knows at least what the cursor stands for, at most up to the deadline and to the
@@ -94,8 +97,6 @@ impl Auth {
         });
         let patience = left.saturating_sub(TIME_TO_ANSWER.min(left / 10));
         let reached = time::timeout(patience, self.parts.revocations.is_at_least(cursor));
-        reached
-            .await
-            .map_err(|_| AuthError::RevocationStateStale)
+        reached.await.map_err(|_| AuthError::RevocationStateStale)
     }
 }

@@ -163,11 +163,9 @@ impl<S> Call<S> {
     }
 
     fn respond(self, request: Result<ValidateTokenRequest, DecodeError>) -> Response<Body> {
-        let result = request
-            .map_err(|_| Refused::Malformed)
-            .and_then(|request| {
-                validate(&self.service.auth, &request, &self.head.headers).map_err(Refused::Auth)
-            });
+        let result = request.map_err(|_| Refused::Malformed).and_then(|request| {
+            validate(&self.service.auth, &request, &self.head.headers).map_err(Refused::Auth)
+        });
         match result {
             Ok(data) => {
                 let mut response = Response::new(Body::new(OneMessage {

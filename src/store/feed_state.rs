@@ -16,13 +16,8 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{
-    Store, StoreError,
-    pool::Pool,
-    prepared::Prepared,
-    read,
-    schema::feed_state,
-    sqlite::AsyncSqliteConnection,
-    write,
+    Store, StoreError, pool::Pool, prepared::Prepared, read, schema::feed_state,
+    sqlite::AsyncSqliteConnection, write,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -187,7 +182,9 @@ impl Store {
 }
 
 /// Gives a copy of a SQLite database a history of its own, which the next server begins.
-pub(super) async fn forget_history(connection: &mut AsyncSqliteConnection) -> Result<(), StoreError> {
+pub(super) async fn forget_history(
+    connection: &mut AsyncSqliteConnection,
+) -> Result<(), StoreError> {
     diesel::update(feed_state::table)
         .set(feed_state::history.eq(""))
         .execute(connection)

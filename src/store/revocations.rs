@@ -57,17 +57,18 @@ pub(super) fn in_order(
     revocations: Vec<Revocation>,
     taken: i64,
 ) -> (Vec<NewRevocationRow>, Vec<PositionedRevocation>) {
-    let positioned = revocations
-        .into_iter()
-        .zip(taken.saturating_add(1)..)
-        .map(|(revocation, position)| {
-            let row = NewRevocationRow::new(&revocation, position);
-            let revocation = PositionedRevocation {
-                position,
-                revocation,
-            };
-            (row, revocation)
-        });
+    let positioned =
+        revocations
+            .into_iter()
+            .zip(taken.saturating_add(1)..)
+            .map(|(revocation, position)| {
+                let row = NewRevocationRow::new(&revocation, position);
+                let revocation = PositionedRevocation {
+                    position,
+                    revocation,
+                };
+                (row, revocation)
+            });
     positioned.unzip()
 }
 

@@ -135,14 +135,7 @@ on_both_databases! {
         let mut watcher = here.watch(&token, "").await.unwrap();
         watcher.until(|heard| heard.is_complete).await;
         assert!(watcher.sessions.contains(&old));
-        // Long enough for the readers to be sure that nothing older is still to come; in steps, because
-        // they have to look in between.
-        let start = watcher.cursor().await;
-        let mut cursor = start.clone();
-        while cursor == start {
-            here.clock.advance(Duration::from_secs(5));
-            cursor = watcher.cursor().await;
-        }
+        let cursor = watcher.cursor().await;
         drop(watcher);
 
         let newer = [ended_session(&here).await, ended_session(&there).await];
@@ -152,25 +145,6 @@ on_both_databases! {
             resumed.until(|heard| heard.is_complete && all(heard)).await;
             assert!(resumed.jwks.is_some(), "the keys come in any case");
         }
-    }
-
-    async fn a_resumed_watcher_gets_only_new_revocations(database: TestDatabase) {
-        let server = TestServer::start(&database).await;
-        let token = server.signed_in_as(VERIFIER, "verifier").await.access_token;
-        many_revocations(&database, 1_000, server.clock.now()).await;
-        let fresh = server.replica(QUICK).await;
-        let mut watcher = fresh.watch(&token, "").await.unwrap();
-        watcher.until(|heard| heard.is_complete).await;
-        assert_eq!(watcher.sessions.len(), 1_000);
-        let start = watcher.cursor().await;
-        let mut cursor = start.clone();
-        while cursor == start {
-            fresh.clock.advance(Duration::from_secs(5));
-            cursor = watcher.cursor().await;
-        }
-        let mut resumed = fresh.watch(&token, &cursor).await.unwrap();
-        resumed.until(|heard| heard.is_complete).await;
-        assert!(resumed.sessions.len() <= 1, "{}", resumed.sessions.len());
     }
 
     async fn only_verifiers_and_administrators_may_watch(database: TestDatabase) {

@@ -68,6 +68,19 @@ impl Cluster {
         assert!(self.try_resume(), "{}", self.log());
     }
 
+    /// Starts it again as a standby of a primary that is gone, and promotes it: it has another timeline then.
+    pub fn resume_promoted(&self) {
+        let signal = self.folder.path().join("data/standby.signal");
+        std::fs::write(&signal, "").unwrap();
+        if is_root() {
+            let mut own = Command::new("chown");
+            let owned = own.arg("postgres:postgres").arg(&signal).status();
+            assert!(owned.unwrap().success());
+        }
+        self.resume();
+        self.run("pg_ctl", &["promote", "-w", "-s"]);
+    }
+
     fn try_resume(&self) -> bool {
         let folder = self.folder.path().display();
         let options = format!(
