@@ -66,6 +66,10 @@ impl Parts {
             user_id: UserId::generate(self.now),
             session_id: SessionId::generate(self.now),
             roles: &self.roles,
+            audiences: &self.profile.audiences,
+            authenticated_at: self.now,
+            methods: &["pwd".to_owned()],
+            acr: "urn:countersign:acr:1",
         };
         let issued = self.profile.issue(&self.keyring, &subject, self.now);
         issued.expect("signing works").token.expose().clone()

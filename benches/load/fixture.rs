@@ -140,6 +140,10 @@ impl Mint {
             user_id: UserId::generate(now),
             session_id: SessionId::generate(now),
             roles,
+            audiences: &self.profile.audiences,
+            authenticated_at: now,
+            methods: &["pwd".to_owned()],
+            acr: "urn:countersign:acr:1",
         };
         let issued = self.profile.issue(&self.keyring, &subject, now);
         Ok(issued.ok_or("signing failed")?.token.expose().clone())

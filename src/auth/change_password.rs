@@ -7,7 +7,7 @@ use super::{
     write_locks::Writer,
 };
 use crate::{
-    domain::{DeviceLabel, Password, SessionId, UserId},
+    domain::{Password, SessionId, UserId},
     store::{AuditKind, PasswordChange},
 };
 
@@ -80,10 +80,13 @@ impl Auth {
         let new_hash = place
             .hash_new("new_password", new_password, personal)
             .await?;
-        let label = self.device_label(current_session).await?;
+        // Lost by a restored backup: whoever holds its token logs in again.
+        let current = parts.store.find_session(current_session).await?;
+        let current = current.ok_or(AuthError::TokenRevoked)?;
         let locks = &self.locks.users;
         let lock = locks.lock(user.id, Writer::User, context.deadline).await?;
-        let session = self.new_session(user, label, context);
+        let audiences = current.claims.audiences;
+        let session = self.new_session(user, current.device_label, audiences, context);
         let now = session.created_at;
         let event = context.audit_event(AuditKind::PasswordChanged, now);
         let auth = self.clone();
@@ -107,13 +110,5 @@ impl Auth {
             auth.issue_pair(&grant, parts.clock.now())
         })
         .await
-    }
-
-    /// The device label of a session.
-    async fn device_label(&self, session: SessionId) -> Result<DeviceLabel, AuthError> {
-        let found = self.parts.store.find_session(session).await?;
-        Ok(found
-            .map(|session| session.device_label)
-            .unwrap_or_default())
     }
 }

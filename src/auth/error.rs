@@ -54,6 +54,14 @@ pub enum AuthError {
     /// The access token lacks a required role.
     #[error("insufficient role")]
     InsufficientRole,
+    /// The access token is good, but its user was authenticated too long ago or too weakly (RFC 9470).
+    #[error("step-up required")]
+    StepUpRequired {
+        /// The values of `acr` that the caller accepts, single spaces between.
+        acr_values: String,
+        /// The age of the authentication that the caller accepts.
+        max_age: Option<Duration>,
+    },
     /// Not a refresh token of ours, or of a generation never issued.
     #[error("refresh token invalid")]
     RefreshTokenInvalid,

@@ -1,57 +1,14 @@
 //! "At least as fresh as": the cursor of a revocation, and calls that wait until this replica has reached one.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use tokio::{sync::Semaphore, time};
+use tokio::time;
 
-use super::{Auth, AuthError};
-use crate::{
-    clock::monotonic_now,
-    domain::{FieldViolation, PositionedRevocation},
-    revocation::Cursor,
-};
+use super::{Auth, AuthError, Revoked};
+use crate::{clock::monotonic_now, domain::FieldViolation, revocation::Cursor};
 
-/// How many calls may wait at once on one replica. Each costs a few hundred bytes; all of them together have the database
-/// read no more often than one.
-const MAX_WAITING: usize = 1_024;
-
-/// When a call that found no place may come again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// The answer has to leave so long before the deadline, or a tenth of the time there is.
-const TIME_TO_ANSWER: Duration = Duration::from_millis(100);
-
-/// The places of calls that wait.
-pub(super) type FreshnessPlaces = Arc<Semaphore>;
-
-/// All places.
-pub(super) fn all_places() -> FreshnessPlaces {
-    Arc::new(Semaphore::new(MAX_WAITING))
-}
-
-/// What a use case that revokes came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revoked<T> {
-    /// Its result.
-    pub outcome: T,
-    /// The greatest position among the revocations that were written; `None` when none was, because others had written
-    /// them before.
-    pub(super) position: Option<i64>,
-}
-
-impl<T> Revoked<T> {
-    pub(super) fn new(outcome: T, written: &[PositionedRevocation]) -> Self {
-        let position = written.iter().map(|one| one.position).max();
-        Self {
-            outcome,
-            // Of a revocation that only this replica's index was told.
-            position: position.filter(|position| *position > 0),
-        }
-    }
-}
+/// The answer has to leave before the deadline: by a tenth of the time there is, and by no more than this.
+const TIME_TO_ANSWER: Duration = Duration::from_secs(1);
 
 impl Auth {
     /// The cursor after which every reader knows what was revoked.
@@ -85,11 +42,7 @@ impl Auth {
         if self.parts.revocations.cursor().is_at_least(cursor) {
             return Ok(());
         }
-        let Ok(_place) = self.freshness_places.try_acquire() else {
-            return Err(AuthError::RateLimited {
-                retry_after: RETRY_AFTER,
-            });
-        };
+        let _place = self.waiting_places.take()?;
         let now = monotonic_now();
         let longest = self.parts.settings.request_timeout;
         let left = deadline.map_or(longest, |deadline| {

@@ -3,7 +3,7 @@
 use super::{Auth, AuthError};
 use crate::{
     clock::Timestamp,
-    domain::{Roles, Session, SessionId, UserId},
+    domain::{FieldViolation, Roles, Session, SessionClaims, SessionId, UserId, ViolationReason},
     secret::Secret,
     tokens::Subject,
 };
@@ -29,17 +29,22 @@ pub(super) struct Grant<'a> {
     pub(super) session_id: SessionId,
     pub(super) generation: i32,
     pub(super) refresh_expires_at: Timestamp,
+    pub(super) claims: &'a SessionClaims,
+    /// Some of the session's audiences, for this access token alone; `None` for all.
+    pub(super) narrowed: Option<&'a [String]>,
 }
 
 impl<'a> Grant<'a> {
     /// The grant of a session in its present generation, for a user with these roles.
-    pub(super) fn of(session: &Session, roles: &'a Roles) -> Self {
+    pub(super) fn of(session: &'a Session, roles: &'a Roles) -> Self {
         Self {
             user_id: session.user_id,
             roles,
             session_id: session.id,
             generation: session.generation,
             refresh_expires_at: session.expires_at(),
+            claims: &session.claims,
+            narrowed: None,
         }
     }
 }
@@ -53,10 +58,22 @@ impl Auth {
         now: Timestamp,
     ) -> Result<TokenPair, AuthError> {
         let parts = &self.parts;
+        let mut audiences = grant.claims.audiences_of(&parts.profile.audiences);
+        if let Some(narrowed) = grant.narrowed {
+            audiences.retain(|audience| narrowed.contains(audience));
+        }
+        if audiences.is_empty() {
+            // None of those that were chosen is configured any more. A token for others would be for more than was asked.
+            return Err(AuthError::SessionRevoked);
+        }
         let subject = Subject {
             user_id: grant.user_id,
             session_id: grant.session_id,
             roles: grant.roles,
+            audiences: &audiences,
+            authenticated_at: grant.claims.authenticated_at,
+            methods: &grant.claims.methods,
+            acr: grant.claims.acr(),
         };
         let access = parts
             .profile
@@ -72,4 +89,30 @@ impl Auth {
             session_id: grant.session_id,
         })
     }
+
+    /// The audiences that a login or a refresh asks for; `None` when it asks for none in particular.
+    ///
+    /// # Errors
+    /// [`AuthError::InvalidFields`] for an audience that is not configured.
+    pub(super) fn asked_audiences(
+        &self,
+        asked: Vec<String>,
+    ) -> Result<Option<Vec<String>>, AuthError> {
+        let configured = &self.parts.profile.audiences;
+        if asked.iter().all(|audience| configured.contains(audience)) {
+            let kept = configured
+                .iter()
+                .filter(|audience| asked.contains(audience));
+            return Ok((!asked.is_empty()).then(|| kept.cloned().collect()));
+        }
+        Err(not_an_audience(
+            "each must be an audience that the server issues tokens for",
+        ))
+    }
+}
+
+/// The error of audiences that cannot be had.
+pub(super) fn not_an_audience(rule: &'static str) -> AuthError {
+    let violation = FieldViolation::new("audiences", ViolationReason::NotAllowed, rule);
+    AuthError::InvalidFields(vec![violation])
 }

@@ -8,7 +8,9 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{DeviceId, DeviceLabel, Email, Password, Roles, Session, SessionId, User},
+    domain::{
+        DeviceId, DeviceLabel, Email, Password, Roles, Session, SessionClaims, SessionId, User,
+    },
     passwords::PasswordHash,
     secret::Secret,
     store::{AuditKind, Login, Opening},
@@ -25,6 +27,8 @@ pub struct LoginCommand {
     pub device_label: DeviceLabel,
     /// The device token of an earlier login. An empty, malformed or forged one, or another user's, counts as none.
     pub device_token: Secret<String>,
+    /// The audiences of the session's access tokens; empty for all that are configured.
+    pub audiences: Vec<String>,
 }
 
 /// How often a password is compared with the stored hash if that hash is replaced during the comparison: by another
@@ -54,9 +58,10 @@ impl Auth {
         command: LoginCommand,
         context: &RequestContext,
     ) -> Result<LoggedIn, AuthError> {
+        let audiences = self.asked_audiences(command.audiences.clone())?;
         let context = context.clone();
         self.in_attempt(context.deadline, |auth, caller| async move {
-            auth.log_in(command, &context, caller).await
+            auth.log_in(command, audiences, &context, caller).await
         })
         .await
     }
@@ -64,6 +69,7 @@ impl Auth {
     async fn log_in(
         &self,
         command: LoginCommand,
+        audiences: Option<Vec<String>>,
         context: &RequestContext,
         mut caller: Caller,
     ) -> Result<LoggedIn, AuthError> {
@@ -76,7 +82,8 @@ impl Auth {
             let attempt = self.begin_attempt(&claimant, &mut caller).await?;
             let password = command.password.clone();
             let mut proven = self.judge(attempt, password, &mut caller).await?;
-            let session = self.new_session(&proven.user, command.device_label.clone(), context);
+            let label = command.device_label.clone();
+            let session = self.new_session(&proven.user, label, audiences.clone(), context);
             if let Some(roles) = self.open(&proven, &session, context).await? {
                 // Those that were read before the hash may have been taken away since.
                 proven.user.roles = roles;
@@ -159,6 +166,7 @@ impl Auth {
         &self,
         user: &User,
         device_label: DeviceLabel,
+        audiences: Option<Vec<String>>,
         context: &RequestContext,
     ) -> Session {
         let now: Timestamp = self.parts.clock.now();
@@ -175,6 +183,7 @@ impl Auth {
             idle_expires_at: now + settings.refresh_token_ttl,
             absolute_expires_at: now + settings.session_max_lifetime,
             revoked_at: None,
+            claims: SessionClaims::of_password(now, audiences),
         }
     }
 }

@@ -11,11 +11,13 @@ mod login;
 mod logout;
 mod refresh;
 mod register;
+mod revoked;
 mod service_metrics;
 mod sessions;
 mod throttle;
 mod users;
 mod validate;
+mod waiting_places;
 mod watch;
 mod watcher_places;
 mod write_locks;
@@ -29,16 +31,15 @@ use std::{
 
 pub use change_password::ChangePasswordCommand;
 pub use error::AuthError;
-pub use freshness::Revoked;
 pub use issue::TokenPair;
 pub use login::{LoggedIn, LoginCommand};
 pub use register::RegisterCommand;
+pub use revoked::Revoked;
 pub use service_metrics::ServiceMetrics;
 pub use sessions::SessionPage;
 pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
 
-use freshness::FreshnessPlaces;
 use in_flight::InFlight;
 
 use crate::{
@@ -50,6 +51,7 @@ use crate::{
     tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
 };
 
+use waiting_places::WaitingPlaces;
 use watcher_places::WatcherPlaces;
 use write_locks::{WriteLocks, Writer};
 
@@ -102,7 +104,7 @@ pub struct Auth {
     in_flight: Arc<InFlight>,
     locks: WriteLocks,
     watcher_places: WatcherPlaces,
-    freshness_places: FreshnessPlaces,
+    waiting_places: WaitingPlaces,
 }
 
 /// What [`Auth`] is made of.
@@ -135,7 +137,7 @@ impl Auth {
         Self {
             locks: WriteLocks::default(),
             watcher_places: WatcherPlaces::new(parts.settings.max_watchers),
-            freshness_places: freshness::all_places(),
+            waiting_places: WaitingPlaces::default(),
             parts: Arc::new(parts),
             in_flight: Arc::default(),
         }

@@ -2,7 +2,7 @@
 
 use super::{
     Auth, AuthError, RequestContext,
-    issue::{Grant, TokenPair},
+    issue::{Grant, TokenPair, not_an_audience},
     write_locks::Writer,
 };
 use crate::{
@@ -25,9 +25,12 @@ impl Auth {
     pub async fn refresh(
         &self,
         refresh_token: &str,
+        audiences: Vec<String>,
         context: &RequestContext,
     ) -> Result<TokenPair, AuthError> {
         let token = self.parts.derived_keys.parse_refresh_token(refresh_token)?;
+        let narrowed = self.narrowed_audiences(token.session_id, audiences).await?;
+        let narrowed = narrowed.as_deref();
         if self.parts.revocations.is_session_revoked(token.session_id) {
             self.revoke_again(token.session_id, context).await;
             return Err(AuthError::SessionRevoked);
@@ -35,7 +38,7 @@ impl Auth {
         for _ in 0..ATTEMPTS {
             let rotated = self.rotate(token, context).await?;
             if let Some(rotated) = rotated {
-                return self.issue_next(token, &rotated);
+                return self.issue_next(token, &rotated, narrowed);
             }
             let now = self.parts.clock.now();
             let subject = self.parts.store.find_refresh_subject(token.session_id);
@@ -46,9 +49,9 @@ impl Auth {
             };
             match self.judge_refresh(token, &subject, now).await? {
                 RefreshDecision::Rotate => {}
-                RefreshDecision::Repeat => return self.repeat(&subject, now),
+                RefreshDecision::Repeat => return self.repeat(&subject, narrowed, now),
                 RefreshDecision::CatchUp => {
-                    if let Some(pair) = self.catch_up(token, &subject, context).await? {
+                    if let Some(pair) = self.catch_up(token, &subject, narrowed, context).await? {
                         return Ok(pair);
                     }
                 }
@@ -60,6 +63,26 @@ impl Auth {
         Err(AuthError::Internal(
             "a refreshable session could not be rotated".to_owned(),
         ))
+    }
+
+    /// The audiences of the next access token alone, if the call asks for some. They are judged before the rotation, so that
+    /// a call that asks for too much changes nothing.
+    async fn narrowed_audiences(
+        &self,
+        session_id: SessionId,
+        asked: Vec<String>,
+    ) -> Result<Option<Vec<String>>, AuthError> {
+        let Some(asked) = self.asked_audiences(asked)? else {
+            return Ok(None);
+        };
+        let found = self.parts.store.find_session(session_id).await?;
+        let chosen = found.and_then(|session| session.claims.audiences);
+        match chosen {
+            Some(chosen) if !asked.iter().all(|audience| chosen.contains(audience)) => Err(
+                not_an_audience("each must be an audience that the login chose"),
+            ),
+            _ => Ok(Some(asked)),
+        }
     }
 
     /// Rule 1: the newest token of a live session moves it to the next generation. Refreshes of one session take turns
@@ -89,6 +112,7 @@ impl Auth {
         &self,
         token: ParsedRefreshToken,
         rotated: &Rotated,
+        narrowed: Option<&[String]>,
     ) -> Result<TokenPair, AuthError> {
         let grant = Grant {
             user_id: rotated.user_id,
@@ -96,6 +120,8 @@ impl Auth {
             session_id: token.session_id,
             generation: token.generation + 1,
             refresh_expires_at: rotated.expires_at,
+            claims: &rotated.claims,
+            narrowed,
         };
         self.issue_pair(&grant, self.parts.clock.now())
     }
@@ -125,8 +151,16 @@ impl Auth {
     }
 
     /// Rule 2: the response was lost or a race was on; the same successor is handed out again.
-    fn repeat(&self, subject: &RefreshSubject, now: Timestamp) -> Result<TokenPair, AuthError> {
-        let grant = Grant::of(&subject.session, &subject.roles);
+    fn repeat(
+        &self,
+        subject: &RefreshSubject,
+        narrowed: Option<&[String]>,
+        now: Timestamp,
+    ) -> Result<TokenPair, AuthError> {
+        let grant = Grant {
+            narrowed,
+            ..Grant::of(&subject.session, &subject.roles)
+        };
         self.issue_pair(&grant, now)
     }
 
@@ -136,6 +170,7 @@ impl Auth {
         &self,
         token: ParsedRefreshToken,
         subject: &RefreshSubject,
+        narrowed: Option<&[String]>,
         context: &RequestContext,
     ) -> Result<Option<TokenPair>, AuthError> {
         let store = &self.parts.store;
@@ -152,7 +187,7 @@ impl Auth {
             stored_generation,
             "the database has lost rotations of a session: was a backup restored, or a standby promoted that was behind?"
         );
-        self.issue_next(token, &rotated).map(Some)
+        self.issue_next(token, &rotated, narrowed).map(Some)
     }
 
     /// Revokes a session again that this replica knows to be revoked, if the database has lost that.

@@ -3,7 +3,7 @@
 //! It is not `async`: it uses only what is in memory, never the database, and holds no lock for longer than a
 //! look-up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Auth, AuthError};
 use crate::{
@@ -20,6 +20,10 @@ pub struct ValidateQuery<'a> {
     pub audience: &'a str,
     /// The roles it must hold, all of them.
     pub required_roles: &'a [String],
+    /// How long ago the user may have been authenticated; `None` for any time.
+    pub max_auth_age: Option<Duration>,
+    /// The values of `acr` of which it must have one; none for any.
+    pub acceptable_acrs: &'a [String],
 }
 
 /// A valid token.
@@ -36,7 +40,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::TokenMissing`], [`AuthError::TokenInvalid`], [`AuthError::TokenExpired`],
-    /// [`AuthError::TokenRevoked`], [`AuthError::InsufficientRole`],
+    /// [`AuthError::TokenRevoked`], [`AuthError::InsufficientRole`], [`AuthError::StepUpRequired`],
     /// [`AuthError::RevocationStateStale`]; [`AuthError::DatabaseUnavailable`] for a token of an unknown
     /// key while keys have not been read for too long.
     pub fn validate(&self, query: ValidateQuery<'_>) -> Result<Validated, AuthError> {
@@ -58,6 +62,7 @@ impl Auth {
             return Err(AuthError::RevocationStateStale);
         }
         check_audience_and_roles(&claims, &query)?;
+        check_authentication(&claims, &query, now)?;
         parts.passwords.leave_a_core_free(monotonic_now());
         Ok(Validated {
             claims,
@@ -122,4 +127,28 @@ fn check_audience_and_roles(
     } else {
         Err(AuthError::InsufficientRole)
     }
+}
+
+/// Whether the user was authenticated lately enough and well enough (RFC 9470). A token that does not say when or how was
+/// not.
+fn check_authentication(
+    claims: &AccessClaims,
+    query: &ValidateQuery<'_>,
+    now: Timestamp,
+) -> Result<(), AuthError> {
+    // `auth_time` is in whole seconds, and a replica's clock may be ahead.
+    let is_recent = |max_age: Duration| {
+        let age = claims
+            .authenticated_at
+            .map(|at| now.floor_to_second().since(at));
+        age.is_some_and(|age| age.as_secs() <= max_age.as_secs())
+    };
+    let is_strong = query.acceptable_acrs.is_empty() || query.acceptable_acrs.contains(&claims.acr);
+    if query.max_auth_age.is_none_or(is_recent) && is_strong {
+        return Ok(());
+    }
+    Err(AuthError::StepUpRequired {
+        acr_values: query.acceptable_acrs.join(" "),
+        max_age: query.max_auth_age,
+    })
 }

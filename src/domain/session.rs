@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, time::Duration};
 
-use super::{DeviceLabel, Outage, SessionId, UserId, allowance};
+use super::{DeviceLabel, Outage, SessionClaims, SessionId, UserId, allowance};
 use crate::clock::Timestamp;
 
 /// One login on one device. It ends when it is revoked, not used for too long, or too old.
@@ -30,6 +30,8 @@ pub struct Session {
     pub absolute_expires_at: Timestamp,
     /// When the session was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// What it adds to the claims of its access tokens.
+    pub claims: SessionClaims,
 }
 
 /// Why a refresh token is refused.
@@ -127,6 +129,7 @@ mod tests {
             idle_expires_at: at(2000),
             absolute_expires_at: at(3000),
             revoked_at: None,
+            claims: SessionClaims::of_password(at(0), None),
         }
     }
 

@@ -15,6 +15,8 @@ pub enum ViolationReason {
     ForbiddenCharacter,
     /// The password is too easy to guess.
     TooGuessable,
+    /// The value is none of those that are allowed.
+    NotAllowed,
 }
 
 impl ViolationReason {
@@ -27,6 +29,7 @@ impl ViolationReason {
             Self::Malformed => "MALFORMED",
             Self::ForbiddenCharacter => "FORBIDDEN_CHARACTER",
             Self::TooGuessable => "TOO_GUESSABLE",
+            Self::NotAllowed => "NOT_ALLOWED",
         }
     }
 }

@@ -67,8 +67,12 @@ impl auth_service_server::AuthService for AuthApi {
         request: Request<pb::RefreshRequest>,
     ) -> Result<Response<pb::RefreshResponse>, Status> {
         let info = RequestInfo::of(&request);
-        let token = request.into_inner().refresh_token;
-        let pair = self.auth.refresh(&token, &info.context()).await;
+        let request = request.into_inner();
+        let context = info.context();
+        let pair = self
+            .auth
+            .refresh(&request.refresh_token, request.audiences, &context)
+            .await;
         info.respond(pair.map(|pair| pb::RefreshResponse {
             tokens: Some(convert::token_pair(&pair)),
         }))
@@ -142,6 +146,7 @@ fn login_command(request: &pb::LoginRequest) -> Result<LoginCommand, AuthError> 
             password,
             device_label,
             device_token: Secret::new(request.device_token.clone()),
+            audiences: request.audiences.clone(),
         }),
         _ => Err(violations.into()),
     }

@@ -70,6 +70,12 @@ pub(super) fn claims(claims: &AccessClaims, issuer: &str) -> pb::ValidateTokenRe
         expire_time: Some(timestamp(claims.expires_at)),
         issuer: issuer.to_owned(),
         revocation_as_of: None,
+        auth_time: claims.authenticated_at.map(timestamp),
+        amr: claims.methods.clone(),
+        acr: claims.acr.clone(),
+        principal_type: pb::PrincipalType::User.into(),
+        actor: None,
+        client_id: claims.client_id.clone(),
     }
 }
 

@@ -9,6 +9,7 @@ mod admin_service;
 mod auth_service;
 mod bulkhead;
 mod convert;
+mod demands;
 pub mod health;
 pub mod layers;
 mod paging;

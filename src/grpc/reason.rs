@@ -78,6 +78,9 @@ reasons! {
     /// The session was revoked, or its user disabled or deleted.
     SessionRevoked "SESSION_REVOKED" Unauthenticated
         "The session has been revoked."
+    /// The token is valid, but its user was authenticated too long ago or too weakly.
+    StepUpRequired "STEP_UP_REQUIRED" Unauthenticated
+        "The user has to authenticate again, or more strongly."
     /// The token is valid, but lacks a role.
     InsufficientRole "INSUFFICIENT_ROLE" PermissionDenied
         "The token lacks a required role."
@@ -90,6 +93,9 @@ reasons! {
     /// One client address or one user asks too often.
     RateLimited "RATE_LIMITED" ResourceExhausted
         "Too many requests; try again later."
+    /// A watcher does not read in time.
+    WatcherTooSlow "WATCHER_TOO_SLOW" ResourceExhausted
+        "The stream was not read in time; resume from the last cursor."
     /// Too many failed attempts on one account.
     AccountThrottled "ACCOUNT_THROTTLED" ResourceExhausted
         "Too many failed attempts on this account; try again later."
@@ -146,13 +152,14 @@ mod tests {
                 "REFRESH_TOKEN_EXPIRED",
                 "REFRESH_TOKEN_REUSED",
                 "SESSION_REVOKED",
+                "STEP_UP_REQUIRED",
             ],
         ),
         (Code::PermissionDenied, &["INSUFFICIENT_ROLE"]),
         (Code::NotFound, &["USER_NOT_FOUND", "SESSION_NOT_FOUND"]),
         (
             Code::ResourceExhausted,
-            &["RATE_LIMITED", "ACCOUNT_THROTTLED"],
+            &["RATE_LIMITED", "WATCHER_TOO_SLOW", "ACCOUNT_THROTTLED"],
         ),
         (
             Code::Unavailable,

@@ -27,9 +27,36 @@ pub enum Detail {
     None,
     /// The invalid fields: `google.rpc.BadRequest`.
     Fields(Vec<FieldViolation>),
+    /// What the user's authentication has to be (RFC 9470 section 3): the metadata `acr_values` and `max_age` of
+    /// `google.rpc.ErrorInfo`, each where it was demanded.
+    StepUp {
+        /// Values of `acr`, single spaces between.
+        acr_values: String,
+        /// In whole seconds on the wire.
+        max_age: Option<Duration>,
+    },
     /// How long to wait before the next try, at least 1 ms: `google.rpc.RetryInfo`, and
     /// `grpc-retry-pushback-ms`.
     RetryAfter(Duration),
+}
+
+impl Detail {
+    /// The metadata of the `ErrorInfo`.
+    fn metadata(&self) -> HashMap<String, String> {
+        let Self::StepUp {
+            acr_values,
+            max_age,
+        } = self
+        else {
+            return HashMap::new();
+        };
+        let acr_values = Some(acr_values.clone()).filter(|values| !values.is_empty());
+        let max_age = max_age.map(|age| age.as_secs().to_string());
+        [("acr_values", acr_values), ("max_age", max_age)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect()
+    }
 }
 
 /// A failure whose status is still to be made. Handlers that do not see the request, and so do not
@@ -52,11 +79,12 @@ impl PendingStatus {
 /// The status of a call that failed for `reason`: exactly one `ErrorInfo`, one `RequestInfo`, and
 /// what `detail` adds.
 pub fn status(reason: Reason, request_id: &RequestId, detail: Detail) -> Status {
-    let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, HashMap::new());
+    let metadata = detail.metadata();
+    let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, metadata);
     details.set_request_info(request_id.as_str(), "");
     let mut retry_after = None;
     match detail {
-        Detail::None => {}
+        Detail::None | Detail::StepUp { .. } => {}
         Detail::Fields(violations) => {
             let violations: Vec<_> = violations.into_iter().map(wire_violation).collect();
             details.set_bad_request(violations);
@@ -106,6 +134,16 @@ pub fn error_status(error: AuthError, request_id: &RequestId) -> Status {
         AuthError::TokenExpired => (Reason::TokenExpired, Detail::None),
         AuthError::TokenRevoked => (Reason::TokenRevoked, Detail::None),
         AuthError::InsufficientRole => (Reason::InsufficientRole, Detail::None),
+        AuthError::StepUpRequired {
+            acr_values,
+            max_age,
+        } => (
+            Reason::StepUpRequired,
+            Detail::StepUp {
+                acr_values,
+                max_age,
+            },
+        ),
         AuthError::RefreshTokenInvalid => (Reason::RefreshTokenInvalid, Detail::None),
         AuthError::RefreshTokenExpired => (Reason::RefreshTokenExpired, Detail::None),
         AuthError::RefreshTokenReused => (Reason::RefreshTokenReused, Detail::None),

@@ -26,7 +26,7 @@ use tonic::{Status, body::Body, metadata::GRPC_CONTENT_TYPE};
 use tower::{Layer, Service};
 
 use super::{
-    convert, error_status,
+    convert, demands, error_status,
     layers::{RateLimits, RequestId, methods::Limit},
     pb::ValidateTokenRequest,
     protocol_error::ProtocolError,
@@ -250,6 +250,8 @@ pub(super) fn query<'a>(
         access_token,
         audience: &request.audience,
         required_roles: &request.required_roles,
+        max_auth_age: demands::max_auth_age(request.max_auth_age.as_ref())?,
+        acceptable_acrs: demands::acceptable_acrs(&request.acceptable_acrs)?,
     })
 }
 

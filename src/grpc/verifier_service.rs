@@ -67,7 +67,7 @@ impl verifier_service_server::VerifierService for VerifierApi {
             Err(WatchEnd::NotAllowed(error)) => Err(error_status(error, &request_id)),
             Err(WatchEnd::TooSlow) => {
                 let detail = Detail::RetryAfter(WATCH_RETRY);
-                Err(status(Reason::RateLimited, &request_id, detail))
+                Err(status(Reason::WatcherTooSlow, &request_id, detail))
             }
         });
         Ok(Response::new(Box::pin(stream)))

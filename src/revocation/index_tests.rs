@@ -16,6 +16,10 @@ fn claims(issued_at: Timestamp) -> AccessClaims {
         audiences: Vec::new(),
         issued_at: issued_at.floor_to_second(),
         expires_at: at(10_000),
+        authenticated_at: None,
+        methods: Vec::new(),
+        acr: String::new(),
+        client_id: String::new(),
         kid: String::new(),
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::StoreError;
 use crate::{
     clock::{Clock, Timestamp},
-    domain::{Roles, SessionId, UserId},
+    domain::{Roles, SessionClaims, SessionId, UserId},
 };
 
 /// A session's step to the generation after that of a presented token.
@@ -36,6 +36,8 @@ pub struct Rotated {
     pub roles: Roles,
     /// When the session ends if it is not refreshed before.
     pub expires_at: Timestamp,
+    /// What the session adds to the claims of its tokens.
+    pub claims: SessionClaims,
 }
 
 /// How many batches are written at once: while the commit of one waits for the disk, the next is prepared.

@@ -7,14 +7,17 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Store, StoreError,
-    epochs::session_epoch,
+    epochs::{coalesce, session_epoch},
     ids::parse_user_id,
     prepared::Prepared,
     rotation_queue::{Rotated, Rotation},
     schema::{sessions, users},
     write,
 };
-use crate::{clock::Timestamp, domain::Roles};
+use crate::{
+    clock::Timestamp,
+    domain::{Roles, SessionClaims},
+};
 
 /// The UPDATE: rotates those of `$sessions` that are live, and returns their rows. A macro, because diesel's queries for
 /// one session and for many are of different types.
@@ -48,6 +51,11 @@ macro_rules! rotate_live {
                     sessions::idle_expires_at,
                     sessions::absolute_expires_at,
                     current_roles,
+                    (
+                        coalesce(sessions::authenticated_at, sessions::created_at),
+                        sessions::authentication_methods,
+                        sessions::audiences,
+                    ),
                 ));
             Ok(Prepared(update).load(conn).await?)
         });
@@ -151,6 +159,8 @@ struct RotatedRow {
     idle_expires_at: i64,
     absolute_expires_at: i64,
     roles: Option<String>,
+    /// When and how the user was authenticated, and the audiences.
+    claims: (i64, Option<String>, Option<String>),
 }
 
 impl TryFrom<RotatedRow> for Rotated {
@@ -158,7 +168,13 @@ impl TryFrom<RotatedRow> for Rotated {
 
     fn try_from(row: RotatedRow) -> Result<Self, StoreError> {
         let expires_at = row.idle_expires_at.min(row.absolute_expires_at);
+        let (authenticated_at, methods, audiences) = row.claims;
         Ok(Self {
+            claims: SessionClaims::from_stored(
+                Timestamp::from_micros(authenticated_at),
+                methods.as_deref(),
+                audiences.as_deref(),
+            ),
             user_id: parse_user_id(&row.user_id)?,
             roles: Roles::from_stored(row.roles.as_deref().unwrap_or_default()),
             expires_at: Timestamp::from_micros(expires_at),

@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{DeviceLabel, PositionedRevocation, Revocation, Roles, Session, SessionId, UserId},
+    domain::{
+        DeviceLabel, PositionedRevocation, Revocation, Roles, Session, SessionClaims, SessionId,
+        UserId,
+    },
 };
 
 // `NULL` is written out, so that the statement is always the same and stays prepared: on PostgreSQL a round trip less at
@@ -38,6 +41,9 @@ pub(super) struct SessionRow {
     revoked_at: Option<i64>,
     /// See `epochs`.
     pub(super) session_epoch: Option<i64>,
+    authenticated_at: Option<i64>,
+    authentication_methods: Option<String>,
+    audiences: Option<String>,
 }
 
 impl From<&Session> for SessionRow {
@@ -56,6 +62,9 @@ impl From<&Session> for SessionRow {
             revoked_at: session.revoked_at.map(Timestamp::micros),
             // Whoever opens it takes it from its user's row.
             session_epoch: None,
+            authenticated_at: Some(session.claims.authenticated_at.micros()),
+            authentication_methods: session.claims.stored_methods(),
+            audiences: session.claims.stored_audiences(),
         }
     }
 }
@@ -82,6 +91,11 @@ impl TryFrom<SessionRow> for Session {
             idle_expires_at: Timestamp::from_micros(row.idle_expires_at),
             absolute_expires_at: Timestamp::from_micros(row.absolute_expires_at),
             revoked_at: row.revoked_at.map(Timestamp::from_micros),
+            claims: SessionClaims::from_stored(
+                Timestamp::from_micros(row.authenticated_at.unwrap_or(row.created_at)),
+                row.authentication_methods.as_deref(),
+                row.audiences.as_deref(),
+            ),
         })
     }
 }

@@ -29,7 +29,7 @@ const ISSUED_BACK: Duration = Duration::from_secs(5);
 pub struct AccessProfile {
     /// Claim `iss`.
     pub issuer: String,
-    /// Claim `aud`: the services that may accept the tokens.
+    /// What claim `aud` may hold: the services for which tokens are issued.
     pub audiences: Vec<String>,
     /// Claim `client_id` (RFC 9068 section 2.2).
     pub client_id: String,
@@ -47,6 +47,14 @@ pub struct Subject<'a> {
     pub session_id: SessionId,
     /// Claim `roles`.
     pub roles: &'a Roles,
+    /// Claim `aud`: the services that may accept the token.
+    pub audiences: &'a [String],
+    /// Claim `auth_time`.
+    pub authenticated_at: Timestamp,
+    /// Claim `amr` (RFC 8176).
+    pub methods: &'a [String],
+    /// Claim `acr`.
+    pub acr: &'a str,
 }
 
 /// A new token.
@@ -74,6 +82,14 @@ pub struct AccessClaims {
     pub issued_at: Timestamp,
     /// Claim `exp`.
     pub expires_at: Timestamp,
+    /// Claim `auth_time`: when the user was authenticated. `None` in tokens of the version before.
+    pub authenticated_at: Option<Timestamp>,
+    /// Claim `amr`: how. Empty in tokens of the version before.
+    pub methods: Vec<String>,
+    /// Claim `acr`: how much that is worth. Empty in tokens of the version before.
+    pub acr: String,
+    /// Claim `client_id`.
+    pub client_id: String,
     /// Header `kid`: the key that signed it.
     pub kid: String,
 }
@@ -119,6 +135,9 @@ struct ClaimsOut<'a> {
     sid: String,
     roles: Vec<&'a str>,
     client_id: &'a str,
+    auth_time: i64,
+    amr: &'a [String],
+    acr: &'a str,
 }
 
 /// What is only compared is borrowed from the text of the token.
@@ -138,8 +157,14 @@ struct ClaimsIn<'a> {
     sid: Cow<'a, str>,
     roles: Vec<String>,
     /// It must be present (RFC 9068 section 2.2), with any value.
-    #[serde(borrow, rename = "client_id")]
-    _client_id: Cow<'a, str>,
+    #[serde(borrow)]
+    client_id: Cow<'a, str>,
+    /// Not in tokens of the version before, nor are the next two.
+    auth_time: Option<i64>,
+    #[serde(default)]
+    amr: Vec<String>,
+    #[serde(borrow, default)]
+    acr: Cow<'a, str>,
 }
 
 /// RFC 7519 section 4.1.3 allows one audience to stand without its array.
@@ -196,13 +221,16 @@ impl AccessProfile {
         let claims = ClaimsOut {
             iss: &self.issuer,
             sub: subject.user_id.to_string(),
-            aud: &self.audiences,
+            aud: subject.audiences,
             exp: expires_at.seconds(),
             iat: (now - ISSUED_BACK).seconds(),
             jti: token_id.to_string(),
             sid: subject.session_id.to_string(),
             roles: subject.roles.names().collect(),
             client_id: &self.client_id,
+            auth_time: subject.authenticated_at.seconds(),
+            amr: subject.methods,
+            acr: subject.acr,
         };
         Some(IssuedAccessToken {
             token: Secret::new(key.token(&claims)?),
@@ -281,6 +309,10 @@ impl AccessProfile {
             audiences: claims.aud,
             issued_at: Timestamp::from_seconds(claims.iat),
             expires_at: Timestamp::from_seconds(claims.exp),
+            authenticated_at: claims.auth_time.map(Timestamp::from_seconds),
+            methods: claims.amr,
+            acr: claims.acr.into_owned(),
+            client_id: claims.client_id.into_owned(),
             kid: kid.to_owned(),
         })
     }

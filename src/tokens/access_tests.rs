@@ -33,6 +33,10 @@ fn issue(keyring: &Keyring) -> String {
         user_id: UserId::generate(NOW),
         session_id: SessionId::generate(NOW),
         roles: &roles,
+        audiences: &profile().audiences,
+        authenticated_at: NOW - Duration::from_secs(100),
+        methods: &["pwd".to_owned()],
+        acr: "urn:countersign:acr:1",
     };
     let issued = profile().issue(keyring, &subject, NOW).unwrap();
     issued.token.expose().clone()
@@ -74,6 +78,9 @@ fn the_profile_is_that_of_rfc_9068() {
     assert_eq!(claims.get("nbf"), None);
     assert_eq!(claims["roles"], json!(["admin"]));
     assert_eq!(claims["client_id"], "countersign");
+    assert_eq!(claims["auth_time"], json!(1_799_999_900));
+    assert_eq!(claims["amr"], json!(["pwd"]));
+    assert_eq!(claims["acr"], "urn:countersign:acr:1");
     let verified = profile().verify(&keyring, &token, NOW).unwrap();
     assert_eq!(claims["sub"], verified.user_id.to_string());
     assert_eq!(claims["sid"], verified.session_id.to_string());

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::AccessClaims;
 
-/// How many verified tokens are remembered; with some 1,400 bytes each this stays below 25 MB.
+/// How many verified tokens are remembered; with some 1,700 bytes each this stays below 30 MB.
 const CAPACITY: usize = 16_384;
 
 /// The claims of tokens that were verified lately, keyed by the token itself.

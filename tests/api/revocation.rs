@@ -51,10 +51,10 @@ const PROMISED: Duration = Duration::from_secs(1);
 const STEPS: u32 = 20;
 
 /// How late tasks run because the machine is busy with something else, so that the promise can be checked on any machine.
-struct Lateness(Arc<AtomicU64>);
+pub struct Lateness(Arc<AtomicU64>);
 
 impl Lateness {
-    fn measure() -> Self {
+    pub fn measure() -> Self {
         const PAUSE: Duration = Duration::from_millis(5);
         let max = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&max);
@@ -70,7 +70,7 @@ impl Lateness {
         Self(max)
     }
 
-    fn max(&self) -> Duration {
+    pub fn max(&self) -> Duration {
         Duration::from_micros(self.0.load(Ordering::Relaxed))
     }
 }

@@ -247,7 +247,7 @@ on_both_databases! {
         assert!(messages < 40, "{messages} messages were kept for it");
         let details = tonic_types::StatusExt::get_error_details(&status);
         assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(details.error_info().unwrap().reason, "RATE_LIMITED");
+        assert_eq!(details.error_info().unwrap().reason, "WATCHER_TOO_SLOW");
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
         // A watcher that connects again gets everything.
         let mut again = full.watch(&token, "").await.unwrap();

@@ -43,6 +43,8 @@ impl CheckCaller for Auth {
                 access_token,
                 audience: "",
                 required_roles: &[],
+                max_auth_age: None,
+                acceptable_acrs: &[],
             },
         )?;
         Ok(validated.claims)
