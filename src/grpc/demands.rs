@@ -17,12 +17,19 @@ const MAX_ACR_LENGTH: usize = 128;
 /// How old an authentication may be.
 pub(super) fn max_auth_age(age: Option<&PbDuration>) -> Result<Option<Duration>, AuthError> {
     age.map(|age| {
-        Duration::try_from(*age).map_err(|_| {
+        not_negative(*age).ok_or_else(|| {
             let rule = "must be a duration that is not negative";
             refused("max_auth_age", ViolationReason::Malformed, rule)
         })
     })
     .transpose()
+}
+
+/// As google/protobuf/duration.proto defines it: seconds and nanoseconds of one sign, less than a second of the latter.
+fn not_negative(age: PbDuration) -> Option<Duration> {
+    let seconds = u64::try_from(age.seconds).ok()?;
+    let nanos = u32::try_from(age.nanos).ok()?;
+    (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
 }
 
 /// The values of `acr` that are good enough.
@@ -56,7 +63,7 @@ mod tests {
         let age = |seconds, nanos| max_auth_age(Some(&PbDuration { seconds, nanos }));
         assert_eq!(age(0, 0).unwrap(), Some(Duration::ZERO));
         assert_eq!(age(90, 5).unwrap(), Some(Duration::new(90, 5)));
-        for (seconds, nanos) in [(-1, 0), (0, -1), (i64::MIN, i32::MIN)] {
+        for (seconds, nanos) in [(-1, 0), (0, -1), (-5, -5), (1, 1_000_000_000)] {
             assert!(age(seconds, nanos).is_err(), "{seconds} {nanos}");
         }
         assert_eq!(max_auth_age(None).unwrap(), None);

@@ -59,10 +59,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// no more often than this; the first change after a pause is published at once.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How far before its cursor a watcher resumes, in microseconds, for versions that do not write in the order of positions:
-/// they commit within [`OVERLAP`], and their clocks agree within [`CLOCK_SKEW`].
-#[expect(clippy::cast_possible_truncation, reason = "70 s")]
-const RESENT: i64 = (OVERLAP.as_micros() + CLOCK_SKEW.as_micros()) as i64;
+/// How far before its cursor a watcher resumes, for versions that do not write in the order of positions: they commit
+/// within [`OVERLAP`], and their clocks agree within [`CLOCK_SKEW`].
+const RESENT: Duration = OVERLAP.saturating_add(CLOCK_SKEW);
 
 /// Some revocations, shared by all watchers.
 pub type Batch = Arc<[PositionedRevocation]>;
@@ -224,7 +223,8 @@ impl Feed {
         let newest = self.inner.clock.now().micros().max(published.position());
         let continues = cursor.epoch().is_some() && cursor.epoch() == published.epoch();
         if continues && cursor.position() <= newest {
-            cursor.position().saturating_sub(RESENT)
+            // Positions are microseconds, but for those moved beyond another.
+            (Timestamp::from_micros(cursor.position()) - RESENT).micros()
         } else {
             i64::MIN
         }

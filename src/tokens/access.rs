@@ -160,6 +160,7 @@ struct ClaimsIn<'a> {
     #[serde(borrow)]
     client_id: Cow<'a, str>,
     /// Not in tokens of the version before, nor are the next two.
+    #[serde(default, deserialize_with = "not_null")]
     auth_time: Option<i64>,
     #[serde(default)]
     amr: Vec<String>,
@@ -333,6 +334,11 @@ fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
         return None;
     }
     serde_json::from_slice(json).ok()
+}
+
+/// An `Option` alone would take `null` for its absence.
+fn not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    i64::deserialize(deserializer).map(Some)
 }
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

@@ -176,11 +176,13 @@ fn claims_that_are_missing_mistyped_or_foreign_are_refused() {
     for name in names {
         let mut without = claims.clone();
         without.as_object_mut().unwrap().remove(&name);
-        assert_invalid(
-            &keyring,
-            &sign_raw(&keyring, &header, &without.to_string()),
-            &name,
-        );
+        let without = sign_raw(&keyring, &header, &without.to_string());
+        // Tokens of the version before do not have these.
+        if ["auth_time", "amr", "acr"].contains(&name.as_str()) {
+            assert!(profile().verify(&keyring, &without, NOW).is_ok(), "{name}");
+        } else {
+            assert_invalid(&keyring, &without, &name);
+        }
         for wrong in [json!(null), json!({}), json!(true), json!(1.5), json!([1])] {
             let mut mistyped = claims.clone();
             mistyped[&name] = wrong;
