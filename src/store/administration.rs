@@ -15,6 +15,7 @@ use super::{
     epochs::session_epoch,
     read,
     revocations::append_revocations,
+    revoke,
     schema::{audit_events, sessions, users},
     write,
 };
@@ -35,7 +36,7 @@ impl Store {
         event: &AuditEvent,
     ) -> Result<Option<EndedSessions>, StoreError> {
         let event = event.to_row_for(id);
-        write!(self, |conn| {
+        revoke!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let enabled = users::table
                     .find(id.to_string())
@@ -111,7 +112,7 @@ impl Store {
             Some(true) => {}
         }
         let event = event.to_row_for(id);
-        write!(self, |conn| {
+        revoke!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 // Changes nothing, and takes the lock.
                 let lock = diesel::update(users::table.find(id.to_string()))

@@ -28,7 +28,7 @@ const NOTIFY: &str = "SELECT pg_notify('countersign_changes', '')";
 const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection on which a transaction can notify the replicas when it commits. Every transaction that writes a
-/// revocation or a signing key ends with it.
+/// revocation or a signing key asks for it.
 pub(super) trait Announce {
     /// Notifies them.
     async fn announce_change(&mut self) -> Result<(), StoreError>;

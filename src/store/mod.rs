@@ -35,6 +35,7 @@ mod prepared;
 mod replicas;
 mod retention;
 mod revocations;
+mod revoking_turns;
 mod rotation_batches;
 mod rotation_queue;
 mod rotations;
@@ -82,6 +83,7 @@ use availability::Availability;
 use circuit::Circuit;
 use pool::Pool;
 use postgres::Connector;
+use revoking_turns::RevokingTurns;
 use rotation_queue::RotationQueue;
 
 use crate::{
@@ -106,6 +108,13 @@ macro_rules! read {
 macro_rules! write {
     ($store:expr, |$conn:ident| $body:expr) => {
         $crate::store::on_connection!($store, bounded, writer, |$conn| $body)
+    };
+}
+
+/// The same for a transaction that revokes, which waits for its turn before it takes a connection.
+macro_rules! revoke {
+    ($store:expr, |$conn:ident| $body:expr) => {
+        $crate::store::on_connection!($store, bounded_in_turn, writer, |$conn| $body)
     };
 }
 
@@ -137,7 +146,7 @@ macro_rules! on_connection {
     };
 }
 
-use {on_connection, read, write};
+use {on_connection, read, revoke, write};
 
 /// An operation under way. Boxed, because every future around it would hold it twice, as its argument and as what it
 /// awaits: a login's came to 39 KB.
@@ -173,6 +182,7 @@ pub struct Store {
     rotation_queue: Arc<RotationQueue>,
     audit_retention: Duration,
     sweep_requested: Arc<Notify>,
+    revoking_turns: RevokingTurns,
 }
 
 impl Store {
@@ -213,6 +223,7 @@ impl Store {
             rotation_queue: Arc::default(),
             audit_retention: settings.audit_retention,
             sweep_requested: Arc::default(),
+            revoking_turns: RevokingTurns::of_pool(settings.pool_size),
         })
     }
 
@@ -298,6 +309,15 @@ impl Store {
     async fn bounded<T>(&self, operation: Operation<'_, T>) -> Result<T, StoreError> {
         self.check_available()?;
         self.run(operation).await
+    }
+
+    /// The same for a transaction that revokes.
+    async fn bounded_in_turn<T>(&self, operation: Operation<'_, T>) -> Result<T, StoreError> {
+        let in_turn = async {
+            let _turn = self.revoking_turns.take().await?;
+            operation.await
+        };
+        self.bounded(Box::pin(in_turn)).await
     }
 
     /// The same for an operation that only reads: a database that does not write can still be read.

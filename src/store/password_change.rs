@@ -9,9 +9,9 @@ use super::{
     AuditEvent, Store, StoreError,
     ending::{EndedSessions, Ending, Scope, raise_epoch, revoke_ended},
     revocations::append_revocations,
+    revoke,
     schema::{audit_events, sessions, users},
     sessions::SessionRow,
-    write,
 };
 use crate::{
     clock::Timestamp,
@@ -51,7 +51,7 @@ impl Store {
     ) -> Result<Option<ChangedPassword>, StoreError> {
         let id = change.session.user_id;
         let event = event.to_row_for(id);
-        write!(self, |conn| {
+        revoke!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let user = users::table
                     .find(id.to_string())

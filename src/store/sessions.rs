@@ -12,8 +12,8 @@ use super::{
     ids::{parse_session_id, parse_user_id},
     read,
     revocations::append_revocations,
+    revoke,
     schema::{audit_events, sessions, users},
-    write,
 };
 use crate::{
     clock::Timestamp,
@@ -215,7 +215,7 @@ impl Store {
     ) -> Result<Option<PositionedRevocation>, StoreError> {
         let mut event = event.to_row();
         event.session_id = Some(id.to_string());
-        write!(self, |conn| {
+        revoke!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let user = users::table
                     .filter(users::id.eq(sessions::user_id))

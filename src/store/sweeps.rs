@@ -16,6 +16,7 @@ use super::{
     ids::parse_user_id,
     read,
     revocations::append_revocations,
+    revoke,
     schema::{session_sweeps, sessions, users},
     write,
 };
@@ -141,7 +142,7 @@ impl Store {
     ) -> Result<SweptBatch, StoreError> {
         let user = sweep.user.to_string();
         let batch = i64::try_from(BATCH).unwrap_or(i64::MAX);
-        write!(self, |conn| {
+        revoke!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let lock = diesel::update(users::table.find(&user))
                     .set(users::updated_at.eq(users::updated_at))

@@ -236,6 +236,32 @@ async fn a_queue_on_one_sessions_row_holds_neither_the_pool_nor_opens_the_circui
     server.login_as(ADA, PASSWORD).await.unwrap();
 }
 
+/// All that revoke take their positions from one row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_on_the_order_of_revocations_holds_neither_the_pool_nor_opens_the_circuit() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let server = TestServer::start_with(&database, &SMALL_POOL).await;
+    let mut sessions = vec![server.signed_in(ADA).await];
+    for _ in 1..STREAMS {
+        sessions.push(server.login(ADA).await.unwrap());
+    }
+    let bob = server.signed_in(BOB).await;
+    let mut client = database.client().await;
+    let holder = lock(&mut client, "SELECT 1 FROM feed_state FOR UPDATE").await;
+    let logouts = join_all(
+        sessions
+            .iter()
+            .map(|tokens| server.logout(&tokens.refresh_token)),
+    );
+    let (outcomes, _) = tokio::join!(logouts, assert_undisturbed(&server, bob));
+    let logouts = tally(&outcomes);
+    assert_eq!(logouts["DATABASE_UNAVAILABLE"], STREAMS, "{logouts:?}");
+    holder.rollback().await.unwrap();
+    for tokens in &sessions {
+        server.logout(&tokens.refresh_token).await.unwrap();
+    }
+}
+
 async fn lock<'a>(client: &'a mut tokio_postgres::Client, row: &str) -> Transaction<'a> {
     let holder = client.transaction().await.unwrap();
     holder.execute(row, &[]).await.unwrap();
