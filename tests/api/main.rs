@@ -56,3 +56,4 @@ mod users;
 mod validate;
 mod validate_fast_path;
 mod verifier;
+mod verifier_crate;
