@@ -1,5 +1,7 @@
 //! The crate `countersign-verifier` against the real server: what a service that uses it sees.
 
+use std::time::Duration;
+
 use axum::{Router, body::Body, routing::get};
 use countersign::grpc::pb::{DisableUserRequest, RotateSigningKeyRequest};
 use countersign_verifier::{
@@ -7,6 +9,7 @@ use countersign_verifier::{
     VerifyError,
 };
 use http::{Request, StatusCode};
+use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use crate::support::{
@@ -23,6 +26,10 @@ fn config(credential: Credential) -> VerifierConfig {
 /// A verifier of that server, with a user of its own.
 async fn connected(server: &TestServer) -> Verifier {
     server.signed_in_as(GATEWAY, "verifier").await;
+    connected_again(server).await
+}
+
+async fn connected_again(server: &TestServer) -> Verifier {
     let endpoint = format!("http://{}", server.address);
     let credential = Credential::login(&endpoint, GATEWAY, PASSWORD).unwrap();
     Verifier::connect(&endpoint, config(credential))
@@ -73,6 +80,29 @@ on_both_databases! {
         there.admin().disable_user(request).await.unwrap();
         becomes(&verifier, &tokens.access_token, Err(VerifyError::TokenRevoked)).await;
         assert_eq!(verdict(&verifier, &admin.access_token), Ok(()));
+    }
+
+    /// The longest time that a verifier took is printed (`--no-capture`).
+    async fn every_revocation_reaches_three_verifiers_of_two_replicas(database: TestDatabase) {
+        let (here, there) = (start(&database).await, start(&database).await);
+        let first = connected(&here).await;
+        let verifiers = [first, connected_again(&here).await, connected_again(&there).await];
+        here.register("ada@example.org").await.unwrap();
+        let mut longest = Duration::ZERO;
+        for round in 0..20 {
+            let server = if round % 2 == 0 { &here } else { &there };
+            let tokens = server.login("ada@example.org").await.unwrap();
+            for verifier in &verifiers {
+                assert_eq!(verdict(verifier, &tokens.access_token), Ok(()));
+            }
+            server.logout(&tokens.refresh_token).await.unwrap();
+            let answered = Instant::now();
+            for verifier in &verifiers {
+                becomes(verifier, &tokens.access_token, Err(VerifyError::TokenRevoked)).await;
+            }
+            longest = longest.max(answered.elapsed());
+        }
+        println!("20 of 20 by all three; the last after {longest:?} at most");
     }
 
     async fn an_emergency_rotation_ends_the_tokens_of_the_old_key(database: TestDatabase) {

@@ -156,6 +156,24 @@ async fn a_cursor_of_another_epoch_is_not_reached() {
 }
 
 #[tokio::test]
+async fn a_snapshot_of_100_000_revocations_is_taken_whole() {
+    let mut server = FakeServer::start().await;
+    let verifier = Verifier::connect_lazy(&server.address(), config()).unwrap();
+    let watch = server.next_watch().await;
+    let all: Vec<_> = (0..100_000_u32)
+        .map(|number| of_session(&format!("0193735b-2a00-7000-8000-{number:012x}")))
+        .collect();
+    for batch in all.chunks(256) {
+        watch.revocations(batch).await;
+    }
+    watch.snapshot(&Issuer::shared().jwks(), &[]).await;
+    until(&verifier, "the snapshot", |state| state.is_ready).await;
+    assert_eq!(verifier.revocation_count(), 100_000);
+    let revoked = Issuer::shared().token(&id(1), &id(2));
+    assert_eq!(verdict(&verifier, &revoked), Err(VerifyError::TokenRevoked));
+}
+
+#[tokio::test]
 async fn the_feed_ends_with_the_last_verifier() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
