@@ -25,6 +25,10 @@ impl UnixMillis {
         Self(self.0.saturating_add(millis(duration)))
     }
 
+    pub(crate) const fn floor_to_second(self) -> Self {
+        Self(self.0.div_euclid(1_000) * 1_000)
+    }
+
     /// How long after `earlier` this is; zero when it is not later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let millis = self.0.saturating_sub(earlier.0);

@@ -71,6 +71,8 @@ impl FromStr for Cursor {
             Some(&FORMAT) => Some(place(&bytes).ok_or(InvalidCursor)?),
             _ => None,
         };
+        // Zeros stand for an epoch that the server does not know.
+        let place = place.filter(|(epoch, _)| *epoch != [0; 8]);
         Ok(Self {
             text: text.into(),
             place,
@@ -125,6 +127,7 @@ mod tests {
         let old: Cursor = "AQAAAAAAAAAB".parse().unwrap();
         assert!(!old.has_reached(&old));
         assert!(!cursor(1, 9).has_reached(&old));
+        assert!(!cursor(0, 9).has_reached(&cursor(0, 9)));
         assert!(!cursor(1, 9).is_of_epoch_of(&old));
         assert!(cursor(1, 9).is_of_epoch_of(&cursor(1, 1)));
     }

@@ -38,7 +38,7 @@ impl Demand {
         self
     }
 
-    /// The subject must have proved who it is within this time (RFC 9470 section 3). A token without `auth_time` does not meet it.
+    /// The subject must have proved who it is within this time, in whole seconds (RFC 9470 section 3). A token without `auth_time` does not meet it.
     pub fn max_auth_age(mut self, age: Duration) -> Self {
         self.max_auth_age = Some(age);
         self
@@ -80,7 +80,7 @@ impl Demand {
     fn is_login_recent(&self, claims: &Claims, now: UnixMillis) -> bool {
         self.max_auth_age.is_none_or(|most| {
             let at = claims.authenticated_at;
-            at.is_some_and(|at| now <= at.plus(most))
+            at.is_some_and(|at| now.floor_to_second().since(at).as_secs() <= most.as_secs())
         })
     }
 

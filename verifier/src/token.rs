@@ -61,19 +61,24 @@ struct Payload<'a> {
     sid: Cow<'a, str>,
     roles: Vec<String>,
     client_id: String,
+    #[serde(default, deserialize_with = "not_null")]
     auth_time: Option<i64>,
     #[serde(default)]
     amr: Vec<String>,
+    #[serde(default, deserialize_with = "not_null")]
     acr: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
     act: Option<Act>,
+    #[serde(default, deserialize_with = "not_null")]
     cnf: Option<Confirmation>,
 }
 
 #[derive(Deserialize)]
 struct Act {
     sub: String,
+    #[serde(default, deserialize_with = "not_null")]
     client_id: Option<String>,
-    #[serde(rename = "act")]
+    #[serde(rename = "act", default, deserialize_with = "not_null")]
     before: Option<Box<Self>>,
 }
 
@@ -175,6 +180,13 @@ fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Refusal> {
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+/// An `Option` alone would take `null` for an absent member.
+fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// RFC 7519 section 4.1.3 allows one audience to stand without its array.

@@ -140,7 +140,7 @@ function checkDemand(demand, claims, now) {
     throw new Refused("INSUFFICIENT_ROLE");
   }
   const isRecent = maxAuthAgeSeconds === undefined
-    || (claims.auth_time !== undefined && now <= (claims.auth_time + maxAuthAgeSeconds) * 1000);
+    || (claims.auth_time !== undefined && Math.floor(now / 1000) - claims.auth_time <= maxAuthAgeSeconds);
   const isStrong = acceptableAcrs.length === 0 || acceptableAcrs.includes(claims.acr);
   if (!isRecent || !isStrong) throw new Refused("STEP_UP_REQUIRED");
 }

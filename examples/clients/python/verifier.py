@@ -133,7 +133,7 @@ def check_demand(demand, claims, now):
         raise Refused("INSUFFICIENT_ROLE")
     if demand.max_auth_age_seconds is not None:
         at = claims.get("auth_time")
-        if at is None or now > (at + demand.max_auth_age_seconds) * 1000:
+        if at is None or now // 1000 - at > demand.max_auth_age_seconds:
             raise Refused("STEP_UP_REQUIRED")
     if demand.acceptable_acrs and claims.get("acr") not in demand.acceptable_acrs:
         raise Refused("STEP_UP_REQUIRED")
@@ -147,10 +147,10 @@ def checked_claims(claims):
     for name in ("aud", "roles") + (("amr",) if "amr" in claims else ()):
         is_good = is_good and isinstance(claims[name] if name in claims else None, list) and all(
             isinstance(one, str) for one in claims[name])
-    actor = claims.get("act") if "act" in claims else {"sub": ""}
-    while is_good and actor is not None:
+    actor = claims
+    while is_good and "act" in actor:
+        actor = actor["act"]
         is_good = isinstance(actor, dict) and isinstance(actor.get("sub"), str)
-        actor = actor.get("act") if is_good else None
     if "cnf" in claims:
         cnf = claims["cnf"]
         is_good = is_good and isinstance(cnf, dict) and list(cnf) == ["x5t#S256"] and isinstance(cnf["x5t#S256"], str)

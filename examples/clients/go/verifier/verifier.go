@@ -161,7 +161,7 @@ func (d Demand) check(claims *Claims, now time.Time) string {
 			return "INSUFFICIENT_ROLE"
 		}
 	}
-	isRecent := d.MaxAuthAge == nil || claims.AuthTime != nil && !now.After(time.Unix(*claims.AuthTime, 0).Add(*d.MaxAuthAge))
+	isRecent := d.MaxAuthAge == nil || claims.AuthTime != nil && now.Unix()-*claims.AuthTime <= int64(*d.MaxAuthAge/time.Second)
 	isStrong := len(d.AcceptableACRs) == 0 || contains(d.AcceptableACRs, claims.ACR)
 	if !isRecent || !isStrong {
 		return "STEP_UP_REQUIRED"
