@@ -96,7 +96,7 @@ impl Auth {
     /// [`AuthError::InvalidFields`] for an audience that is not configured.
     pub(super) fn asked_audiences(
         &self,
-        asked: Vec<String>,
+        asked: &[String],
     ) -> Result<Option<Vec<String>>, AuthError> {
         let configured = &self.parts.profile.audiences;
         if asked.iter().all(|audience| configured.contains(audience)) {

@@ -207,8 +207,7 @@ impl Server {
             tasks.spawn(http.serve(site, limits, draining.clone()));
         }
 
-        let rate_limits =
-            RateLimits::new(quota(config.limits.credential), quota(config.limits.token));
+        let rate_limits = rate_limits(&config);
         let user_rate = UserRateLimit::new(config.limits.account);
         let routes = grpc::services(ServiceSettings {
             auth: auth.clone(),
@@ -317,6 +316,11 @@ async fn load_master_keys(
         }
         loaded => Ok(loaded?),
     }
+}
+
+fn rate_limits(config: &Config) -> RateLimits {
+    let [credential, token] = [config.limits.credential, config.limits.token].map(quota);
+    RateLimits::new(credential, token)
 }
 
 fn quota(rate: Option<Rate>) -> Quota {
