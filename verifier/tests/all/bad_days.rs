@@ -59,7 +59,7 @@ async fn a_server_that_goes_away_and_comes_back_is_resumed_by_cursor() {
 #[tokio::test]
 async fn a_feed_that_is_silent_without_closing_is_left() {
     let mut server = FakeServer::start().await;
-    let config = config().silence(Duration::from_millis(300));
+    let config = config().silence(Duration::from_secs(2));
     let (verifier, watch) = connected(&mut server, config).await;
     watch.dropped().await;
     let resumed = server.next_watch().await;
