@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{Router, body::Body, routing::get};
-use countersign::grpc::pb::{DisableUserRequest, RotateSigningKeyRequest};
+use countersign::grpc::pb::{DisableUserRequest, LogoutRequest, RotateSigningKeyRequest};
 use countersign_verifier::{
     ConnectError, Credential, Demand, FeedStatus, RequireToken, Verifier, VerifierConfig,
     VerifyError,
@@ -65,8 +65,25 @@ on_both_databases! {
         assert_eq!(claims.session_id.to_string(), validated.session_id);
         assert_eq!(claims.token_id.to_string(), validated.token_id);
         assert_eq!(claims.audiences, validated.audiences);
+        assert_eq!((&claims.amr, claims.acr.as_ref()), (&validated.amr, Some(&validated.acr)));
+        let auth_time = claims.auth_time().map(prost_types::Timestamp::from);
+        assert_eq!(auth_time, validated.auth_time);
         server.logout(&tokens.refresh_token).await.unwrap();
         becomes(&verifier, &tokens.access_token, Err(VerifyError::TokenRevoked)).await;
+    }
+
+    async fn knowledge_as_fresh_as_the_answer_of_a_logout_has_the_revocation(database: TestDatabase) {
+        let (here, there) = (start(&database).await, start(&database).await);
+        let verifier = connected(&here).await;
+        let tokens = there.signed_in("ada@example.org").await;
+        let request = LogoutRequest { refresh_token: tokens.refresh_token };
+        let answer = there.auth().logout(request).await.unwrap().into_inner();
+        let cursor = answer.revocation_cursor.parse().unwrap();
+        let demand = Demand::new();
+        let verdict = verifier
+            .verify_at_least(&tokens.access_token, &demand, &cursor, PATIENCE)
+            .await;
+        assert_eq!(verdict.map(drop), Err(VerifyError::TokenRevoked));
     }
 
     async fn what_another_replica_revokes_reaches_the_verifier(database: TestDatabase) {
