@@ -58,7 +58,7 @@ impl Auth {
         command: LoginCommand,
         context: &RequestContext,
     ) -> Result<LoggedIn, AuthError> {
-        let audiences = self.asked_audiences(command.audiences.clone())?;
+        let audiences = self.asked_audiences(&command.audiences)?;
         let context = context.clone();
         self.in_attempt(context.deadline, |auth, caller| async move {
             auth.log_in(command, audiences, &context, caller).await
