@@ -25,7 +25,7 @@ impl Auth {
     pub async fn refresh(
         &self,
         refresh_token: &str,
-        audiences: Vec<String>,
+        audiences: &[String],
         context: &RequestContext,
     ) -> Result<TokenPair, AuthError> {
         let token = self.parts.derived_keys.parse_refresh_token(refresh_token)?;
@@ -70,7 +70,7 @@ impl Auth {
     async fn narrowed_audiences(
         &self,
         session_id: SessionId,
-        asked: Vec<String>,
+        asked: &[String],
     ) -> Result<Option<Vec<String>>, AuthError> {
         let Some(asked) = self.asked_audiences(&asked)? else {
             return Ok(None);

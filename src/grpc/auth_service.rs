@@ -71,7 +71,7 @@ impl auth_service_server::AuthService for AuthApi {
         let context = info.context();
         let pair = self
             .auth
-            .refresh(&request.refresh_token, request.audiences, &context)
+            .refresh(&request.refresh_token, &request.audiences, &context)
             .await;
         info.respond(pair.map(|pair| pb::RefreshResponse {
             tokens: Some(convert::token_pair(&pair)),
