@@ -72,7 +72,7 @@ impl Auth {
         session_id: SessionId,
         asked: &[String],
     ) -> Result<Option<Vec<String>>, AuthError> {
-        let Some(asked) = self.asked_audiences(&asked)? else {
+        let Some(asked) = self.asked_audiences(asked)? else {
             return Ok(None);
         };
         let found = self.parts.store.find_session(session_id).await?;

@@ -5,12 +5,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::{timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{PeerCertificate, Refusal, TlsState};
+use crate::clock::monotonic_now;
 /// How long a refused client may still send before the connection is closed. Closing at once would reset the
 /// connection, and the client would see that instead of the alert.
 const ALERT_TIME: Duration = Duration::from_millis(500);
@@ -92,7 +93,7 @@ impl TlsState {
 /// Closes the connection once the client has had time to read the alert.
 async fn close(mut stream: TcpStream) {
     let _ = stream.shutdown().await;
-    let end = Instant::now() + ALERT_TIME;
+    let end = (monotonic_now() + ALERT_TIME).into();
     let mut left = ALERT_BYTES;
     let mut buffer = [0; 4096];
     while let Ok(Ok(read @ 1..)) = timeout_at(end, stream.read(&mut buffer)).await {
