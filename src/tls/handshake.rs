@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{PeerCertificate, Refusal, TlsState};
 use crate::clock::monotonic_now;
+
 /// How long a refused client may still send before the connection is closed. Closing at once would reset the
 /// connection, and the client would see that instead of the alert.
 const ALERT_TIME: Duration = Duration::from_millis(500);
