@@ -64,12 +64,12 @@ pub(super) fn files(values: &Values, problems: &mut Problems) -> Option<TlsFiles
         .tls_client_ca_file
         .clone()
         .map(|authorities| TlsClients {
-            authorities,
+            authorities: authorities.0,
             required: values.tls_client_auth == Some(ClientAuth::Required),
         });
     Some(TlsFiles {
-        certificate: values.tls_cert_file.clone().filter(|_| is_on)?,
-        key: values.tls_key_file.clone()?,
+        certificate: values.tls_cert_file.clone().filter(|_| is_on)?.0,
+        key: values.tls_key_file.clone()?.0,
         clients,
     })
 }

@@ -1,6 +1,6 @@
 //! Types of variables: numbers, durations, words, lists, names. Each reads itself from text, through serde, and says what it would have accepted.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
@@ -163,6 +163,26 @@ impl<T: PartialEq> TryFrom<Vec<T>> for List<T> {
             )),
             None => Ok(Self(entries)),
         }
+    }
+}
+
+/// The path of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct FilePath(pub PathBuf);
+
+impl TryFrom<String> for FilePath {
+    type Error = Refusal;
+
+    fn try_from(text: String) -> Result<Self, Refusal> {
+        if text.chars().any(char::is_control) {
+            return Err(Refusal::of(
+                &text,
+                "is not a path",
+                "use the path of a file",
+            ));
+        }
+        Ok(Self(text.into()))
     }
 }
 

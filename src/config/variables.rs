@@ -18,8 +18,9 @@ use super::{
     master_keys::MasterKeys,
     profile::Profile,
     values::{
-        Algorithm, ClaimName, ClientAuth, DAY, DatabaseTls, HOUR, List, LogFilter, LogFormat,
-        MILLISECOND, MINUTE, RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS, Tls, Whole,
+        Algorithm, ClaimName, ClientAuth, DAY, DatabaseTls, FilePath, HOUR, List, LogFilter,
+        LogFormat, MILLISECOND, MINUTE, RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS,
+        Tls, Whole,
     },
 };
 
@@ -147,11 +148,11 @@ variables! {
         "What ValidateToken does then: serve (answer from what is known) or reject.";
     tls: Tls, "COUNTERSIGN_TLS", Text("off"),
         "off, on (this process encrypts both ports), or terminated (a mesh or gateway does); production demands one of the last two.";
-    tls_cert_file: Option<PathBuf>, "COUNTERSIGN_TLS_CERT_FILE", Rule("none"),
+    tls_cert_file: Option<FilePath>, "COUNTERSIGN_TLS_CERT_FILE", Rule("none"),
         "Certificate of the server and the intermediate ones, in PEM; taken anew within 5 s after a change.";
-    tls_key_file: Option<PathBuf>, "COUNTERSIGN_TLS_KEY_FILE", Rule("none"),
+    tls_key_file: Option<FilePath>, "COUNTERSIGN_TLS_KEY_FILE", Rule("none"),
         "Its private key, in PEM.";
-    tls_client_ca_file: Option<PathBuf>, "COUNTERSIGN_TLS_CLIENT_CA_FILE", Rule("none: no client certificates"),
+    tls_client_ca_file: Option<FilePath>, "COUNTERSIGN_TLS_CLIENT_CA_FILE", Rule("none: no client certificates"),
         "Certificates of the authorities whose client certificates the gRPC port accepts, in PEM.";
     tls_client_auth: Option<ClientAuth>, "COUNTERSIGN_TLS_CLIENT_AUTH", Rule("optional with an authority"),
         "Whether clients of the gRPC port must show a certificate: optional or required.";

@@ -83,7 +83,6 @@ async function watch(verifier, client, token) {
         if (!begun) replaceAll();
         isComplete = verifier.isCurrent = verifier.isReady = true;
       } else if (message.event === "heartbeat" && isComplete) {
-        if (begun && epoch(begun) !== epoch(message.heartbeat.cursor)) replaceAll();
         begun = "";
         snapshot = new Verifier("", []);
         verifier.cursor = message.heartbeat.cursor;
@@ -97,7 +96,6 @@ async function watch(verifier, client, token) {
   }
 }
 
-const epoch = (cursor) => Buffer.from(cursor, "base64url").toString("hex", 0, 9);
 const millis = ({ seconds, nanos }) => seconds * 1000 + Math.floor((nanos ?? 0) / 1e6);
 
 function learn(target, one) {

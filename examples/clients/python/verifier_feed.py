@@ -7,7 +7,7 @@ import time
 import grpc
 from countersign.auth.v1 import verifier_service_pb2 as pb
 from countersign.auth.v1 import verifier_service_pb2_grpc as rpc
-from verifier import KEY_FETCH_INTERVAL, Verifier, decode
+from verifier import KEY_FETCH_INTERVAL, Verifier
 
 SILENCE, SNAPSHOT_PATIENCE = 4, 30  # seconds
 
@@ -72,8 +72,6 @@ def watch(verifier, channel, token):
                         return stream.cancel()
                     verifier.is_ready = True
                 case "heartbeat" if is_complete:
-                    if begun and decode(begun.encode())[:9] != decode(message.heartbeat.cursor.encode())[:9]:
-                        verifier.sessions, verifier.users = snapshot.sessions, snapshot.users  # Another epoch.
                     begun, snapshot = "", Verifier("", [])
                     verifier.cursor, verifier.as_of = message.heartbeat.cursor, message.heartbeat.revocation_as_of
                     verifier.forget_expired(int(time.time() * 1000))

@@ -138,19 +138,14 @@ impl<'a> Receiver<'a> {
         self.forget_expired();
     }
 
-    /// Whether the database was restored since the cursor was given out. Then the server has sent a whole snapshot, which replaces what
-    /// was known.
+    /// Whether the database was restored since the cursor was given out. Then the server has sent a whole snapshot. It is added to what
+    /// is known: the database may have lost revocations, and their tokens stay revoked here until they expire.
     fn begins_epoch(&mut self, cursor: &Cursor) -> bool {
         let Some(before) = self.resumed_from.take() else {
             return false;
         };
-        let snapshot = self.snapshot.take();
-        if cursor.is_of_epoch_of(&before) {
-            return false;
-        }
-        let all = Revocations::of(&snapshot.unwrap_or_default());
-        self.shared.local.replace_revocations(all);
-        true
+        self.snapshot = None;
+        !cursor.is_of_epoch_of(&before)
     }
 
     fn forget_expired(&mut self) {

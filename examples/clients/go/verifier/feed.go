@@ -194,19 +194,7 @@ func millis(time interface {
 func (s *stream) note(heartbeat *authv1.Heartbeat) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.begun != "" && epoch(s.begun) != epoch(heartbeat.GetCursor()) {
-		s.revoked = s.snapshot
-	}
 	s.begun, s.snapshot = "", noRevocations()
 	s.cursor = heartbeat.GetCursor()
 	s.revoked.forgetExpired(time.Now().Add(-s.leeway - keptLonger).UnixMilli())
-}
-
-// epoch is format and epoch of a cursor; empty for one that cannot be read.
-func epoch(cursor string) string {
-	data, err := decode(cursor)
-	if err != nil || len(data) < 9 {
-		return ""
-	}
-	return string(data[:9])
 }
