@@ -73,3 +73,7 @@ pub(super) fn files(values: &Values, problems: &mut Problems) -> Option<TlsFiles
         clients,
     })
 }
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;
