@@ -1,6 +1,6 @@
 //! What the files make: the TLS configurations of the two ports.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fmt, fs, path::PathBuf, sync::Arc};
 
 use rustls::{
     ServerConfig,
@@ -9,6 +9,7 @@ use rustls::{
     sign::SingleCertAndKey,
 };
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::{
     TlsError,
@@ -17,12 +18,18 @@ use super::{
 };
 use crate::{clock::Timestamp, config::TlsFiles};
 
-/// The contents of the files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The contents of the files. The private key is wiped when this is dropped, and `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Contents {
     certificate: Vec<u8>,
-    key: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
     authorities: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Contents")
+    }
 }
 
 impl Contents {
@@ -36,7 +43,7 @@ impl Contents {
         let clients = files.clients.as_ref();
         Ok(Self {
             certificate: read("COUNTERSIGN_TLS_CERT_FILE", &files.certificate)?,
-            key: read("COUNTERSIGN_TLS_KEY_FILE", &files.key)?,
+            key: Zeroizing::new(read("COUNTERSIGN_TLS_KEY_FILE", &files.key)?),
             authorities: clients
                 .map(|clients| read("COUNTERSIGN_TLS_CLIENT_CA_FILE", &clients.authorities))
                 .transpose()?,
