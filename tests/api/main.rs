@@ -23,6 +23,7 @@ mod email_keys;
 mod epochs;
 mod fairness;
 mod freshness;
+mod fuzz_corpus;
 mod health;
 mod http;
 mod jwt_attacks;

@@ -1,0 +1,47 @@
+//! The corpus of the fuzz targets, run through the same functions that libFuzzer calls: it holds with the code of
+//! today, whole and cut off anywhere. `scripts/fuzz` searches for new inputs; that needs a build of its own.
+
+use std::{fs, path::Path};
+
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
+/// Runs every input of the target's corpus that is text, and each of its prefixes.
+fn replay(target: &str, run: fn(&str)) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut inputs = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        // libFuzzer gives the targets text alone as well.
+        let Ok(text) = str::from_utf8(&bytes) else {
+            continue;
+        };
+        inputs += 1;
+        for end in (0..=text.len()).filter(|&end| text.is_char_boundary(end)) {
+            run(&text[..end]);
+        }
+    }
+    assert!(inputs > 5, "the corpus of {target} has {inputs} inputs");
+}
+
+#[test]
+fn no_input_of_the_corpus_breaks_the_access_token_parser() {
+    replay("access_token", targets::access_token);
+}
+
+#[test]
+fn no_input_of_the_corpus_breaks_the_checks_behind_the_signature() {
+    replay("signed_token", targets::signed_token);
+}
+
+#[test]
+fn no_input_of_the_corpus_breaks_the_refresh_token_parser() {
+    replay("refresh_token", targets::refresh_token);
+}
+
+#[test]
+fn no_input_of_the_corpus_breaks_the_email_parser() {
+    replay("email", targets::email);
+}
