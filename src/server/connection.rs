@@ -28,7 +28,7 @@ use tonic::{body::Body, transport::server::TcpConnectInfo};
 use tower::{Service, ServiceExt as _};
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, monotonic_now},
     config::ServingSettings,
     grpc::layers::ConnectionCalls,
     tls::{Accepted, TlsPort, TlsState},
@@ -113,12 +113,14 @@ where
         let Ok(peer) = stream.peer_addr() else {
             return;
         };
+        // One limit for the TLS handshake and the opening of HTTP/2 together.
+        let time = self.settings.handshake_timeout;
         let Some(tls) = &self.tls else {
             let (reader, writer) = stream.into_split();
             let halves = (Either::Left(reader), Either::Left(writer));
-            return self.open(halves, peer, End::default()).await;
+            return self.open(halves, peer, End::default(), time).await;
         };
-        let time = self.settings.handshake_timeout;
+        let began = monotonic_now();
         let accepted = tokio::select! {
             accepted = tls.accept(TlsPort::Grpc, stream, peer, time) => accepted,
             () = self.draining.cancelled() => return,
@@ -127,12 +129,20 @@ where
         let end = End::of(&accepted);
         let (reader, writer) = split(accepted.stream);
         let halves = (Either::Right(reader), Either::Right(writer));
-        self.open(halves, peer, end).await;
+        let left = time.saturating_sub(began.elapsed());
+        self.open(halves, peer, end, left).await;
     }
 
-    async fn open(self, (mut reader, writer): (Reader, Writer), peer: SocketAddr, end: End) {
+    /// Serves HTTP/2, which the peer has to open within `time`.
+    async fn open(
+        self,
+        (mut reader, writer): (Reader, Writer),
+        peer: SocketAddr,
+        end: End,
+        time: Duration,
+    ) {
         let opening = tokio::select! {
-            opening = timeout(self.settings.handshake_timeout, read_opening(&mut reader)) => opening,
+            opening = timeout(time, read_opening(&mut reader)) => opening,
             () = self.draining.cancelled() => return,
         };
         let Ok(Ok(opening)) = opening else {

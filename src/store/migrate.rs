@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use diesel::{
+    Connection as _, QueryDsl as _, RunQueryDsl as _, SqliteConnection,
     backend::Backend,
     migration::{Migration, MigrationSource},
     pg::Pg,
@@ -20,7 +21,8 @@ use tokio::time;
 use super::{
     StoreError,
     postgres::{Access, Connector, RawSession, SessionRights},
-    schema::TABLES,
+    schema::{TABLES, schema_compatibility},
+    schema_version::{Fit, LEAST_MIGRATION, check_newer, compare},
     sqlite,
     start::{reported, retried},
 };
@@ -41,10 +43,6 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(4851233071)";
 const TABLE_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
 
 const VERSIONS: &str = "SELECT version FROM __diesel_schema_migrations";
-/// A scan of the catalog and not `to_regclass`, which may answer from the session's cache: after the wait for the lock
-/// that cache does not know of a table that another replica has made meanwhile.
-const HAS_VERSIONS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class \
-     WHERE relname = '__diesel_schema_migrations' AND pg_catalog.pg_table_is_visible(oid))";
 /// As diesel declares it.
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (\
      version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)";
@@ -58,9 +56,20 @@ pub(super) fn sqlite(path: &Path) -> Result<usize, StoreError> {
         .applied_migrations()
         .map_err(|error| failed(&error))?;
     let applied = applied.iter().map(ToString::to_string).collect();
-    missing(&known()?, &applied)?;
+    let known = versions_of(&known()?);
+    if let Fit::Newer(newer) = compare(&known, &applied) {
+        check_newer(&known, &applied, newer, least_in_sqlite(path).as_deref())?;
+        return Ok(0);
+    }
     let run = harness.run_pending_migrations(MIGRATIONS);
     Ok(run.map_err(|error| failed(&error))?.len())
+}
+
+/// `None` where a version without the table made the file.
+fn least_in_sqlite(path: &Path) -> Option<String> {
+    let mut connection = SqliteConnection::establish(&path.to_string_lossy()).ok()?;
+    let read = schema_compatibility::table.select(schema_compatibility::least_migration);
+    read.first(&mut connection).ok()
 }
 
 /// The same for PostgreSQL, once it answers; and checks that the role may use the tables.
@@ -78,7 +87,7 @@ pub(super) async fn postgres(
         let known = known()?;
         let missing_now = answered(async {
             session.check_rights(TABLES).await?;
-            missing(&known, &versions(&session).await?)
+            missing(&session, &versions_of(&known)).await
         });
         if missing_now.await?.is_empty() {
             return Ok(0);
@@ -111,28 +120,41 @@ fn version<DB: Backend>(migration: &dyn Migration<DB>) -> String {
     migration.name().version().to_string()
 }
 
-/// The versions that are still to be applied, in their order; refuses a schema that is newer than this program.
-fn missing(known: &Known, applied: &BTreeSet<String>) -> Result<Vec<String>, StoreError> {
-    let known: Vec<_> = known
+fn versions_of(known: &Known) -> Vec<String> {
+    known
         .iter()
         .map(|migration| version(&**migration))
-        .collect();
-    match applied.iter().find(|version| !known.contains(version)) {
-        Some(newer) => Err(StoreError::NewerSchema(newer.clone())),
-        None => Ok(known
-            .into_iter()
-            .filter(|version| !applied.contains(version))
-            .collect()),
-    }
+        .collect()
+}
+
+/// The versions that are still to be applied, in their order: none where the schema is newer and suits this program.
+async fn missing(session: &RawSession, known: &[String]) -> Result<Vec<String>, StoreError> {
+    let applied = versions(session).await?;
+    let newer = match compare(known, &applied) {
+        Fit::Missing(versions) => return Ok(versions),
+        Fit::Newer(newer) => newer,
+    };
+    let least = match has_table(session, "schema_compatibility").await? {
+        true => session.row(LEAST_MIGRATION).await?.into_iter().next(),
+        false => None,
+    };
+    check_newer(known, &applied, newer, least.as_deref())?;
+    Ok(Vec::new())
+}
+
+/// Whether the table is there. A scan of the catalog and not `to_regclass`, which may answer from the session's cache:
+/// after the wait for the lock that cache does not know of a table that another replica has made meanwhile.
+async fn has_table(session: &RawSession, table: &str) -> Result<bool, StoreError> {
+    let question = format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class \
+         WHERE relname = '{table}' AND pg_catalog.pg_table_is_visible(oid))"
+    );
+    let answer = session.row(&question).await?;
+    Ok(answer.first().is_some_and(|there| there == "t"))
 }
 
 async fn versions(session: &RawSession) -> Result<BTreeSet<String>, StoreError> {
-    if session
-        .row(HAS_VERSIONS)
-        .await?
-        .first()
-        .is_none_or(|there| there != "t")
-    {
+    if !has_table(session, "__diesel_schema_migrations").await? {
         return Ok(BTreeSet::new());
     }
     let rows = session.rows(VERSIONS).await?;
@@ -150,7 +172,7 @@ async fn apply(session: RawSession, known: &Known) -> Result<usize, StoreError> 
     reported("the lock for migrations", session.rows(&begin), state).await?;
     session.rows(TABLE_LOCK_TIMEOUT).await?;
     // Another replica may have been quicker.
-    let missing = missing(known, &versions(&session).await?)?;
+    let missing = missing(&session, &versions_of(known)).await?;
     if missing.is_empty() {
         session.rows("COMMIT").await?;
         return Ok(0);

@@ -40,6 +40,7 @@ mod rotation_batches;
 mod rotation_queue;
 mod rotations;
 mod schema;
+mod schema_version;
 mod sessions;
 mod signing_keys;
 mod sqlite;

@@ -14,6 +14,7 @@ pub(super) const TABLES: &[&str] = &[
     "replicas",
     "write_probe",
     "feed_state",
+    "schema_compatibility",
 ];
 
 diesel::table! {
@@ -151,3 +152,10 @@ diesel::table! {
 
 diesel::joinable!(sessions -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(users, sessions, login_failures);
+
+diesel::table! {
+    schema_compatibility (id) {
+        id -> Text,
+        least_migration -> Text,
+    }
+}

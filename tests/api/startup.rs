@@ -32,8 +32,25 @@ on_both_databases! {
     async fn a_database_from_a_newer_version_is_left_alone(database: TestDatabase) {
         TestServer::start(&database).await.stop().await;
         database.execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')").await;
+        database.execute("UPDATE schema_compatibility SET least_migration = '29990101000000'").await;
         let said = refusal(&database, &[], 1).await;
         assert!(said.contains("newer version"), "{said}");
+    }
+
+    async fn a_newer_database_that_only_has_more_is_used(database: TestDatabase) {
+        TestServer::start(&database).await.stop().await;
+        // What the next version may add: a migration, a table, a column with a default.
+        database.execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')").await;
+        database.execute("CREATE TABLE added_later (id TEXT NOT NULL PRIMARY KEY)").await;
+        for table in ["users", "sessions", "revocations", "audit_events", "login_failures"] {
+            database.execute(&format!("ALTER TABLE {table} ADD COLUMN added_later TEXT NOT NULL DEFAULT ''")).await;
+        }
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in("ada@example.org").await;
+        server.refresh(&tokens.refresh_token).await.unwrap();
+        server.stop().await;
+        let migrated = run(&database, &[], &["migrate"]).await;
+        assert_eq!(migrated.status.code(), Some(0), "{migrated:?}");
     }
 
     async fn a_wrong_or_missing_master_key_is_reported(database: TestDatabase) {

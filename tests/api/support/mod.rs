@@ -9,6 +9,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod server;
+pub mod tls;
 pub mod web;
 
 use std::time::Duration;
