@@ -199,7 +199,7 @@ impl Tour {
     }
 }
 
-/// A request that says whose it is.
+/// A request with a bearer token.
 fn bearing<T>(tokens: &TokenPair, message: T) -> Outcome<Request<T>> {
     let mut request = Request::new(message);
     let bearer = format!("Bearer {}", tokens.access_token).parse()?;

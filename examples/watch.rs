@@ -85,7 +85,7 @@ async fn watch(channel: Channel, token: &str, known: &mut Known) -> Result<(), S
     let mut stream = verifier.watch_revocations(request).await?.into_inner();
     loop {
         let message = timeout(SILENCE, stream.message()).await;
-        let message = message.map_err(|_| Status::unavailable("nothing is heard any more"))?;
+        let message = message.map_err(|_| Status::unavailable("no message within the heartbeat limit"))?;
         match message? {
             Some(message) => known.apply(message),
             None => return Ok(()),
@@ -139,7 +139,7 @@ impl Known {
     fn note(&mut self, heartbeat: Heartbeat) {
         let as_of = heartbeat.revocation_as_of.unwrap_or_default();
         self.sessions.retain(|_, end| end.seconds > as_of.seconds);
-        println!("alive; as of {as_of}");
+        println!("heartbeat; as of {as_of}");
         self.cursor = heartbeat.cursor;
     }
 }

@@ -43,7 +43,7 @@ pub struct Answer {
     pub code: i32,
     /// The message, without its gRPC prefix.
     pub message: Bytes,
-    /// The `grpc-message`: what is said of a call that went wrong.
+    /// The `grpc-message` of a call that failed.
     pub explanation: String,
 }
 
@@ -53,7 +53,7 @@ pub struct Caller {
     request: Request<()>,
 }
 
-/// Where the messages come from: told the number of the stream and what the last call on it was answered.
+/// Where the messages come from. It gets the number of the stream and the response to the stream's last call.
 /// A stream ends when there is no message.
 pub type Source = Arc<dyn Fn(usize, Option<Bytes>) -> Option<Bytes> + Send + Sync>;
 
@@ -77,7 +77,7 @@ pub struct Load {
 pub struct Sample {
     /// Nanoseconds that the calls took, by `grpc-status`.
     pub latencies: BTreeMap<i32, Histogram<u64>>,
-    /// What was said of the first call that ended with each bad `grpc-status`.
+    /// The `grpc-message` of the first call that failed with each `grpc-status`.
     pub explanations: BTreeMap<i32, String>,
     /// From the first call to the end of the last.
     pub elapsed: Duration,
@@ -274,7 +274,7 @@ pub fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// A source that tells the same messages again and again.
+/// A source that repeats the same messages.
 pub fn in_turn(messages: Vec<Bytes>) -> Source {
     let next = AtomicUsize::new(0);
     Arc::new(move |_, _| {
@@ -283,7 +283,7 @@ pub fn in_turn(messages: Vec<Bytes>) -> Source {
     })
 }
 
-/// A source that tells each message once.
+/// A source that yields each message once.
 pub fn once(messages: Vec<Bytes>) -> Source {
     let next = AtomicUsize::new(0);
     Arc::new(move |_, _| {

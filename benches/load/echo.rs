@@ -45,7 +45,7 @@ pub struct Text {
     pub text: String,
 }
 
-/// Serves until it is killed.
+/// Serves until the process is terminated.
 pub async fn serve(settings: Settings) -> Result<()> {
     let key = settings.verify.map(|key| URL_SAFE_NO_PAD.decode(key));
     // A field has two or three bytes before its text.

@@ -236,13 +236,13 @@ pub async fn refreshes(client: &Client, count: usize) -> Result<Source> {
     }))
 }
 
-/// Waits until the service says that it serves.
+/// Waits until the health service answers SERVING.
 pub async fn serving(client: &Client) -> Result<()> {
     let request = HealthCheckRequest::default();
     let answer: HealthCheckResponse = client.call(HEALTH, &request).await?;
     match answer.status() {
         ServingStatus::Serving => Ok(()),
-        other => Err(format!("the service says {other:?}").into()),
+        other => Err(format!("health answers {other:?}").into()),
     }
 }
 

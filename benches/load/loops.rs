@@ -33,7 +33,7 @@ pub fn argon2(duration: Duration, backend: HashingBackend) -> Result<f64> {
     })
 }
 
-/// The same at the priority of the service's workers, until the process is killed.
+/// The same at the priority of the service's workers, until the process is terminated.
 pub fn argon2_for_ever() -> Result<()> {
     rustix::process::nice(19)?;
     argon2(Duration::MAX, HashingBackend::detect()).map(drop)

@@ -71,7 +71,7 @@ enum Role {
     /// Serves the echo that validation is compared with
     #[command(hide = true)]
     EchoServer(echo::Settings),
-    /// Hashes on every core, at the lowest priority, until it is killed
+    /// Hashes on every core, at the lowest priority, until terminated
     #[command(hide = true)]
     Hashing,
 }

@@ -148,7 +148,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // An immediate stop leaves nothing behind; should it fail, the server is killed.
+        // An immediate stop leaves nothing behind; if it fails, the server is terminated.
         let id = self.server.id().and_then(|id| i32::try_from(id).ok());
         if let Some(pid) = id.and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::QUIT);

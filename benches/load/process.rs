@@ -1,4 +1,4 @@
-//! The processes that are measured: started, looked at through `/proc`, killed when no longer needed.
+//! The processes that are measured: started, observed through `/proc`, terminated when no longer needed.
 
 use std::{
     ffi::OsStr,
@@ -19,7 +19,7 @@ use super::Result;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server in a process of its own; killed when dropped.
+/// A server in a process of its own; terminated when dropped.
 pub struct Process {
     child: Child,
     /// Where it listens.
@@ -100,7 +100,7 @@ impl Process {
         Ok(kib * 1024)
     }
 
-    /// Kills it and waits until it is gone.
+    /// Terminates it and waits for its end.
     pub async fn stop(mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
@@ -121,7 +121,7 @@ fn in_own_session(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// A process that does nothing but hash, on every core and at the priority of the service's workers, as another service
-/// beside it would; killed when dropped.
+/// beside it would; terminated when dropped.
 pub struct Hashing(Child);
 
 impl Hashing {
@@ -132,7 +132,7 @@ impl Hashing {
         Ok(Self(child))
     }
 
-    /// Kills it and waits until it is gone.
+    /// Terminates it and waits for its end.
     pub async fn stop(mut self) -> Result<()> {
         Ok(self.0.kill().await?)
     }

@@ -2,7 +2,7 @@
 
 use super::Result;
 
-/// What one round tells about one side, by name, such as "calls per second".
+/// What one round measured of one side, by name, such as "calls per second".
 pub type Figures = Vec<f64>;
 
 /// The figures of all rounds, ours and the other side's.

@@ -20,7 +20,7 @@ pub fn access_token(text: &str) {
         assert_eq!(
             URL_SAFE_NO_PAD.encode(bytes),
             part,
-            "another spelling was accepted"
+            "another encoding was accepted"
         );
     }
     let signature = URL_SAFE_NO_PAD.decode(signature).expect("just decoded");

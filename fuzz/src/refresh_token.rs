@@ -8,6 +8,6 @@ pub fn refresh_token(text: &str) {
         let again = WORLD
             .derived_keys
             .refresh_token(parsed.session_id, parsed.generation);
-        assert_eq!(again.expose(), text, "another spelling was accepted");
+        assert_eq!(again.expose(), text, "another encoding was accepted");
     }
 }

@@ -13,7 +13,7 @@ pub fn signed_token(text: &str) {
     let Ok(claims) = WORLD.profile.verify(&WORLD.keyring, &token, NOW) else {
         return;
     };
-    // A reader that shares no code with the one under test says the same.
+    // A parser that shares no code with the one under test agrees.
     let (Some(header), Some(payload)) = (object(header), object(payload)) else {
         return;
     };
@@ -40,7 +40,7 @@ pub fn signed_token(text: &str) {
     let _ = WORLD.profile.check_expiry(&claims, NOW);
 }
 
-/// Reads what was accepted; `None` where that says nothing: half a surrogate pair is good grammar and no text (RFC
+/// Parses what was accepted; `None` where that proves nothing: half a surrogate pair is good grammar and no text (RFC
 /// 8259 section 8.2), so it may stand in a member that the reader under test passes over, and this one reads all.
 fn object(accepted: &str) -> Option<Map<String, Value>> {
     match serde_json::from_str(accepted) {

@@ -41,11 +41,11 @@ pub(super) async fn listen(store: Store, wake: Arc<Notify>) {
 /// Wakes `wake` at each notification until the connection is lost.
 async fn follow(mut listener: ChangeListener, wake: &Notify) -> StoreError {
     loop {
-        let heard = match time::timeout(SILENCE, listener.next()).await {
-            Ok(heard) => heard.inspect(|()| wake.notify_one()),
+        let received = match time::timeout(SILENCE, listener.next()).await {
+            Ok(received) => received.inspect(|()| wake.notify_one()),
             Err(_silence) => listener.check().await,
         };
-        if let Err(error) = heard {
+        if let Err(error) = received {
             return error;
         }
     }

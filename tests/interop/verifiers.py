@@ -31,7 +31,7 @@ warnings.filterwarnings("ignore", "EdDSA is deprecated", SecurityWarning)
 
 
 class Rejected(Exception):
-    """What a verifier in another process says of a bad token."""
+    """The error of a verifier in another process."""
 
 
 class PyJwt:

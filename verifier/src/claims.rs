@@ -1,4 +1,4 @@
-//! What a verified access token says.
+//! The claims of a verified access token.
 
 use std::time::SystemTime;
 

@@ -17,7 +17,7 @@ pub enum ConnectError {
     /// The endpoint is not a URL, or its TLS cannot be set up.
     #[error("the endpoint cannot be used: {0}")]
     Endpoint(#[from] tonic::transport::Error),
-    /// The server, or the source of the credential, says no: a matter of configuration.
+    /// The server, or the source of the credential, refused: a matter of configuration.
     #[error("the verifier's credential is refused: {0}")]
     CredentialRefused(String),
     /// No complete snapshot came in time: an outage, or a server that is still starting.

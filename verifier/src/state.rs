@@ -21,7 +21,7 @@ pub struct VerifierState {
     pub status: FeedStatus,
     /// Whether a complete snapshot has been received at some time. Before, no token is accepted.
     pub is_ready: bool,
-    /// All revocations that were committed before this time are known. It is the server's clock that says so.
+    /// All revocations that were committed before this time are known. By the server's clock.
     pub as_of: Option<SystemTime>,
     /// The cursor of the newest heartbeat.
     pub cursor: Option<Cursor>,
@@ -45,9 +45,9 @@ pub enum FeedStatus {
         /// What happened.
         cause: String,
     },
-    /// The server, or the source of the credential, says no. It is tried again, but seldom.
+    /// The server, or the source of the credential, refused. It is retried, but rarely.
     CredentialRefused {
-        /// What was said.
+        /// The error.
         cause: String,
     },
 }
@@ -80,7 +80,7 @@ impl Progress {
         self.is_ready.load(Ordering::Acquire)
     }
 
-    /// Whether a key that is not known does not exist: the server tells of each change.
+    /// Whether a key that is not known does not exist: the server sends each change.
     pub(crate) fn knows_all_keys(&self) -> bool {
         self.is_current.load(Ordering::Acquire) && self.are_keys_current.load(Ordering::Acquire)
     }

@@ -208,7 +208,7 @@ impl Verifier {
         }
     }
 
-    /// All revocations that were committed before this time are known; `None` before the first snapshot. The server's clock says so.
+    /// All revocations that were committed before this time are known; `None` before the first snapshot. By the server's clock.
     pub fn as_of(&self) -> Option<SystemTime> {
         let as_of = self.inner.shared.progress.as_of();
         as_of.map(UnixMillis::to_system_time)
@@ -238,7 +238,7 @@ impl Verifier {
         self.inner.shared.progress.staleness(now) > self.inner.max_staleness
     }
 
-    /// The key may be so new that the feed has not told of it, so the server is asked once, before a token is called invalid.
+    /// The key may be so new that the feed has not sent it yet, so the server is asked once, before a token is called invalid.
     fn unknown_key(&self) -> VerifyError {
         let shared = &self.inner.shared;
         if !shared.keys_rest.load(Ordering::Acquire) {

@@ -1,4 +1,4 @@
-//! From the start of the process until it says that it serves.
+//! From the start of the process until health answers SERVING.
 
 use countersign::clock::monotonic_now;
 

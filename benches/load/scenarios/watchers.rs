@@ -1,4 +1,4 @@
-//! A thousand watchers of revocations: what they cost, and whether validation suffers while they are told something.
+//! A thousand watchers of revocations: their cost, and the latency of validation while revocations are sent to them.
 
 use std::{
     sync::{
@@ -28,7 +28,7 @@ use crate::{
 const GROUP: &str = "watchers";
 const WATCHERS: usize = 1_000;
 const CONNECTIONS: usize = 20;
-/// How often somebody logs out, which all of them are told.
+/// How often a user logs out; the revocation goes to every watcher.
 const LOGOUTS: Duration = Duration::from_millis(500);
 /// Until a thousand streams are open.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -178,7 +178,7 @@ fn ended(status: &Status) -> End {
 }
 
 fn silent() -> End {
-    End::Lost("nothing is heard any more".to_owned())
+    End::Lost("no message within the heartbeat limit".to_owned())
 }
 
 fn interrupted(cause: impl Into<String>) -> FeedStatus {

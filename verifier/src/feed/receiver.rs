@@ -12,7 +12,7 @@ use crate::{
     state::FeedStatus,
 };
 
-/// The most revocations that a snapshot may have; beyond it the server is not what it says. They need some 200 MB.
+/// The most revocations that a snapshot may have; beyond it the peer cannot be a Countersign server. They need some 200 MB.
 const MOST_REVOCATIONS: usize = 4_000_000;
 
 /// How often expired revocations are dropped.
@@ -25,7 +25,7 @@ pub(super) struct Unusable(pub(super) &'static str);
 /// The state of one stream.
 pub(super) struct Receiver<'a> {
     shared: &'a Shared,
-    /// The cursor that the stream was resumed from, if any. Only the first heartbeat tells whether the server knows its epoch.
+    /// The cursor that the stream was resumed from, if any. Only the first heartbeat shows whether the server knows its epoch.
     resumed_from: Option<Cursor>,
     /// What the snapshot holds, until it is known whether it is a whole one.
     snapshot: Option<Vec<Revocation>>,

@@ -77,7 +77,7 @@ impl RequireToken {
         self
     }
 
-    /// What is demanded for one path instead, exactly as written. For gRPC, whose paths have one spelling: `/shop.v1.Orders/Cancel`. In
+    /// What is demanded for one path instead, exactly as written. For gRPC, whose paths have one form: `/shop.v1.Orders/Cancel`. In
     /// an HTTP service give routes a layer of their own.
     #[must_use]
     pub fn demand_at(mut self, path: impl Into<String>, demand: Demand) -> Self {
