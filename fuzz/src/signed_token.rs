@@ -34,9 +34,9 @@ pub fn signed_token(text: &str) {
     assert_eq!(claims.audiences, audiences);
     assert!(audiences.contains(&"api") || audiences.contains(&"billing"));
     assert!(payload["exp"].is_i64() && payload["iat"].is_i64());
-    assert_id(&payload["sub"], claims.user_id.to_string());
-    assert_id(&payload["sid"], claims.session_id.to_string());
-    assert_id(&payload["jti"], claims.token_id.to_string());
+    assert_id(&payload["sub"], &claims.user_id.to_string());
+    assert_id(&payload["sid"], &claims.session_id.to_string());
+    assert_id(&payload["jti"], &claims.token_id.to_string());
     let _ = WORLD.profile.check_expiry(&claims, NOW);
 }
 
@@ -57,7 +57,7 @@ fn object(accepted: &str) -> Option<Map<String, Value>> {
 }
 
 /// An id has one form, in upper or lower case (RFC 9562 section 4).
-fn assert_id(claim: &Value, id: String) {
+fn assert_id(claim: &Value, id: &str) {
     let claim = claim.as_str().expect("an id is text");
-    assert!(claim.eq_ignore_ascii_case(&id), "{claim} was read as {id}");
+    assert!(claim.eq_ignore_ascii_case(id), "{claim} was read as {id}");
 }
