@@ -85,7 +85,8 @@ async fn watch(channel: Channel, token: &str, known: &mut Known) -> Result<(), S
     let mut stream = verifier.watch_revocations(request).await?.into_inner();
     loop {
         let message = timeout(SILENCE, stream.message()).await;
-        let message = message.map_err(|_| Status::unavailable("no message within the heartbeat limit"))?;
+        let message =
+            message.map_err(|_| Status::unavailable("no message within the heartbeat limit"))?;
         match message? {
             Some(message) => known.apply(message),
             None => return Ok(()),
