@@ -15,20 +15,9 @@
 #     reference    true
 #     rust-argon2  true
 #     argon2       invalid password
-set -euo pipefail
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check argon2-cffi==25.1.0 argon2-cffi-bindings==26.2.0
-mkdir src
-cat > Cargo.toml <<'EOF'
-[package]
-name = "probe"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
+. "$(dirname "$0")/lib.sh"
+python_packages argon2-cffi==25.1.0 argon2-cffi-bindings==26.2.0
+rust_package <<'EOF'
 argon2 = "=0.6.0"
 other = { package = "rust-argon2", version = "=3.0.0" }
 EOF

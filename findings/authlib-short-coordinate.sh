@@ -11,12 +11,8 @@
 #   jwcrypto  x of 32 bytes   kid 7Yxe6c_3bAa6kiaK1G-BZmi9EeNsUmlcbdnrtLeuK4E
 #   PyJWT reads Authlib's JWK:   Coords should be 32 bytes for curve P-256
 #   PyJWT reads jwcrypto's JWK:  accepted
-set -euo pipefail
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check Authlib==1.9.10 PyJWT==2.15.1 jwcrypto==1.6.1 cryptography==50.0.2
+. "$(dirname "$0")/lib.sh"
+python_packages Authlib==1.9.10 PyJWT==2.15.1 jwcrypto==1.6.1 cryptography==50.0.2
 venv/bin/python - 2>/dev/null <<'EOF' | tee seen
 import base64
 

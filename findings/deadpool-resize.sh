@@ -9,18 +9,8 @@
 #   resized:     Status { max_size: 3, size: 3, available: 3, waiting: 0 }
 #   first burst: 16 objects at once, Status { max_size: 3, size: 16, available: 0, waiting: 0 }
 #   next burst:  3 objects at once, Status { max_size: 3, size: 3, available: 0, waiting: 0 }
-set -euo pipefail
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-mkdir src
-cat > Cargo.toml <<'EOF'
-[package]
-name = "probe"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
+. "$(dirname "$0")/lib.sh"
+rust_package <<'EOF'
 deadpool = { version = "=0.13.1", default-features = false, features = ["managed"] }
 futures-executor = "=0.3.34"
 EOF

@@ -14,18 +14,8 @@
 #   emoji                               Invalid character.
 #   quoted e with acute                 Invalid character.
 #   quoted Hangul syllable U+C3A9       accepted
-set -euo pipefail
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-mkdir src
-cat > Cargo.toml <<'EOF'
-[package]
-name = "probe"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
+. "$(dirname "$0")/lib.sh"
+rust_package <<'EOF'
 email_address = { version = "=0.2.9", default-features = false }
 EOF
 cat > src/main.rs <<'EOF'

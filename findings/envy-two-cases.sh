@@ -9,18 +9,8 @@
 #   NO_PROXY alone     Ok(Settings { no_proxy: Some("localhost") })
 #   no_proxy alone     Ok(Settings { no_proxy: Some("localhost") })
 #   both, same value   Err(Custom("duplicate field `no_proxy`"))
-set -euo pipefail
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-mkdir src
-cat > Cargo.toml <<'EOF'
-[package]
-name = "probe"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
+. "$(dirname "$0")/lib.sh"
+rust_package <<'EOF'
 envy = "=0.4.2"
 serde = { version = "=1.0.229", features = ["derive"] }
 EOF

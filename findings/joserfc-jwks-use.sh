@@ -9,12 +9,8 @@
 #   unknown kty      PyJWT: key found   joserfc: key found
 #   own use value    PyJWT: key found   joserfc: key_parameter: 'use' must be one of ['sig', 'enc']
 #   own key_ops      PyJWT: key found   joserfc: key_parameter: 'key_ops' must be one of ['sign', 'verify', …]
-set -euo pipefail
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check joserfc==1.8.0 PyJWT==2.15.1 cryptography==50.0.2
+. "$(dirname "$0")/lib.sh"
+python_packages joserfc==1.8.0 PyJWT==2.15.1 cryptography==50.0.2
 venv/bin/python - <<'EOF' | tee seen
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -12,12 +12,8 @@
 #   from_ec_der  PKCS #8: signs
 #   from_ec_der  SEC 1:   InvalidEcdsaKey
 #   from_ed_der  PKCS #8: signs
-set -euo pipefail
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check cryptography==50.0.2
+. "$(dirname "$0")/lib.sh"
+python_packages cryptography==50.0.2
 venv/bin/python - <<'EOF'
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -38,14 +34,7 @@ for name, encoding, form, file in [
     with open(file, "wb") as out:
         out.write(keys[name].private_bytes(encoding, form, NoEncryption()))
 EOF
-mkdir src
-cat > Cargo.toml <<'EOF'
-[package]
-name = "probe"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
+rust_package <<'EOF'
 jsonwebtoken = { version = "=11.1.0", features = ["rust_crypto"] }
 serde_json = "=1.0.154"
 EOF

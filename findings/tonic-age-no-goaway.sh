@@ -8,21 +8,9 @@
 # Output seen, for an open call, with an age of 1 s and a grace of 2 s:
 #   age 1 s, no grace:   GOAWAY after 1 s
 #   age 1 s, grace 2 s:  no GOAWAY, connection closed after 3 s
-set -euo pipefail
-dir=$(mktemp -d)
-server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$dir"' EXIT
-cd "$dir"
-python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check h2==4.4.1
-mkdir src
-cat > Cargo.toml <<'EOF'
-[package]
-name = "probe"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
+. "$(dirname "$0")/lib.sh"
+python_packages h2==4.4.1
+rust_package <<'EOF'
 tokio = { version = "=1.54.1", features = ["macros", "net", "rt", "time"] }
 tokio-stream = { version = "=0.1.19", features = ["net"] }
 tonic = { version = "=0.14.9", default-features = false, features = ["codegen", "router", "server"] }
@@ -83,14 +71,9 @@ print(f"{saw} after {time.monotonic() - start:.0f} s")
 EOF
 cargo build --quiet
 probe() {
-  target/debug/probe "${@:2}" > port &
-  server=$!
-  until [ -s port ] || ! kill -0 "$server"; do sleep 0.1; done
-  printf '%-20s %s\n' "$1" "$(venv/bin/python watch.py "$(cat port)")" | tee -a seen
-  kill "$server"
-  wait "$server" 2>/dev/null || true
-  server=
-  rm port
+  start target/debug/probe "${@:2}"
+  printf '%-20s %s\n' "$1" "$(venv/bin/python watch.py "$port")" | tee -a seen
+  stop
 }
 probe 'age 1 s, no grace:'
 probe 'age 1 s, grace 2 s:' 2

@@ -8,21 +8,9 @@
 # Output seen, for a service that is registered some seconds after the call:
 #   tonic-health            NOT_FOUND: service not registered
 #   grpcio-health-checking  SERVICE_UNKNOWN, SERVING
-set -euo pipefail
-dir=$(mktemp -d)
-server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$dir"' EXIT
-cd "$dir"
-python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check grpcio==1.85.3 grpcio-health-checking==1.85.1 protobuf==7.36.2
-mkdir src
-cat > Cargo.toml <<'EOF'
-[package]
-name = "probe"
-version = "0.0.0"
-edition = "2024"
-
-[dependencies]
+. "$(dirname "$0")/lib.sh"
+python_packages grpcio==1.85.3 grpcio-health-checking==1.85.1 protobuf==7.36.2
+rust_package <<'EOF'
 tokio = { version = "=1.54.1", features = ["macros", "net", "rt", "time"] }
 tokio-stream = { version = "=0.1.19", features = ["net"] }
 tonic = { version = "=0.14.9", default-features = false, features = ["codegen", "router", "server"] }
@@ -85,9 +73,7 @@ print("grpcio-health-checking ", watch(port))
 server.stop(None)
 EOF
 cargo build --quiet
-target/debug/probe > port &
-server=$!
-until [ -s port ] || ! kill -0 "$server"; do sleep 0.1; done
-venv/bin/python watch.py "$(cat port)" | tee seen
+start target/debug/probe
+venv/bin/python watch.py "$port" | tee seen
 grep -q '^tonic-health  *NOT_FOUND' seen
 grep -q '^grpcio-health-checking  *SERVICE_UNKNOWN, SERVING$' seen
