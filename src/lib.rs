@@ -1,7 +1,7 @@
 //! Countersign: a gRPC authentication service.
 //!
 //! The layers, top to bottom; each imports only layers below it (`tests/tidy.rs` checks it):
-//! `cli` → `server` → `grpc` → `http` → `auth` → `revocation` → `tokens` → `passwords` → `store` → `domain`
+//! `cli` → `server` → `grpc` → `http` → `tls` → `auth` → `revocation` → `workloads` → `tokens` → `passwords` → `store` → `domain`
 //! → `telemetry` → `config` → `clock`, `cores`, `secret`.
 
 pub mod auth;
@@ -20,3 +20,4 @@ pub mod store;
 pub mod telemetry;
 pub mod tls;
 pub mod tokens;
+pub mod workloads;

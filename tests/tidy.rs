@@ -24,6 +24,7 @@ const LAYERS: &[&str] = &[
     "auth",
     "mail",
     "revocation",
+    "workloads",
     "tokens",
     "passwords",
     "store",

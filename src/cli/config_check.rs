@@ -6,6 +6,7 @@ use crate::{
     config::{Config, MasterKeySource, Tls},
     store::Store,
     tls::TlsReloader,
+    workloads::issuers::IssuersReloader,
 };
 
 pub(super) fn run(config: &Config) -> Outcome {
@@ -26,6 +27,14 @@ pub(super) fn run(config: &Config) -> Outcome {
             return Outcome::BadConfiguration;
         }
     };
+    let issuers = config.trusted_issuers_file.as_deref();
+    let issuers = match issuers.map(IssuersReloader::check).transpose() {
+        Ok(checked) => checked,
+        Err(error) => {
+            eprintln!("{error}");
+            return Outcome::BadConfiguration;
+        }
+    };
     say(format_args!("countersign: the configuration is good"));
     for (name, value) in summary(config) {
         say(format_args!("  {name:<12} {value}"));
@@ -39,6 +48,12 @@ pub(super) fn run(config: &Config) -> Outcome {
         for warning in warnings {
             say(format_args!("  {:<12} {warning}", "warning"));
         }
+    }
+    if let Some((issuers, bindings)) = issuers {
+        say(format_args!(
+            "  {:<12} {issuers} with {bindings} bindings",
+            "issuers"
+        ));
     }
     Outcome::Done
 }

@@ -81,6 +81,7 @@ fn group(given: &Given, problems: &mut Problems) -> Config {
         database,
         tokens: tokens(values),
         signing: signing(values),
+        trusted_issuers_file: values.trusted_issuers_file.clone().map(|file| file.0),
         passwords: passwords(values),
         limits: limits(values, problems),
         revocation: RevocationSettings {

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub tokens: TokenSettings,
     /// What signs them, and for how long.
     pub signing: SigningSettings,
+    /// Whose assertions prove a service, as a TOML file; `None`: nobody's.
+    pub trusted_issuers_file: Option<PathBuf>,
     /// What a password must be, and what hashing one costs.
     pub passwords: PasswordSettings,
     /// How many calls a client may make.

@@ -108,6 +108,8 @@ variables! {
         "How long after a rotation the old refresh token is a retry and not reuse.";
     token_leeway: Span<0, { 5 * MINUTE }>, "COUNTERSIGN_TOKEN_LEEWAY", Text("0s"),
         "How long past its expiry an access token is still accepted, for clocks that disagree.";
+    trusted_issuers_file: Option<FilePath>, "COUNTERSIGN_TRUSTED_ISSUERS_FILE", Rule("none: no assertion is accepted"),
+        "Whose assertions prove a service, in TOML: issuers and bindings to service accounts; read again within 5 s after a change.";
     argon2_memory_kib: Whole<u32, 8, 4_194_304>, "COUNTERSIGN_ARGON2_MEMORY_KIB", Text("19456"),
         "Memory of one password hash, in KiB; production refuses less than an OWASP equivalent.";
     argon2_iterations: Whole<u32, 1, 100>, "COUNTERSIGN_ARGON2_ITERATIONS", Text("2"),

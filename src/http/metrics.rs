@@ -10,19 +10,26 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::issuer_metrics::IssuerCollector;
 use crate::{
     auth::{Auth, ServiceMetrics},
     clock::Timestamp,
     store::PoolLoad,
     telemetry::{self, CallCollector},
     tls::TlsState,
+    workloads::issuers::TrustedIssuers,
 };
 
 /// OpenMetrics 1.0, the text format that Prometheus asks for first.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics.
-pub(super) fn registry(auth: Auth, calls: CallCollector, tls: Option<TlsState>) -> Registry {
+pub(super) fn registry(
+    auth: Auth,
+    calls: CallCollector,
+    tls: Option<TlsState>,
+    issuers: TrustedIssuers,
+) -> Registry {
     let mut registry = Registry::default();
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("countersign_build", "The program that runs", version);
@@ -31,6 +38,7 @@ pub(super) fn registry(auth: Auth, calls: CallCollector, tls: Option<TlsState>) 
     if let Some(tls) = tls {
         registry.register_collector(Box::new(TlsCollector(tls)));
     }
+    registry.register_collector(Box::new(IssuerCollector(issuers)));
     registry
 }
 

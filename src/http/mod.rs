@@ -5,7 +5,9 @@
 //! proxy that publishes this port to the internet should let only `/.well-known/` through.
 
 mod accept;
+mod client_address;
 mod document;
+mod issuer_metrics;
 mod metadata;
 mod metrics;
 mod port;
@@ -13,6 +15,7 @@ mod readiness;
 mod routes;
 
 pub use accept::Acceptor;
+pub use client_address::ClientAddress;
 pub use port::{HttpLimits, HttpPort};
 pub use readiness::Readiness;
 pub use routes::Site;

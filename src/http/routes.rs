@@ -18,7 +18,10 @@ use super::{
     metrics,
     readiness::{self, Readiness},
 };
-use crate::{auth::Auth, telemetry::CallCollector, tls::TlsState, tokens::JwksDocument};
+use crate::{
+    auth::Auth, telemetry::CallCollector, tls::TlsState, tokens::JwksDocument,
+    workloads::issuers::TrustedIssuers,
+};
 
 /// What the routes serve.
 pub struct Site {
@@ -30,6 +33,8 @@ pub struct Site {
     pub readiness: watch::Receiver<Readiness>,
     /// The certificates of both ports, unless they serve plain text.
     pub tls: Option<TlsState>,
+    /// Whose assertions prove a service.
+    pub issuers: TrustedIssuers,
     /// The address of the gRPC port.
     pub grpc_port: SocketAddr,
     /// The address of the HTTP port.
@@ -52,7 +57,7 @@ impl Site {
             serde_json::to_string(&metadata).expect("strings and lists can always be serialised");
         let content = Arc::new(Content {
             metadata: Document::new(json),
-            metrics: metrics::registry(self.auth.clone(), self.calls, self.tls),
+            metrics: metrics::registry(self.auth.clone(), self.calls, self.tls, self.issuers),
             readiness: self.readiness,
             auth: self.auth,
         });

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr};
 
 use crate::{
     config::KeyFileError, passwords::PasswordError, store::StoreError, tls::TlsError,
-    tokens::KeyringError,
+    tokens::KeyringError, workloads::issuers::IssuersError,
 };
 
 /// What kept the server from starting.
@@ -22,6 +22,9 @@ pub enum StartError {
     /// The files of TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The file of trusted issuers.
+    #[error(transparent)]
+    Issuers(#[from] IssuersError),
     /// The hashing threads.
     #[error("password hashing cannot start: {0}")]
     Passwords(#[from] PasswordError),

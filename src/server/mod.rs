@@ -4,6 +4,7 @@ mod background;
 mod connection;
 mod descriptors;
 mod error;
+mod files;
 mod grpc_port;
 mod maintenance;
 mod upgrade;
@@ -21,6 +22,7 @@ pub use upgrade::upgrade_users;
 use background::HealthPublisher;
 use connection::ConnectionServer;
 use descriptors::ConnectionLimits;
+use files::FollowedFiles;
 use grpc_port::GrpcPort;
 use workers::ConnectionWorkers;
 
@@ -37,7 +39,6 @@ use crate::{
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::{ServerLock, Store},
-    tls::{TlsReloader, TlsState},
     tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
 };
 
@@ -47,7 +48,7 @@ pub struct Server {
     clock: Clock,
     port: GrpcPort,
     http: Option<HttpPort>,
-    tls: Option<(TlsState, TlsReloader)>,
+    files: FollowedFiles,
     store: Store,
     lock: Option<ServerLock>,
     passwords: Passwords,
@@ -82,9 +83,7 @@ impl Server {
             None => None,
         };
 
-        let tls = config.tls_files.clone();
-        let tls = tls.map(|files| TlsReloader::start(files, clock.clone()));
-        let tls = tls.transpose()?;
+        let files = FollowedFiles::read(&config, &clock)?;
         let store = Store::open_or_create(&config.database)?.on_clock(clock.clone());
         let lock = store.lock_for_serving()?;
         store.migrate().await?;
@@ -126,7 +125,7 @@ impl Server {
             clock,
             port,
             http,
-            tls,
+            files,
             store,
             lock,
             passwords,
@@ -166,7 +165,7 @@ impl Server {
             clock,
             port,
             http,
-            tls,
+            files,
             store,
             lock: _lock,
             passwords,
@@ -193,13 +192,15 @@ impl Server {
         tasks.spawn(publisher.run(stopping.clone()));
         let _ = is_ready.wait_for(|readiness| readiness.validation).await;
 
-        let tls = follow_certificates(tls, &tasks, &stopping);
+        let issuers = files.issuers();
+        let tls = files.follow(&tasks, &stopping);
         if let Some(http) = http {
             let site = Site {
                 auth: auth.clone(),
                 calls: layers::call_metrics(),
                 readiness: is_ready.clone(),
                 tls: tls.clone(),
+                issuers,
                 grpc_port: port.address(),
                 http_port: http.address(),
             };
@@ -265,17 +266,6 @@ impl Server {
         tasks.wait().await;
         Ok(())
     }
-}
-
-/// Has the certificates replaced when their files change.
-fn follow_certificates(
-    tls: Option<(TlsState, TlsReloader)>,
-    tasks: &TaskTracker,
-    stopping: &CancellationToken,
-) -> Option<TlsState> {
-    let (state, reloader) = tls?;
-    tasks.spawn(reloader.run(stopping.clone()));
-    Some(state)
 }
 
 /// Has the rate limits forget clients and users that have not called for long.

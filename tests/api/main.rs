@@ -53,6 +53,7 @@ mod sync;
 mod throttle;
 mod tls;
 mod traces;
+mod trusted_issuers;
 mod users;
 mod validate;
 mod validate_fast_path;

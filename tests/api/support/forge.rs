@@ -236,6 +236,11 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Bytes in base64url.
+pub fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
 /// `header.payload`.
 pub fn message(header: &[u8], payload: &[u8]) -> String {
     format!(

@@ -4,6 +4,7 @@ pub mod client;
 pub mod cluster;
 pub mod database;
 pub mod forge;
+pub mod issuer;
 pub mod operator;
 pub mod process;
 pub mod proxy;

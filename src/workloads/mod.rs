@@ -1,0 +1,3 @@
+//! Services that prove who they are: trusted issuers, service accounts and their keys, in memory.
+
+pub mod issuers;
