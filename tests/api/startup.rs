@@ -455,11 +455,21 @@ async fn a_file_of_trusted_issuers_that_cannot_be_used_is_reported_with_its_line
     let good = "[[issuer]]\nname = \"ci\"\nissuer = \"https://ci.example.com\"\naudience = \"a\"\n\
                 jwks_url = \"https://ci.example.com/jwks\"\nalgorithms = [\"RS256\"]\n";
     let unknown = good.replace("audience", "audiense");
-    let loose = format!("{good}[[binding]]\nissuer = \"cd\"\nsubject = \"s\"\nservice_account = \"a\"\n");
-    let missing = good.replace("jwks_url = \"https://ci.example.com/jwks\"", "jwks_file = \"/missing\"");
+    let loose =
+        format!("{good}[[binding]]\nissuer = \"cd\"\nsubject = \"s\"\nservice_account = \"a\"\n");
+    let missing = good.replace(
+        "jwks_url = \"https://ci.example.com/jwks\"",
+        "jwks_file = \"/missing\"",
+    );
     for (text, expected) in [
-        (unknown.as_str(), format!("{path} line 4: unknown field `audiense`")),
-        (&loose, format!("{path} line 7: issuer is not the name of an issuer of this file")),
+        (
+            unknown.as_str(),
+            format!("{path} line 4: unknown field `audiense`"),
+        ),
+        (
+            &loose,
+            format!("{path} line 7: issuer is not the name of an issuer of this file"),
+        ),
         (&missing, "/missing cannot be read: ".to_owned()),
     ] {
         fs::write(&file, text).unwrap();
@@ -472,7 +482,10 @@ async fn a_file_of_trusted_issuers_that_cannot_be_used_is_reported_with_its_line
     fs::write(&file, good).unwrap();
     let checked = run(&database, &variables, &["config", "check"]).await;
     let said = String::from_utf8(checked.stdout).unwrap();
-    assert!(checked.status.success() && said.contains("1 with 0 bindings"), "{said}");
+    assert!(
+        checked.status.success() && said.contains("1 with 0 bindings"),
+        "{said}"
+    );
 }
 
 /// `config check` as a user for whom permissions count. Copies the program first, so the folder has to be writable.

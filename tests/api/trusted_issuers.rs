@@ -152,7 +152,8 @@ async fn a_jwt_svid_needs_no_iss() {
     let mut jwk = mesh.jwk();
     jwk["use"] = json!("jwt-svid");
     let authority = json!({"kty": "EC", "use": "x509-svid", "crv": "P-256", "x": jwk["x"], "y": jwk["y"], "x5c": ["AAAA"]});
-    let bundle = json!({"keys": [authority, jwk], "spiffe_sequence": 1, "spiffe_refresh_hint": 300});
+    let bundle =
+        json!({"keys": [authority, jwk], "spiffe_sequence": 1, "spiffe_refresh_hint": 300});
     files.write("bundle.jwks", &bundle.to_string());
     let fixture = Fixture::start(files);
     let claims = mesh.claims(BILLING, now());
@@ -162,10 +163,16 @@ async fn a_jwt_svid_needs_no_iss() {
     // SPIRE may write an `iss`, which nobody has to know.
     let mut with_issuer = claims.clone();
     with_issuer["iss"] = json!("https://spire.example.org");
-    assert_eq!(fixture.account(&mesh.sign(&with_issuer)).await, Ok("billing".to_owned()));
+    assert_eq!(
+        fixture.account(&mesh.sign(&with_issuer)).await,
+        Ok("billing".to_owned())
+    );
     for (subject, cause) in [
         ("spiffe://example.org/shop/orders", RefusalCause::Unbound),
-        ("spiffe://example.com/shop/billing", RefusalCause::UnknownIssuer),
+        (
+            "spiffe://example.com/shop/billing",
+            RefusalCause::UnknownIssuer,
+        ),
         ("spiffe://example.org", RefusalCause::UnknownIssuer),
         ("billing", RefusalCause::UnknownIssuer),
     ] {
@@ -183,16 +190,28 @@ async fn every_pinned_algorithm_is_accepted_and_no_other() {
         for name in issuer.key.names().iter().filter(|_| algorithm == "EdDSA") {
             let header = json!({"alg": name, "kid": "1"}).to_string();
             let assertion = issuer.sign_text(&header, &claims);
-            assert_eq!(fixture.account(&assertion).await, Ok("orders".to_owned()), "{name}");
+            assert_eq!(
+                fixture.account(&assertion).await,
+                Ok("orders".to_owned()),
+                "{name}"
+            );
         }
         // Clients such as Authlib send no `kid`.
         let header = json!({"alg": algorithm, "typ": "JWT"}).to_string();
         let assertion = issuer.sign_text(&header, &claims);
-        assert_eq!(fixture.account(&assertion).await, Ok("orders".to_owned()), "{algorithm}");
+        assert_eq!(
+            fixture.account(&assertion).await,
+            Ok("orders".to_owned()),
+            "{algorithm}"
+        );
         for other in ["RS256", "PS256", "ES256", "EdDSA"] {
             let header = json!({"alg": other, "kid": "1"}).to_string();
             let refused = fixture.account(&issuer.sign_text(&header, &claims)).await;
-            assert_eq!(refused.is_ok(), other == algorithm, "{algorithm} as {other}");
+            assert_eq!(
+                refused.is_ok(),
+                other == algorithm,
+                "{algorithm} as {other}"
+            );
         }
     }
 }
@@ -214,8 +233,14 @@ fn bad_claims(good: &Value) -> Vec<(Value, RefusalCause)> {
         (with("aud", json!(["other"])), RefusalCause::Audience),
         (with("aud", json!("Countersign")), RefusalCause::Audience),
         (with("aud", json!([])), RefusalCause::Audience),
-        (with("iss", json!("https://evil.example")), RefusalCause::UnknownIssuer),
-        (with("iss", json!(format!("{CLUSTER}/"))), RefusalCause::UnknownIssuer),
+        (
+            with("iss", json!("https://evil.example")),
+            RefusalCause::UnknownIssuer,
+        ),
+        (
+            with("iss", json!(format!("{CLUSTER}/"))),
+            RefusalCause::UnknownIssuer,
+        ),
         (without("iss"), RefusalCause::UnknownIssuer),
         (with("exp", json!(now() - 10)), RefusalCause::Expired),
         (with("exp", json!(now() + year)), RefusalCause::TooLongLived),
@@ -224,10 +249,22 @@ fn bad_claims(good: &Value) -> Vec<(Value, RefusalCause)> {
         (with("iat", json!(now() - year)), RefusalCause::TooLongLived),
         (with("iat", json!(now() + 11)), RefusalCause::NotYetValid),
         (with("nbf", json!(now() + 11)), RefusalCause::NotYetValid),
-        (with("sub", json!("system:serviceaccount:shop:default")), RefusalCause::DefaultAccount),
-        (with("sub", json!("system:serviceaccount:shop:other")), RefusalCause::Unbound),
-        (with("sub", json!(format!("{ORDERS} "))), RefusalCause::Unbound),
-        (with("padding", json!("a".repeat(1024 * 1024))), RefusalCause::TooLong),
+        (
+            with("sub", json!("system:serviceaccount:shop:default")),
+            RefusalCause::DefaultAccount,
+        ),
+        (
+            with("sub", json!("system:serviceaccount:shop:other")),
+            RefusalCause::Unbound,
+        ),
+        (
+            with("sub", json!(format!("{ORDERS} "))),
+            RefusalCause::Unbound,
+        ),
+        (
+            with("padding", json!("a".repeat(1024 * 1024))),
+            RefusalCause::TooLong,
+        ),
     ]
 }
 
@@ -236,7 +273,10 @@ async fn an_assertion_with_a_wrong_claim_is_refused() {
     let issuer = cluster("ES256");
     let fixture = Fixture::start(files_of(&issuer, ""));
     let good = issuer.claims(ORDERS, now());
-    assert_eq!(fixture.account(&issuer.sign(&good)).await, Ok("orders".to_owned()));
+    assert_eq!(
+        fixture.account(&issuer.sign(&good)).await,
+        Ok("orders".to_owned())
+    );
     for (claims, cause) in bad_claims(&good) {
         let refused = fixture.account(&issuer.sign(&claims)).await;
         assert_eq!(refused, Err(cause), "{:.300}", claims.to_string());
@@ -252,26 +292,42 @@ async fn an_assertion_that_no_key_of_the_issuer_signed_is_refused() {
     let claims = issuer.claims(ORDERS, now());
     let good = issuer.sign(&claims);
     let stranger = TestIssuer::new("ES256", "1", Some(CLUSTER));
-    assert_eq!(fixture.account(&stranger.sign(&claims)).await, Err(RefusalCause::Signature));
+    assert_eq!(
+        fixture.account(&stranger.sign(&claims)).await,
+        Err(RefusalCause::Signature)
+    );
     let unknown = TestIssuer::new("ES256", "2", Some(CLUSTER));
-    assert_eq!(fixture.account(&unknown.sign(&claims)).await, Err(RefusalCause::UnknownKey));
+    assert_eq!(
+        fixture.account(&unknown.sign(&claims)).await,
+        Err(RefusalCause::UnknownKey)
+    );
     let text = claims.to_string();
     for (header, cause) in [
         (json!({"alg": "none"}), RefusalCause::Algorithm),
         (json!({"alg": "HS256", "kid": "1"}), RefusalCause::Algorithm),
-        (json!({"alg": "ES256", "kid": "1", "typ": "at+jwt"}), RefusalCause::Type),
-        (json!({"alg": "ES256", "kid": "1", "crit": ["b64"], "b64": false}), RefusalCause::Type),
+        (
+            json!({"alg": "ES256", "kid": "1", "typ": "at+jwt"}),
+            RefusalCause::Type,
+        ),
+        (
+            json!({"alg": "ES256", "kid": "1", "crit": ["b64"], "b64": false}),
+            RefusalCause::Type,
+        ),
     ] {
-        let refused = fixture.account(&issuer.sign_text(&header.to_string(), &text)).await;
+        let refused = fixture
+            .account(&issuer.sign_text(&header.to_string(), &text))
+            .await;
         assert_eq!(refused, Err(cause), "{header}");
     }
     // An embedded key or address of a key is not followed.
-    let pointed = json!({"alg": "ES256", "jwk": stranger.jwk(), "jku": "http://127.0.0.1:9/"}).to_string();
+    let pointed =
+        json!({"alg": "ES256", "jwk": stranger.jwk(), "jku": "http://127.0.0.1:9/"}).to_string();
     let refused = fixture.account(&stranger.sign_text(&pointed, &text)).await;
     assert_eq!(refused, Err(RefusalCause::Signature));
     // The public key as the secret of a MAC.
     for secret in issuer.key.public_as_secrets() {
-        let message = crate::support::forge::message(br#"{"alg":"HS256","kid":"1"}"#, text.as_bytes());
+        let message =
+            crate::support::forge::message(br#"{"alg":"HS256","kid":"1"}"#, text.as_bytes());
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &secret);
         let tag = aws_lc_rs::hmac::sign(&key, message.as_bytes());
         let forged = format!("{message}.{}", crate::support::forge::encode(tag.as_ref()));
@@ -282,9 +338,16 @@ async fn an_assertion_that_no_key_of_the_issuer_signed_is_refused() {
     let refused = fixture.account(&issuer.sign_text(&header, &doubled)).await;
     assert_eq!(refused, Err(RefusalCause::Malformed));
     let (message, _) = good.rsplit_once('.').unwrap();
-    assert_eq!(fixture.account(&format!("{message}.")).await, Err(RefusalCause::Signature));
+    assert_eq!(
+        fixture.account(&format!("{message}.")).await,
+        Err(RefusalCause::Signature)
+    );
     for text in ["", "..", "a.b.c", message] {
-        assert_eq!(fixture.account(text).await, Err(RefusalCause::Malformed), "{text}");
+        assert_eq!(
+            fixture.account(text).await,
+            Err(RefusalCause::Malformed),
+            "{text}"
+        );
     }
 }
 
@@ -293,23 +356,43 @@ async fn a_single_use_assertion_is_accepted_once_also_after_a_reload() {
     let issuer = cluster("ES256");
     let fixture = Fixture::start(files_of(&issuer, "single_use = true"));
     let mut claims = issuer.claims(ORDERS, now());
-    assert_eq!(fixture.account(&issuer.sign(&claims)).await, Err(RefusalCause::NoTokenId));
+    assert_eq!(
+        fixture.account(&issuer.sign(&claims)).await,
+        Err(RefusalCause::NoTokenId)
+    );
     claims["jti"] = json!("one");
     let assertion = issuer.sign(&claims);
     assert!(fixture.account(&assertion).await.is_ok());
-    assert_eq!(fixture.account(&assertion).await, Err(RefusalCause::Replayed));
+    assert_eq!(
+        fixture.account(&assertion).await,
+        Err(RefusalCause::Replayed)
+    );
     let text = std::fs::read_to_string(fixture.files.path("issuers.toml")).unwrap();
     let before = fixture.issuers.last_good_reload();
     fixture.clock.advance(Duration::from_secs(1));
     let more = BINDINGS.replace("orders", "returns");
-    fixture.files.write("issuers.toml", &format!("{text}{more}"));
-    eventually("the file is read again", async || fixture.issuers.last_good_reload() != before).await;
-    assert_eq!(fixture.account(&assertion).await, Err(RefusalCause::Replayed));
+    fixture
+        .files
+        .write("issuers.toml", &format!("{text}{more}"));
+    eventually("the file is read again", async || {
+        fixture.issuers.last_good_reload() != before
+    })
+    .await;
+    assert_eq!(
+        fixture.account(&assertion).await,
+        Err(RefusalCause::Replayed)
+    );
     // Remembered for as long as it would be accepted, to the second.
     fixture.clock.set(START + Duration::from_secs(609));
-    assert_eq!(fixture.account(&assertion).await, Err(RefusalCause::Replayed));
+    assert_eq!(
+        fixture.account(&assertion).await,
+        Err(RefusalCause::Replayed)
+    );
     fixture.clock.set(START + Duration::from_secs(610));
-    assert_eq!(fixture.account(&assertion).await, Err(RefusalCause::Expired));
+    assert_eq!(
+        fixture.account(&assertion).await,
+        Err(RefusalCause::Expired)
+    );
 }
 
 #[tokio::test]
@@ -327,11 +410,17 @@ async fn a_bad_file_changes_nothing_and_a_good_one_is_taken() {
         let failed = fixture.issuers.last_failed_reload();
         fixture.clock.advance(Duration::from_secs(1));
         fixture.files.write(name, &bad);
-        eventually("the failure is noted", async || fixture.issuers.last_failed_reload() != failed).await;
+        eventually("the failure is noted", async || {
+            fixture.issuers.last_failed_reload() != failed
+        })
+        .await;
         assert!(fixture.account(&assertion).await.is_ok(), "{bad}");
         fixture.files.write("issuers.toml", &good);
     }
-    let renamed = good.replace("service_account = \"orders\"", "service_account = \"shop-orders\"");
+    let renamed = good.replace(
+        "service_account = \"orders\"",
+        "service_account = \"shop-orders\"",
+    );
     fixture.files.write("cluster.jwks", &next.jwks());
     fixture.files.write("issuers.toml", &renamed);
     let fresh = next.sign(&next.claims(ORDERS, now()));
@@ -339,7 +428,10 @@ async fn a_bad_file_changes_nothing_and_a_good_one_is_taken() {
         fixture.account(&fresh).await == Ok("shop-orders".to_owned())
     })
     .await;
-    assert_eq!(fixture.account(&assertion).await, Err(RefusalCause::Signature));
+    assert_eq!(
+        fixture.account(&assertion).await,
+        Err(RefusalCause::Signature)
+    );
 }
 
 #[tokio::test]
@@ -364,7 +456,11 @@ async fn keys_behind_a_url_are_fetched_together_and_at_most_every_ten_seconds_fo
     fixture.clock.advance(Duration::from_secs(10));
     assert_eq!(fixture.account(&fresh).await, Ok("orders".to_owned()));
     assert_eq!(server.requests(), 2);
-    assert_eq!(fixture.account(&assertion).await, Err(RefusalCause::UnknownKey), "a key that was rotated away");
+    assert_eq!(
+        fixture.account(&assertion).await,
+        Err(RefusalCause::UnknownKey),
+        "a key that was rotated away"
+    );
 }
 
 #[tokio::test]
@@ -374,9 +470,15 @@ async fn keys_are_kept_while_the_issuer_is_away_or_answers_badly() {
     let fixture = Fixture::start(files_at(&server, LOOPBACK));
     let assertion = issuer.sign(&issuer.claims(ORDERS, now()));
     assert!(fixture.account(&assertion).await.is_ok());
-    let long = format!("HTTP/1.1 200 OK\r\n\r\n{{\"keys\":[{}]}}", " ".repeat(10 << 20));
+    let long = format!(
+        "HTTP/1.1 200 OK\r\n\r\n{{\"keys\":[{}]}}",
+        " ".repeat(10 << 20)
+    );
     let other = JwksServer::start(&cluster("ES256").jwks()).await;
-    let redirect = format!("HTTP/1.1 302 Found\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", other.url());
+    let redirect = format!(
+        "HTTP/1.1 302 Found\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n",
+        other.url()
+    );
     let answers: [&[u8]; 8] = [
         long.as_bytes(),
         redirect.as_bytes(),
@@ -393,9 +495,15 @@ async fn keys_are_kept_while_the_issuer_is_away_or_answers_badly() {
         server.answer_with(*answer);
         fixture.clock.advance(Duration::from_secs(120));
         fixture.clock.set(START);
-        assert_eq!(fixture.account(&unknown).await, Err(RefusalCause::UnknownKey));
+        assert_eq!(
+            fixture.account(&unknown).await,
+            Err(RefusalCause::UnknownKey)
+        );
         let status = fixture.issuers.fetched();
-        assert!(status[0].failed_fetches > index as u64, "{answer:.60?}: {status:?}");
+        assert!(
+            status[0].failed_fetches > index as u64,
+            "{answer:.60?}: {status:?}"
+        );
         assert!(fixture.account(&assertion).await.is_ok(), "{answer:.60?}");
     }
     assert_eq!(other.requests(), 0, "a redirect was followed");
@@ -409,7 +517,10 @@ async fn a_silent_issuer_delays_a_call_by_no_more_than_the_time_of_a_fetch() {
     let fixture = Fixture::start(files_at(&server, LOOPBACK));
     let issuer = cluster("ES256");
     let assertion = issuer.sign(&issuer.claims(ORDERS, now()));
-    assert_eq!(fixture.account(&assertion).await, Err(RefusalCause::UnknownKey));
+    assert_eq!(
+        fixture.account(&assertion).await,
+        Err(RefusalCause::UnknownKey)
+    );
     assert_eq!(fixture.issuers.fetched()[0].failed_fetches, 1);
 }
 
@@ -420,7 +531,10 @@ async fn keys_are_not_fetched_from_an_address_that_the_file_does_not_permit() {
     for more in ["", r#"allow_networks = ["10.0.0.0/8"]"#] {
         let fixture = Fixture::start(files_at(&server, more));
         let assertion = issuer.sign(&issuer.claims(ORDERS, now()));
-        assert_eq!(fixture.account(&assertion).await, Err(RefusalCause::UnknownKey));
+        assert_eq!(
+            fixture.account(&assertion).await,
+            Err(RefusalCause::UnknownKey)
+        );
         assert_eq!(fixture.issuers.fetched()[0].failed_fetches, 1);
     }
     assert_eq!(server.requests(), 0);

@@ -29,7 +29,10 @@ fn a_kubernetes_token_is_read() {
     let claims = claims_of(claims).unwrap();
     assert_eq!(claims.sub, "system:serviceaccount:shop:orders");
     assert_eq!(claims.aud, ["countersign"]);
-    assert_eq!((claims.iat, claims.nbf, claims.exp), (1_795_478_400, Some(1_795_478_400), 1_795_482_000));
+    assert_eq!(
+        (claims.iat, claims.nbf, claims.exp),
+        (1_795_478_400, Some(1_795_478_400), 1_795_482_000)
+    );
     assert_eq!(claims.jti.as_deref(), Some("0f2e"));
 }
 
@@ -60,7 +63,11 @@ fn missing_doubled_and_mistyped_claims_are_malformed() {
         r#"{"x":1,"x":1,"sub":"s","aud":"a","exp":20,"iat":10}"#,
         r#"{"sub":"s","aud":"a","exp":20,"iat":10} {}"#,
     ] {
-        assert_eq!(claims_of(claims).err(), Some(RefusalCause::Malformed), "{claims}");
+        assert_eq!(
+            claims_of(claims).err(),
+            Some(RefusalCause::Malformed),
+            "{claims}"
+        );
     }
 }
 
@@ -68,17 +75,35 @@ fn missing_doubled_and_mistyped_claims_are_malformed() {
 fn algorithms_that_are_no_signature_are_refused() {
     for algorithm in ["none", "None", "", "HS256", "RS512", "rs256", "dir"] {
         let header = format!(r#"{{"alg":"{algorithm}"}}"#);
-        assert_eq!(cause_of(&header), Some(RefusalCause::Algorithm), "{algorithm}");
+        assert_eq!(
+            cause_of(&header),
+            Some(RefusalCause::Algorithm),
+            "{algorithm}"
+        );
     }
     for algorithm in ["RS256", "PS256", "ES256", "EdDSA", "Ed25519"] {
-        assert_eq!(cause_of(&format!(r#"{{"alg":"{algorithm}"}}"#)), None, "{algorithm}");
+        assert_eq!(
+            cause_of(&format!(r#"{{"alg":"{algorithm}"}}"#)),
+            None,
+            "{algorithm}"
+        );
     }
 }
 
 #[test]
 fn types_that_are_no_assertion_and_critical_extensions_are_refused() {
-    for typ in ["JWT", "jwt", "JOSE", "application/JWT", "client-authentication+jwt"] {
-        assert_eq!(cause_of(&format!(r#"{{"alg":"RS256","typ":"{typ}"}}"#)), None, "{typ}");
+    for typ in [
+        "JWT",
+        "jwt",
+        "JOSE",
+        "application/JWT",
+        "client-authentication+jwt",
+    ] {
+        assert_eq!(
+            cause_of(&format!(r#"{{"alg":"RS256","typ":"{typ}"}}"#)),
+            None,
+            "{typ}"
+        );
     }
     for header in [
         r#"{"alg":"RS256","typ":"at+jwt"}"#,
@@ -88,7 +113,11 @@ fn types_that_are_no_assertion_and_critical_extensions_are_refused() {
     ] {
         assert_eq!(cause_of(header), Some(RefusalCause::Type), "{header}");
     }
-    for header in [r#"{"alg":"RS256","alg":"RS256"}"#, r#"{"alg":"RS256","kid":1}"#, "{}"] {
+    for header in [
+        r#"{"alg":"RS256","alg":"RS256"}"#,
+        r#"{"alg":"RS256","kid":1}"#,
+        "{}",
+    ] {
         assert_eq!(cause_of(header), Some(RefusalCause::Malformed), "{header}");
     }
 }
@@ -105,7 +134,11 @@ fn only_the_compact_form_of_three_parts_is_read() {
         format!(" {good}"),
         format!("{good}\n"),
     ] {
-        assert_eq!(Assertion::parse(&text).err(), Some(RefusalCause::Malformed), "{text}");
+        assert_eq!(
+            Assertion::parse(&text).err(),
+            Some(RefusalCause::Malformed),
+            "{text}"
+        );
     }
     let long = "a".repeat(MAX_ASSERTION_LENGTH + 1);
     assert_eq!(Assertion::parse(&long).err(), Some(RefusalCause::TooLong));

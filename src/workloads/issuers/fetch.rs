@@ -89,7 +89,9 @@ impl Fetcher {
     /// `authorities` holds no certificate in PEM that can be used.
     pub(super) fn new(from: KeyUrl, authorities: Option<&[u8]>) -> Result<Self, String> {
         let is_plain = from.url.scheme_str() == Some("http");
-        let tls = (!is_plain).then(|| client_config(authorities)).transpose()?;
+        let tls = (!is_plain)
+            .then(|| client_config(authorities))
+            .transpose()?;
         Ok(Self {
             from,
             tls: tls.map(|config| TlsConnector::from(Arc::new(config))),
@@ -128,9 +130,8 @@ impl Fetcher {
             .await
             .map_err(FetchError::Resolve)?
             .collect();
-        let permitted = |address: &&SocketAddr| {
-            networks::permits(address.ip(), &self.from.allow_networks)
-        };
+        let permitted =
+            |address: &&SocketAddr| networks::permits(address.ip(), &self.from.allow_networks);
         let mut failure = match resolved.first() {
             Some(address) => FetchError::Forbidden(address.ip()),
             None => FetchError::Resolve(io::ErrorKind::NotFound.into()),

@@ -160,10 +160,21 @@ impl IssuersFile {
         let name = issuer.name.clone();
         match checked_issuer(issuer) {
             Ok(settings) if self.issuers.iter().any(|other| other.name == name) => {
-                problems.add(&span, format!("a second issuer is named \"{}\"", settings.name));
+                problems.add(
+                    &span,
+                    format!("a second issuer is named \"{}\"", settings.name),
+                );
             }
-            Ok(settings) if self.issuers.iter().any(|other| other.identity == settings.identity) => {
-                problems.add(&span, "a second issuer has this issuer or spiffe_trust_domain");
+            Ok(settings)
+                if self
+                    .issuers
+                    .iter()
+                    .any(|other| other.identity == settings.identity) =>
+            {
+                problems.add(
+                    &span,
+                    "a second issuer has this issuer or spiffe_trust_domain",
+                );
             }
             Ok(settings) => self.issuers.push(settings),
             Err(problem) => problems.add(&span, problem),
@@ -188,12 +199,12 @@ impl IssuersFile {
             Some(_) if subject.is_empty() || subject.len() > MAX_TEXT_LENGTH => {
                 Some("subject must have 1 to 1024 bytes")
             }
-            Some(_) if is_kubernetes_default(&subject) => {
-                Some("subject is the service account \"default\" of a namespace, which every pod has: use one of its own")
-            }
-            Some(issuer) if !issuer.identity.may_have(&subject) => {
-                Some("subject is no SPIFFE ID of the issuer's trust domain (spiffe://TRUST_DOMAIN/PATH)")
-            }
+            Some(_) if is_kubernetes_default(&subject) => Some(
+                "subject is the service account \"default\" of a namespace, which every pod has: use one of its own",
+            ),
+            Some(issuer) if !issuer.identity.may_have(&subject) => Some(
+                "subject is no SPIFFE ID of the issuer's trust domain (spiffe://TRUST_DOMAIN/PATH)",
+            ),
             Some(_) if self.bindings.iter().any(repeated) => {
                 Some("an earlier binding has the same issuer and subject")
             }
@@ -310,7 +321,10 @@ fn networks(texts: Vec<String>) -> Result<Vec<IpNet>, String> {
 /// A name as service accounts have, too.
 fn is_name(text: &str) -> bool {
     let rest = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    let first = text
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_lowercase());
     first && text.len() <= 63 && text.bytes().all(rest)
 }
 

@@ -139,10 +139,14 @@ impl Jwk {
         };
         let [n, e, x, y] = [&self.n, &self.e, &self.x, &self.y].map(decode);
         let numbers = match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => n.as_deref().zip(e.as_deref()).map(|(n, e)| KeyNumbers::Rsa { n, e }),
-            ("EC", Some("P-256")) => {
-                x.as_deref().zip(y.as_deref()).map(|(x, y)| KeyNumbers::P256 { x, y })
-            }
+            ("RSA", _) => n
+                .as_deref()
+                .zip(e.as_deref())
+                .map(|(n, e)| KeyNumbers::Rsa { n, e }),
+            ("EC", Some("P-256")) => x
+                .as_deref()
+                .zip(y.as_deref())
+                .map(|(x, y)| KeyNumbers::P256 { x, y }),
             ("OKP", Some("Ed25519")) => x.as_deref().map(|x| KeyNumbers::Ed25519 { x }),
             _ => None,
         };
@@ -163,7 +167,8 @@ impl Jwk {
             Some(_) => false,
         };
         let operations = self.key_ops.as_ref();
-        purpose && operations.is_none_or(|operations| operations.iter().any(|name| name == "verify"))
+        purpose
+            && operations.is_none_or(|operations| operations.iter().any(|name| name == "verify"))
     }
 
     fn permits(&self, algorithm: AssertionAlgorithm) -> bool {

@@ -47,21 +47,38 @@ fn keys_that_cannot_be_used_are_passed_over() {
         with(p256("2"), "kid", json!(2)),
         with(p256("2"), "y", good["y"].clone()),
     ] {
-        assert_eq!(read(&[good.clone(), other.clone()], ES256), Ok(1), "{other}");
-        assert_eq!(read(std::slice::from_ref(&other), ES256), Err(JwksError::NoKey), "{other}");
+        assert_eq!(
+            read(&[good.clone(), other.clone()], ES256),
+            Ok(1),
+            "{other}"
+        );
+        assert_eq!(
+            read(std::slice::from_ref(&other), ES256),
+            Err(JwksError::NoKey),
+            "{other}"
+        );
     }
 }
 
 #[test]
 fn a_spiffe_bundle_is_read_without_the_keys_of_certificates() {
-    let rules = KeyRules { is_spiffe: true, ..ES256 };
-    let keys = [with(p256("1"), "use", json!("jwt-svid")), with(p256("2"), "use", json!("x509-svid"))];
+    let rules = KeyRules {
+        is_spiffe: true,
+        ..ES256
+    };
+    let keys = [
+        with(p256("1"), "use", json!("jwt-svid")),
+        with(p256("2"), "use", json!("x509-svid")),
+    ];
     assert_eq!(read(&keys, rules), Ok(1));
 }
 
 #[test]
 fn only_pinned_algorithms_have_keys() {
-    let rules = KeyRules { algorithms: &[AssertionAlgorithm::EdDsa, AssertionAlgorithm::Rs256], ..ES256 };
+    let rules = KeyRules {
+        algorithms: &[AssertionAlgorithm::EdDsa, AssertionAlgorithm::Rs256],
+        ..ES256
+    };
     assert_eq!(read(&[p256("1")], rules), Err(JwksError::NoKey));
 }
 
@@ -70,8 +87,15 @@ fn a_kid_selects_and_without_one_no_more_than_eight_keys_are_tried() {
     let keys: Vec<_> = (0..20).map(|at| p256(&at.to_string())).collect();
     let document = json!({ "keys": keys }).to_string();
     let set = KeySet::read(document.as_bytes(), ES256).unwrap();
-    assert_eq!(set.candidates(AssertionAlgorithm::Es256, Some("3")).count(), 1);
-    assert_eq!(set.candidates(AssertionAlgorithm::Es256, Some("33")).count(), 0);
+    assert_eq!(
+        set.candidates(AssertionAlgorithm::Es256, Some("3")).count(),
+        1
+    );
+    assert_eq!(
+        set.candidates(AssertionAlgorithm::Es256, Some("33"))
+            .count(),
+        0
+    );
     assert_eq!(set.candidates(AssertionAlgorithm::Rs256, None).count(), 0);
     assert_eq!(set.candidates(AssertionAlgorithm::Es256, None).count(), 8);
 }
@@ -80,11 +104,18 @@ fn a_kid_selects_and_without_one_no_more_than_eight_keys_are_tried() {
 fn what_is_too_long_or_no_set_is_refused() {
     let padding = " ".repeat(MAX_JWKS_LENGTH);
     let document = format!("{{\"keys\":[{}]}}{padding}", p256("1"));
-    assert_eq!(KeySet::read(document.as_bytes(), ES256).err(), Some(JwksError::TooLong));
+    assert_eq!(
+        KeySet::read(document.as_bytes(), ES256).err(),
+        Some(JwksError::TooLong)
+    );
     let many: Vec<_> = (0..101).map(|_| json!({})).collect();
     assert_eq!(read(&many, ES256), Err(JwksError::TooManyKeys));
     for text in ["", "[]", "{}", "[[]]", r#"{"keys":{}}"#, "<html>"] {
-        assert_eq!(KeySet::read(text.as_bytes(), ES256).err(), Some(JwksError::Malformed), "{text}");
+        assert_eq!(
+            KeySet::read(text.as_bytes(), ES256).err(),
+            Some(JwksError::Malformed),
+            "{text}"
+        );
     }
 }
 

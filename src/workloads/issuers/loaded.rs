@@ -13,9 +13,12 @@ use uuid::Uuid;
 
 use super::{
     assertion::{Assertion, Claims},
-    file::{IssuerIdentity, IssuerSettings, IssuersFile, KeyLocation, MAX_FILE_LENGTH, is_kubernetes_default, trust_domain},
-    jwks::{KeySet, MAX_JWKS_LENGTH},
+    file::{
+        IssuerIdentity, IssuerSettings, IssuersFile, KeyLocation, MAX_FILE_LENGTH,
+        is_kubernetes_default, trust_domain,
+    },
     judgement::{accepted_until, judge},
+    jwks::{KeySet, MAX_JWKS_LENGTH},
     refused::RefusalCause,
     remote_keys::{RemoteKeys, rules},
     single_use::UsedAssertions,
@@ -70,7 +73,10 @@ impl IssuersError {
 }
 
 fn line(path: &Path, problem: impl std::fmt::Display) -> String {
-    format!("COUNTERSIGN_TRUSTED_ISSUERS_FILE: {} {problem}", path.display())
+    format!(
+        "COUNTERSIGN_TRUSTED_ISSUERS_FILE: {} {problem}",
+        path.display()
+    )
 }
 
 impl Contents {
@@ -113,7 +119,10 @@ fn read_file(path: &Path, limit: usize) -> Result<Vec<u8>, IssuersError> {
     let fail = |error: io::Error| IssuersError::of(path, format_args!("cannot be read: {error}"));
     read.map_err(fail)?;
     match bytes.len() > limit {
-        true => Err(IssuersError::of(path, format_args!("is longer than {limit} bytes"))),
+        true => Err(IssuersError::of(
+            path,
+            format_args!("is longer than {limit} bytes"),
+        )),
         false => Ok(bytes),
     }
 }
@@ -132,7 +141,11 @@ impl Loaded {
     ///
     /// # Errors
     /// A JWKS file holds no key of use, or a `ca_file` no certificate.
-    pub(super) fn new(contents: &Contents, before: &Self, clock: &Clock) -> Result<Self, IssuersError> {
+    pub(super) fn new(
+        contents: &Contents,
+        before: &Self,
+        clock: &Clock,
+    ) -> Result<Self, IssuersError> {
         let mut loaded = Self::none();
         let mut problems = Vec::new();
         for settings in &contents.read.issuers {
@@ -232,7 +245,10 @@ impl Issuer {
         if is_kubernetes_default(&claims.sub) {
             return Err(RefusalCause::DefaultAccount);
         }
-        let bound = self.bindings.get(&claims.sub).ok_or(RefusalCause::Unbound)?;
+        let bound = self
+            .bindings
+            .get(&claims.sub)
+            .ok_or(RefusalCause::Unbound)?;
         if settings.single_use {
             let jti = claims.jti.as_deref().filter(|jti| !jti.is_empty());
             let jti = jti.ok_or(RefusalCause::NoTokenId)?;

@@ -23,7 +23,9 @@ mod single_use;
 mod trusted;
 
 pub use assertion::MAX_ASSERTION_LENGTH;
-pub use file::{Binding, FileProblem, IssuerIdentity, IssuerSettings, IssuersFile, KeyLocation, KeyUrl};
+pub use file::{
+    Binding, FileProblem, IssuerIdentity, IssuerSettings, IssuersFile, KeyLocation, KeyUrl,
+};
 pub use judgement::{LEEWAY, LONGEST_LIFE};
 pub use jwks::JwksError;
 pub use key::AssertionAlgorithm;
@@ -31,4 +33,3 @@ pub use loaded::{BoundSubject, IssuersError};
 pub use refused::{AssertionRefused, RefusalCause};
 pub use reload::IssuersReloader;
 pub use trusted::{IssuerStatus, TrustedIssuers};
-

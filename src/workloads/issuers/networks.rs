@@ -70,7 +70,13 @@ mod tests {
 
     #[test]
     fn public_addresses_are_permitted() {
-        for address in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00::1"] {
+        for address in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1111",
+            "2a00::1",
+        ] {
             assert!(permitted(address, &[]), "{address}");
         }
     }

@@ -92,7 +92,10 @@ pub(super) struct Refusals {
 impl Default for Refusals {
     fn default() -> Self {
         Self {
-            counts: RefusalCause::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            counts: RefusalCause::ALL
+                .iter()
+                .map(|_| AtomicU64::new(0))
+                .collect(),
             limits: RefusalCause::ALL.iter().map(|_| Mutex::default()).collect(),
         }
     }

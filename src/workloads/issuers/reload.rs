@@ -119,7 +119,11 @@ impl IssuersReloader {
                 let now = self.clock.now().micros();
                 self.shared.last_good.store(now, Ordering::Relaxed);
                 let (issuers, bindings) = contents.counts();
-                tracing::info!(issuers, bindings, "the file of trusted issuers was read again");
+                tracing::info!(
+                    issuers,
+                    bindings,
+                    "the file of trusted issuers was read again"
+                );
             }
             Err(error) => self.failed(&error),
         }

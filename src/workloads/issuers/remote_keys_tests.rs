@@ -27,14 +27,27 @@ fn keys_are_fetched_every_five_minutes_and_for_an_unknown_key_every_ten_seconds(
 
 #[test]
 fn the_time_between_failed_fetches_doubles_up_to_two_minutes() {
-    for (failed_attempts, interval) in [(1, 10), (2, 20), (3, 40), (4, 80), (5, 120), (u32::MAX, 120)] {
+    for (failed_attempts, interval) in [
+        (1, 10),
+        (2, 20),
+        (3, 40),
+        (4, 80),
+        (5, 120),
+        (u32::MAX, 120),
+    ] {
         let schedule = Schedule {
             last_attempt: Some(Duration::ZERO),
             failed_attempts,
         };
         for reason in [Reason::Age, Reason::UnknownKey] {
-            assert!(!schedule.is_due(reason, seconds(interval - 1)), "{failed_attempts}");
-            assert!(schedule.is_due(reason, seconds(interval)), "{failed_attempts}");
+            assert!(
+                !schedule.is_due(reason, seconds(interval - 1)),
+                "{failed_attempts}"
+            );
+            assert!(
+                schedule.is_due(reason, seconds(interval)),
+                "{failed_attempts}"
+            );
         }
     }
 }

@@ -96,14 +96,17 @@ impl TrustedIssuers {
     /// The issuers whose keys are fetched.
     pub fn fetched(&self) -> Vec<IssuerStatus> {
         let loaded = Arc::clone(&self.loaded.borrow());
-        let remote = loaded.issuers.iter().filter_map(|issuer| match &issuer.keys {
-            Keys::Remote(keys) => Some(IssuerStatus {
-                name: issuer.settings.name.clone(),
-                fetched_at: keys.fetched_at(),
-                failed_fetches: keys.failures(),
-            }),
-            Keys::File(_) => None,
-        });
+        let remote = loaded
+            .issuers
+            .iter()
+            .filter_map(|issuer| match &issuer.keys {
+                Keys::Remote(keys) => Some(IssuerStatus {
+                    name: issuer.settings.name.clone(),
+                    fetched_at: keys.fetched_at(),
+                    failed_fetches: keys.failures(),
+                }),
+                Keys::File(_) => None,
+            });
         remote.collect()
     }
 

@@ -57,7 +57,8 @@ impl TestIssuer {
 
     /// The claims of an assertion that is good from `now` for ten minutes.
     pub fn claims(&self, subject: &str, now: i64) -> Value {
-        let mut claims = json!({"sub": subject, "aud": [AUDIENCE], "iat": now, "nbf": now, "exp": now + 600});
+        let mut claims =
+            json!({"sub": subject, "aud": [AUDIENCE], "iat": now, "nbf": now, "exp": now + 600});
         if let Some(iss) = self.iss {
             claims["iss"] = json!(iss);
         }
