@@ -48,7 +48,8 @@ class Postgres:
     def hold(self, statement: str) -> subprocess.Popen:
         """A transaction that stays open until it is killed."""
         url = self.admin_url.rsplit("/", 1)[0] + "/countersign"
-        session = subprocess.Popen([self.programs / "psql", "-qAtX", url], stdin=subprocess.PIPE, text=True)
+        command = [self.programs / "psql", "-qAtX", url]
+        session = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         session.stdin.write(f"BEGIN; {statement};\n")
         session.stdin.flush()
         return session
