@@ -1,6 +1,8 @@
 """Breaks two replicas on one PostgreSQL in ten ways; scripts/gameday starts it.
 
-    gameday.py BINARY POSTGRES_BIN POSTGRES_FOLDER URL [NUMBER...]
+    gameday.py BINARY POSTGRES_BIN POSTGRES_FOLDER URL [--picture PROMETHEUS FILE] [NUMBER...]
+
+FILE gets the dashboard as an SVG, with a line where each fault began.
 """
 
 import signal
@@ -12,7 +14,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from picture import draw
 from postgres import Postgres
+from prometheus import Prometheus, wait_for
 from service import Client, Replica, outcome
 from traffic import AGAIN, Traffic
 
@@ -28,11 +32,12 @@ def free_port() -> int:
 
 class Gameday:
     def __init__(self, binary: str, postgres: Postgres, folder: Path):
-        self.postgres, self.notes, self.faults = postgres, [], []
+        self.postgres, self.notes, self.faults, self.marks = postgres, [], [], []
         self.a, self.b = self.replicas = [
             # Fixed ports: a replica that comes back is found where it was.
             Replica(binary, folder, name, COUNTERSIGN_DATABASE_URL=postgres.url(),
-                    COUNTERSIGN_GRPC_ADDR=f"127.0.0.1:{free_port()}", COUNTERSIGN_SHUTDOWN_DELAY="1s",
+                    COUNTERSIGN_GRPC_ADDR=f"127.0.0.1:{free_port()}", COUNTERSIGN_HTTP_ADDR=f"127.0.0.1:{free_port()}",
+                    COUNTERSIGN_SHUTDOWN_DELAY="1s",
                     COUNTERSIGN_DATABASE_POOL_SIZE="8", COUNTERSIGN_MAX_SESSIONS_PER_USER="10000",
                     COUNTERSIGN_ARGON2_MEMORY_KIB="1024", COUNTERSIGN_ARGON2_ITERATIONS="1").start()
             for name in "ab"
@@ -144,6 +149,7 @@ class Gameday:
     def run(self, number: int, fault):
         print(f"\n{number}. {fault.__doc__}", flush=True)
         self.traffic.take()
+        self.marks.append(time.time())
         start = time.monotonic()
         fault()
         healed = self.traffic.wait_until_well(HEALS_WITHIN_SECONDS)
@@ -173,22 +179,36 @@ FAULTS = [
 ]
 
 
+def play(day: Gameday, chosen: list[str]):
+    day.traffic.start()
+    if day.traffic.wait_until_well(HEALS_WITHIN_SECONDS) is None:
+        day.faults.append("it was not well before anything was broken")
+    for number, fault in enumerate(FAULTS, 1):
+        if not chosen or str(number) in chosen:
+            day.run(number, getattr(day, fault.__name__))
+
+
 def main():
     binary, programs, folder, url, *chosen = sys.argv[1:]
-    postgres = Postgres(programs, folder, url)
-    postgres.prepare(str(Path(binary).resolve()))
-    with tempfile.TemporaryDirectory() as logs:
-        day = Gameday(str(Path(binary).resolve()), postgres, Path(logs))
+    program = picture = prometheus = None
+    if chosen[:1] == ["--picture"]:
+        program, picture, chosen = chosen[1], chosen[2], chosen[3:]
+    binary, postgres = str(Path(binary).resolve()), Postgres(programs, folder, url)
+    postgres.prepare(binary)
+    with tempfile.TemporaryDirectory() as temporary:
+        day = Gameday(binary, postgres, Path(temporary))
         try:
-            day.traffic.start()
-            if day.traffic.wait_until_well(HEALS_WITHIN_SECONDS) is None:
-                day.faults.append("it was not well before anything was broken")
-            for number, fault in enumerate(FAULTS, 1):
-                if not chosen or str(number) in chosen:
-                    run = getattr(day, fault.__name__)
-                    day.run(number, run)
+            if program:
+                prometheus = Prometheus(program, Path(temporary), [replica.http_address for replica in day.replicas])
+                wait_for("both targets are up", lambda: len(prometheus.get("query", query="up == 1")["result"]) == 2)
+            start = time.time()
+            play(day, chosen)
+            if prometheus:
+                Path(picture).write_text(draw(prometheus, start, time.time(), day.marks))
         finally:
             day.close()
+            if prometheus:
+                prometheus.stop()
     print("\n" + ("\n".join(f"MUST NOT: {fault}" for fault in day.faults) or "Nothing happened that must not."))
     sys.exit(bool(day.faults))
 
