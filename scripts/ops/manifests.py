@@ -17,14 +17,34 @@ from pathlib import Path
 
 import yaml
 
-from certificates import make_certificates
+from certificates import make_certificates, make_jwks
 
-MODES = ["mesh", "tls", "spiffe", "development"]
+# Name, overlay, components, values of the chart.
+VARIANTS = [
+    ("mesh", "mesh", [], "mode=mesh"),
+    ("tls", "tls", [], "mode=tls"),
+    ("spiffe", "spiffe", [], "mode=spiffe"),
+    ("development", "development", [], "mode=development"),
+    ("trusted-issuers", "mesh", ["trusted-issuers"], "mode=mesh,trustedIssuers=true"),
+]
 KUBERNETES = Path("deploy/kubernetes")
 CHART = Path("deploy/helm/countersign")
 HELM_ONLY = re.compile(r"^(helm\.sh/|checksum/|app\.kubernetes\.io/managed-by$)")
 # Kustomize puts a hash of the content after the name of a ConfigMap.
 HASH = re.compile(r"^(countersign(?:-spiffe-helper)?)-[a-z0-9]{10}$")
+ISSUERS = """
+[[issuer]]
+name = "cluster"
+issuer = "https://kubernetes.default.svc.cluster.local"
+audience = "countersign"
+jwks_file = "{folder}/cluster.jwks"
+algorithms = ["ES256"]
+
+[[binding]]
+issuer = "cluster"
+subject = "system:serviceaccount:shop:orders"
+service_account = "orders"
+"""
 SECRETS = {
     "countersign-database": "postgres://countersign:x@db.example.com/countersign?sslmode=verify-full",
     "countersign-migrate": "postgres://owner:x@db.example.com/countersign?sslmode=verify-full",
@@ -99,6 +119,23 @@ def mounted_files(folder: Path):
     keys.write_text("v1:" + base64.b64encode(os.urandom(32)).decode())
     keys.chmod(0o600)
     make_certificates(folder / "tls", key_mode=0o600)
+    issuers = folder / "trusted-issuers"
+    issuers.mkdir()
+    (issuers / "cluster.jwks").write_text(make_jwks())
+    (issuers / "trusted-issuers.toml").write_text(ISSUERS.format(folder=issuers))
+
+
+def overlay_text(kubectl: str, overlay: str, components: list[str], folder: Path) -> str:
+    """What an operator's own overlay would make, which lies elsewhere."""
+    top = os.path.relpath(KUBERNETES, folder)
+    own = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{top}/overlays/{overlay}"] + ([f"{top}/migrate"] if overlay != "development" else []),
+        "components": [f"{top}/components/{component}" for component in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    return output(kubectl, "kustomize", folder)
 
 
 def main():
@@ -106,17 +143,16 @@ def main():
     faults = []
     with tempfile.TemporaryDirectory() as mounted:
         mounted_files(Path(mounted))
-        for mode in MODES:
-            overlay = output(kubectl, "kustomize", KUBERNETES / "overlays" / mode)
-            if mode != "development":
-                overlay += "---\n" + output(kubectl, "kustomize", KUBERNETES / "migrate")
-            chart = output(helm, "template", "countersign", CHART, "--set", f"mode={mode}")
-            Path(folder, f"kustomize-{mode}.yaml").write_text(overlay)
-            Path(folder, f"helm-{mode}.yaml").write_text(chart)
+        for name, overlay, components, values in VARIANTS:
+            with tempfile.TemporaryDirectory() as own:
+                overlay = overlay_text(kubectl, overlay, components, Path(own).resolve())
+            chart = output(helm, "template", "countersign", CHART, "--set", values)
+            Path(folder, f"kustomize-{name}.yaml").write_text(overlay)
+            Path(folder, f"helm-{name}.yaml").write_text(chart)
             faults += differences(objects(overlay), objects(chart))
             if binary:
                 faults += config_check(Path(binary[0]).resolve(), objects(overlay), Path(mounted))
-    print("\n".join(faults) or f"kustomize and Helm agree in {len(MODES)} modes")
+    print("\n".join(faults) or f"kustomize and Helm agree in {len(VARIANTS)} set-ups")
     sys.exit(bool(faults))
 
 

@@ -47,6 +47,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
       "COUNTERSIGN_TLS_CLIENT_CA_FILE" "/etc/countersign/tls/bundle.crt"
       "COUNTERSIGN_TLS_CLIENT_AUTH" "required") $config }}
 {{- end }}
+{{- if .Values.trustedIssuers }}
+{{- $_ := set $config "COUNTERSIGN_TRUSTED_ISSUERS_FILE" "/etc/countersign/trusted-issuers/trusted-issuers.toml" }}
+{{- end }}
 {{- range $name, $value := merge (deepCopy .Values.config) $config }}
 {{ $name }}: {{ $value | toString | quote }}
 {{- end }}
