@@ -14,6 +14,7 @@ const PROTOS: &[&str] = &[
     "countersign/auth/v1/admin_service.proto",
     "countersign/auth/v1/auth_service.proto",
     "countersign/auth/v1/verifier_service.proto",
+    "envoy/service/auth/v3/external_auth.proto",
     "grpc/health/v1/health.proto",
 ];
 
@@ -27,6 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out, descriptors.encode_to_vec())?;
 
     // `Bytes` fields and boxed enums are not in use: the messages are small and flat.
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -121,10 +121,15 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
     if values.next().is_some() {
         return Err(AuthError::TokenInvalid);
     }
-    Ok(match text.and_then(|text| text.split_once(' ')) {
+    Ok(text.map_or("", bearer_of))
+}
+
+/// The bearer token in one value of `authorization`; empty when it is of another scheme.
+pub(super) fn bearer_of(value: &str) -> &str {
+    match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
         _ => "",
-    })
+    }
 }
 
 /// The metadata `user-agent`, shortened; empty when it is not ASCII text.

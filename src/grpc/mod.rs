@@ -10,6 +10,10 @@ mod auth_service;
 mod bulkhead;
 mod convert;
 mod demands;
+mod ext_authz;
+mod ext_authz_answer;
+mod ext_authz_challenge;
+mod ext_authz_demands;
 pub mod health;
 pub mod layers;
 mod paging;
@@ -29,6 +33,7 @@ pub use account_service::AccountApi;
 pub use admin_service::AdminApi;
 pub use auth_service::AuthApi;
 pub use bulkhead::Bulkhead;
+pub use ext_authz::AuthorizationApi;
 pub use reason::Reason;
 pub use request_memory::RequestMemory;
 pub use routes::{RouteSettings, Routes};
@@ -64,6 +69,41 @@ pub mod pb {
 pub mod health_pb {
     tonic::include_proto!("grpc.health.v1");
 }
+
+/// The same for the part of Envoy's API that ext_authz needs; its packages refer to each other by these paths.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::nursery,
+    clippy::pedantic,
+    reason = "generated code; the comments are in the .proto files"
+)]
+pub mod envoy {
+    pub mod service {
+        pub mod auth {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.auth.v3");
+            }
+        }
+    }
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                tonic::include_proto!("envoy.config.core.v3");
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            tonic::include_proto!("envoy.r#type.v3");
+        }
+    }
+}
+pub use envoy::{
+    config::core::v3 as ext_authz_core_pb, service::auth::v3 as ext_authz_pb,
+    r#type::v3 as ext_authz_type_pb,
+};
 
 /// The compiled descriptors of everything under `proto/`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

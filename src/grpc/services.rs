@@ -7,8 +7,9 @@ use tonic::service::Routes as TonicRoutes;
 use tonic_reflection::server::{Builder as ReflectionBuilder, Error as ReflectionError};
 
 use super::{
-    AccountApi, AdminApi, AuthApi, DESCRIPTORS, RequestMemory, RouteSettings, Routes,
-    UserRateLimit, VerifierApi,
+    AccountApi, AdminApi, AuthApi, AuthorizationApi, DESCRIPTORS, RequestMemory, RouteSettings,
+    Routes, UserRateLimit, VerifierApi,
+    ext_authz_pb::authorization_server::AuthorizationServer,
     health::HealthApi,
     health_pb::health_server::HealthServer,
     layers::RateLimits,
@@ -57,6 +58,10 @@ pub fn services(settings: ServiceSettings) -> Result<TonicRoutes, ReflectionErro
         runtime: settings.runtime,
     })
     .add_in_memory(&settings.health.max_decoding_message_size(max))
+    .add_in_memory(
+        &AuthorizationServer::new(AuthorizationApi::new(auth.clone()))
+            .max_decoding_message_size(max),
+    )
     .add_isolated(
         &AuthServiceServer::new(AuthApi::new(auth.clone())).max_decoding_message_size(max),
     )

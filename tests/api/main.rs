@@ -21,6 +21,7 @@ mod deadlines;
 mod durability;
 mod email_keys;
 mod epochs;
+mod ext_authz;
 mod fairness;
 mod freshness;
 mod fuzz_corpus;

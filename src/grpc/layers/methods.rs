@@ -75,10 +75,14 @@ impl Kind {
 }
 
 /// The methods, the most called one first: the search is linear.
-static METHODS: [Method; 23] = [
+static METHODS: [Method; 24] = [
     Method {
         limit: Some(Limit::Token),
         ..in_memory("/countersign.auth.v1.AuthService/ValidateToken")
+    },
+    Method {
+        limit: Some(Limit::Token),
+        ..in_memory("/envoy.service.auth.v3.Authorization/Check")
     },
     token("/countersign.auth.v1.AuthService/Refresh"),
     token("/countersign.auth.v1.AuthService/Logout"),
@@ -308,7 +312,8 @@ mod tests {
             let (service, name) = method.names();
             let expected = match (service, name) {
                 (_, "Register" | "Login" | "ChangePassword") => Some(Limit::Credential),
-                (_, "Refresh" | "Logout" | "ValidateToken") => Some(Limit::Token),
+                (_, "Refresh" | "Logout" | "ValidateToken")
+                | ("envoy.service.auth.v3.Authorization", _) => Some(Limit::Token),
                 _ => None,
             };
             assert_eq!(method.limit, expected, "{}", method.full_name());

@@ -57,6 +57,11 @@ impl RequestId {
         }
     }
 
+    /// The id in a header of this value, by the same rule as for the caller's own.
+    pub(in crate::grpc) fn from_text(text: &str) -> Option<Self> {
+        Self::chosen(&HeaderValue::from_str(text).ok()?)
+    }
+
     /// The id that the caller has chosen, if it is 1 to 128 visible ASCII characters.
     fn chosen(value: &HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
