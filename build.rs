@@ -15,6 +15,8 @@ const PROTOS: &[&str] = &[
     "countersign/auth/v1/auth_service.proto",
     "countersign/auth/v1/verifier_service.proto",
     "envoy/service/auth/v3/external_auth.proto",
+    // For reflection: clients that read the protos from there can then show the details of an error.
+    "google/rpc/error_details.proto",
     "grpc/health/v1/health.proto",
 ];
 

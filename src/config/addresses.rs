@@ -71,6 +71,40 @@ fn network(text: &str) -> Result<IpNet, Refusal> {
     })
 }
 
+/// The origin of a page, as browsers write it in `Origin` (RFC 6454 section 6.2): scheme, host in lower case, and the port
+/// unless it is that of the scheme. Compared byte by byte.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Origin(pub String);
+
+impl TryFrom<String> for Origin {
+    type Error = Refusal;
+
+    fn try_from(text: String) -> Result<Self, Refusal> {
+        let text = text.trim();
+        match text.parse::<Uri>() {
+            Ok(uri) if is_web_url(&uri) && written_by_a_browser(&uri).as_deref() == Some(text) => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(Refusal::of(
+                text,
+                "is not an origin",
+                "use exact origins such as https://app.example.com or http://localhost:5173, without path, * and default port",
+            )),
+        }
+    }
+}
+
+fn written_by_a_browser(uri: &Uri) -> Option<String> {
+    let scheme = uri.scheme_str()?;
+    let host = uri.host()?.to_ascii_lowercase();
+    Some(match (scheme, uri.port_u16()) {
+        (_, None) | ("http", Some(80)) | ("https", Some(443)) => format!("{scheme}://{host}"),
+        (_, Some(port)) => format!("{scheme}://{host}:{port}"),
+    })
+    .filter(|_| !host.contains('*'))
+}
+
 /// An issuer identifier: an `http` or `https` URL without query and fragment (RFC 8414 section 2).
 /// Kept as it is written, because verifiers compare it byte by byte.
 #[derive(Clone, Debug, Deserialize)]
@@ -182,6 +216,34 @@ mod tests {
     }
 
     #[test]
+    fn origins_are_written_as_browsers_write_them() {
+        for text in [
+            "https://app.example.com",
+            "http://localhost:5173",
+            "https://[::1]:8443",
+        ] {
+            assert_eq!(parse::<Origin>(text).unwrap().0, text);
+        }
+        for text in [
+            "",
+            "*",
+            "null",
+            "app.example.com",
+            "https://*.example.com",
+            "https://App.example.com",
+            "https://app.example.com/",
+            "https://app.example.com/path",
+            "https://app.example.com:443",
+            "http://localhost:80",
+            "https://app.example.com?a",
+            "https://ada@app.example.com",
+            "file:///page.html",
+        ] {
+            assert!(parse::<Origin>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_collector_without_plain_http_is_refused() {
         assert!(parse::<Collector>("http://localhost:4317").is_ok());
         assert!(parse::<Collector>("https://user:hunter2@collector:4317").is_err());
@@ -198,7 +260,7 @@ mod tests {
         #[test]
         fn no_text_makes_a_parser_panic(text in any::<String>()) {
             let _ = (parse::<Address>(&text), networks(&text));
-            let _ = (parse::<Issuer>(&text), parse::<Collector>(&text));
+            let _ = (parse::<Issuer>(&text), parse::<Collector>(&text), parse::<Origin>(&text));
         }
 
         #[test]
@@ -206,7 +268,7 @@ mod tests {
             url in "https?://[a-z@:/?#\\[\\]0-9]{0,20}",
             net in "[0-9a-f.:]{0,20}/?[0-9]{0,3}",
         ) {
-            let _ = (parse::<Issuer>(&url), parse::<Collector>(&url));
+            let _ = (parse::<Issuer>(&url), parse::<Collector>(&url), parse::<Origin>(&url));
             let _ = (networks(&net), parse::<Address>(&net));
         }
 

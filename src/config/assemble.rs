@@ -72,6 +72,12 @@ fn group(given: &Given, problems: &mut Problems) -> Config {
         http_addr: values.http_addr.0,
         tls: values.tls,
         tls_files: tls::files(values, problems),
+        cors_origins: values
+            .cors_origins
+            .clone()
+            .map_or_else(Vec::new, |List(origins)| {
+                origins.into_iter().map(|origin| origin.0).collect()
+            }),
         reflection: match values.reflection {
             Some(switch) => switch == Switch::On,
             None => profile != Profile::Production,

@@ -136,6 +136,15 @@ pub(super) fn check_production(config: &Config, given: &Given, problems: &mut Pr
         "use a URL with sslmode=verify-full, or COUNTERSIGN_DATABASE_TLS=unverified where the network itself is trusted",
     );
     problems.demand(
+        &["COUNTERSIGN_CORS_ORIGINS"],
+        config
+            .cors_origins
+            .iter()
+            .all(|origin| origin.starts_with("https://")),
+        "production does not give tokens to a page that came in plain text",
+        "use https origins",
+    );
+    problems.demand(
         &["COUNTERSIGN_ISSUER"],
         config.tokens.issuer.starts_with("https://"),
         "production needs an issuer that can be verified",

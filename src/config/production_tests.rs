@@ -42,6 +42,7 @@ fn production_refuses_what_is_unsafe() {
         ("COUNTERSIGN_ISSUER", "http://auth.example.org"),
         ("COUNTERSIGN_ISSUER", ""),
         ("COUNTERSIGN_ACCESS_TOKEN_TTL", "31m"),
+        ("COUNTERSIGN_CORS_ORIGINS", "http://app.example.com"),
         ("COUNTERSIGN_DATABASE_URL", "postgres://a@db.example/c"),
         (
             "COUNTERSIGN_DATABASE_URL",

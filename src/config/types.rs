@@ -31,6 +31,8 @@ pub struct Config {
     pub tls: Tls,
     /// With which files, where this process does.
     pub tls_files: Option<TlsFiles>,
+    /// The origins of the pages that may call by gRPC-Web.
+    pub cors_origins: Vec<String>,
     /// Whether gRPC reflection is served.
     pub reflection: bool,
     /// The bounds on connections and calls, and the times of a shutdown.

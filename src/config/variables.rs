@@ -13,7 +13,7 @@ use serde::Deserialize;
 use DefaultValue::{Rule, Text};
 
 use super::{
-    addresses::{Address, Collector, Issuer, OptionalAddress, TrustedProxies},
+    addresses::{Address, Collector, Issuer, OptionalAddress, Origin, TrustedProxies},
     database_url::DatabaseUrl,
     master_keys::MasterKeys,
     profile::Profile,
@@ -158,6 +158,8 @@ variables! {
         "Certificates of the authorities whose client certificates the gRPC port accepts, in PEM.";
     tls_client_auth: Option<ClientAuth>, "COUNTERSIGN_TLS_CLIENT_AUTH", Rule("optional with an authority"),
         "Whether clients of the gRPC port must show a certificate: optional or required.";
+    cors_origins: Option<List<Origin>>, "COUNTERSIGN_CORS_ORIGINS", Rule("none: no gRPC-Web"),
+        "Origins of the pages that may call by gRPC-Web, comma-separated, such as https://app.example.com; only https in production.";
     reflection: Option<Switch>, "COUNTERSIGN_REFLECTION", Rule("on; off in production"),
         "Whether gRPC reflection is served: on or off.";
     max_connections: Whole<NonZeroUsize, 1, 1_000_000>, "COUNTERSIGN_MAX_CONNECTIONS", Text("10000"),

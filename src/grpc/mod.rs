@@ -28,6 +28,7 @@ mod status;
 mod user_rate;
 mod validate_fast_path;
 mod verifier_service;
+mod web;
 
 pub use account_service::AccountApi;
 pub use admin_service::AdminApi;
@@ -43,6 +44,7 @@ pub use status::{DOMAIN, Detail, error_status, status};
 pub use user_rate::UserRateLimit;
 pub use validate_fast_path::FastPath;
 pub use verifier_service::VerifierApi;
+pub use web::{WebLayer, WebService};
 
 /// The generated messages, clients and servers of `countersign.auth.v1`.
 #[allow(

@@ -1,6 +1,6 @@
 //! The routes of the HTTP port. Everything else is answered with a status and no body: nothing of a request is echoed.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -8,9 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use prometheus_client::{encoding::text, registry::Registry};
 use tokio::sync::watch;
+use tower_http::cors::{Any, CorsLayer};
 
 use super::{
     document::Document,
@@ -67,13 +68,26 @@ impl Site {
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz));
         for path in jwks_paths {
-            router = router.route(&path, get(jwks));
+            router = router.route(&path, get(jwks).layer(public()));
         }
         for path in metadata_paths {
-            router = router.route(&path, get(authorization_server_metadata));
+            let get = get(authorization_server_metadata);
+            router = router.route(&path, get.layer(public()));
         }
         router.with_state(content)
     }
+}
+
+/// Lets every page read the document: it is public, and the same for everybody.
+fn public() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers([header::IF_NONE_MATCH])
+        .expose_headers([header::ETAG])
+        .max_age(Duration::from_secs(600))
+        // The answer is the same whoever asks, so caches keep one copy.
+        .vary(Vec::new())
 }
 
 async fn jwks(State(content): State<Arc<Content>>, request: HeaderMap) -> Response {

@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     config::{Config, KeyFileError, MasterKeySource, MasterKeys, Rate, StalePolicy},
     grpc::{
-        self, FastPath, RequestMemory, ServiceSettings, UserRateLimit,
+        self, FastPath, RequestMemory, ServiceSettings, UserRateLimit, WebLayer,
         health::HealthStatuses,
         layers::{self, Quota, RateLimits},
     },
@@ -222,6 +222,7 @@ impl Server {
             runtime: Handle::current(),
         })?;
         let service = ServiceBuilder::new()
+            .layer(WebLayer::new(&config.cors_origins))
             .layer(layers::stack(layers::Settings {
                 clock: clock.clone(),
                 trusted_proxies: config.limits.trusted_proxies.clone(),

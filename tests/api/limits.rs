@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use countersign::grpc::pb::{RegisterRequest, ValidateTokenRequest};
+use countersign::grpc::pb::{
+    ListSessionsRequest, LoginRequest, RegisterRequest, ValidateTokenRequest,
+};
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, client::Grpc, codegen::http::uri::PathAndQuery};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::support::{TestDatabase, TestServer, failure, on_both_databases, reason};
+use crate::support::{
+    PASSWORD, TestDatabase, TestServer, failure, on_both_databases, operator::bearing, reason,
+};
 
 fn with_id(id: &str) -> Request<ValidateTokenRequest> {
     let mut request = Request::new(ValidateTokenRequest::default());
@@ -79,6 +83,27 @@ on_both_databases! {
             reasons.push(reason(server.auth().register(request).await));
         }
         assert_eq!(reasons, ["INVALID_FIELD", "INVALID_FIELD", "RATE_LIMITED"]);
+    }
+
+    async fn the_user_agent_that_a_trusted_proxy_forwards_is_that_of_the_session(database: TestDatabase) {
+        let agent_of = async |server: &TestServer, email: &str| {
+            server.register(email).await.unwrap();
+            let mut login = Request::new(LoginRequest {
+                email: email.to_owned(), password: PASSWORD.to_owned(), ..LoginRequest::default()
+            });
+            let metadata = login.metadata_mut();
+            metadata.insert("x-forwarded-user-agent", "Browser/1.0".parse().unwrap());
+            let tokens = server.auth().login(login).await.unwrap().into_inner().tokens.unwrap();
+            let request = bearing(&tokens.access_token, ListSessionsRequest::default());
+            let sessions = server.account().list_sessions(request).await.unwrap().into_inner().sessions;
+            sessions[0].user_agent.clone()
+        };
+        let trusting = TestServer::start_with(&database, &[("COUNTERSIGN_TRUSTED_PROXIES", "127.0.0.0/8")]).await;
+        assert_eq!(agent_of(&trusting, "ada@example.org").await, "Browser/1.0");
+        trusting.stop().await;
+        let server = TestServer::start(&database).await;
+        let agent = agent_of(&server, "eve@example.org").await;
+        assert!(agent.contains("tonic"), "{agent}");
     }
 
     async fn token_calls_are_limited_when_configured(database: TestDatabase) {

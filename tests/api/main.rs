@@ -25,6 +25,7 @@ mod ext_authz;
 mod fairness;
 mod freshness;
 mod fuzz_corpus;
+mod grpc_web;
 mod health;
 mod http;
 mod jwt_attacks;

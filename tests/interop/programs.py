@@ -22,12 +22,12 @@ PASSWORD = "a mill that weaves algebra"
 class Countersign:
     """A server with a database of its own. Its log is a file of JSON lines."""
 
-    def __init__(self, binary: str, folder: Path, **variables: str):
+    def __init__(self, binary: str, folder: Path, name: str = "gateway", **variables: str):
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("COUNTERSIGN_")} | {
             "COUNTERSIGN_PROFILE": "test",
             "COUNTERSIGN_GRPC_ADDR": "127.0.0.1:0",
             "COUNTERSIGN_HTTP_ADDR": "127.0.0.1:0",
-            "COUNTERSIGN_DATABASE_URL": f"sqlite://{folder}/gateway.db",
+            "COUNTERSIGN_DATABASE_URL": f"sqlite://{folder}/{name}.db",
             "COUNTERSIGN_MASTER_KEYS": "v1:" + base64.b64encode(secrets.token_bytes(32)).decode(),
             "COUNTERSIGN_ISSUER": "https://auth.example.com",
             "COUNTERSIGN_ARGON2_MEMORY_KIB": "64",
@@ -36,7 +36,7 @@ class Countersign:
             "COUNTERSIGN_LOG_FORMAT": "json",
             **variables,
         }
-        self.binary, self.log = binary, folder / "countersign.log"
+        self.binary, self.log = binary, folder / f"{name}.log"
         self.start()
 
     def start(self):

@@ -1,16 +1,19 @@
-//! Determines the client's address: that of the peer, or the one that trusted proxies forward.
+//! Determines the client's address and user agent: those of the peer, or those that trusted proxies forward.
 
 use std::{
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{Extensions, Request};
+use http::{Extensions, HeaderMap, Request, header::USER_AGENT};
 use ipnet::IpNet;
 use tonic::transport::server::TcpConnectInfo;
 use tower::{Layer, Service};
 
 pub use crate::http::ClientAddress;
+
+/// Where gateways that call in their own name leave the user agent of their client, the first one winning.
+const FORWARDED_USER_AGENT: [&str; 2] = ["x-forwarded-user-agent", "grpcgateway-user-agent"];
 
 impl ClientAddress {
     /// The address of the client of the request with these extensions, if it came over TCP.
@@ -19,7 +22,7 @@ impl ClientAddress {
     }
 }
 
-/// Makes [`ClientAddress::of`] return the client behind trusted proxies.
+/// Makes [`ClientAddress::of`] return the client behind trusted proxies, and `user-agent` its user agent.
 #[derive(Clone, Debug)]
 pub struct ClientAddressLayer {
     /// `None` when no proxy is trusted: the address of the peer needs no lookup.
@@ -27,7 +30,7 @@ pub struct ClientAddressLayer {
 }
 
 impl ClientAddressLayer {
-    /// The layer; `x-forwarded-for` is used only from peers inside `trusted`.
+    /// The layer; forwarded headers are used only from peers inside `trusted`.
     pub fn new(trusted: Vec<IpNet>) -> Self {
         Self {
             trusted: (!trusted.is_empty()).then(|| trusted.into()),
@@ -70,6 +73,9 @@ where
         if let Some(trusted) = self.trusted.as_deref()
             && let Some(peer) = peer(request.extensions())
         {
+            if trusted.iter().any(|network| network.contains(&peer.ip())) {
+                take_forwarded_user_agent(request.headers_mut());
+            }
             let client = ClientAddress::behind(peer, trusted, request.headers());
             request.extensions_mut().insert(client);
         }
@@ -81,4 +87,41 @@ where
 fn peer(extensions: &Extensions) -> Option<ClientAddress> {
     let connection = extensions.get::<TcpConnectInfo>()?;
     Some(connection.remote_addr()?.ip().into())
+}
+
+/// Replaces the user agent of a gateway by the one of its client, where the gateway tells it.
+fn take_forwarded_user_agent(headers: &mut HeaderMap) {
+    let told = FORWARDED_USER_AGENT
+        .iter()
+        .find_map(|name| headers.get(*name));
+    if let Some(told) = told.cloned() {
+        headers.insert(USER_AGENT, told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_user_agent_that_a_gateway_tells_replaces_its_own() {
+        let seen = |told: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(USER_AGENT, HeaderValue::from_static("the gateway"));
+            for (name, value) in told {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            take_forwarded_user_agent(&mut headers);
+            headers[USER_AGENT].to_str().unwrap().to_owned()
+        };
+        let [first, second] = FORWARDED_USER_AGENT;
+        assert_eq!(seen(&[]), "the gateway");
+        assert_eq!(seen(&[(second, "a browser")]), "a browser");
+        assert_eq!(
+            seen(&[(second, "another"), (first, "a browser")]),
+            "a browser"
+        );
+    }
 }

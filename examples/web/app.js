@@ -1,0 +1,55 @@
+// The page: one button for each call, and what came back. Tokens stay in this variable: whatever reads the page's storage
+// or cookies finds none, and they are gone with the tab.
+import { AuthClient, RpcError } from "./grpcweb.js";
+
+const of = (id) => document.getElementById(id);
+const given = new URLSearchParams(location.search).get("server");
+if (given) of("server").value = given;
+let tokens = { accessToken: "", refreshToken: "" };
+
+const calls = {
+  register: (auth) => auth.register(of("email").value, of("password").value),
+  login: async (auth) => (tokens = await auth.login(of("email").value, of("password").value)),
+  validate: (auth) => auth.validate(tokens.accessToken),
+  refresh: async (auth) => (tokens = await auth.refresh(tokens.refreshToken)),
+  logout: (auth) => auth.logout(tokens.refreshToken),
+};
+
+for (const [name, call] of Object.entries(calls)) {
+  of(name).addEventListener("click", async () => {
+    show(name, "busy", []);
+    try {
+      const result = await call(new AuthClient(of("server").value));
+      show(name, "done", Object.entries(result));
+    } catch (error) {
+      if (!(error instanceof RpcError)) throw error;
+      show(name, "failed", [
+        ["code", error.code],
+        ["reason", error.reason],
+        ["message", error.message],
+        ...error.violations.map(({ field, description }) => [field, description]),
+        ...(error.retryAfter === null ? [] : [["retry after", `${error.retryAfter} s`]]),
+        ["request id", error.requestId],
+      ]);
+    }
+  });
+}
+
+function show(name, state, rows) {
+  const result = of("result");
+  result.dataset.state = state;
+  result.dataset.call = name;
+  of("title").textContent = `${name}: ${state}`;
+  of("rows").replaceChildren(
+    ...rows.map(([label, value]) => {
+      const row = document.createElement("tr");
+      for (const cell of [label, shorten(String(value))]) {
+        row.appendChild(document.createElement("td")).textContent = cell;
+      }
+      return row;
+    }),
+  );
+}
+
+/** Tokens are not shown in full: somebody may look over the shoulder. */
+const shorten = (value) => (value.length > 60 ? `${value.slice(0, 24)}…` : value);
