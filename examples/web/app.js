@@ -52,4 +52,4 @@ function show(name, state, rows) {
 }
 
 /** Tokens are not shown in full: somebody may look over the shoulder. */
-const shorten = (value) => (value.length > 60 ? `${value.slice(0, 24)}…` : value);
+const shorten = (value) => (/^\S{60,}$/.test(value) ? `${value.slice(0, 24)}…` : value);

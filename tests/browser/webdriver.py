@@ -10,7 +10,7 @@ import urllib.request
 
 PATIENCE_SECONDS = 30
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=900,640"]
+ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=900,720"]
 
 
 class Browser:

@@ -183,8 +183,8 @@ class Trial:
         """WatchRevocations beyond the idle time-out"""
         return self.stream(self.watch_revocations)
 
-    def row_silent(self):
-        """a silent stream (Health.Watch) beyond it"""
+    def row_watch_silent(self):
+        """a silent stream (Health.Watch) beyond the idle time-out"""
         return self.stream(lambda own: own.unary_stream("/grpc.health.v1.Health/Watch")(b""))
 
     def watch_revocations(self, own):
