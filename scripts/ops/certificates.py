@@ -1,9 +1,7 @@
-"""Throw-away certificates, in the files that the TLS variables name, and a throw-away key set."""
+"""Throw-away certificates, in the files that the TLS variables name."""
 
-import base64
 import datetime
 import ipaddress
-import json
 from pathlib import Path
 
 from cryptography import x509
@@ -56,12 +54,3 @@ def make_certificates(folder: Path, key_mode: int = 0o600):
         signed = certificate(name, keys[name], "authority", keys["authority"], extensions)
         (folder / f"{name}.crt").write_bytes(signed)
         write_key(folder / f"{name}.key", keys[name], key_mode)
-
-
-def make_jwks() -> str:
-    """A JWKS (RFC 7517) with one P-256 key."""
-    numbers = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
-    x, y = (
-        base64.urlsafe_b64encode(number.to_bytes(32, "big")).decode().rstrip("=") for number in (numbers.x, numbers.y)
-    )
-    return json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "one", "x": x, "y": y}]})

@@ -62,7 +62,7 @@ ROWS = [
         ]),
         ("Operations that wait for a connection", "short", [(own("countersign_database_waiting"), "{{instance}}")]),
     ]),
-    ("Revocations and keys", [
+    ("Revocations, keys, certificates, assertions", [
         ("Age of the knowledge of revocations", "s", [(own("countersign_revocation_staleness_seconds"), "{{instance}}")]),
         ("Revocations in memory", "short", [(own("countersign_live_revocations"), "{{instance}}")]),
         ("Age of the signing key", "s", [(own("countersign_signing_key_age_seconds", "max"), "age")]),
@@ -72,6 +72,9 @@ ROWS = [
         ]),
         ("TLS handshakes refused", "ops", [
             (f"sum by (reason) (rate(countersign_tls_handshakes_refused_total{{{JOB}}}{RATE}))", "{{reason}}"),
+        ]),
+        ("Assertions of services refused", "ops", [
+            (f"sum by (cause) (rate(countersign_assertions_refused_total{{{JOB}}}{RATE}))", "{{cause}}"),
         ]),
         ("Log lines dropped", "ops", [(f"sum(rate(countersign_log_lines_dropped_total{{{JOB}}}{RATE}))", "lines")]),
     ]),

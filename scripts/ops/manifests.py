@@ -17,7 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from certificates import make_certificates, make_jwks
+from certificates import make_certificates
+from trusted_issuers import make_trusted_issuers
 
 # Name, overlay, components, values of the chart.
 VARIANTS = [
@@ -32,19 +33,6 @@ CHART = Path("deploy/helm/countersign")
 HELM_ONLY = re.compile(r"^(helm\.sh/|checksum/|app\.kubernetes\.io/managed-by$)")
 # Kustomize puts a hash of the content after the name of a ConfigMap.
 HASH = re.compile(r"^(countersign(?:-spiffe-helper)?)-[a-z0-9]{10}$")
-ISSUERS = """
-[[issuer]]
-name = "cluster"
-issuer = "https://kubernetes.default.svc.cluster.local"
-audience = "countersign"
-jwks_file = "{folder}/cluster.jwks"
-algorithms = ["ES256"]
-
-[[binding]]
-issuer = "cluster"
-subject = "system:serviceaccount:shop:orders"
-service_account = "orders"
-"""
 SECRETS = {
     "countersign-database": "postgres://countersign:x@db.example.com/countersign?sslmode=verify-full",
     "countersign-migrate": "postgres://owner:x@db.example.com/countersign?sslmode=verify-full",
@@ -119,10 +107,7 @@ def mounted_files(folder: Path):
     keys.write_text("v1:" + base64.b64encode(os.urandom(32)).decode())
     keys.chmod(0o600)
     make_certificates(folder / "tls", key_mode=0o600)
-    issuers = folder / "trusted-issuers"
-    issuers.mkdir()
-    (issuers / "cluster.jwks").write_text(make_jwks())
-    (issuers / "trusted-issuers.toml").write_text(ISSUERS.format(folder=issuers))
+    make_trusted_issuers(folder / "trusted-issuers")
 
 
 def overlay_text(kubectl: str, overlay: str, components: list[str], folder: Path) -> str:

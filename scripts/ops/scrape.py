@@ -17,6 +17,7 @@ import grpc
 from certificates import make_certificates
 from prometheus import Prometheus, dashboard_queries, wait_for
 from service import Replica, outcome
+from trusted_issuers import make_trusted_issuers
 
 METRIC = re.compile(r"\b((?:countersign|grpc_server)_[a-z_]+)\b")
 
@@ -66,9 +67,11 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         make_certificates(folder / "tls")
+        issuers = make_trusted_issuers(folder / "issuers")
         tls = {f"COUNTERSIGN_TLS_{name}_FILE": str(folder / "tls" / file) for name, file in
                [("CERT", "tls.crt"), ("KEY", "tls.key"), ("CLIENT_CA", "bundle.crt")]}
         replica = Replica(str(Path(binary).resolve()), folder, "replica", COUNTERSIGN_TLS="on",
+                          COUNTERSIGN_TRUSTED_ISSUERS_FILE=str(issuers),
                           COUNTERSIGN_DATABASE_URL=f"sqlite://{folder}/countersign.db", **tls).start()
         prometheus = Prometheus(program, folder, [replica.http_address], folder / "tls/bundle.crt")
         ended = threading.Event()
