@@ -9,7 +9,11 @@ use crate::secret::Secret;
 ///
 /// It enforces the rules for every password. The further rules for *new* passwords are in `passwords::policy`.
 #[derive(Clone, Debug)]
-pub struct Password(Secret<String>);
+pub struct Password {
+    normalised: Secret<String>,
+    /// What was typed, where that is another text.
+    typed: Option<Secret<String>>,
+}
 
 impl Password {
     /// The longest password accepted, in code points after normalisation.
@@ -44,12 +48,21 @@ impl Password {
                 "must not contain NUL",
             ));
         }
-        Ok(Self(normalised))
+        let differs = normalised.expose() != typed;
+        Ok(Self {
+            typed: differs.then(|| Secret::new(typed.to_owned())),
+            normalised,
+        })
     }
 
     /// The normalised text.
     pub fn expose(&self) -> &str {
-        self.0.expose()
+        self.normalised.expose()
+    }
+
+    /// The text as it was typed: hashes of systems that do not normalise are verified with it.
+    pub fn expose_typed(&self) -> &str {
+        self.typed.as_ref().unwrap_or(&self.normalised).expose()
     }
 }
 
@@ -66,6 +79,8 @@ mod tests {
         let composed = Password::parse("password", "caf\u{e9} au lait").unwrap();
         let decomposed = Password::parse("password", "cafe\u{301} au lait").unwrap();
         assert_eq!(composed.expose(), decomposed.expose());
+        assert_eq!(composed.expose_typed(), "caf\u{e9} au lait");
+        assert_eq!(decomposed.expose_typed(), "cafe\u{301} au lait");
     }
 
     #[test]

@@ -5,14 +5,20 @@
 //! failed login does the work of the *most expensive parameters in use*: an unknown address computes one hash with
 //! them, and a known one computes its own hash and then [`padding`] up to the same amount.
 //!
-//! The unit of work is one block of 1 KiB written once: memory times passes. See decision 0700.
+//! The unit of work is one block of 1 KiB written once: memory times passes. See decision 0700. Imported hashes of other
+//! functions add the most expensive work in use of *each* function, padded with the same function (decision 1200).
 
 use std::{
     collections::BTreeSet,
     sync::{PoisonError, RwLock},
 };
 
-use super::{Argon2Cost, phc::PasswordHash};
+use super::{
+    Argon2Cost,
+    formats::{Effort, MostWork, Work},
+    imported,
+    phc::PasswordHash,
+};
 
 /// How many parameter sets are remembered that the database's list does not have yet.
 const MAX_UNLISTED: usize = 64;
@@ -26,6 +32,8 @@ pub(super) struct FailedLoginCost {
 struct State {
     /// What a failed login has to cost.
     cost: Argon2Cost,
+    /// And besides, with the functions of imported hashes.
+    imported: MostWork,
     listed: BTreeSet<String>,
     /// Seen in stored hashes, and not listed.
     unlisted: BTreeSet<String>,
@@ -38,13 +46,29 @@ impl FailedLoginCost {
             current,
             state: RwLock::new(State {
                 cost: current,
+                imported: MostWork::default(),
                 listed: BTreeSet::new(),
                 unlisted: BTreeSet::new(),
             }),
         }
     }
 
-    /// What a failed login costs now.
+    /// What a failed login has to do yet after `done`: hashes of Argon2, and work of other functions.
+    pub fn rest_after(&self, done: Effort) -> (Vec<Argon2Cost>, Vec<Work>) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let cost = state.cost;
+        let (hashes, other) = match done {
+            Effort::Argon2(done) => {
+                let remaining = cost.work_kib().saturating_sub(done.work_kib());
+                (padding(cost, remaining), None)
+            }
+            Effort::Other(work) => (vec![cost], Some(work)),
+            Effort::None => (vec![cost], None),
+        };
+        (hashes, state.imported.remaining(other))
+    }
+
+    /// What a failed login costs now, but for imported hashes.
     pub fn get(&self) -> Argon2Cost {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         state.cost
@@ -57,11 +81,25 @@ impl FailedLoginCost {
         state.listed = parameters.into_iter().collect();
         let listed = std::mem::take(&mut state.unlisted);
         state.unlisted = listed.difference(&state.listed).cloned().collect();
-        let in_use = state.listed.iter().chain(&state.unlisted);
-        state.cost = in_use
-            .filter_map(|parameters| Argon2Cost::of_parameters(parameters))
-            .filter(|cost| cost.is_acceptable(self.current))
-            .fold(self.current, Argon2Cost::max_work);
+        (state.cost, state.imported) = (self.current, MostWork::default());
+        let in_use: Vec<Effort> = state
+            .listed
+            .iter()
+            .chain(&state.unlisted)
+            .filter_map(|parameters| effort_of(parameters))
+            .collect();
+        in_use.into_iter().for_each(|effort| self.raise(&mut state, effort));
+    }
+
+    /// Makes failed logins cost at least this.
+    fn raise(&self, state: &mut State, effort: Effort) {
+        match effort {
+            Effort::Argon2(cost) if cost.is_acceptable(self.current) => {
+                state.cost = state.cost.max_work(cost);
+            }
+            Effort::Other(work) => state.imported.note(work),
+            Effort::Argon2(_) | Effort::None => {}
+        }
     }
 
     /// Notes the parameters of a hash that was just read from the database.
@@ -70,17 +108,16 @@ impl FailedLoginCost {
             return;
         };
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        if state.listed.contains(parameters) || state.unlisted.contains(parameters) {
+        if state.listed.contains(&parameters) || state.unlisted.contains(&parameters) {
             return;
         }
         drop(state);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if state.unlisted.len() < MAX_UNLISTED {
-            state.unlisted.insert(parameters.to_owned());
+        if let Some(effort) = effort_of(&parameters) {
+            self.raise(&mut state, effort);
         }
-        let cost = Argon2Cost::of_parameters(parameters);
-        if let Some(cost) = cost.filter(|cost| cost.is_acceptable(self.current)) {
-            state.cost = state.cost.max_work(cost);
+        if state.unlisted.len() < MAX_UNLISTED {
+            state.unlisted.insert(parameters);
         }
     }
 
@@ -91,10 +128,16 @@ impl FailedLoginCost {
     }
 }
 
+/// Reads the cost from text of the form of [`PasswordHash::parameters`].
+fn effort_of(parameters: &str) -> Option<Effort> {
+    imported::effort_of_parameters(parameters)
+        .or_else(|| Argon2Cost::of_parameters(parameters).map(Effort::Argon2))
+}
+
 /// The hashes that fill `remaining` KiB of work, with the memory of `like` as far as possible: an equal amount of work
 /// takes an equal time only in memory of about the same size. Less than 8 KiB, which is the least that Argon2 can do,
 /// is left out.
-pub(super) fn padding(like: Argon2Cost, remaining: u64) -> Vec<Argon2Cost> {
+fn padding(like: Argon2Cost, remaining: u64) -> Vec<Argon2Cost> {
     let memory = u64::from(like.blocks());
     let hash = |memory_kib: u64, iterations: u64| Argon2Cost {
         memory_kib: u32::try_from(memory_kib).unwrap_or(u32::MAX),
@@ -118,6 +161,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::passwords::formats::Function;
 
     const fn cost(memory_kib: u32, iterations: u32, parallelism: u32) -> Argon2Cost {
         Argon2Cost {
@@ -193,6 +237,44 @@ mod tests {
             failed.note(&stored(cost(64 + 4 * n, 1, 1)));
         }
         assert_eq!(failed.unlisted().len(), MAX_UNLISTED);
+    }
+
+    #[test]
+    fn a_failed_login_does_the_work_of_every_imported_function_in_use() {
+        let failed = FailedLoginCost::new(OLD);
+        let bcrypt = |amount| Work {
+            function: Function::Bcrypt,
+            amount,
+        };
+        let pbkdf2 = Work {
+            function: Function::Pbkdf2Sha256,
+            amount: 600_000,
+        };
+        failed.set_listed([
+            "$imported$k=bcrypt,w=1024".to_owned(),
+            "$imported$k=pbkdf2-sha256,w=600000".to_owned(),
+            "$imported$k=digest".to_owned(),
+        ]);
+        // Learnt from a stored hash, before it is listed.
+        failed.note(&PasswordHash::from_stored(
+            "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW".to_owned(),
+        ));
+        assert_eq!(failed.unlisted(), ["$imported$k=bcrypt,w=4096"]);
+        let rest = |done| failed.rest_after(done);
+        assert_eq!(rest(Effort::None), (vec![OLD], vec![bcrypt(4096), pbkdf2]));
+        assert_eq!(
+            rest(Effort::Other(bcrypt(1024))),
+            (vec![OLD], vec![bcrypt(3072), pbkdf2])
+        );
+        assert_eq!(rest(Effort::Other(pbkdf2)), (vec![OLD], vec![bcrypt(4096)]));
+        assert_eq!(
+            rest(Effort::Argon2(OLD)),
+            (vec![], vec![bcrypt(4096), pbkdf2])
+        );
+        failed.set_listed(["$imported$k=argon2,m=65536,t=3,p=1".to_owned()]);
+        assert_eq!(failed.get(), NEW);
+        failed.set_listed([]);
+        assert_eq!(rest(Effort::None).0, [OLD], "nobody has imported hashes any more");
     }
 
     proptest! {

@@ -44,7 +44,8 @@ pub enum HashingError {
         /// The bytes of the PHC parameter `keyid`: the key's version, nothing secret.
         key_id: Vec<u8>,
     },
-    /// A stored hash is not a PHC string of the Argon2 family.
+    /// A stored hash is neither a PHC string of the Argon2 family nor an imported hash that is supported, or it was
+    /// manipulated.
     #[error("a stored hash is unreadable")]
     Unreadable,
     /// A stored hash asks for more than [`MAX_STORED_MEMORY_KIB`](super::MAX_STORED_MEMORY_KIB) or

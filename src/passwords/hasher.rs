@@ -10,6 +10,8 @@ use super::{
     Argon2Cost, Pepper,
     argon2id::{Argon2Input, HashingMemory},
     error::HashingError,
+    formats::{self, Effort, StoredHash},
+    imported,
     phc::{Parts, PasswordHash},
 };
 use crate::domain::Password;
@@ -28,7 +30,7 @@ pub(super) struct Comparison {
     /// Whether the hash was made just as a new one would be.
     pub current: bool,
     /// What the comparison cost.
-    pub cost: Argon2Cost,
+    pub effort: Effort,
 }
 
 /// Makes hashes with the configured cost and the first pepper, and verifies those made otherwise.
@@ -120,8 +122,13 @@ impl PasswordHasher {
         }
     }
 
-    /// Compares a password with a hash, with the hash's own parameters and the pepper it names. A hash that names none
-    /// was imported, and is compared without one.
+    /// Encrypts an imported hash under the active pepper.
+    pub fn seal(&self, hash: &StoredHash) -> Result<PasswordHash, HashingError> {
+        imported::seal(hash, &self.peppers[0])
+    }
+
+    /// Compares a password with a hash, with the hash's own parameters and the pepper it names. A hash that names none, or
+    /// is of another system, was imported: it is compared without a pepper, and with the password as it was typed.
     ///
     /// # Errors
     /// The hash is unreadable, too costly, or made with a pepper that is not configured. None of these says
@@ -132,6 +139,9 @@ impl PasswordHasher {
         stored: &PasswordHash,
         memory: &mut HashingMemory,
     ) -> Result<Comparison, HashingError> {
+        if !stored.is_argon2() {
+            return self.verify_imported(password, stored, memory);
+        }
         let Parts {
             algorithm,
             version,
@@ -146,9 +156,12 @@ impl PasswordHasher {
                 iterations: cost.iterations,
             });
         }
-        let secret = match params.keyid() {
-            [] => &[],
-            key_id => self.pepper(key_id)?.key.expose().as_slice(),
+        let (password, secret) = match params.keyid() {
+            [] => (password.expose_typed(), [].as_slice()),
+            key_id => (
+                password.expose(),
+                self.pepper(key_id)?.key.expose().as_slice(),
+            ),
         };
         let mut output = [0; Output::MAX_LENGTH];
         let output = &mut output[..expected.len()];
@@ -156,7 +169,7 @@ impl PasswordHasher {
             algorithm,
             version,
             params: &params,
-            password: password.expose().as_bytes(),
+            password: password.as_bytes(),
             salt: salt.as_ref(),
             secret,
         };
@@ -166,7 +179,29 @@ impl PasswordHasher {
             current: algorithm == Algorithm::Argon2id
                 && version == Version::V0x13
                 && params == self.params,
-            cost,
+            effort: Effort::Argon2(cost),
+        })
+    }
+
+    fn verify_imported(
+        &self,
+        password: &Password,
+        stored: &PasswordHash,
+        memory: &mut HashingMemory,
+    ) -> Result<Comparison, HashingError> {
+        let opened;
+        let text = match imported::key_id(stored.as_str()) {
+            None => stored.as_str(),
+            Some(key_id) => {
+                opened = imported::open(stored.as_str(), self.pepper(&key_id)?)?;
+                opened.expose()
+            }
+        };
+        let hash = formats::accept(text).map_err(|_| HashingError::Unreadable)?;
+        Ok(Comparison {
+            equal: hash.verify(password.expose_typed(), memory)?,
+            current: false,
+            effort: hash.effort(),
         })
     }
 

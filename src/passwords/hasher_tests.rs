@@ -79,7 +79,7 @@ fn each_hash_has_its_own_salt_and_only_the_right_password_verifies() {
     let other = Password::parse("password", "correct horse battery stapler").unwrap();
     let compared = hasher.verify(&other, &first, &mut memory).unwrap();
     assert!(!compared.equal);
-    assert_eq!(compared.cost, COST);
+    assert_eq!(compared.effort, Effort::Argon2(COST));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use super::{
     PasswordError, Verdict,
     argon2id::HashingMemory,
-    equal_work::{FailedLoginCost, padding},
+    equal_work::FailedLoginCost,
+    formats::{self, Effort},
     hasher::PasswordHasher,
     phc::PasswordHash,
     policy::Policy,
@@ -134,14 +135,14 @@ impl Shared {
         memory: &mut HashingMemory,
     ) -> Result<Verdict, PasswordError> {
         let (stored, may_log_in) = match account {
-            Account::Unknown => return self.fail(password, 0, memory),
+            Account::Unknown => return self.fail(password, Effort::None, memory),
             Account::Known(stored) => (stored, true),
             Account::Disabled(stored) => (stored, false),
         };
         let compared = self.hasher.verify(password, stored, memory)?;
         self.failed_login_cost.note(stored);
         if !(compared.equal && may_log_in) {
-            return self.fail(password, compared.cost.work_kib(), memory);
+            return self.fail(password, compared.effort, memory);
         }
         let rehashed = match compared.current {
             true => None,
@@ -150,20 +151,19 @@ impl Shared {
         Ok(Verdict::Right { rehashed })
     }
 
-    /// Does the rest of the work that every failed login costs, after `done` KiB of it.
+    /// Does the rest of the work that every failed login costs, after what is done.
     fn fail(
         &self,
         password: &Password,
-        done: u64,
+        done: Effort,
         memory: &mut HashingMemory,
     ) -> Result<Verdict, PasswordError> {
-        let cost = self.failed_login_cost.get();
-        let hashes = match done {
-            0 => vec![cost],
-            done => padding(cost, cost.work_kib().saturating_sub(done)),
-        };
+        let (hashes, works) = self.failed_login_cost.rest_after(done);
         for cost in hashes {
             self.hasher.discard(cost, password, memory)?;
+        }
+        for work in works {
+            formats::discard(work, password.expose_typed())?;
         }
         Ok(Verdict::Wrong)
     }

@@ -6,17 +6,17 @@
 //! verifies hashes, `argon2id` computes them, `phc` knows their stored form, `equal_work` makes failed logins
 //! indistinguishable by time, `policy` is what a new password must fulfil.
 //!
-//! # How to add a stored format
-//! Imported hashes of another family (bcrypt, PBKDF2, scrypt) get a strict parser with bounds, a branch in
-//! `PasswordHasher::verify`, and a cost of their own in `FailedLoginCost`, beside Argon2's: a failed login then does the
-//! work of the most expensive parameters in use of *each* family, and the padding of each family uses its own algorithm.
+//! Hashes of other systems are read and verified by `formats`, and stored in the form of `imported`. A login with the right
+//! password replaces them.
 
 mod argon2id;
 mod cost;
 mod cpu_share;
 mod equal_work;
 mod error;
+pub mod formats;
 mod hasher;
+mod imported;
 mod job;
 mod phc;
 mod policy;
@@ -45,6 +45,7 @@ pub use self::{
 use self::{
     cpu_share::{CpuLimit, CpuShare},
     equal_work::FailedLoginCost,
+    formats::StoredHash,
     hasher::PasswordHasher,
     job::{Answer, Job, Reply, Shared, Task},
     policy::Policy,
@@ -203,6 +204,15 @@ impl Passwords {
     /// Parameters that were found in a stored hash and are not in that list.
     pub fn unlisted_parameters(&self) -> Vec<String> {
         self.0.shared.failed_login_cost.unlisted()
+    }
+
+    /// The form in which an imported hash is stored: encrypted under the active pepper, so that a stolen database alone
+    /// allows no guessing.
+    ///
+    /// # Errors
+    /// [`PasswordError::Internal`]: the system has no randomness.
+    pub fn seal(&self, hash: &StoredHash) -> Result<PasswordHash, PasswordError> {
+        Ok(self.0.shared.hasher.seal(hash)?)
     }
 
     /// How busy the workers are, for metrics.

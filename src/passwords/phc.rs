@@ -1,4 +1,4 @@
-//! The stored form of a hash: a PHC string, read and written.
+//! The stored form of a hash: a PHC string, read and written. Hashes of other systems have a form of their own (`imported`).
 //!
 //! `$argon2id$v=19$m=19456,t=2,p=1,keyid=AQ$<salt>$<hash>`, after the PHC string format
 //! (<https://github.com/P-H-C/phc-string-format>); `keyid` is the Base64 of the pepper's version.
@@ -12,7 +12,10 @@ use argon2::{
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
-use super::{Argon2Cost, error::HashingError};
+use super::{Argon2Cost, error::HashingError, imported};
+
+/// What every PHC string of the Argon2 family begins with.
+const ARGON2: &str = "$argon2";
 
 /// A stored hash: a PHC string. `Debug` is redacted, for hashes invite guessing.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,9 +34,22 @@ impl PasswordHash {
         format!("keyid={}", key_id.unwrap_or_default())
     }
 
-    /// The part of the PHC string that says what the hash costs, for example `$argon2id$v=19$m=19456,t=2,p=1`: all before
-    /// the salt but the key id and the associated data. `None` when it is not a readable Argon2 hash.
-    pub fn parameters(&self) -> Option<&str> {
+    /// What the hash costs, in the text with which it begins, for example `$argon2id$v=19$m=19456,t=2,p=1`: all before
+    /// the salt but the key id and the associated data. An imported hash has parameters like
+    /// `$imported$k=bcrypt,w=4096`. `None` when the hash is unreadable.
+    pub fn parameters(&self) -> Option<String> {
+        match self.0.starts_with(ARGON2) {
+            true => self.argon2_parameters().map(str::to_owned),
+            false => imported::parameters(&self.0),
+        }
+    }
+
+    /// Whether it is an Argon2 hash in the clear, as we make them.
+    pub(super) fn is_argon2(&self) -> bool {
+        self.0.starts_with(ARGON2)
+    }
+
+    fn argon2_parameters(&self) -> Option<&str> {
         Parts::parse(&self.0)?;
         let before_salt = self.0.rsplitn(3, '$').nth(2)?;
         let end = [",keyid=", ",data="]
@@ -158,13 +174,14 @@ mod tests {
             ),
             (
                 "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
-                None,
+                Some("$imported$k=bcrypt,w=4096"),
             ),
+            ("$2b$12$abc", None),
             ("", None),
         ] {
             let hash = PasswordHash::from_stored(text.to_owned());
-            assert_eq!(hash.parameters(), parameters, "{text}");
-            let cost = parameters.map(|text| Argon2Cost::of_parameters(text).unwrap());
+            assert_eq!(hash.parameters().as_deref(), parameters, "{text}");
+            let cost = parameters.and_then(Argon2Cost::of_parameters);
             let read = Parts::read(&hash)
                 .ok()
                 .map(|parts| Argon2Cost::of(&parts.params));

@@ -28,7 +28,7 @@ const MAX_LOGGED: usize = 100;
 pub async fn upgrade_users(store: &Store, now: Timestamp) -> Result<EmailIdentities, StoreError> {
     let parameters_of = |hash: &str| {
         let hash = PasswordHash::from_stored(hash.to_owned());
-        hash.parameters().map(str::to_owned)
+        hash.parameters()
     };
     let done = store.assign_email_identities(parameters_of).await?;
     let parameters: Vec<String> = done.password_parameters.iter().cloned().collect();
