@@ -88,7 +88,9 @@ impl FailedLoginCost {
             .chain(&state.unlisted)
             .filter_map(|parameters| effort_of(parameters))
             .collect();
-        in_use.into_iter().for_each(|effort| self.raise(&mut state, effort));
+        for effort in in_use {
+            self.raise(&mut state, effort);
+        }
     }
 
     /// Makes failed logins cost at least this.
@@ -274,7 +276,11 @@ mod tests {
         failed.set_listed(["$imported$k=argon2,m=65536,t=3,p=1".to_owned()]);
         assert_eq!(failed.get(), NEW);
         failed.set_listed([]);
-        assert_eq!(rest(Effort::None).0, [OLD], "nobody has imported hashes any more");
+        assert_eq!(
+            rest(Effort::None).0,
+            [OLD],
+            "nobody has imported hashes any more"
+        );
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! Hashes checked against the reference implementation, and stored hashes that must be refused.
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+
 use super::{super::argon2id::HashingBackend, *};
 use crate::secret::Secret;
 
@@ -137,16 +139,17 @@ fn the_configured_cost_is_accepted_above_the_bounds() {
 fn a_hash_begins_with_the_parameters_that_are_announced() {
     let hasher = hasher(&[(1, 7)]);
     let hash = hasher.hash(&horse(), &mut memory()).unwrap();
-    assert_eq!(hash.parameters(), Some(hasher.parameters().as_str()));
+    assert_eq!(hash.parameters(), Some(hasher.parameters()));
 }
 
 #[test]
-fn a_stored_text_that_is_no_argon2_hash_is_unreadable() {
+fn a_stored_text_that_is_no_hash_is_unreadable() {
     for phc in [
         "",
         "$",
         "hunter2",
-        "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
+        "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9",
+        "$imported$k=bcrypt,w=16",
         "$argon2id$v=19$m=64,t=2,p=1",
         "$argon2id$v=19$m=64,t=2,p=1$AAECAwQFBgcICQoLDA0ODw",
         &KNOWN.replace("v=19", "v=20"),
@@ -197,4 +200,48 @@ fn no_pepper_two_of_one_version_and_bad_costs_are_refused() {
 #[test]
 fn debug_shows_no_key() {
     assert!(!format!("{:?}", pepper(1, 7)).contains('7'));
+}
+
+#[test]
+fn an_imported_hash_verifies_in_the_clear_and_encrypted_and_is_never_current() {
+    const BCRYPT: &str = "$2b$04$9NKIZ4axYpeEiq3o56T8hehibNiGT.b/n618oAW4HPZfQE9eojp9u";
+    let before = hasher(&[(1, 7)]);
+    let sealed = before.seal(&formats::accept(BCRYPT).unwrap()).unwrap();
+    // The pepper was rotated since.
+    let now = hasher(&[(2, 8), (1, 7)]);
+    for stored in [BCRYPT, sealed.as_str()] {
+        verifies(&now, stored, false);
+        let stored = PasswordHash::from_stored(stored.to_owned());
+        let other = Password::parse("password", "correct horse battery stable").unwrap();
+        let compared = now.verify(&other, &stored, &mut memory()).unwrap();
+        assert!(!compared.equal);
+        let parameters = stored.parameters();
+        assert_eq!(parameters.as_deref(), Some("$imported$k=bcrypt,w=16"));
+    }
+    let error = verify(&hasher(&[(2, 8)]), sealed.as_str()).unwrap_err();
+    assert!(matches!(error, HashingError::UnknownPepper { key_id } if key_id == [1]));
+}
+
+#[test]
+fn an_imported_hash_is_compared_with_the_password_as_it_was_typed() {
+    const TYPED: &str = "cafe\u{301} au lait du matin";
+    let params = Params::new(64, 1, 1, Some(32)).unwrap();
+    let hasher = hasher(&[(1, 7)]);
+    let input = |password: &'static str| Argon2Input {
+        algorithm: Algorithm::Argon2id,
+        version: Version::V0x13,
+        params: &params,
+        password: password.as_bytes(),
+        salt: &SALT,
+        secret: &[],
+    };
+    let mut output = [0; 32];
+    memory().hash(input(TYPED), &mut output).unwrap();
+    let [salt, hash] = [&SALT[..], &output].map(|bytes| STANDARD_NO_PAD.encode(bytes));
+    let stored = PasswordHash::from_stored(format!("$argon2id$v=19$m=64,t=1,p=1${salt}${hash}"));
+    for (typed, equal) in [(TYPED, true), ("caf\u{e9} au lait du matin", false)] {
+        let password = Password::parse("password", typed).unwrap();
+        let compared = hasher.verify(&password, &stored, &mut memory()).unwrap();
+        assert_eq!(compared.equal, equal);
+    }
 }

@@ -59,7 +59,9 @@ pub(super) fn open(text: &str, pepper: &Pepper) -> Result<Secret<String>, Hashin
     let unreadable = || HashingError::Unreadable;
     let (head, body) = split(text).ok_or_else(unreadable)?;
     let mut bytes = STANDARD_NO_PAD.decode(body).map_err(|_| unreadable())?;
-    let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN).ok_or_else(unreadable)?;
+    let (nonce, sealed) = bytes
+        .split_at_mut_checked(NONCE_LEN)
+        .ok_or_else(unreadable)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| unreadable())?;
     let opened = key(pepper)?
         .open_in_place(nonce, Aad::from(head.as_bytes()), sealed)
@@ -181,7 +183,12 @@ mod tests {
         let cheaper = stored.replace("w=16", "w=17");
         let (rest, cut) = stored.split_at(stored.len() - 4);
         assert!(!cut.is_empty());
-        for text in [&cheaper, rest, "$imported$k=bcrypt,w=16,keyid=AQ$AAAA", "$imported$"] {
+        for text in [
+            &cheaper,
+            rest,
+            "$imported$k=bcrypt,w=16,keyid=AQ$AAAA",
+            "$imported$",
+        ] {
             assert!(matches!(
                 open(text, &pepper(1)),
                 Err(HashingError::Unreadable)

@@ -28,6 +28,7 @@ mod fuzz_corpus;
 mod grpc_web;
 mod health;
 mod http;
+mod imported_hashes;
 mod jwt_attacks;
 mod key_rotation;
 mod keys;

@@ -50,10 +50,9 @@ impl Argon2Hash {
         let malformed = |reason| Refusal::malformed(format!("argon2: {reason}"));
         let mut fields: Vec<&str> = text.split('$').skip(1).collect();
         let version = match fields.get(1).and_then(|field| field.strip_prefix("v=")) {
-            Some("16") => 16,
+            None | Some("16") => 16,
             Some("19") => 19,
             Some(_) => return Err(malformed("an unknown version")),
-            None => 16,
         };
         if fields.get(1).is_some_and(|field| field.starts_with("v=")) {
             fields.remove(1);
@@ -63,9 +62,14 @@ impl Argon2Hash {
         };
         let mut values = [None; 4];
         for field in cost.split(',') {
-            let (name, value) = field.split_once('=').ok_or_else(|| malformed("a garbled parameter"))?;
-            let n = ["m", "t", "p", "data"].iter().position(|&known| known == name);
-            let n = n.ok_or_else(|| malformed("an unknown parameter, or the key id of a pepper"))?;
+            let (name, value) = field
+                .split_once('=')
+                .ok_or_else(|| malformed("a garbled parameter"))?;
+            let n = ["m", "t", "p", "data"]
+                .iter()
+                .position(|&known| known == name);
+            let n =
+                n.ok_or_else(|| malformed("an unknown parameter, or the key id of a pepper"))?;
             if values[n].replace(value).is_some() {
                 return Err(malformed("a parameter is given twice"));
             }
@@ -76,7 +80,12 @@ impl Argon2Hash {
         let fields = Fields {
             variant: variant.to_owned(),
             version,
-            memory_kib: bounded(memory, "the memory of argon2 in KiB", 8, MAX_STORED_MEMORY_KIB)?,
+            memory_kib: bounded(
+                memory,
+                "the memory of argon2 in KiB",
+                8,
+                MAX_STORED_MEMORY_KIB,
+            )?,
             iterations: bounded(iterations, "the passes of argon2", 1, MAX_ITERATIONS)?,
             parallelism: bounded(parallelism, "the lanes of argon2", 1, MAX_PARALLELISM)?,
             data: base64(data.unwrap_or_default())
@@ -106,13 +115,20 @@ impl Argon2Hash {
                 MAX_STORED_MEMORY_KIB,
             )?,
             iterations: within(fields.iterations, "the passes of argon2", 1, MAX_ITERATIONS)?,
-            parallelism: within(fields.parallelism, "the lanes of argon2", 1, MAX_PARALLELISM)?,
+            parallelism: within(
+                fields.parallelism,
+                "the lanes of argon2",
+                1,
+                MAX_PARALLELISM,
+            )?,
         };
         if cost.memory_kib < 8 * cost.parallelism {
             return Err(malformed("less than 8 KiB of memory for each lane"));
         }
         if cost.work_kib() > MAX_STORED_WORK_KIB {
-            return Err(Refusal::too_costly("argon2: memory times passes is above 1 GiB"));
+            return Err(Refusal::too_costly(
+                "argon2: memory times passes is above 1 GiB",
+            ));
         }
         let salt = fields.salt.filter(|salt| SALT_BYTES.contains(&salt.len()));
         let salt = salt.ok_or_else(|| malformed("the salt is not Base64 of 8 to 48 bytes"))?;
@@ -128,12 +144,23 @@ impl Argon2Hash {
             .output_len(hash.len())
             .build()
             .map_err(|_| malformed("parameters that Argon2 does not accept"))?;
-        Ok(Self { algorithm, version, params, salt, hash, secret })
+        Ok(Self {
+            algorithm,
+            version,
+            params,
+            salt,
+            hash,
+            secret,
+        })
     }
 
     pub fn canonical(&self) -> String {
         let (algorithm, version) = (self.algorithm.as_str(), u32::from(self.version));
-        let Argon2Cost { memory_kib, iterations, parallelism } = self.cost();
+        let Argon2Cost {
+            memory_kib,
+            iterations,
+            parallelism,
+        } = self.cost();
         let [salt, hash] = [&self.salt, &self.hash].map(|bytes| to_base64(bytes));
         let data = match self.params.data() {
             [] => String::new(),
@@ -152,7 +179,11 @@ impl Argon2Hash {
         Argon2Cost::of(&self.params)
     }
 
-    pub fn verify(&self, password: &[u8], memory: &mut HashingMemory) -> Result<bool, HashingError> {
+    pub fn verify(
+        &self,
+        password: &[u8],
+        memory: &mut HashingMemory,
+    ) -> Result<bool, HashingError> {
         let mut output = vec![0; self.hash.len()];
         let input = Argon2Input {
             algorithm: self.algorithm,

@@ -102,7 +102,9 @@ impl Bcrypt {
             _ => ["2a", "2b", "2y"].contains(&version),
         };
         if !start.is_empty() || !is_known {
-            return Err(Refusal::unknown("bcrypt: the version is not 2a, 2b, 2y or 2x"));
+            return Err(Refusal::unknown(
+                "bcrypt: the version is not 2a, 2b, 2y or 2x",
+            ));
         }
         if cost.len() != 2 {
             return Err(malformed("the cost must have two digits"));

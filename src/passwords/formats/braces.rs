@@ -75,12 +75,17 @@ pub(super) fn parse_ldap(text: &str) -> Result<Foreign, Refusal> {
 /// Spring Security's PBKDF2 without `{id}`: `$spring-pbkdf2$h=sha256,i=310000,s=16$<hexadecimal>`.
 pub(super) fn parse_spring_pbkdf2(text: &str, secret: Option<&Secret>) -> Result<Foreign, Refusal> {
     let rest = text.strip_prefix(SPRING_PBKDF2).ok_or_else(malformed)?;
-    let [encoder, encoded] = fields(rest, '$').ok_or_else(malformed)?;
-    let [digest, iterations, salt] =
-        parameters(encoder, ["h", "i", "s"]).ok_or_else(malformed)?;
+    let [settings, encoded] = fields(rest, '$').ok_or_else(malformed)?;
+    let [digest, iterations, salt] = parameters(settings, ["h", "i", "s"]).ok_or_else(malformed)?;
     let iterations = bounded(iterations, "the iterations of pbkdf2", 1, 10_000_000)?;
     let salt = bounded(salt, "the bytes of salt", 1, 64)?;
-    spring_pbkdf2(pbkdf2::Digest::of_name(digest)?, iterations, salt as usize, encoded, secret)
+    spring_pbkdf2(
+        pbkdf2::Digest::of_name(digest)?,
+        iterations,
+        salt as usize,
+        encoded,
+        secret,
+    )
 }
 
 /// Hexadecimal of the salt and the hash. A secret is appended to the salt.
@@ -118,7 +123,9 @@ fn crypt(text: &str) -> Result<Foreign, Refusal> {
         Some("5" | "6") => ShaCrypt::parse(text).map(Foreign::ShaCrypt),
         Some("y") => Yescrypt::parse(text).map(Foreign::Yescrypt),
         Some("7") => Scrypt::parse_crypt(text).map(Foreign::Scrypt),
-        _ => Err(Refusal::not_supported("{CRYPT} with a method that is not supported")),
+        _ => Err(Refusal::not_supported(
+            "{CRYPT} with a method that is not supported",
+        )),
     }
 }
 

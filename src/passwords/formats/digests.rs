@@ -94,11 +94,17 @@ impl Digested {
         hash: Option<Vec<u8>>,
     ) -> Result<Self, Refusal> {
         let hash = hash.filter(|hash| hash.len() == digest.bytes());
-        let hash = hash.ok_or_else(|| Refusal::malformed("the digest is cut, too long or garbled"))?;
+        let hash =
+            hash.ok_or_else(|| Refusal::malformed("the digest is cut, too long or garbled"))?;
         if salt.len() > MAX_SALT {
             return Err(Refusal::malformed("the salt of the digest is too long"));
         }
-        Ok(Self { digest, order, salt, hash })
+        Ok(Self {
+            digest,
+            order,
+            salt,
+            hash,
+        })
     }
 
     /// LDAP: `{SSHA}` and the Base64 of the digest and the salt; this gets the part after the brace.

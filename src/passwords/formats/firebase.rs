@@ -27,7 +27,10 @@ pub(super) fn parse_supabase(text: &str) -> Result<Scrypt, Refusal> {
 }
 
 /// SuperTokens: `$f_scrypt$<hash>$<salt>$m=14$r=8$s=<separator>`; the signer key stands in its configuration.
-pub(super) fn parse_supertokens(text: &str, signer_key: Option<&Secret>) -> Result<Scrypt, Refusal> {
+pub(super) fn parse_supertokens(
+    text: &str,
+    signer_key: Option<&Secret>,
+) -> Result<Scrypt, Refusal> {
     let malformed = || Refusal::malformed("f_scrypt: not SuperTokens' form");
     let signer_key = signer_key.ok_or_else(|| {
         Refusal::malformed("f_scrypt: the project's signer key is missing (`$with-secret$`)")
@@ -56,10 +59,18 @@ fn assemble(
     salt.extend(base64_padded(separator).ok_or_else(malformed)?);
     let mut key_stream = base64_padded(hash).ok_or_else(malformed)?;
     if signer_key.len() != HASH_BYTES || key_stream.len() != HASH_BYTES {
-        return Err(Refusal::malformed("firebase: hash and signer key must have 64 bytes"));
+        return Err(Refusal::malformed(
+            "firebase: hash and signer key must have 64 bytes",
+        ));
     }
     for (byte, key) in key_stream.iter_mut().zip(signer_key) {
         *byte ^= key;
     }
-    Scrypt::new(Form::Firebase, cost, Some(salt), Some(key_stream), HASH_BYTES)
+    Scrypt::new(
+        Form::Firebase,
+        cost,
+        Some(salt),
+        Some(key_stream),
+        HASH_BYTES,
+    )
 }

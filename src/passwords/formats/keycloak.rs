@@ -14,7 +14,8 @@ use super::{
 struct Credential {
     r#type: String,
     secret_data: String,
-    credential_data: String,
+    #[serde(rename = "credentialData")]
+    parameters: String,
 }
 
 #[derive(Deserialize)]
@@ -48,21 +49,28 @@ pub(super) fn parse(text: &str) -> Result<Foreign, Refusal> {
     let malformed = |_| Refusal::malformed("keycloak: not the JSON of a credential");
     let credential: Credential = serde_json::from_str(text).map_err(malformed)?;
     if credential.r#type != "password" {
-        return Err(Refusal::not_supported("keycloak: a credential that is not a password"));
+        return Err(Refusal::not_supported(
+            "keycloak: a credential that is not a password",
+        ));
     }
     let secret: SecretData = serde_json::from_str(&credential.secret_data).map_err(malformed)?;
-    let data: CredentialData =
-        serde_json::from_str(&credential.credential_data).map_err(malformed)?;
+    let data: CredentialData = serde_json::from_str(&credential.parameters).map_err(malformed)?;
     let (salt, hash) = (base64_padded(&secret.salt), base64_padded(&secret.value));
     let digest = match data.algorithm.as_str() {
         "pbkdf2" => Digest::Sha1,
         "pbkdf2-sha256" => Digest::Sha256,
         "pbkdf2-sha512" => Digest::Sha512,
         "argon2" => return argon2(data, salt, hash),
-        _ => return Err(Refusal::not_supported("keycloak: an algorithm that is not its own")),
+        _ => {
+            return Err(Refusal::not_supported(
+                "keycloak: an algorithm that is not its own",
+            ));
+        }
     };
     let (Some(salt), Some(hash)) = (salt, hash) else {
-        return Err(Refusal::malformed("keycloak: the salt or the hash is not Base64"));
+        return Err(Refusal::malformed(
+            "keycloak: the salt or the hash is not Base64",
+        ));
     };
     // Older versions derived 512 bits whatever the digest, newer ones as many as the digest has.
     if hash.len() != 64 && hash.len() != digest.bytes() {
@@ -77,7 +85,13 @@ fn argon2(
     hash: Option<Vec<u8>>,
 ) -> Result<Foreign, Refusal> {
     let malformed = || Refusal::malformed("keycloak: a parameter of argon2 is missing or garbled");
-    let Additional { hash_length, memory, r#type, version, parallelism } = data.additional_parameters;
+    let Additional {
+        hash_length,
+        memory,
+        r#type,
+        version,
+        parallelism,
+    } = data.additional_parameters;
     let one = |values: &[String]| match values {
         [value] => Some(value.clone()),
         _ => None,

@@ -36,14 +36,8 @@ use zeroize::Zeroizing;
 pub use self::refusal::{Refusal, RefusalKind};
 pub(super) use self::work::{Function, MostWork, Work, discard};
 use self::{
-    argon2::Argon2Hash,
-    bcrypt::Bcrypt,
-    digests::Digested,
-    pbkdf2::Pbkdf2,
-    phpass::Phpass,
-    scrypt::Scrypt,
-    sha_crypt::ShaCrypt,
-    yescrypt::Yescrypt,
+    argon2::Argon2Hash, bcrypt::Bcrypt, digests::Digested, pbkdf2::Pbkdf2, phpass::Phpass,
+    scrypt::Scrypt, sha_crypt::ShaCrypt, yescrypt::Yescrypt,
 };
 use super::{Argon2Cost, argon2id::HashingMemory, error::HashingError};
 use crate::secret;
@@ -144,12 +138,18 @@ impl Foreign {
         if text.starts_with('{') && text[1..].trim_start().starts_with('"') {
             return keycloak::parse(text);
         }
-        if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        if !text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        {
             let reason = "a character that no hash has: a line break, a control character or a letter beyond ASCII";
             return Err(Refusal::malformed(reason));
         }
         match text.as_bytes() {
-            [] => Err(Refusal::new(RefusalKind::NoPassword, "an empty text is no hash")),
+            [] => Err(Refusal::new(
+                RefusalKind::NoPassword,
+                "an empty text is no hash",
+            )),
             [b'!', ..] | [b'*'] => {
                 let reason = "`!` or `*`: the account has no password, or is locked";
                 Err(Refusal::new(RefusalKind::NoPassword, reason))
@@ -172,7 +172,9 @@ impl Foreign {
         let (secret, _) = rest.split_once('$').ok_or_else(malformed)?;
         let inner = &rest[secret.len()..];
         let secret = text::base64(secret).filter(|secret| (1..=MAX_SECRET).contains(&secret.len()));
-        let secret = secret.ok_or_else(|| Refusal::malformed("with-secret: the secret is not Base64 of 1 to 256 bytes"))?;
+        let secret = secret.ok_or_else(|| {
+            Refusal::malformed("with-secret: the secret is not Base64 of 1 to 256 bytes")
+        })?;
         Self::parse_named(inner, Some(Secret::new(secret)))
     }
 
@@ -189,7 +191,9 @@ impl Foreign {
             }
             ("spring-pbkdf2", _) => return braces::parse_spring_pbkdf2(text, secret.as_ref()),
             (_, Some(_)) => {
-                return Err(Refusal::not_supported("a secret beside a format that takes none"));
+                return Err(Refusal::not_supported(
+                    "a secret beside a format that takes none",
+                ));
             }
             (_, None) => {}
         }
@@ -208,7 +212,10 @@ impl Foreign {
             _ if text.starts_with(pbkdf2::CANONICAL) => {
                 Pbkdf2::parse_canonical(text).map(Self::Pbkdf2)
             }
-            _ if scrypt::CANONICAL.iter().any(|start| text.starts_with(start)) => {
+            _ if scrypt::CANONICAL
+                .iter()
+                .any(|start| text.starts_with(start)) =>
+            {
                 Scrypt::parse_canonical(text).map(Self::Scrypt)
             }
             _ if text.starts_with(digests::CANONICAL) => {
@@ -218,16 +225,18 @@ impl Foreign {
                 let (digest, _) = name.split_at(name.len() - "-hex".len());
                 Digested::parse_hex(digest, &text[name.len() + 2..]).map(Self::Digested)
             }
-            "1" | "gy" | "sm3" | "sm3y" | "md5" | "sha1" => {
-                Err(Refusal::not_supported("a format of crypt(3) that is left out"))
-            }
-            _ if name.starts_with("md5,") => {
-                Err(Refusal::not_supported("a format of crypt(3) that is left out"))
-            }
+            "1" | "gy" | "sm3" | "sm3y" | "md5" | "sha1" => Err(Refusal::not_supported(
+                "a format of crypt(3) that is left out",
+            )),
+            _ if name.starts_with("md5,") => Err(Refusal::not_supported(
+                "a format of crypt(3) that is left out",
+            )),
             _ if name.len() >= 5 && text::hex(&format!("{name:0>8}")).is_some() => {
                 Scrypt::parse_spring(text).map(Self::Scrypt)
             }
-            _ => Err(Refusal::unknown("an unknown name between the first two `$`")),
+            _ => Err(Refusal::unknown(
+                "an unknown name between the first two `$`",
+            )),
         }
     }
 

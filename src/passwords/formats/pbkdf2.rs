@@ -96,7 +96,9 @@ impl Pbkdf2 {
             return Err(Refusal::malformed("pbkdf2: the salt is empty or too long"));
         }
         if !HASH_BYTES.contains(&hash.len()) {
-            return Err(Refusal::malformed("pbkdf2: the hash must have 16 to 64 bytes"));
+            return Err(Refusal::malformed(
+                "pbkdf2: the hash must have 16 to 64 bytes",
+            ));
         }
         Ok(Self {
             digest,
@@ -115,10 +117,14 @@ impl Pbkdf2 {
         hash: Option<Vec<u8>>,
     ) -> Result<Self, Refusal> {
         let (Some(salt), Some(hash)) = (salt, hash) else {
-            return Err(Refusal::malformed("pbkdf2: the salt or the hash is not encoded as it must be"));
+            return Err(Refusal::malformed(
+                "pbkdf2: the salt or the hash is not encoded as it must be",
+            ));
         };
         if hash.len() != digest.bytes() {
-            return Err(Refusal::malformed("pbkdf2: the hash is not as long as the digest"));
+            return Err(Refusal::malformed(
+                "pbkdf2: the hash is not as long as the digest",
+            ));
         }
         let iterations = bounded(iterations, "the iterations of pbkdf2", 1, MAX_ITERATIONS)?;
         Self::new(digest, iterations, salt, hash)
@@ -142,8 +148,8 @@ impl Pbkdf2 {
     /// Atlassian: `{PKCS5S2}` and the Base64 of 16 bytes of salt and 32 of hash; 10,000 iterations of HMAC-SHA-1.
     pub fn parse_atlassian(text: &str) -> Result<Self, Refusal> {
         let bytes = base64_padded(text).filter(|bytes| bytes.len() == 48);
-        let mut salt = bytes
-            .ok_or_else(|| Refusal::malformed("PKCS5S2: not the Base64 of 48 bytes"))?;
+        let mut salt =
+            bytes.ok_or_else(|| Refusal::malformed("PKCS5S2: not the Base64 of 48 bytes"))?;
         let hash = salt.split_off(16);
         Self::new(Digest::Sha1, 10_000, salt, hash)
     }
@@ -190,7 +196,13 @@ pub(super) fn discard(digest: Digest, amount: u64, password: &[u8]) {
     let amount = u32::try_from(amount).unwrap_or(u32::MAX);
     if let Some(iterations) = NonZeroU32::new(amount) {
         let mut output = vec![0; digest.bytes()];
-        pbkdf2::derive(digest.algorithm(), iterations, &[0; 16], password, &mut output);
+        pbkdf2::derive(
+            digest.algorithm(),
+            iterations,
+            &[0; 16],
+            password,
+            &mut output,
+        );
         std::hint::black_box(output);
     }
 }

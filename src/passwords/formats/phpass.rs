@@ -32,7 +32,9 @@ impl Digest {
                 .to_vec(),
             Self::Sha512 => {
                 let mut context = digest::Context::new(&SHA512);
-                parts.iter().for_each(|part| context.update(part));
+                for part in parts {
+                    context.update(part);
+                }
                 context.finish().as_ref().to_vec()
             }
         }
@@ -111,10 +113,17 @@ impl Phpass {
         } else {
             password
         };
-        let computed = compute(self.digest, password, self.salt.as_bytes(), 1 << self.log_rounds);
+        let computed = compute(
+            self.digest,
+            password,
+            self.salt.as_bytes(),
+            1 << self.log_rounds,
+        );
         let computed = to_crypt64(&computed);
         let length = self.hash.len();
-        computed.as_bytes()[..length].ct_eq(self.hash.as_bytes()).into()
+        computed.as_bytes()[..length]
+            .ct_eq(self.hash.as_bytes())
+            .into()
     }
 }
 

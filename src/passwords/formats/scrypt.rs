@@ -88,7 +88,9 @@ impl Cost {
         within(p, "p of scrypt", 1, MAX_P)?;
         let cost = Self { log_n, r, p };
         if u64::from(r) << log_n > MAX_MEMORY || cost.work() > MAX_WORK {
-            return Err(Refusal::too_costly("scrypt: N, r and p together ask for too much"));
+            return Err(Refusal::too_costly(
+                "scrypt: N, r and p together ask for too much",
+            ));
         }
         Ok(cost)
     }
@@ -109,7 +111,7 @@ impl Cost {
     }
 
     fn work(self) -> u64 {
-        u64::from(self.r) * u64::from(self.p) << self.log_n
+        (u64::from(self.r) * u64::from(self.p)) << self.log_n
     }
 
     fn params(self) -> Option<Params> {
@@ -135,15 +137,24 @@ impl Scrypt {
         length: usize,
     ) -> Result<Self, Refusal> {
         let (Some(salt), Some(hash)) = (salt, hash) else {
-            return Err(Refusal::malformed("scrypt: the salt or the hash is not encoded as it must be"));
+            return Err(Refusal::malformed(
+                "scrypt: the salt or the hash is not encoded as it must be",
+            ));
         };
         if salt.is_empty() || salt.len() > MAX_SALT {
             return Err(Refusal::malformed("scrypt: the salt is empty or too long"));
         }
         if hash.len() != length {
-            return Err(Refusal::malformed(format!("scrypt: the hash must have {length} bytes")));
+            return Err(Refusal::malformed(format!(
+                "scrypt: the hash must have {length} bytes"
+            )));
         }
-        Ok(Self { form, cost, salt, hash })
+        Ok(Self {
+            form,
+            cost,
+            salt,
+            hash,
+        })
     }
 
     /// passlib: `$scrypt$ln=16,r=8,p=1$<salt>$<hash>`.
@@ -183,7 +194,13 @@ impl Scrypt {
         let number = number.filter(|number| format!("{number:x}") == cost);
         let number = number.ok_or_else(malformed)?;
         let cost = Cost::new(number >> 16, number >> 8 & 255, number & 255)?;
-        Self::new(Form::Plain, cost, base64_padded(salt), base64_padded(hash), 32)
+        Self::new(
+            Form::Plain,
+            cost,
+            base64_padded(salt),
+            base64_padded(hash),
+            32,
+        )
     }
 
     /// better-auth: `<32 hexadecimal digits, which are the salt as text>:<128 of hash>`.
@@ -246,7 +263,12 @@ impl Scrypt {
     }
 }
 
-fn compute(cost: Cost, password: &[u8], salt: &[u8], output: &mut [u8]) -> Result<(), HashingError> {
+fn compute(
+    cost: Cost,
+    password: &[u8],
+    salt: &[u8],
+    output: &mut [u8],
+) -> Result<(), HashingError> {
     let params = cost.params().ok_or(HashingError::Unreadable)?;
     scrypt::scrypt(password, salt, &params, output).map_err(|_| HashingError::Unreadable)
 }

@@ -62,8 +62,9 @@ impl ShaCrypt {
         let (rounds, rest) = match rest.strip_prefix("rounds=") {
             None => (DEFAULT_ROUNDS, rest),
             Some(rest) => {
-                let (rounds, rest) =
-                    rest.split_once('$').ok_or_else(|| malformed("no salt and no hash"))?;
+                let (rounds, rest) = rest
+                    .split_once('$')
+                    .ok_or_else(|| malformed("no salt and no hash"))?;
                 let name = "the number of rounds of sha-crypt";
                 (bounded(rounds, name, MIN_ROUNDS, MAX_ROUNDS)?, rest)
             }
@@ -115,10 +116,17 @@ fn compute(digest: Digest, password: &[u8], salt: &[u8], rounds: u32) -> String 
     let mut c = digest.hash([password, salt, &b_stretched].into_iter().chain(by_bits));
     let dp = digest.hash(std::iter::repeat_n(password, length));
     let ds = digest.hash(std::iter::repeat_n(salt, 16 + usize::from(c.as_ref()[0])));
-    let (p, s) = (stretched(dp.as_ref(), length), stretched(ds.as_ref(), salt.len()));
+    let (p, s) = (
+        stretched(dp.as_ref(), length),
+        stretched(ds.as_ref(), salt.len()),
+    );
     for round in 0..rounds {
         let is_odd = round % 2 == 1;
-        let (first, last) = if is_odd { (&p[..], c.as_ref()) } else { (c.as_ref(), &p[..]) };
+        let (first, last) = if is_odd {
+            (&p[..], c.as_ref())
+        } else {
+            (c.as_ref(), &p[..])
+        };
         let s = if round % 3 == 0 { &[] } else { &s[..] };
         let p = if round % 7 == 0 { &[] } else { &p[..] };
         c = digest.hash([first, s, p, last]);

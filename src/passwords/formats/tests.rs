@@ -16,6 +16,7 @@ const VECTORS: &str = include_str!(concat!(
 
 /// One line; see `tests/vectors/README.md`.
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the members of the file")]
 struct Line {
     source: String,
     algorithm: String,
@@ -49,19 +50,32 @@ impl Line {
             format!("$with-secret${}{hash}", STANDARD_NO_PAD.encode(secret))
         };
         match self {
-            Self { mem_cost: Some(n), rounds: Some(r), .. } => {
+            Self {
+                mem_cost: Some(n),
+                rounds: Some(r),
+                ..
+            } => {
                 let part = |part: &Option<String>| part.clone().unwrap();
                 let (separator, key) = (part(&self.salt_separator), part(&self.signer_key));
                 let (salt, hash) = (part(&self.salt), &self.hash);
                 format!("$fbscrypt$v=1,n={n},r={r},p=1,ss={separator},sk={key}${salt}${hash}")
             }
-            Self { signer_key: Some(key), .. } => {
-                with_secret(&text::base64_padded(key).unwrap(), &self.hash)
-            }
-            Self { prf: Some(prf), iterations: Some(i), salt_bytes: Some(s), hash, .. } => {
+            Self {
+                signer_key: Some(key),
+                ..
+            } => with_secret(&text::base64_padded(key).unwrap(), &self.hash),
+            Self {
+                prf: Some(prf),
+                iterations: Some(i),
+                salt_bytes: Some(s),
+                hash,
+                ..
+            } => {
                 let digest = prf.strip_prefix("hmac-").unwrap();
                 let encoder = format!("$spring-pbkdf2$h={digest},i={i},s={s}${hash}");
-                secret.map_or(encoder.clone(), |secret| with_secret(secret.as_bytes(), &encoder))
+                secret.map_or(encoder.clone(), |secret| {
+                    with_secret(secret.as_bytes(), &encoder)
+                })
             }
             Self { hash, .. } if self.algorithm == "md5 hex" => format!("$md5-hex${hash}"),
             Self { hash, .. } => match secret {
@@ -109,9 +123,18 @@ fn every_line_is_accepted_or_refused_as_it_says() {
                 faults.push(format!("{}: accepted", named(n, line)));
             }
             Ok(stored) => {
-                assert!(!line.weak || stored.is_weak(), "{}: not weak", named(n, line));
+                assert!(
+                    !line.weak || stored.is_weak(),
+                    "{}: not weak",
+                    named(n, line)
+                );
                 let again = accept(stored.canonical().expose()).unwrap();
-                assert_eq!(again.canonical().expose(), stored.canonical().expose(), "{}", named(n, line));
+                assert_eq!(
+                    again.canonical().expose(),
+                    stored.canonical().expose(),
+                    "{}",
+                    named(n, line)
+                );
                 assert_eq!(again.effort(), stored.effort(), "{}", named(n, line));
             }
         }
@@ -156,10 +179,15 @@ fn every_password_is_judged_as_the_library_judges_it_that_made_the_hash() {
 fn a_wrong_password_never_matches() {
     let (mut memory, mut seen) = (memory(), BTreeSet::new());
     for (n, line) in lines().iter().enumerate() {
-        let cheap = !line.rejects && !line.is_left_out() && line.cost.is_none() && seen.insert(line.algorithm.clone());
+        let cheap = !line.rejects
+            && !line.is_left_out()
+            && line.cost.is_none()
+            && seen.insert(line.algorithm.clone());
         if cheap {
             let stored = accept(&line.text()).unwrap();
-            let wrong = stored.verify("not the password of anyone", &mut memory).unwrap();
+            let wrong = stored
+                .verify("not the password of anyone", &mut memory)
+                .unwrap();
             assert!(!wrong, "{}", named(n, line));
         }
     }
@@ -167,7 +195,10 @@ fn a_wrong_password_never_matches() {
 
 #[test]
 fn a_refusal_never_repeats_the_hash() {
-    for line in lines().iter().filter(|line| line.rejects && line.hash.len() > 20) {
+    for line in lines()
+        .iter()
+        .filter(|line| line.rejects && line.hash.len() > 20)
+    {
         let refusal = accept(&line.text()).unwrap_err().to_string();
         let salt = line.hash.split('$').next_back().unwrap();
         assert!(salt.len() < 8 || !refusal.contains(salt), "{refusal}");
@@ -187,8 +218,14 @@ fn a_refusal_tells_its_kind() {
         ("null", RefusalKind::Unknown),
         ("9cc2ae8a1ba7a93da39b46fc1019c481", RefusalKind::Unknown),
         ("$1$saltsalt$abc", RefusalKind::NotSupported),
-        ("$2b$16$k53lZqEDFgctLxUgSv4o7egyQSus8aoKpJkLslcuup6TAcQc99/fS", RefusalKind::TooCostly),
-        ("$2b$04$k53lZqEDFgctLxUgSv4o7egyQSus8aoKpJkLslcuup6TAcQc99/f", RefusalKind::Malformed),
+        (
+            "$2b$16$k53lZqEDFgctLxUgSv4o7egyQSus8aoKpJkLslcuup6TAcQc99/fS",
+            RefusalKind::TooCostly,
+        ),
+        (
+            "$2b$04$k53lZqEDFgctLxUgSv4o7egyQSus8aoKpJkLslcuup6TAcQc99/f",
+            RefusalKind::Malformed,
+        ),
     ] {
         assert_eq!(accept(text).unwrap_err().kind, kind, "{text}");
     }
@@ -203,8 +240,14 @@ fn debug_is_redacted() {
 #[test]
 fn own_work_and_padding_add_up_to_the_most_expensive_work() {
     let mut most = MostWork::default();
-    let bcrypt = |amount| Work { function: Function::Bcrypt, amount };
-    let pbkdf2 = Work { function: Function::Pbkdf2Sha256, amount: 29_000 };
+    let bcrypt = |amount| Work {
+        function: Function::Bcrypt,
+        amount,
+    };
+    let pbkdf2 = Work {
+        function: Function::Pbkdf2Sha256,
+        amount: 29_000,
+    };
     most.note(bcrypt(1 << 10));
     most.note(bcrypt(1 << 12));
     most.note(bcrypt(1 << 4));
@@ -215,14 +258,26 @@ fn own_work_and_padding_add_up_to_the_most_expensive_work() {
     assert_eq!(most.remaining(Some(bcrypt(1 << 10))), [rest, pbkdf2]);
     assert_eq!(work::powers_of_two(rest.amount, 4, 15), [11, 10]);
     most.note(bcrypt(1 << 15));
-    assert_eq!(most.remaining(None)[0], bcrypt(1 << 14), "above what everybody pays");
+    assert_eq!(
+        most.remaining(None)[0],
+        bcrypt(1 << 14),
+        "above what everybody pays"
+    );
 }
 
 #[test]
 fn every_function_has_a_name_and_can_be_padded() {
     for name in [
-        "bcrypt", "pbkdf2-sha1", "pbkdf2-sha256", "pbkdf2-sha512", "scrypt", "sha256-crypt", "sha512-crypt",
-        "phpass-md5", "phpass-sha512", "yescrypt",
+        "bcrypt",
+        "pbkdf2-sha1",
+        "pbkdf2-sha256",
+        "pbkdf2-sha512",
+        "scrypt",
+        "sha256-crypt",
+        "sha512-crypt",
+        "phpass-md5",
+        "phpass-sha512",
+        "yescrypt",
     ] {
         let function = Function::of_name(name).unwrap();
         assert_eq!(function.name(), name);
@@ -237,21 +292,25 @@ fn every_function_has_a_name_and_can_be_padded() {
 fn damaged() -> impl Strategy<Value = String> {
     let texts: Vec<String> = lines().iter().map(Line::text).collect();
     let change = (any::<prop::sample::Index>(), 0..3_u8, "[ -~é]");
-    (prop::sample::select(texts), prop::collection::vec(change, 1..4)).prop_map(|(text, changes)| {
-        let mut characters: Vec<char> = text.chars().collect();
-        for (place, kind, new) in changes {
-            if characters.is_empty() {
-                break;
+    (
+        prop::sample::select(texts),
+        prop::collection::vec(change, 1..4),
+    )
+        .prop_map(|(text, changes)| {
+            let mut characters: Vec<char> = text.chars().collect();
+            for (place, kind, new) in changes {
+                if characters.is_empty() {
+                    break;
+                }
+                let place = place.index(characters.len());
+                match kind {
+                    0 => characters[place] = new.chars().next().unwrap_or('$'),
+                    1 => characters.truncate(place),
+                    _ => characters.insert(place, characters[place]),
+                }
             }
-            let place = place.index(characters.len());
-            match kind {
-                0 => characters[place] = new.chars().next().unwrap_or('$'),
-                1 => characters.truncate(place),
-                _ => characters.insert(place, characters[place]),
-            }
-        }
-        characters.into_iter().collect()
-    })
+            characters.into_iter().collect()
+        })
 }
 
 proptest! {

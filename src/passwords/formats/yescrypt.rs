@@ -42,13 +42,17 @@ impl Yescrypt {
         let [_, _, cost, salt, hash] =
             fields(text, '$').ok_or_else(|| malformed("salt or hash is missing"))?;
         let [b'j', log_n, r] = *cost.as_bytes() else {
-            return Err(Refusal::not_supported("yescrypt: not the parameters of crypt(3)"));
+            return Err(Refusal::not_supported(
+                "yescrypt: not the parameters of crypt(3)",
+            ));
         };
         let digit = |c| crypt_digit(c).ok_or_else(|| malformed("a parameter is garbled"));
         let log_n = within(digit(log_n)? + 1, "log2(N) of yescrypt", 4, MAX_LOG_N)?;
         let r = within(digit(r)? + 1, "r of yescrypt", 4, MAX_R)?;
         if u64::from(r) << log_n > MAX_MEMORY {
-            return Err(Refusal::too_costly("yescrypt: N and r together ask for too much"));
+            return Err(Refusal::too_costly(
+                "yescrypt: N and r together ask for too much",
+            ));
         }
         let salt = crypt64(salt).filter(|salt| (1..=MAX_SALT).contains(&salt.len()));
         let hash = crypt64(hash).filter(|hash| hash.len() == HASH_BYTES);
