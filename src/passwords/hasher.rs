@@ -124,7 +124,7 @@ impl PasswordHasher {
 
     /// Encrypts an imported hash under the active pepper.
     pub fn seal(&self, hash: &StoredHash) -> Result<PasswordHash, HashingError> {
-        imported::seal(hash, &self.peppers[0])
+        imported::seal(hash, &self.peppers[0]).map(PasswordHash::from_stored)
     }
 
     /// Compares a password with a hash, with the hash's own parameters and the pepper it names. A hash that names none, or

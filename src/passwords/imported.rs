@@ -12,10 +12,10 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
 use super::{
-    Argon2Cost, Pepper,
+    Argon2Cost,
     error::HashingError,
     formats::{self, Effort, Function, StoredHash, Work},
-    phc::PasswordHash,
+    pepper::Pepper,
 };
 use crate::secret::Secret;
 
@@ -28,7 +28,7 @@ const LABEL: &[u8] = b"countersign imported password hash, AES-256-GCM, version 
 ///
 /// # Errors
 /// [`HashingError::NoRandomness`].
-pub(super) fn seal(hash: &StoredHash, pepper: &Pepper) -> Result<PasswordHash, HashingError> {
+pub(super) fn seal(hash: &StoredHash, pepper: &Pepper) -> Result<String, HashingError> {
     let key_id = STANDARD_NO_PAD.encode([pepper.version]);
     let head = format!("{},keyid={key_id}", parameters_of(hash.effort()));
     let mut nonce = [0; NONCE_LEN];
@@ -41,7 +41,7 @@ pub(super) fn seal(hash: &StoredHash, pepper: &Pepper) -> Result<PasswordHash, H
         .map_err(|_| HashingError::Unreadable)?;
     sealed.extend(bytes);
     let body = STANDARD_NO_PAD.encode(sealed);
-    Ok(PasswordHash::from_stored(format!("{head}${body}")))
+    Ok(format!("{head}${body}"))
 }
 
 /// The key id in an encrypted hash; `None` when the text is none.
@@ -140,6 +140,7 @@ fn key(pepper: &Pepper) -> Result<LessSafeKey, HashingError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::passwords::PasswordHash;
 
     const BCRYPT: &str = "$2b$04$k53lZqEDFgctLxUgSv4o7egyQSus8aoKpJkLslcuup6TAcQc99/fS";
 
@@ -150,7 +151,7 @@ mod tests {
 
     fn sealed(text: &str) -> String {
         let hash = formats::accept(text).unwrap();
-        seal(&hash, &pepper(1)).unwrap().as_str().to_owned()
+        seal(&hash, &pepper(1)).unwrap()
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod formats;
 mod hasher;
 mod imported;
 mod job;
+mod pepper;
 mod phc;
 mod policy;
 mod queue;
@@ -40,6 +41,7 @@ pub use self::{
     cost::{Argon2Cost, MAX_STORED_MEMORY_KIB, MAX_STORED_WORK_KIB},
     error::{HashingError, PasswordError},
     job::Account,
+    pepper::Pepper,
     phc::PasswordHash,
 };
 use self::{
@@ -55,18 +57,7 @@ use crate::{
     clock::{cpu_time, monotonic_now},
     cores,
     domain::Password,
-    secret::Secret,
 };
-
-/// A key that goes into every hash beside the salt (Argon2's secret value, RFC 9106 section 3.1), so that a stolen
-/// database alone does not allow guessing.
-#[derive(Clone, Debug)]
-pub struct Pepper {
-    /// Names the key in the hashes made with it: the one byte of their PHC parameter `keyid`.
-    pub version: u8,
-    /// The key.
-    pub key: Secret<[u8; 32]>,
-}
 
 /// How passwords are hashed and what new ones must fulfil.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::*;
-use crate::domain::ViolationReason;
+use crate::{domain::ViolationReason, secret::Secret};
 
 const SETTINGS: PasswordSettings = PasswordSettings {
     cost: Argon2Cost {

@@ -5,7 +5,8 @@ use argon2::{Algorithm, AssociatedData, Params, Version};
 use subtle::ConstantTimeEq;
 
 use super::{
-    Refusal, Secret,
+    Refusal,
+    application_secret::{Secret, with_secret},
     text::{base64, bounded, to_base64, within},
 };
 use crate::passwords::{
@@ -171,7 +172,7 @@ impl Argon2Hash {
         );
         match &self.secret {
             None => phc,
-            Some(secret) => super::with_secret(secret, &phc),
+            Some(secret) => with_secret(secret, &phc),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Strings without any mark: ASP.NET Identity's Base64, better-auth's two hexadecimal fields, LDIF's second Base64.
 
 use super::{
-    Foreign, Refusal, RefusalKind, braces,
+    Refusal, RefusalKind, braces,
+    foreign::Foreign,
     pbkdf2::{Digest, Pbkdf2},
     scrypt::Scrypt,
     text::{base64_padded, hex},

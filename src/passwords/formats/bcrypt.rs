@@ -9,7 +9,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::{
-    Refusal, Secret,
+    Refusal,
+    application_secret::{Secret, with_secret},
     text::{bcrypt64, bounded, fields, number, parameters, to_hex},
     work::{Function, Work, powers_of_two},
 };
@@ -58,7 +59,7 @@ impl Bcrypt {
             }
             None => Self::read(text, Input::Password, text.to_owned()),
             Some(pepper) => {
-                let canonical = super::with_secret(&pepper, text);
+                let canonical = with_secret(&pepper, text);
                 Self::read(text, Input::Peppered(pepper), canonical)
             }
         }

@@ -3,10 +3,12 @@
 //! The two share names: `{MD5}` is Base64 with LDAP, and hexadecimal with Spring Security.
 
 use super::{
-    Foreign, Refusal, RefusalKind, Secret,
+    Refusal, RefusalKind,
+    application_secret::Secret,
     argon2::Argon2Hash,
     bcrypt::Bcrypt,
     digests::{Digest, Digested, Order},
+    foreign::Foreign,
     pbkdf2::{self, Pbkdf2},
     scrypt::Scrypt,
     sha_crypt::ShaCrypt,

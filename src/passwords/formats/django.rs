@@ -1,10 +1,11 @@
 //! Django's strings: `algorithm$…`, with salts that are text.
 
 use super::{
-    Foreign, Refusal,
+    Refusal,
     argon2::Argon2Hash,
     bcrypt::Bcrypt,
     digests::{Digest, Digested, Order},
+    foreign::Foreign,
     pbkdf2::{self, Pbkdf2},
     scrypt::{Cost, Form, Scrypt},
     text::{base64_padded, fields, hex},

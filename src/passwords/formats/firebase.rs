@@ -4,7 +4,8 @@
 //! [`Form::Firebase`](super::scrypt::Form). The signer key is not part of what is stored.
 
 use super::{
-    Refusal, Secret,
+    Refusal,
+    application_secret::Secret,
     scrypt::{Cost, Form, Scrypt},
     text::{base64_padded, bounded, fields, parameters},
 };

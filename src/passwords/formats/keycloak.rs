@@ -3,8 +3,9 @@
 use serde::Deserialize;
 
 use super::{
-    Foreign, Refusal,
+    Refusal,
     argon2::{Argon2Hash, Fields},
+    foreign::Foreign,
     pbkdf2::{Digest, Pbkdf2},
     text::{base64_padded, number},
 };

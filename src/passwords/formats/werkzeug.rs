@@ -1,7 +1,8 @@
 //! Werkzeug's strings (Flask): `scrypt:32768:8:1$<salt as text>$<hexadecimal>` and `pbkdf2:sha256:1000000$…`.
 
 use super::{
-    Foreign, Refusal,
+    Refusal,
+    foreign::Foreign,
     pbkdf2::{Digest, Pbkdf2},
     scrypt::{Cost, Form, Scrypt},
     text::{fields, hex},

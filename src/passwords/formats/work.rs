@@ -1,11 +1,8 @@
-//! How much a foreign hash costs, and how to spend the same without a stored hash: the padding of failed logins.
+//! How much a foreign hash costs, and the most that those in use cost.
 //!
 //! Each function has its own unit, so equal work takes equal time on every processor (decision 0700).
 
 use std::collections::BTreeMap;
-
-use super::{bcrypt, pbkdf2, phpass, scrypt, sha_crypt, yescrypt};
-use crate::passwords::error::HashingError;
 
 /// A function whose work can be compared: amounts of one are comparable, amounts of two are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,27 +92,6 @@ impl MostWork {
         let rests = self.0.iter().map(rest);
         rests.filter(|work| work.amount > 0).collect()
     }
-}
-
-/// Does this work and discards the result.
-///
-/// # Errors
-/// The function refuses its parameters, which would be a fault of this program.
-pub(crate) fn discard(work: Work, password: &str) -> Result<(), HashingError> {
-    let (password, amount) = (password.as_bytes(), work.amount);
-    match work.function {
-        Function::Bcrypt => bcrypt::discard(amount, password),
-        Function::Pbkdf2Sha1 => pbkdf2::discard(pbkdf2::Digest::Sha1, amount, password),
-        Function::Pbkdf2Sha256 => pbkdf2::discard(pbkdf2::Digest::Sha256, amount, password),
-        Function::Pbkdf2Sha512 => pbkdf2::discard(pbkdf2::Digest::Sha512, amount, password),
-        Function::Scrypt => scrypt::discard(amount, password)?,
-        Function::Sha256Crypt => sha_crypt::discard(sha_crypt::Digest::Sha256, amount, password),
-        Function::Sha512Crypt => sha_crypt::discard(sha_crypt::Digest::Sha512, amount, password),
-        Function::PhpassMd5 => phpass::discard(phpass::Digest::Md5, amount, password),
-        Function::PhpassSha512 => phpass::discard(phpass::Digest::Sha512, amount, password),
-        Function::Yescrypt => yescrypt::discard(amount, password)?,
-    }
-    Ok(())
 }
 
 /// The powers of two that `amount` is the sum of, the largest first, as exponents; `most` bounds each of them and those
