@@ -13,7 +13,7 @@ use super::{
         base64, base64_padded, bounded, crypt_digit, crypt64, fields, hex, number, parameters,
         to_base64, within,
     },
-    work::{Function, Work, powers_of_two},
+    work::{Function, Work, ask_for_memory, powers_of_two},
 };
 use crate::passwords::error::HashingError;
 
@@ -87,7 +87,7 @@ impl Cost {
         within(r, "r of scrypt", 1, MAX_R_OF_CRYPT)?;
         within(p, "p of scrypt", 1, MAX_P)?;
         let cost = Self { log_n, r, p };
-        if u64::from(r) << log_n > MAX_MEMORY || cost.work() > MAX_WORK {
+        if cost.memory() > MAX_MEMORY || cost.work() > MAX_WORK {
             return Err(Refusal::too_costly(
                 "scrypt: N, r and p together ask for too much",
             ));
@@ -112,6 +112,10 @@ impl Cost {
 
     fn work(self) -> u64 {
         (u64::from(self.r) * u64::from(self.p)) << self.log_n
+    }
+
+    fn memory(self) -> u64 {
+        u64::from(self.r) << self.log_n
     }
 
     fn params(self) -> Option<Params> {
@@ -269,6 +273,7 @@ fn compute(
     salt: &[u8],
     output: &mut [u8],
 ) -> Result<(), HashingError> {
+    ask_for_memory(cost.memory())?;
     let params = cost.params().ok_or(HashingError::Unreadable)?;
     scrypt::scrypt(password, salt, &params, output).map_err(|_| HashingError::Unreadable)
 }

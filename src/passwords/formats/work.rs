@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::passwords::error::HashingError;
+
 /// A function whose work can be compared: amounts of one are comparable, amounts of two are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Function {
@@ -92,6 +94,19 @@ impl MostWork {
         let rests = self.0.iter().map(rest);
         rests.filter(|work| work.amount > 0).collect()
     }
+}
+
+/// Asks the system for memory of this many blocks of 128 bytes and returns it: the crates allocate by themselves, and an
+/// allocation that fails there would end the process.
+///
+/// # Errors
+/// [`HashingError::OutOfMemory`].
+pub(super) fn ask_for_memory(blocks: u64) -> Result<(), HashingError> {
+    let kib = usize::try_from(blocks / 8).unwrap_or(usize::MAX);
+    let mut memory: Vec<u8> = Vec::new();
+    let asked = memory.try_reserve_exact(kib.saturating_mul(1024));
+    std::hint::black_box(memory);
+    asked.map_err(|_| HashingError::OutOfMemory(kib))
 }
 
 /// The powers of two that `amount` is the sum of, the largest first, as exponents; `most` bounds each of them and those

@@ -6,7 +6,7 @@ use yescrypt::{Mode, Params, yescrypt};
 use super::{
     Refusal,
     text::{crypt_digit, crypt64, fields, within},
-    work::{Function, Work, powers_of_two},
+    work::{Function, Work, ask_for_memory, powers_of_two},
 };
 use crate::passwords::error::HashingError;
 
@@ -83,6 +83,7 @@ impl Yescrypt {
 }
 
 fn compute(log_n: u32, r: u32, password: &[u8], salt: &[u8]) -> Result<[u8; 32], HashingError> {
+    ask_for_memory(u64::from(r) << log_n)?;
     let failed = |_| HashingError::Unreadable;
     let params = Params::new(Mode::Rw, 1 << log_n, r, 1).map_err(failed)?;
     let mut output = [0; HASH_BYTES];
