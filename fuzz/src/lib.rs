@@ -3,11 +3,13 @@
 
 mod access_token;
 mod email;
+mod password_hash;
 mod refresh_token;
 mod signed_token;
 mod world;
 
 pub use access_token::access_token;
 pub use email::email;
+pub use password_hash::password_hash;
 pub use refresh_token::refresh_token;
 pub use signed_token::signed_token;

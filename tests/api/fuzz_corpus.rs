@@ -45,3 +45,8 @@ fn no_input_of_the_corpus_breaks_the_refresh_token_parser() {
 fn no_input_of_the_corpus_breaks_the_email_parser() {
     replay("email", targets::email);
 }
+
+#[test]
+fn no_input_of_the_corpus_breaks_the_readers_of_password_hashes() {
+    replay("password_hash", targets::password_hash);
+}
