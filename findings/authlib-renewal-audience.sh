@@ -4,8 +4,7 @@
 # A session with `grant_type="client_credentials"` renews its token by itself. Extra parameters such as `audience` or `resource`
 # (RFC 8707) are arguments of `fetch_token`, and the renewal does not repeat them: the first token is for the named audience, each later
 # one for whatever the server takes as the default. The service works after the start and is refused when the first token ends.
-# There is no argument of the session for them; a subclass that overrides `fetch_token` is the way round. Tokens of up to 60 seconds,
-# as here, are renewed at every call.
+# A subclass that overrides `fetch_token` can add them again. Tokens of less than 60 seconds, as here, are renewed at every call.
 #
 # Output seen:
 #   token request   audience=billing client_id=api grant_type=client_credentials scope=read
@@ -29,7 +28,7 @@ class Server(BaseHTTPRequestHandler):
         form = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
         form.pop("client_secret")
         print("token request  ", *(f"{name}={value}" for name, value in sorted(form.items())))
-        self.answer({"access_token": "token", "token_type": "Bearer", "expires_in": 60})
+        self.answer({"access_token": "token", "token_type": "Bearer", "expires_in": 30})
 
     def do_GET(self):
         print("API request")

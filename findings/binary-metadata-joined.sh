@@ -4,7 +4,7 @@
 # The gRPC protocol allows values of one key to be joined with a comma, and wants each implementation to split binary values
 # (`-bin`) at the comma before it decodes the base64. connect-node keeps metadata in `Headers`, which joins, so two values that were
 # appended go out as one header line. gRPC's own core does not split: it refuses the call before the handler sees it. @grpc/grpc-js
-# 1.14.7 splits. With one value, or with text values, all of them agree.
+# 1.14.7 splits. With one value both agree.
 #
 # Output seen:
 #   one value   grpcio server   000102

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # httpx_auth 0.23.1 and requests_auth 8.0.0 (PyPI): an opaque token without `expires_in` ends in "not enough values to unpack".
 #
-# RFC 6749 (5.1) only recommends `expires_in`, and an access token is opaque to the client (1.4). When the field is missing, both
+# RFC 6749 (5.1) only recommends `expires_in`, and an access token is usually opaque to the client (1.4). When the field is missing, both
 # libraries split the token at its dots to read `exp` from it, as if every token were a JWT. The answer of the token endpoint is
 # valid, the request never goes out, and the error names neither the token nor the field. With `expires_in` the same token is sent.
 #
