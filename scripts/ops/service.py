@@ -17,7 +17,8 @@ from countersign.auth.v1 import account_service_pb2 as account_pb
 from countersign.auth.v1 import account_service_pb2_grpc as account_grpc
 from countersign.auth.v1 import auth_service_pb2 as pb
 from countersign.auth.v1 import auth_service_pb2_grpc as auth_grpc
-from grpc_status_details import reason_of
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 PASSWORD = "a mill that weaves algebra"
 MASTER_KEYS = "v1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -128,6 +129,16 @@ class Client:
         metadata = [("authorization", f"Bearer {access_token}")]
         request = account_pb.ListSessionsRequest()
         return self.account.ListSessions(request, timeout=self.seconds, metadata=metadata).sessions
+
+
+def reason_of(error: grpc.RpcError) -> str:
+    """The reason of a failed call, or the name of its code where the server sent none."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return info.reason
+    return error.code().name
 
 
 def outcome(call, *arguments) -> str:
