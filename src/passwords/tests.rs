@@ -296,6 +296,45 @@ async fn a_failed_login_costs_the_same_for_old_current_and_unknown_accounts() {
     }
 }
 
+/// Whatever function the stored hash is of, a failed login does the work of Argon2 besides.
+#[tokio::test]
+async fn a_failed_login_does_the_work_of_argon2_for_an_imported_hash_too() {
+    const BCRYPT: &str = "$2b$04$9NKIZ4axYpeEiq3o56T8hehibNiGT.b/n618oAW4HPZfQE9eojp9u";
+    const IMPORTED: &str = "correct horse battery staple";
+    let passwords = passwords(SETTINGS, 1);
+    passwords.set_stored_parameters([passwords.current_parameters()]);
+    let clear = PasswordHash::from_stored(BCRYPT.to_owned());
+    let sealed = passwords.seal(&formats::accept(BCRYPT).unwrap()).unwrap();
+    for stored in [clear, sealed] {
+        for (account, text) in [
+            (Account::Known(stored.clone()), "not the password of anyone"),
+            (Account::Disabled(stored.clone()), IMPORTED),
+            (Account::Unknown, IMPORTED),
+        ] {
+            let before = passwords.load().work_kib;
+            let place = passwords.reserve(None).unwrap();
+            let verdict = place.verify(password(text), account).await;
+            assert_eq!(verdict.unwrap(), Verdict::Wrong);
+            let work = passwords.load().work_kib - before;
+            assert_eq!(work, SETTINGS.cost.work_kib());
+        }
+        assert_eq!(
+            passwords.unlisted_parameters(),
+            ["$imported$k=bcrypt,w=16"],
+            "the next unknown address costs as much"
+        );
+        let verdict = passwords.verify(password(IMPORTED), Some(stored), None);
+        let Ok(Verdict::Right {
+            rehashed: Some(new),
+        }) = verdict.await
+        else {
+            panic!("the imported hash did not verify or was not renewed");
+        };
+        let verdict = passwords.verify(password(IMPORTED), Some(new), None).await;
+        assert_eq!(verdict.unwrap(), Verdict::Right { rehashed: None });
+    }
+}
+
 /// Reserves a place and uses it at once.
 impl Passwords {
     async fn hash_new(
