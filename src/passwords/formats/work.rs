@@ -35,12 +35,12 @@ pub enum Function {
 /// A hash above that keeps its own price, and its account alone can be told by the time of a failed login.
 const FUNCTIONS: [(Function, &str, u64); 10] = [
     (Function::Bcrypt, "bcrypt", 1 << 14),
-    (Function::Pbkdf2Sha1, "pbkdf2-sha1", 4_000_000),
-    (Function::Pbkdf2Sha256, "pbkdf2-sha256", 4_000_000),
-    (Function::Pbkdf2Sha512, "pbkdf2-sha512", 2_000_000),
+    (Function::Pbkdf2Sha1, "pbkdf2-sha1", 2_000_000),
+    (Function::Pbkdf2Sha256, "pbkdf2-sha256", 2_000_000),
+    (Function::Pbkdf2Sha512, "pbkdf2-sha512", 1_000_000),
     (Function::Scrypt, "scrypt", 1 << 21),
     (Function::Sha256Crypt, "sha256-crypt", 2_000_000),
-    (Function::Sha512Crypt, "sha512-crypt", 2_000_000),
+    (Function::Sha512Crypt, "sha512-crypt", 1_000_000),
     (Function::PhpassMd5, "phpass-md5", 1 << 22),
     (Function::PhpassSha512, "phpass-sha512", 1 << 21),
     (Function::Yescrypt, "yescrypt", 1 << 21),
