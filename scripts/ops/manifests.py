@@ -133,9 +133,19 @@ def overlay_text(kubectl: str, overlay: str, components: list[str], folder: Path
     return output(kubectl, "kustomize", folder)
 
 
+def secrets_are_refused(helm: str) -> list[str]:
+    """A secret among the variables would end in a ConfigMap."""
+    faults = []
+    for name in ("COUNTERSIGN_MASTER_KEYS", "COUNTERSIGN_DATABASE_URL"):
+        command = [helm, "template", "countersign", CHART, "--set", f"config.{name}=x"]
+        if subprocess.run(command, capture_output=True).returncode == 0:
+            faults.append(f"the chart puts {name} into a ConfigMap")
+    return faults
+
+
 def main():
     kubectl, helm, folder, *binary = sys.argv[1:]
-    faults = []
+    faults = secrets_are_refused(helm)
     with tempfile.TemporaryDirectory() as mounted:
         mounted_files(Path(mounted))
         if binary:
