@@ -13,6 +13,8 @@ const PROTOS: &[&str] = &[
     "countersign/auth/v1/account_service.proto",
     "countersign/auth/v1/admin_service.proto",
     "countersign/auth/v1/auth_service.proto",
+    "countersign/auth/v1/service_account_service.proto",
+    "countersign/auth/v1/token_service.proto",
     "countersign/auth/v1/verifier_service.proto",
     "envoy/service/auth/v3/external_auth.proto",
     // For reflection: clients that read the protos from there can then show the details of an error.

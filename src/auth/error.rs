@@ -6,6 +6,9 @@ use crate::{
     domain::FieldViolation, passwords::PasswordError, store::StoreError, tokens::RefreshTokenError,
 };
 
+/// Why a client credential is refused: for the log, never for the caller.
+pub type CredentialRefusal = &'static str;
+
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
@@ -62,6 +65,12 @@ pub enum AuthError {
         /// The age of the authentication that the caller accepts.
         max_age: Option<Duration>,
     },
+    /// A service key, an assertion or a token in an exchange that is not accepted.
+    #[error("client credential invalid: {0}")]
+    ClientCredentialInvalid(CredentialRefusal),
+    /// Nothing is left of the rights that an exchange asks for.
+    #[error("exchange not allowed: {0}")]
+    ExchangeNotAllowed(&'static str),
     /// Not a refresh token of ours, or of a generation never issued.
     #[error("refresh token invalid")]
     RefreshTokenInvalid,
@@ -80,6 +89,15 @@ pub enum AuthError {
     /// The caller has no such session.
     #[error("there is no such session")]
     SessionNotFound,
+    /// There is no such service account.
+    #[error("there is no such service account")]
+    ServiceAccountNotFound,
+    /// There is no such service key.
+    #[error("there is no such service key")]
+    ServiceKeyNotFound,
+    /// The name belongs to a service account already.
+    #[error("the name of the service account is taken")]
+    ServiceAccountExists,
     /// The database is gone, too slow or too busy.
     #[error("database unavailable: {0}")]
     DatabaseUnavailable(String),

@@ -3,15 +3,19 @@
 mod change_password;
 mod current_roles;
 mod error;
+mod exchange;
 mod freshness;
 mod in_flight;
 mod issue;
+mod issue_service_token;
 mod keys;
 mod login;
 mod logout;
 mod refresh;
 mod register;
 mod revoked;
+mod service_accounts;
+mod service_keys;
 mod service_metrics;
 mod sessions;
 mod throttle;
@@ -30,11 +34,14 @@ use std::{
 };
 
 pub use change_password::ChangePasswordCommand;
-pub use error::AuthError;
+pub use error::{AuthError, CredentialRefusal};
+pub use exchange::{ExchangeCommand, ExchangedToken};
 pub use issue::TokenPair;
+pub use issue_service_token::{ClientCredential, IssuedServiceToken};
 pub use login::{LoggedIn, LoginCommand};
 pub use register::RegisterCommand;
 pub use revoked::Revoked;
+pub use service_accounts::{NewServiceAccount, Page, ServiceAccounts};
 pub use service_metrics::ServiceMetrics;
 pub use sessions::SessionPage;
 pub use users::Users;
@@ -49,6 +56,7 @@ use crate::{
     revocation::{Feed, RevocationIndex},
     store::{AuditEvent, AuditKind, Store},
     tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
+    workloads::Directory,
 };
 
 use waiting_places::WaitingPlaces;
@@ -78,6 +86,8 @@ pub struct AuthSettings {
     pub max_staleness: Duration,
     /// Whether validation is refused once it is older.
     pub reject_when_stale: bool,
+    /// How long the access token of a service is good.
+    pub service_token_ttl: Duration,
     /// How long a call may take that waits for knowledge.
     pub request_timeout: Duration,
 }
@@ -91,7 +101,7 @@ pub struct RequestContext {
     pub client_ip: String,
     /// What the client calls itself.
     pub user_agent: String,
-    /// The user who asks, where the call needs a bearer.
+    /// The user or service account that asks, where the call needs a bearer.
     pub actor: Option<UserId>,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
@@ -121,6 +131,8 @@ pub struct AuthParts {
     pub profile: AccessProfile,
     /// Access tokens verified lately.
     pub verified: VerifiedTokens,
+    /// The service accounts and their keys.
+    pub directory: Arc<Directory>,
     /// What is revoked.
     pub revocations: Arc<RevocationIndex>,
     /// What watchers are told.

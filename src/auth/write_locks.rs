@@ -74,6 +74,8 @@ pub(super) struct WriteLocks {
     pub(super) refreshes: KeyedLocks<SessionId>,
     /// Held while a change of password is under way, hashing included: one user has one place in the hashing queue.
     pub(super) password_changes: KeyedLocks<UserId>,
+    /// Held by every change of service accounts and keys: all of them count up one row.
+    pub(super) directory: KeyedLocks<()>,
 }
 
 /// A lock for each key that somebody holds or waits for. Clones share them.

@@ -123,6 +123,7 @@ fn tokens(values: &Values) -> TokenSettings {
         audiences: audiences.iter().map(|name| name.0.clone()).collect(),
         client_id: values.client_id.0.clone(),
         access_ttl: values.access_token_ttl.0,
+        service_ttl: values.service_token_ttl.0,
         refresh_ttl: values.refresh_token_ttl.0,
         session_max_lifetime: values.session_max_lifetime.0,
         refresh_grace: values.refresh_grace.0,

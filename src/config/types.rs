@@ -83,6 +83,8 @@ pub struct TokenSettings {
     pub client_id: String,
     /// Life of an access token.
     pub access_ttl: Duration,
+    /// Life of an access token of a service account.
+    pub service_ttl: Duration,
     /// Life of a session since its last refresh; at least `access_ttl`.
     pub refresh_ttl: Duration,
     /// Life of a session since its login; at least `refresh_ttl`.

@@ -100,6 +100,8 @@ variables! {
         "How long verifiers may keep the JWKS, as Cache-Control says; at most the lead of a new key.";
     access_token_ttl: Span<SECOND, TEN_YEARS>, "COUNTERSIGN_ACCESS_TOKEN_TTL", Text("15m"),
         "How long an access token is valid; at most 30m in production.";
+    service_token_ttl: Span<{ 3 * MINUTE }, { 30 * MINUTE }>, "COUNTERSIGN_SERVICE_TOKEN_TTL", Text("5m"),
+        "How long an access token of a service account is valid.";
     refresh_token_ttl: Span<SECOND, TEN_YEARS>, "COUNTERSIGN_REFRESH_TOKEN_TTL", Text("7d"),
         "How long a session lives without a refresh.";
     session_max_lifetime: Span<SECOND, TEN_YEARS>, "COUNTERSIGN_SESSION_MAX_LIFETIME", Text("30d"),

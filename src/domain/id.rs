@@ -72,6 +72,37 @@ id_type! {
     DeviceId
 }
 
+id_type! {
+    /// Names a service account; the claim `sub` of its tokens.
+    ServiceAccountId
+}
+
+id_type! {
+    /// Names a key of a service account; the claim `sid` of the tokens that are issued for it.
+    ServiceKeyId
+}
+
+impl From<ServiceAccountId> for UserId {
+    /// The subject of a token: a user or a service account.
+    fn from(id: ServiceAccountId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<UserId> for ServiceAccountId {
+    /// The service account that the subject of a service's token names.
+    fn from(id: UserId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<ServiceKeyId> for SessionId {
+    /// What the tokens of a key name as their session.
+    fn from(id: ServiceKeyId) -> Self {
+        Self(id.0)
+    }
+}
+
 impl SessionId {
     /// Sorts after every id that is generated.
     pub const MAX: Self = Self(Uuid::max());

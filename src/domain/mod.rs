@@ -6,6 +6,7 @@ mod id;
 mod outage;
 mod password;
 mod revocation;
+mod service_account;
 mod session;
 mod session_claims;
 mod text;
@@ -15,10 +16,13 @@ mod violation;
 
 pub use email::Email;
 pub(crate) use id::uuid_v7;
-pub use id::{DeviceId, SessionId, TokenId, UserId};
+pub use id::{DeviceId, ServiceAccountId, ServiceKeyId, SessionId, TokenId, UserId};
 pub use outage::{LONGEST_ALLOWANCE, Outage, allowance};
 pub use password::Password;
 pub use revocation::{FeedEpoch, PositionedRevocation, Revocation, RevokedSubject};
+pub use service_account::{
+    ServiceAccount, ServiceAccountChange, ServiceAccountName, ServiceKey,
+};
 pub use session::{RefreshDecision, RefreshRefusal, Session};
 pub use session_claims::SessionClaims;
 pub use text::{DeviceLabel, DisplayName};

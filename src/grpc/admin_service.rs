@@ -9,12 +9,9 @@ use super::{
 };
 use crate::{
     auth::{Auth, AuthError},
-    domain::{FieldViolation, Role, Roles, UserId, ViolationReason},
+    domain::{Roles, UserId},
     tokens::SigningKeyInfo,
 };
-
-/// The most roles that a user can have: every access token contains all of them.
-const MAX_ROLES: usize = 64;
 
 /// Serves `countersign.auth.v1.AdminService`.
 pub struct AdminApi {
@@ -136,24 +133,11 @@ fn user_id(text: &str) -> Result<UserId, AuthError> {
 fn roles_of(request: &pb::SetUserRolesRequest) -> Result<(UserId, Roles), AuthError> {
     let mut violations = Violations::default();
     let id = violations.take(convert::user_id("user_id", &request.user_id));
-    let roles = violations.take(roles("roles", &request.roles));
+    let roles = violations.take(convert::roles("roles", &request.roles));
     match (id, roles) {
         (Some(id), Some(roles)) => Ok((id, roles)),
         _ => Err(violations.into()),
     }
-}
-
-fn roles(field: &'static str, names: &[String]) -> Result<Roles, FieldViolation> {
-    if names.len() > MAX_ROLES {
-        let rule = format!("must be at most {MAX_ROLES} roles");
-        return Err(FieldViolation::new(field, ViolationReason::TooLong, rule));
-    }
-    let roles = names.iter().map(|name| Role::parse(name)).collect();
-    let roles: Option<Vec<_>> = roles;
-    roles.map(Roles::new).ok_or_else(|| {
-        let rule = "each must have 1 to 64 characters a-z, 0-9, _, -, . and :";
-        FieldViolation::new(field, ViolationReason::Malformed, rule)
-    })
 }
 
 fn signing_key(key: SigningKeyInfo) -> pb::SigningKey {

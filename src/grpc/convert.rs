@@ -10,9 +10,15 @@ use super::pb;
 use crate::{
     auth::{AuthError, TokenPair},
     clock::Timestamp,
-    domain::{FieldViolation, SessionId, User, UserId, ViolationReason},
-    tokens::AccessClaims,
+    domain::{
+        FieldViolation, Role, Roles, ServiceAccountId, ServiceKeyId, SessionId, User, UserId,
+        ViolationReason,
+    },
+    tokens::{AccessClaims, Actor, PrincipalType},
 };
+
+/// The most roles that a user or service account can have: every access token contains all of them.
+pub(super) const MAX_ROLES: usize = 64;
 
 /// The most characters of `user-agent` that are kept.
 const MAX_USER_AGENT: usize = 256;
@@ -25,6 +31,11 @@ impl Violations {
     /// The parsed value; a violation is collected.
     pub(super) fn take<T>(&mut self, parsed: Result<T, FieldViolation>) -> Option<T> {
         parsed.map_err(|violation| self.0.push(violation)).ok()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -73,10 +84,23 @@ pub(super) fn claims(claims: &AccessClaims, issuer: &str) -> pb::ValidateTokenRe
         auth_time: claims.authenticated_at.map(timestamp),
         amr: claims.methods.clone(),
         acr: claims.acr.clone(),
-        principal_type: pb::PrincipalType::User.into(),
-        actor: None,
+        principal_type: match claims.principal {
+            PrincipalType::User => pb::PrincipalType::User.into(),
+            PrincipalType::Service => pb::PrincipalType::Service.into(),
+        },
+        actor: actor(&claims.actors).map(|actor| *actor),
         client_id: claims.client_id.clone(),
     }
+}
+
+/// The present actor, who is first, with those before it.
+fn actor(actors: &[Actor]) -> Option<Box<pb::Actor>> {
+    actors.iter().rev().fold(None, |earlier, actor| {
+        Some(Box::new(pb::Actor {
+            subject: actor.subject.to_string(),
+            actor: earlier,
+        }))
+    })
 }
 
 pub(super) fn timestamp(moment: Timestamp) -> PbTimestamp {
@@ -95,6 +119,36 @@ pub(super) fn user_id(field: &'static str, text: &str) -> Result<UserId, FieldVi
 /// Parses a session's id.
 pub(super) fn session_id(field: &'static str, text: &str) -> Result<SessionId, FieldViolation> {
     id(field, text, "must be a session's id")
+}
+
+/// Parses a service account's id.
+pub(super) fn service_account_id(
+    field: &'static str,
+    text: &str,
+) -> Result<ServiceAccountId, FieldViolation> {
+    id(field, text, "must be a service account's id")
+}
+
+/// Parses a service key's id.
+pub(super) fn service_key_id(
+    field: &'static str,
+    text: &str,
+) -> Result<ServiceKeyId, FieldViolation> {
+    id(field, text, "must be a service key's id")
+}
+
+/// Parses the roles of a user or service account.
+pub(super) fn roles(field: &'static str, names: &[String]) -> Result<Roles, FieldViolation> {
+    if names.len() > MAX_ROLES {
+        let rule = format!("must be at most {MAX_ROLES} roles");
+        return Err(FieldViolation::new(field, ViolationReason::TooLong, rule));
+    }
+    let roles = names.iter().map(|name| Role::parse(name)).collect();
+    let roles: Option<Vec<_>> = roles;
+    roles.map(Roles::new).ok_or_else(|| {
+        let rule = "each must have 1 to 64 characters a-z, 0-9, _, -, . and :";
+        FieldViolation::new(field, ViolationReason::Malformed, rule)
+    })
 }
 
 fn id<T: FromStr>(

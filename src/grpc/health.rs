@@ -22,13 +22,18 @@ use super::health_pb::{
 use crate::http::Readiness;
 
 /// The names that are SERVING while the process can validate tokens, with or without a database.
-const VALIDATION: &[&str] = &["", "countersign.auth.v1.VerifierService"];
+const VALIDATION: &[&str] = &[
+    "",
+    "countersign.auth.v1.VerifierService",
+    "countersign.auth.v1.TokenService",
+];
 
 /// The names that need the database as well.
 const DATABASE: &[&str] = &[
     "countersign.auth.v1.AuthService",
     "countersign.auth.v1.AccountService",
     "countersign.auth.v1.AdminService",
+    "countersign.auth.v1.ServiceAccountService",
 ];
 
 /// Sets the statuses that the health service reports.

@@ -2,7 +2,9 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::domain::{FieldViolation, SessionId, ViolationReason};
+use crate::domain::{
+    FieldViolation, ServiceAccountId, ServiceKeyId, SessionId, ViolationReason,
+};
 
 /// The size of a page when the request names none.
 const DEFAULT_SIZE: u16 = 50;
@@ -26,16 +28,16 @@ pub(super) fn size(field: &'static str, asked: i32) -> Result<u16, FieldViolatio
 /// Parses `page_token`: the last entry of the page before; `None` for the first page.
 ///
 /// It is neither secret nor signed: it is a position in a list that the caller may read.
-pub(super) fn position(
+pub(super) fn position<T: Position>(
     field: &'static str,
     token: &str,
-) -> Result<Option<SessionId>, FieldViolation> {
+) -> Result<Option<T>, FieldViolation> {
     if token.is_empty() {
         return Ok(None);
     }
     let mut id = [0; 16];
     match URL_SAFE_NO_PAD.decode_slice(token, &mut id) {
-        Ok(16) => Ok(Some(SessionId::from_bytes(id))),
+        Ok(16) => Ok(Some(T::from_bytes(id))),
         _ => Err(FieldViolation::new(
             field,
             ViolationReason::Malformed,
@@ -45,9 +47,31 @@ pub(super) fn position(
 }
 
 /// The `next_page_token` of a page that ends with this entry; empty when it is the last page.
-pub(super) fn token(position: Option<SessionId>) -> String {
-    position.map_or_else(String::new, |id| URL_SAFE_NO_PAD.encode(id.as_bytes()))
+pub(super) fn token<T: Position>(position: Option<T>) -> String {
+    position.map_or_else(String::new, |id| URL_SAFE_NO_PAD.encode(id.bytes()))
 }
+
+/// An entry of a list, by its id.
+pub(super) trait Position {
+    fn from_bytes(bytes: [u8; 16]) -> Self;
+    fn bytes(&self) -> [u8; 16];
+}
+
+macro_rules! positions {
+    ($($id:ty)*) => {$(
+        impl Position for $id {
+            fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self::from_bytes(bytes)
+            }
+
+            fn bytes(&self) -> [u8; 16] {
+                *self.as_bytes()
+            }
+        }
+    )*};
+}
+
+positions!(SessionId ServiceAccountId ServiceKeyId);
 
 #[cfg(test)]
 mod tests {
@@ -72,8 +96,8 @@ mod tests {
 
     #[test]
     fn the_first_page_has_no_token_and_the_last_page_returns_none() {
-        assert_eq!(position("page_token", ""), Ok(None));
-        assert_eq!(token(None), "");
+        assert_eq!(position::<SessionId>("page_token", ""), Ok(None));
+        assert_eq!(token::<SessionId>(None), "");
     }
 
     proptest! {
@@ -85,7 +109,7 @@ mod tests {
 
         #[test]
         fn any_other_token_is_refused(text in "[A-Za-z0-9_-]{22}|\\PC{1,64}") {
-            if let Ok(read) = position("page_token", &text) {
+            if let Ok(read) = position::<SessionId>("page_token", &text) {
                 prop_assert_eq!(token(read), text);
             }
         }

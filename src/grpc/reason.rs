@@ -51,6 +51,9 @@ reasons! {
     /// A user with this e-mail address exists.
     EmailTaken "EMAIL_TAKEN" AlreadyExists
         "The e-mail address is already registered."
+    /// A service account with this name exists.
+    ServiceAccountExists "SERVICE_ACCOUNT_EXISTS" AlreadyExists
+        "A service account with this name exists."
     /// Unknown e-mail, wrong password or disabled account: the caller cannot tell which.
     InvalidCredentials "INVALID_CREDENTIALS" Unauthenticated
         "The e-mail address or the password is wrong."
@@ -81,15 +84,27 @@ reasons! {
     /// The token is valid, but its user was authenticated too long ago or too weakly.
     StepUpRequired "STEP_UP_REQUIRED" Unauthenticated
         "The user has to authenticate again, or more strongly."
+    /// A service key, an assertion or a token in an exchange is not accepted: the caller cannot tell why.
+    ClientCredentialInvalid "CLIENT_CREDENTIAL_INVALID" Unauthenticated
+        "The credential of the service is not valid."
     /// The token is valid, but lacks a role.
     InsufficientRole "INSUFFICIENT_ROLE" PermissionDenied
         "The token lacks a required role."
+    /// Nothing is left of the rights that an exchange asks for, or the chain of actors is too long.
+    ExchangeNotAllowed "EXCHANGE_NOT_ALLOWED" PermissionDenied
+        "The exchange is not allowed."
     /// There is no user with this id.
     UserNotFound "USER_NOT_FOUND" NotFound
         "There is no such user."
     /// The user has no session with this id.
     SessionNotFound "SESSION_NOT_FOUND" NotFound
         "There is no such session."
+    /// There is no service account with this id.
+    ServiceAccountNotFound "SERVICE_ACCOUNT_NOT_FOUND" NotFound
+        "There is no such service account."
+    /// There is no service key with this id.
+    ServiceKeyNotFound "SERVICE_KEY_NOT_FOUND" NotFound
+        "There is no such service key."
     /// One client address or one user asks too often.
     RateLimited "RATE_LIMITED" ResourceExhausted
         "Too many requests; try again later."
@@ -139,7 +154,10 @@ mod tests {
             Code::InvalidArgument,
             &["INVALID_FIELD", "WEAK_PASSWORD", "ONE_TIME_TOKEN_INVALID"],
         ),
-        (Code::AlreadyExists, &["EMAIL_TAKEN"]),
+        (
+            Code::AlreadyExists,
+            &["EMAIL_TAKEN", "SERVICE_ACCOUNT_EXISTS"],
+        ),
         (
             Code::Unauthenticated,
             &[
@@ -153,10 +171,22 @@ mod tests {
                 "REFRESH_TOKEN_REUSED",
                 "SESSION_REVOKED",
                 "STEP_UP_REQUIRED",
+                "CLIENT_CREDENTIAL_INVALID",
             ],
         ),
-        (Code::PermissionDenied, &["INSUFFICIENT_ROLE"]),
-        (Code::NotFound, &["USER_NOT_FOUND", "SESSION_NOT_FOUND"]),
+        (
+            Code::PermissionDenied,
+            &["INSUFFICIENT_ROLE", "EXCHANGE_NOT_ALLOWED"],
+        ),
+        (
+            Code::NotFound,
+            &[
+                "USER_NOT_FOUND",
+                "SESSION_NOT_FOUND",
+                "SERVICE_ACCOUNT_NOT_FOUND",
+                "SERVICE_KEY_NOT_FOUND",
+            ],
+        ),
         (
             Code::ResourceExhausted,
             &["RATE_LIMITED", "WATCHER_TOO_SLOW", "ACCOUNT_THROTTLED"],

@@ -170,7 +170,11 @@ mod tests {
     use tonic::{Code, Status};
 
     use super::*;
-    use crate::{auth::AuthError, domain::UserId, grpc::layers::Quota, tokens::VerifiedClaims};
+    use crate::{
+        auth::AuthError,
+        grpc::layers::Quota,
+        tokens::{AccessClaims, VerifiedClaims},
+    };
 
     /// A service that answers every path with OK, as no generated one would.
     #[derive(Clone)]
@@ -220,7 +224,11 @@ mod tests {
             Err(AuthError::TokenInvalid)
         }
 
-        async fn require_current_role(&self, _: UserId, _: &[&str]) -> Result<(), AuthError> {
+        async fn require_current_role(
+            &self,
+            _: &AccessClaims,
+            _: &[&str],
+        ) -> Result<(), AuthError> {
             Err(AuthError::InsufficientRole)
         }
     }

@@ -8,14 +8,16 @@ use tonic_reflection::server::{Builder as ReflectionBuilder, Error as Reflection
 
 use super::{
     AccountApi, AdminApi, AuthApi, AuthorizationApi, DESCRIPTORS, RequestMemory, RouteSettings,
-    Routes, UserRateLimit, VerifierApi,
+    Routes, ServiceAccountApi, TokenApi, UserRateLimit, VerifierApi,
     ext_authz_pb::authorization_server::AuthorizationServer,
     health::HealthApi,
     health_pb::health_server::HealthServer,
     layers::RateLimits,
     pb::{
         account_service_server::AccountServiceServer, admin_service_server::AdminServiceServer,
-        auth_service_server::AuthServiceServer, verifier_service_server::VerifierServiceServer,
+        auth_service_server::AuthServiceServer,
+        service_account_service_server::ServiceAccountServiceServer,
+        token_service_server::TokenServiceServer, verifier_service_server::VerifierServiceServer,
     },
 };
 use crate::auth::Auth;
@@ -71,7 +73,16 @@ pub fn services(settings: ServiceSettings) -> Result<TonicRoutes, ReflectionErro
     .add_isolated(
         &AccountServiceServer::new(AccountApi::new(auth.clone())).max_decoding_message_size(max),
     )
-    .add_isolated(&AdminServiceServer::new(AdminApi::new(auth)).max_decoding_message_size(max));
+    .add_isolated(
+        &AdminServiceServer::new(AdminApi::new(auth.clone())).max_decoding_message_size(max),
+    )
+    .add_isolated(
+        &TokenServiceServer::new(TokenApi::new(auth.clone())).max_decoding_message_size(max),
+    )
+    .add_isolated(
+        &ServiceAccountServiceServer::new(ServiceAccountApi::new(auth))
+            .max_decoding_message_size(max),
+    );
     if settings.reflection {
         let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
         routes = routes

@@ -150,6 +150,19 @@ pub fn error_status(error: AuthError, request_id: &RequestId) -> Status {
         AuthError::SessionRevoked => (Reason::SessionRevoked, Detail::None),
         AuthError::UserNotFound => (Reason::UserNotFound, Detail::None),
         AuthError::SessionNotFound => (Reason::SessionNotFound, Detail::None),
+        AuthError::ServiceAccountNotFound => (Reason::ServiceAccountNotFound, Detail::None),
+        AuthError::ServiceKeyNotFound => (Reason::ServiceKeyNotFound, Detail::None),
+        AuthError::ServiceAccountExists => (Reason::ServiceAccountExists, Detail::None),
+        AuthError::ClientCredentialInvalid(cause) => {
+            let request_id = request_id.as_str();
+            tracing::info!(request_id, cause, "client credential refused");
+            (Reason::ClientCredentialInvalid, Detail::None)
+        }
+        AuthError::ExchangeNotAllowed(cause) => {
+            let request_id = request_id.as_str();
+            tracing::info!(request_id, cause, "exchange refused");
+            (Reason::ExchangeNotAllowed, Detail::None)
+        }
         AuthError::DatabaseUnavailable(cause) => {
             tracing::warn!(
                 request_id = request_id.as_str(),

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use super::Cursor;
 use crate::{
     clock::Timestamp,
-    domain::{PositionedRevocation, Revocation, RevokedSubject, SessionId, UserId},
+    domain::{PositionedRevocation, Revocation, RevokedSubject, SessionId, TokenId, UserId},
     store::RevocationCounts,
     tokens::AccessClaims,
 };
@@ -80,16 +80,14 @@ impl Default for RevocationIndex {
 }
 
 impl RevocationIndex {
-    /// Whether a token is revoked.
+    /// Whether a token is revoked, or one of those by which services act in it.
     pub fn is_revoked(&self, claims: &AccessClaims) -> bool {
         let entries = self.read();
-        if entries.sessions.contains_key(&claims.session_id) {
-            return true;
-        }
-        // The token's id has the millisecond of its issue; `iat` is earlier and in whole seconds.
-        let issued_at = claims.token_id.created_at();
-        let user = entries.users.get(&claims.user_id);
-        user.is_some_and(|user| issued_at.millis() <= user.not_before.millis())
+        entries.revoke(claims.user_id, claims.session_id, claims.token_id)
+            || claims
+                .actors
+                .iter()
+                .any(|actor| entries.revoke(actor.subject, actor.session_id, actor.token_id))
     }
 
     /// Whether a session is known to be revoked. The database may have lost that, by a restored backup.
@@ -252,6 +250,17 @@ fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
 }
 
 impl Entries {
+    /// Whether a token with these claims `sub`, `sid` and `jti` is revoked.
+    fn revoke(&self, subject: UserId, session: SessionId, token: TokenId) -> bool {
+        if self.sessions.contains_key(&session) {
+            return true;
+        }
+        // The token's id has the millisecond of its issue; `iat` is earlier and in whole seconds.
+        let issued_at = token.created_at();
+        let user = self.users.get(&subject);
+        user.is_some_and(|user| issued_at.millis() <= user.not_before.millis())
+    }
+
     /// Whether it was not known before.
     fn insert(&mut self, positioned: &PositionedRevocation) -> bool {
         let PositionedRevocation {

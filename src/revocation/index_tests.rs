@@ -1,7 +1,10 @@
 //! Tests of the index, without a database.
 
 use super::*;
-use crate::domain::{FeedEpoch, TokenId};
+use crate::{
+    domain::FeedEpoch,
+    tokens::{Actor, PrincipalType},
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
@@ -20,6 +23,8 @@ fn claims(issued_at: Timestamp) -> AccessClaims {
         methods: Vec::new(),
         acr: String::new(),
         client_id: String::new(),
+        principal: PrincipalType::User,
+        actors: Vec::new(),
         kid: String::new(),
     }
 }
@@ -35,6 +40,31 @@ fn revoke(
 
 fn session(number: u128) -> RevokedSubject {
     RevokedSubject::Session(SessionId::from_bytes(number.to_be_bytes()))
+}
+
+#[test]
+fn a_token_is_revoked_with_each_service_that_acts_in_it() {
+    let actor = |id, issued_at| Actor {
+        subject: UserId::from_bytes([id; 16]),
+        session_id: SessionId::from_bytes([id + 100; 16]),
+        token_id: TokenId::generate(issued_at),
+    };
+    let token = AccessClaims {
+        actors: vec![actor(10, at(900)), actor(11, at(800))],
+        ..claims(at(1_000))
+    };
+    let is_revoked = |subject, not_before| {
+        let index = RevocationIndex::default();
+        index.learn(&[revoke(subject, not_before, at(5_000), 1)]);
+        index.is_revoked(&token)
+    };
+    let account = |id| RevokedSubject::User(UserId::from_bytes([id; 16]));
+    let key = |id| RevokedSubject::Session(SessionId::from_bytes([id + 100; 16]));
+    assert!(is_revoked(key(10), at(0)) && is_revoked(key(11), at(0)));
+    assert!(!is_revoked(key(12), at(0)));
+    // By the time of issue of the actor's own token.
+    assert!(is_revoked(account(10), at(900)) && !is_revoked(account(10), at(899)));
+    assert!(is_revoked(account(11), at(800)) && !is_revoked(account(11), at(799)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Keeps this replica up to date: reads keys and revocations at each notification, at every poll interval, and after an
+//! Keeps this replica up to date: reads signing keys, revocations and service accounts at each notification, at every poll interval, and after an
 //! outage of the database.
 
 use std::{
@@ -24,6 +24,7 @@ use crate::{
     clock::{Clock, Timestamp},
     store::{FeedState, RevocationCursor, Store, StoreError},
     tokens::{DerivedKeys, Keyring},
+    workloads::Directory,
 };
 
 /// However many notifications come, there is at most one read in this time.
@@ -49,6 +50,8 @@ pub struct SyncParts {
     pub index: Arc<RevocationIndex>,
     /// The signing keys, which change in the same way.
     pub keyring: Arc<Keyring>,
+    /// The service accounts and their keys, which change in the same way as well.
+    pub directory: Arc<Directory>,
     /// What opens signing keys.
     pub derived_keys: Arc<DerivedKeys>,
     /// The time.
@@ -64,6 +67,7 @@ pub struct RevocationSync {
     /// So that an outage is logged when it begins and when it ends, and not at every attempt.
     keys_fail: AtomicBool,
     revocations_fail: AtomicBool,
+    directory_fails: AtomicBool,
 }
 
 #[derive(Default)]
@@ -89,6 +93,7 @@ impl RevocationSync {
             progress: Mutex::default(),
             keys_fail: AtomicBool::new(false),
             revocations_fail: AtomicBool::new(false),
+            directory_fails: AtomicBool::new(false),
         }
     }
 
@@ -107,6 +112,7 @@ impl RevocationSync {
             let known = index.cursor();
             if self.is_other_history(&state, known).await {
                 progress.checkpoints = Checkpoints::default();
+                self.parts.directory.read_everything_next().await;
                 state = store.feed_state().await?;
             }
             let has_floor = progress.checkpoints.floor().is_some();
@@ -116,6 +122,7 @@ impl RevocationSync {
             if is_lost {
                 self.begin_epoch_after(&state).await;
                 progress.checkpoints = Checkpoints::default();
+                self.parts.directory.read_everything_next().await;
             }
             let after = store.feed_state().await?;
             if !is_lost && after.epoch == state.epoch {
@@ -264,8 +271,8 @@ impl RevocationSync {
         interval
     }
 
-    /// Reads keys and revocations once, and returns whether both could be read. If one fails, the other is read all the
-    /// same.
+    /// Reads signing keys, revocations and service accounts once, and returns whether all could be read. If one fails, the
+    /// others are read all the same.
     async fn read_all(&self) -> bool {
         let parts = &self.parts;
         let keys = parts
@@ -276,13 +283,19 @@ impl RevocationSync {
             parts.index.announce_keys_changed();
         }
         let revocations = self.catch_up().await;
+        let directory = parts.directory.keep_up(&parts.store, &parts.clock).await;
         report(&self.keys_fail, "signing keys", keys.as_ref().err());
         report(
             &self.revocations_fail,
             "revocations",
             revocations.as_ref().err(),
         );
-        keys.is_ok() && revocations.is_ok()
+        report(
+            &self.directory_fails,
+            "service accounts",
+            directory.as_ref().err(),
+        );
+        keys.is_ok() && revocations.is_ok() && directory.is_ok()
     }
 }
 

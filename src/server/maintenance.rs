@@ -1,6 +1,7 @@
-//! Upkeep of the tables, beside the requests: deletes what has outlived its use, and revokes the rows of ended sessions.
+//! Upkeep of the tables, beside the requests: deletes what has outlived its use, revokes the rows of ended sessions, and
+//! writes down when service keys were last used.
 //!
-//! Every replica does both. Two at once do no harm: they find each other's rows done.
+//! Every replica does all of it. Two at once do no harm: they find each other's rows done.
 
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use crate::{auth::Auth, clock::Clock, store::Store};
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// How often ended sessions are looked for that another process left behind.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is written down when service keys were last used, which is known to the minute.
+const KEY_USES_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Deletes what has outlived its use, until `stop`.
 pub(super) async fn purge(store: Store, clock: Clock, stop: CancellationToken) {
@@ -44,6 +48,19 @@ pub(super) async fn sweep_sessions(auth: Auth, stop: CancellationToken) {
                 // The next look comes soon, and an outage is logged by the watchdog.
                 Err(error) => tracing::debug!(%error, "rows of ended sessions could not be revoked"),
             },
+        }
+    }
+}
+
+/// Writes down when service keys were last used, until `stop` and once more then.
+pub(super) async fn record_key_uses(auth: Auth, stop: CancellationToken) {
+    loop {
+        let goes_on = next_tick(KEY_USES_INTERVAL, &stop).await;
+        if let Err(error) = auth.record_key_uses().await {
+            tracing::debug!(%error, "the last uses of service keys could not be written");
+        }
+        if !goes_on {
+            return;
         }
     }
 }

@@ -40,6 +40,7 @@ use crate::{
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::{ServerLock, Store},
     tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
+    workloads::Directory,
 };
 
 /// A server whose parts are built and whose ports are bound, but which does not serve yet.
@@ -94,15 +95,18 @@ impl Server {
         let keyring = Keyring::load(&store, &derived_keys, policy, clock.now()).await?;
         let keyring = Arc::new(keyring);
         let index = Arc::new(RevocationIndex::default());
+        let directory = Arc::new(Directory::default());
         let revocations = RevocationSync::new(SyncParts {
             store: store.clone(),
             index: Arc::clone(&index),
             keyring: Arc::clone(&keyring),
+            directory: Arc::clone(&directory),
             derived_keys: Arc::clone(&derived_keys),
             clock: clock.clone(),
             poll_interval: config.revocation.poll_interval,
         });
         revocations.catch_up().await?;
+        directory.keep_up(&store, &clock).await?;
         let (feed, feed_hub) = Feed::new(Arc::clone(&index), Arc::clone(&keyring), clock.clone());
 
         let passwords = Passwords::start(password_settings(&config), peppers(&derived_keys))?;
@@ -114,6 +118,7 @@ impl Server {
             keyring,
             profile: access_profile(&config),
             verified: VerifiedTokens::new(),
+            directory,
             revocations: index,
             feed,
             clock: clock.clone(),
@@ -246,7 +251,8 @@ impl Server {
             stopping.clone(),
         ));
         tasks.spawn(maintenance::purge(store, clock, stopping.clone()));
-        tasks.spawn(maintenance::sweep_sessions(auth, stopping.clone()));
+        tasks.spawn(maintenance::sweep_sessions(auth.clone(), stopping.clone()));
+        tasks.spawn(maintenance::record_key_uses(auth, stopping.clone()));
         tasks.spawn(revocations.run(stopping.clone()));
         tasks.spawn(feed_hub.run(stopping.clone()));
         sweep_limits(user_rate, rate_limits, &tasks, &stopping);
@@ -378,6 +384,7 @@ fn auth_settings(config: &Config) -> AuthSettings {
         account_failure_limit: config.limits.account_failure_limit,
         max_staleness: config.revocation.max_staleness,
         reject_when_stale: config.revocation.stale_policy == StalePolicy::Reject,
+        service_token_ttl: config.tokens.service_ttl,
         request_timeout: config.serving.request_timeout,
     }
 }

@@ -37,6 +37,20 @@ pub enum AuditKind {
     UserRolesChanged,
     /// The failed logins of a user were forgiven.
     LoginFailuresCleared,
+    /// A service account was created.
+    ServiceAccountCreated,
+    /// The name for people, the roles or the audiences of a service account changed.
+    ServiceAccountUpdated,
+    /// A service account was disabled, which revoked its tokens.
+    ServiceAccountDisabled,
+    /// A service account was enabled.
+    ServiceAccountEnabled,
+    /// A service account was deleted with its keys, which revoked its tokens.
+    ServiceAccountDeleted,
+    /// A key of a service account was created.
+    ServiceKeyCreated,
+    /// A key of a service account was revoked with its tokens.
+    ServiceKeyRevoked,
 }
 
 impl AuditKind {
@@ -55,6 +69,13 @@ impl AuditKind {
             Self::SessionLimitReached => "session_limit_reached",
             Self::UserRolesChanged => "user_roles_changed",
             Self::LoginFailuresCleared => "login_failures_cleared",
+            Self::ServiceAccountCreated => "service_account_created",
+            Self::ServiceAccountUpdated => "service_account_updated",
+            Self::ServiceAccountDisabled => "service_account_disabled",
+            Self::ServiceAccountEnabled => "service_account_enabled",
+            Self::ServiceAccountDeleted => "service_account_deleted",
+            Self::ServiceKeyCreated => "service_key_created",
+            Self::ServiceKeyRevoked => "service_key_revoked",
         }
     }
 }
@@ -66,9 +87,9 @@ pub struct AuditEvent {
     pub kind: AuditKind,
     /// The user whose access token authorised it; `None` when none was needed or an operator did it.
     pub actor_id: Option<UserId>,
-    /// The user concerned.
+    /// The user or service account concerned: what the claim `sub` of its tokens names.
     pub user_id: Option<UserId>,
-    /// The session concerned.
+    /// The session or service key concerned: what the claim `sid` of its tokens names.
     pub session_id: Option<SessionId>,
     /// Where the request came from, as text.
     pub client_ip: String,

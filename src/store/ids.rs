@@ -1,7 +1,7 @@
 //! Ids as they are stored: text that was written by this program, or the row is damaged.
 
 use super::StoreError;
-use crate::domain::{SessionId, UserId};
+use crate::domain::{ServiceAccountId, ServiceKeyId, SessionId, UserId};
 
 pub(super) fn parse_user_id(text: &str) -> Result<UserId, StoreError> {
     text.parse()
@@ -11,4 +11,14 @@ pub(super) fn parse_user_id(text: &str) -> Result<UserId, StoreError> {
 pub(super) fn parse_session_id(text: &str) -> Result<SessionId, StoreError> {
     text.parse()
         .map_err(|_| StoreError::Corrupt(format!("session id {text:?}")))
+}
+
+pub(super) fn parse_service_account_id(text: &str) -> Result<ServiceAccountId, StoreError> {
+    text.parse()
+        .map_err(|_| StoreError::Corrupt(format!("service account id {text:?}")))
+}
+
+pub(super) fn parse_service_key_id(text: &str) -> Result<ServiceKeyId, StoreError> {
+    text.parse()
+        .map_err(|_| StoreError::Corrupt(format!("service key id {text:?}")))
 }

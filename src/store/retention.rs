@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{
     Store, StoreError, read,
-    schema::{audit_events, login_failures, revocations, sessions},
+    schema::{audit_events, login_failures, revocations, service_keys, sessions},
     write,
 };
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
 const ENDED_SESSIONS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Attempts are held against an account for a day after the last one.
 const LOGIN_FAILURES: Duration = Duration::from_secs(24 * 3600);
+
+/// Expired service keys stay listed for a while. Readers of the directory use the same time.
+pub(super) const EXPIRED_KEYS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Rows deleted by one transaction: few enough that it takes milliseconds, on SQLite too, where all writers wait for it.
 const BATCH: usize = 500;
@@ -61,7 +64,14 @@ impl Store {
             + in_batches(|| self.purge_expired_sessions(now)).await?
             + in_batches(|| self.purge_revoked_sessions(now)).await?
             + in_batches(|| self.purge_login_failures(now)).await?
+            + in_batches(|| self.purge_service_keys(now)).await?
             + in_batches(|| self.purge_audit_events(now)).await?)
+    }
+
+    async fn purge_service_keys(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let oldest_kept = (now - EXPIRED_KEYS).micros();
+        let end = service_keys::expires_at;
+        delete_batch!(self, service_keys, id, end.le(oldest_kept), end)
     }
 
     async fn purge_revocations(&self, now: Timestamp) -> Result<usize, StoreError> {

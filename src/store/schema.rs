@@ -15,6 +15,9 @@ pub(super) const TABLES: &[&str] = &[
     "write_probe",
     "feed_state",
     "schema_compatibility",
+    "service_accounts",
+    "service_keys",
+    "service_directory",
 ];
 
 diesel::table! {
@@ -147,6 +150,41 @@ diesel::table! {
         id -> Text,
         history -> Text,
         position -> BigInt,
+    }
+}
+
+diesel::table! {
+    service_accounts (id) {
+        id -> Text,
+        name -> Text,
+        display_name -> Text,
+        roles -> Text,
+        audiences -> Text,
+        act_for_users_at -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        disabled_at -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    service_keys (id) {
+        id -> Text,
+        service_account_id -> Text,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+        last_used_at -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    service_directory (id) {
+        id -> Text,
+        version -> BigInt,
+        deleted_version -> BigInt,
     }
 }
 

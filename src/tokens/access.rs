@@ -1,14 +1,15 @@
 //! The access token: a JWT with the profile of RFC 9068, signed and verified as RFC 8725 advises.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{IgnoredAny, SeqAccess, Visitor},
-};
+use serde::Deserialize;
 
-use super::{Keyring, signing_key::TOKEN_TYPE};
+use super::{
+    Keyring,
+    claims::{AccessClaims, ClaimsIn, ClaimsOut, object, present},
+    signing_key::TOKEN_TYPE,
+};
 use crate::{
     clock::Timestamp,
     domain::{Roles, SessionId, TokenId, UserId},
@@ -65,35 +66,6 @@ pub struct IssuedAccessToken {
     pub expires_at: Timestamp,
 }
 
-/// The claims of a verified token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessClaims {
-    /// Claim `sub`.
-    pub user_id: UserId,
-    /// Claim `sid`.
-    pub session_id: SessionId,
-    /// Claim `jti`.
-    pub token_id: TokenId,
-    /// Claim `roles`.
-    pub roles: Vec<String>,
-    /// Claim `aud`.
-    pub audiences: Vec<String>,
-    /// Claim `iat`, some seconds before the token was issued. `token_id` has the time of issue.
-    pub issued_at: Timestamp,
-    /// Claim `exp`.
-    pub expires_at: Timestamp,
-    /// Claim `auth_time`: when the user was authenticated. `None` in tokens of the version before.
-    pub authenticated_at: Option<Timestamp>,
-    /// Claim `amr`: how. Empty in tokens of the version before.
-    pub methods: Vec<String>,
-    /// Claim `acr`: how much that is worth. Empty in tokens of the version before.
-    pub acr: String,
-    /// Claim `client_id`.
-    pub client_id: String,
-    /// Header `kid`: the key that signed it.
-    pub kid: String,
-}
-
 /// Why an access token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessTokenError {
@@ -124,77 +96,6 @@ struct HeaderIn<'a> {
     crit: bool,
 }
 
-#[derive(Serialize)]
-struct ClaimsOut<'a> {
-    iss: &'a str,
-    sub: String,
-    aud: &'a [String],
-    exp: i64,
-    iat: i64,
-    jti: String,
-    sid: String,
-    roles: Vec<&'a str>,
-    client_id: &'a str,
-    auth_time: i64,
-    amr: &'a [String],
-    acr: &'a str,
-}
-
-/// What is only compared is borrowed from the text of the token.
-#[derive(Deserialize)]
-struct ClaimsIn<'a> {
-    #[serde(borrow)]
-    iss: Cow<'a, str>,
-    #[serde(borrow)]
-    sub: Cow<'a, str>,
-    #[serde(deserialize_with = "one_or_many")]
-    aud: Vec<String>,
-    exp: i64,
-    iat: i64,
-    #[serde(borrow)]
-    jti: Cow<'a, str>,
-    #[serde(borrow)]
-    sid: Cow<'a, str>,
-    roles: Vec<String>,
-    /// It must be present (RFC 9068 section 2.2), with any value.
-    #[serde(borrow)]
-    client_id: Cow<'a, str>,
-    /// Not in tokens of the version before, nor are the next two.
-    #[serde(default, deserialize_with = "not_null")]
-    auth_time: Option<i64>,
-    #[serde(default)]
-    amr: Vec<String>,
-    #[serde(borrow, default)]
-    acr: Cow<'a, str>,
-}
-
-/// RFC 7519 section 4.1.3 allows one audience to stand without its array.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Audiences;
-
-    impl<'de> Visitor<'de> for Audiences {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string or an array of strings")
-        }
-
-        fn visit_str<E>(self, one: &str) -> Result<Self::Value, E> {
-            Ok(vec![one.to_owned()])
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut many: A) -> Result<Self::Value, A::Error> {
-            let mut audiences = Vec::with_capacity(1);
-            while let Some(audience) = many.next_element()? {
-                audiences.push(audience);
-            }
-            Ok(audiences)
-        }
-    }
-
-    deserializer.deserialize_any(Audiences)
-}
-
 impl AccessProfile {
     /// In bytes. Issued tokens have some 600; anything longer than this is refused before it is decoded.
     pub const MAX_TOKEN_LENGTH: usize = 8 * 1024;
@@ -216,27 +117,40 @@ impl AccessProfile {
         subject: &Subject<'_>,
         now: Timestamp,
     ) -> Option<IssuedAccessToken> {
-        let key = keyring.signer(now)?;
         let token_id = TokenId::generate(now);
-        let expires_at = now.floor_to_second() + shortened(self.ttl, token_id);
-        let claims = ClaimsOut {
-            iss: &self.issuer,
-            sub: subject.user_id.to_string(),
-            aud: subject.audiences,
-            exp: expires_at.seconds(),
-            iat: (now - ISSUED_BACK).seconds(),
-            jti: token_id.to_string(),
-            sid: subject.session_id.to_string(),
-            roles: subject.roles.names().collect(),
-            client_id: &self.client_id,
-            auth_time: subject.authenticated_at.seconds(),
-            amr: subject.methods,
-            acr: subject.acr,
+        let content = Content {
+            user_id: subject.user_id,
+            session_id: subject.session_id,
+            token_id,
+            expires_at: now.floor_to_second() + shortened(self.ttl, token_id),
         };
-        Some(IssuedAccessToken {
-            token: Secret::new(key.token(&claims)?),
-            expires_at,
-        })
+        let mut claims = self.claims(&content, now);
+        claims.aud = subject.audiences;
+        claims.roles = subject.roles.names().collect();
+        claims.auth_time = Some(subject.authenticated_at.seconds());
+        claims.amr = Some(subject.methods);
+        claims.acr = Some(subject.acr);
+        sign(keyring, &claims, content.expires_at, now)
+    }
+
+    /// The claims that every token has; audiences and roles are still to be filled in.
+    pub(super) fn claims<'a>(&'a self, content: &Content, now: Timestamp) -> ClaimsOut<'a> {
+        ClaimsOut {
+            iss: &self.issuer,
+            sub: content.user_id.to_string(),
+            aud: &[],
+            exp: content.expires_at.seconds(),
+            iat: (now - ISSUED_BACK).seconds(),
+            jti: content.token_id.to_string(),
+            sid: content.session_id.to_string(),
+            roles: Vec::new(),
+            client_id: &self.client_id,
+            auth_time: None,
+            amr: None,
+            acr: None,
+            principal_type: None,
+            act: None,
+        }
     }
 
     /// Checks everything about a token but its expiry: its form, its signature by a key that is accepted
@@ -302,47 +216,39 @@ impl AccessProfile {
         if claims.iss != self.issuer || !for_us {
             return None;
         }
-        Some(AccessClaims {
-            user_id: claims.sub.parse().ok()?,
-            session_id: claims.sid.parse().ok()?,
-            token_id: claims.jti.parse().ok()?,
-            roles: claims.roles,
-            audiences: claims.aud,
-            issued_at: Timestamp::from_seconds(claims.iat),
-            expires_at: Timestamp::from_seconds(claims.exp),
-            authenticated_at: claims.auth_time.map(Timestamp::from_seconds),
-            methods: claims.amr,
-            acr: claims.acr.into_owned(),
-            client_id: claims.client_id.into_owned(),
-            kid: kid.to_owned(),
-        })
+        claims.read(kid)
     }
+}
+
+/// Whom a token names, and until when it is good.
+pub(super) struct Content {
+    pub(super) user_id: UserId,
+    pub(super) session_id: SessionId,
+    pub(super) token_id: TokenId,
+    pub(super) expires_at: Timestamp,
+}
+
+/// Signs the claims with the key of the moment. `None` when signing fails, which a loaded key does not.
+pub(super) fn sign(
+    keyring: &Keyring,
+    claims: &ClaimsOut<'_>,
+    expires_at: Timestamp,
+    now: Timestamp,
+) -> Option<IssuedAccessToken> {
+    let token = keyring.signer(now)?.token(claims)?;
+    Some(IssuedAccessToken {
+        token: Secret::new(token),
+        expires_at,
+    })
 }
 
 /// A lifetime in whole seconds, up to a twentieth shorter, so that a fleet whose tokens were issued in one second does not
 /// refresh them in one second. The random bits are those of the token's id.
-fn shortened(ttl: Duration, token_id: TokenId) -> Duration {
+pub(super) fn shortened(ttl: Duration, token_id: TokenId) -> Duration {
     let seconds = ttl.as_secs();
     let [.., a, b, c, d] = *token_id.as_bytes();
     let random = u64::from(u32::from_be_bytes([a, b, c, d]));
     Duration::from_secs(seconds - random % (seconds / 20 + 1))
-}
-
-/// Reads a JSON object. serde alone would take an array of the members' values for one, too.
-fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    if !json.trim_ascii_start().starts_with(b"{") {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
-}
-
-/// An `Option` alone would take `null` for its absence.
-fn not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    i64::deserialize(deserializer).map(Some)
-}
-
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 /// Whether it is a token of our type whose key is not known.

@@ -25,6 +25,8 @@ pub struct KeySet {
     pub(super) sealing: LessSafeKey,
     /// Authenticates device tokens.
     pub(super) device: hmac::Key,
+    /// Authenticates service keys.
+    pub(crate) service_key: hmac::Key,
     /// Names the counters of failed logins.
     account: hmac::Key,
     /// Identifies this master key, and reveals nothing about it.
@@ -112,6 +114,7 @@ impl KeySet {
             refresh: hmac::Key::new(hmac::HMAC_SHA256, expand("refresh-token mac").as_ref()),
             sealing: LessSafeKey::new(sealing),
             device: hmac::Key::new(hmac::HMAC_SHA256, expand("device-token mac").as_ref()),
+            service_key: hmac::Key::new(hmac::HMAC_SHA256, expand("service-key mac").as_ref()),
             account: hmac::Key::new(hmac::HMAC_SHA256, expand("login-failure account").as_ref()),
             fingerprint: URL_SAFE_NO_PAD.encode(&expand("fingerprint")[..16]),
             pepper: Secret::new(*expand("password pepper")),

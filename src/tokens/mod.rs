@@ -3,6 +3,8 @@
 mod access;
 mod algorithm;
 mod cache;
+mod claims;
+mod delegation;
 mod derived_keys;
 mod device;
 mod error;
@@ -18,8 +20,10 @@ mod sealing;
 mod signing_key;
 mod stored_key;
 
-pub use access::{AccessClaims, AccessProfile, AccessTokenError, IssuedAccessToken, Subject};
+pub use access::{AccessProfile, AccessTokenError, IssuedAccessToken, Subject};
 pub use cache::{VerifiedClaims, VerifiedTokens};
+pub use claims::{AccessClaims, Actor, MAX_ACTORS, PrincipalType};
+pub use delegation::{Delegation, ServiceSubject};
 pub use derived_keys::{DerivedKeys, KeySet};
 pub use device::KnownDevice;
 pub use error::KeyringError;

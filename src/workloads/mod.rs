@@ -1,3 +1,9 @@
 //! Services that prove who they are: trusted issuers, service accounts and their keys, in memory.
 
+mod directory;
+mod entries;
 pub mod issuers;
+mod service_key;
+
+pub use directory::{DIRECTORY_MAX_AGE, Directory};
+pub use entries::{KeyLookup, KnownAccount};

@@ -19,9 +19,8 @@ use tower::{Layer, Service};
 use super::{RequestId, methods::Access};
 use crate::{
     auth::{Auth, AuthError, ValidateQuery},
-    domain::UserId,
     grpc::{UserRateLimit, convert, error_status},
-    tokens::VerifiedClaims,
+    tokens::{AccessClaims, PrincipalType, VerifiedClaims},
 };
 
 /// What access control asks of the use cases.
@@ -30,8 +29,12 @@ pub trait CheckCaller: Send + Sync {
     /// The claims of a valid access token of any audience of this server.
     fn validate(&self, access_token: &str) -> Result<Arc<VerifiedClaims>, AuthError>;
 
-    /// Whether the database says that the user has one of these roles.
-    async fn require_current_role(&self, user: UserId, roles: &[&str]) -> Result<(), AuthError>;
+    /// Whether the database says that the user or service account has one of these roles.
+    async fn require_current_role(
+        &self,
+        claims: &AccessClaims,
+        roles: &[&str],
+    ) -> Result<(), AuthError>;
 }
 
 #[tonic::async_trait]
@@ -50,8 +53,12 @@ impl CheckCaller for Auth {
         Ok(validated.claims)
     }
 
-    async fn require_current_role(&self, user: UserId, roles: &[&str]) -> Result<(), AuthError> {
-        Self::require_current_role(self, user, roles).await
+    async fn require_current_role(
+        &self,
+        claims: &AccessClaims,
+        roles: &[&str],
+    ) -> Result<(), AuthError> {
+        Self::require_current_role(self, claims, roles).await
     }
 }
 
@@ -100,15 +107,25 @@ impl AuthorizationLayer {
             Access::AnyRole(roles) | Access::AnyCurrentRole(roles) => Some(roles),
         };
         let claims = self.checks.validate(convert::bearer(request.headers())?)?;
+        // A token with which a service acts for a user is for the services that it is passed on to. Here it would let
+        // them end the user's sessions, or administer in the name of an administrator.
+        if !claims.actors.is_empty() {
+            return Err(AuthError::InsufficientRole);
+        }
+        // A service account is no user.
+        if self.access == Access::Bearer && claims.principal != PrincipalType::User {
+            return Err(AuthError::InsufficientRole);
+        }
         let is_held = |role: &&str| claims.roles.iter().any(|held| held == role);
         if !roles.is_none_or(|roles| roles.iter().any(is_held)) {
             return Err(AuthError::InsufficientRole);
         }
-        let user = claims.user_id;
-        request.extensions_mut().insert(Caller { claims });
+        request.extensions_mut().insert(Caller {
+            claims: Arc::clone(&claims),
+        });
         match self.access {
-            Access::AnyCurrentRole(roles) => self.checks.require_current_role(user, roles).await,
-            Access::Bearer => self.user_rate.admit(user).await,
+            Access::AnyCurrentRole(roles) => self.checks.require_current_role(&claims, roles).await,
+            Access::Bearer => self.user_rate.admit(claims.user_id).await,
             Access::AnyRole(_) | Access::Open => Ok(()),
         }
     }

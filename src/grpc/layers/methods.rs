@@ -75,7 +75,7 @@ impl Kind {
 }
 
 /// The methods, the most called one first: the search is linear.
-static METHODS: [Method; 24] = [
+static METHODS: [Method; 36] = [
     Method {
         limit: Some(Limit::Token),
         ..in_memory("/countersign.auth.v1.AuthService/ValidateToken")
@@ -86,6 +86,8 @@ static METHODS: [Method; 24] = [
     },
     token("/countersign.auth.v1.AuthService/Refresh"),
     token("/countersign.auth.v1.AuthService/Logout"),
+    token("/countersign.auth.v1.TokenService/IssueToken"),
+    token("/countersign.auth.v1.TokenService/ExchangeToken"),
     credential("/countersign.auth.v1.AuthService/Login"),
     credential("/countersign.auth.v1.AuthService/Register"),
     in_memory("/countersign.auth.v1.VerifierService/GetJwks"),
@@ -108,6 +110,16 @@ static METHODS: [Method; 24] = [
     admin("/countersign.auth.v1.AdminService/RevokeUserSessions"),
     admin("/countersign.auth.v1.AdminService/ClearLoginFailures"),
     admin("/countersign.auth.v1.AdminService/SetUserRoles"),
+    admin("/countersign.auth.v1.ServiceAccountService/CreateServiceAccount"),
+    admin("/countersign.auth.v1.ServiceAccountService/GetServiceAccount"),
+    admin("/countersign.auth.v1.ServiceAccountService/ListServiceAccounts"),
+    admin("/countersign.auth.v1.ServiceAccountService/UpdateServiceAccount"),
+    admin("/countersign.auth.v1.ServiceAccountService/DisableServiceAccount"),
+    admin("/countersign.auth.v1.ServiceAccountService/EnableServiceAccount"),
+    admin("/countersign.auth.v1.ServiceAccountService/DeleteServiceAccount"),
+    admin("/countersign.auth.v1.ServiceAccountService/CreateServiceKey"),
+    admin("/countersign.auth.v1.ServiceAccountService/ListServiceKeys"),
+    admin("/countersign.auth.v1.ServiceAccountService/RevokeServiceKey"),
     health("/grpc.health.v1.Health/Check"),
     health("/grpc.health.v1.Health/List"),
     Method {
@@ -298,7 +310,11 @@ mod tests {
             let (service, name) = method.names();
             let expected = match (service, name) {
                 ("countersign.auth.v1.AccountService", _) => Access::Bearer,
-                ("countersign.auth.v1.AdminService", _) => Access::AnyCurrentRole(&["admin"]),
+                (
+                    "countersign.auth.v1.AdminService"
+                    | "countersign.auth.v1.ServiceAccountService",
+                    _,
+                ) => Access::AnyCurrentRole(&["admin"]),
                 (_, "WatchRevocations") => Access::AnyRole(&["verifier", "admin"]),
                 _ => Access::Open,
             };
@@ -312,7 +328,10 @@ mod tests {
             let (service, name) = method.names();
             let expected = match (service, name) {
                 (_, "Register" | "Login" | "ChangePassword") => Some(Limit::Credential),
-                (_, "Refresh" | "Logout" | "ValidateToken")
+                (
+                    _,
+                    "Refresh" | "Logout" | "ValidateToken" | "IssueToken" | "ExchangeToken",
+                )
                 | ("envoy.service.auth.v3.Authorization", _) => Some(Limit::Token),
                 _ => None,
             };

@@ -22,7 +22,6 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 use crate::{
     auth::AuthError,
     clock::Clock,
-    domain::UserId,
     grpc::{
         Detail, Reason, RequestMemory, RouteSettings, Routes, UserRateLimit,
         health::HealthStatuses,
@@ -34,7 +33,7 @@ use crate::{
         },
         status,
     },
-    tokens::VerifiedClaims,
+    tokens::{AccessClaims, VerifiedClaims},
 };
 
 /// Answers at once, never (`Register` with the name "stuck"), or with a failure (`ValidateToken` with
@@ -105,7 +104,11 @@ impl CheckCaller for NoTokens {
         Err(AuthError::TokenInvalid)
     }
 
-    async fn require_current_role(&self, _: UserId, _: &[&str]) -> Result<(), AuthError> {
+    async fn require_current_role(
+        &self,
+        _: &AccessClaims,
+        _: &[&str],
+    ) -> Result<(), AuthError> {
         Err(AuthError::InsufficientRole)
     }
 }

@@ -1,0 +1,3 @@
+DROP TABLE service_directory;
+DROP TABLE service_keys;
+DROP TABLE service_accounts;

@@ -1,0 +1,158 @@
+//! Exchanges the token of a user for one with which a service calls the next service on behalf of the user (RFC 8693).
+//!
+//! The result holds no right that the user's token does not hold, lives no longer, and dies with it: it has the same
+//! `sub` and `sid`, and counts as issued when that one was. It dies with the service's own token as well, which `act`
+//! names.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Auth, AuthError, ValidateQuery};
+use crate::{
+    clock::Timestamp,
+    domain::ServiceAccount,
+    secret::Secret,
+    tokens::{AccessClaims, Actor, Delegation, MAX_ACTORS, PrincipalType, VerifiedClaims},
+};
+
+/// The longest life of the result.
+const LONGEST_LIFE: Duration = Duration::from_secs(5 * 60);
+
+/// A request to exchange a token.
+pub struct ExchangeCommand<'a> {
+    /// The access token of the user, also one of an earlier exchange.
+    pub subject_token: &'a str,
+    /// The access token of the service that is to act.
+    pub actor_token: &'a str,
+    /// The audiences of the result; none: all that are allowed.
+    pub audiences: &'a [String],
+    /// The roles of the result; none: all that the subject token holds.
+    pub roles: &'a [String],
+}
+
+/// The result of an exchange.
+pub struct ExchangedToken {
+    /// The JWT.
+    pub access_token: Secret<String>,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// Its audiences.
+    pub audiences: Vec<String>,
+}
+
+impl Auth {
+    /// Exchanges the token of a user for one with which a service acts for the user.
+    ///
+    /// # Errors
+    /// [`AuthError::ClientCredentialInvalid`], [`AuthError::ExchangeNotAllowed`], [`AuthError::RevocationStateStale`],
+    /// [`AuthError::DatabaseUnavailable`].
+    pub fn exchange_token(
+        &self,
+        command: &ExchangeCommand<'_>,
+    ) -> Result<ExchangedToken, AuthError> {
+        let subject = self.valid(command.subject_token)?;
+        let actor = self.valid(command.actor_token)?;
+        let account = self.acting_account(&actor)?;
+        if subject.principal != PrincipalType::User {
+            return Err(AuthError::ExchangeNotAllowed("the subject is not a user"));
+        }
+        if subject.actors.len() >= MAX_ACTORS {
+            return Err(AuthError::ExchangeNotAllowed("the chain is too long"));
+        }
+        let parts = &self.parts;
+        let audiences: Vec<String> = subject
+            .audiences
+            .iter()
+            .filter(|name| account.act_for_users_at.contains(name))
+            .filter(|name| parts.profile.audiences.contains(name))
+            .filter(|name| command.audiences.is_empty() || command.audiences.contains(name))
+            .cloned()
+            .collect();
+        if audiences.is_empty() {
+            return Err(AuthError::ExchangeNotAllowed("no audience is left"));
+        }
+        let roles = narrowed_roles(&subject, command.roles)?;
+        let now = parts.clock.now();
+        let expires_at = subject.expires_at.min(now.floor_to_second() + LONGEST_LIFE);
+        if expires_at <= now {
+            // It is accepted for some leeway.
+            return Err(AuthError::ClientCredentialInvalid("the subject token has expired"));
+        }
+        let mut actors = vec![Actor {
+            subject: actor.user_id,
+            session_id: actor.session_id,
+            token_id: actor.token_id,
+        }];
+        actors.extend_from_slice(&subject.actors);
+        let delegation = Delegation {
+            subject: &subject,
+            actors: &actors,
+            client_id: account.name.as_str(),
+            audiences: &audiences,
+            roles: &roles,
+            expires_at,
+        };
+        let issued = parts
+            .profile
+            .issue_delegated(&parts.keyring, &delegation, now)
+            .ok_or_else(|| AuthError::Internal("no key could sign an access token".to_owned()))?;
+        Ok(ExchangedToken {
+            access_token: issued.token,
+            expires_at: issued.expires_at,
+            audiences,
+        })
+    }
+
+    /// The claims of a valid token. Whatever is wrong with it, the answer is one; that something is not known is not said
+    /// to be wrong.
+    fn valid(&self, access_token: &str) -> Result<Arc<VerifiedClaims>, AuthError> {
+        let validated = self.validate(ValidateQuery {
+            access_token,
+            audience: "",
+            required_roles: &[],
+            max_auth_age: None,
+            acceptable_acrs: &[],
+        });
+        match validated {
+            Ok(validated) => Ok(validated.claims),
+            Err(AuthError::TokenMissing) => {
+                Err(AuthError::ClientCredentialInvalid("a token is missing"))
+            }
+            Err(AuthError::TokenInvalid) => {
+                Err(AuthError::ClientCredentialInvalid("a token is not one of ours"))
+            }
+            Err(AuthError::TokenExpired) => {
+                Err(AuthError::ClientCredentialInvalid("a token has expired"))
+            }
+            Err(AuthError::TokenRevoked) => {
+                Err(AuthError::ClientCredentialInvalid("a token is revoked"))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The account of the service that is to act, by the service's own token.
+    fn acting_account(&self, actor: &AccessClaims) -> Result<Arc<ServiceAccount>, AuthError> {
+        if actor.principal != PrincipalType::Service || !actor.actors.is_empty() {
+            return Err(AuthError::ClientCredentialInvalid("the actor is not a service"));
+        }
+        let parts = &self.parts;
+        let known = parts.directory.account(actor.user_id.into(), &parts.clock)?;
+        let known = known.ok_or(AuthError::ClientCredentialInvalid(
+            "the actor's account is disabled or deleted",
+        ))?;
+        Ok(known.account)
+    }
+}
+
+/// The roles of the subject token that are asked for; all when none is.
+fn narrowed_roles(subject: &AccessClaims, asked: &[String]) -> Result<Vec<String>, AuthError> {
+    let held = subject.roles.iter();
+    let kept: Vec<String> = held
+        .filter(|role| asked.is_empty() || asked.contains(role))
+        .cloned()
+        .collect();
+    if kept.is_empty() && !asked.is_empty() {
+        return Err(AuthError::ExchangeNotAllowed("no role is left"));
+    }
+    Ok(kept)
+}

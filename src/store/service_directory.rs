@@ -1,0 +1,142 @@
+//! The version of service accounts and keys together, and reading what has changed since one.
+//!
+//! One row counts the changes. A transaction that changes an account or a key changes this row first and holds its lock
+//! until the commit, so versions become visible in their order: a reader who knows one has to read only what is newer.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{
+    Store, StoreError, read,
+    retention::EXPIRED_KEYS,
+    schema::{service_accounts, service_directory, service_keys},
+    service_accounts::ServiceAccountRow,
+    service_keys::ServiceKeyRow,
+};
+use crate::{
+    clock::Timestamp,
+    domain::{ServiceAccount, ServiceKey},
+};
+
+/// The one row.
+pub(super) const ROW: &str = "directory";
+
+/// Rows read by one statement.
+const PAGE: i64 = 1_000;
+
+/// An account or a key, and the version in which it changed last.
+#[derive(Clone, Debug)]
+pub struct Versioned<T> {
+    /// The account or key.
+    pub item: T,
+    /// The version.
+    pub version: i64,
+}
+
+/// How far the directory has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirectoryVersion {
+    /// The version of the newest change.
+    pub newest: i64,
+    /// The version in which something was deleted last.
+    pub deleted: i64,
+}
+
+/// Takes the next version. A transaction begins with it. A macro, because diesel's queries cannot be written once for both
+/// kinds of connection in a function.
+macro_rules! next_version {
+    ($conn:expr) => {{
+        use $crate::store::{schema::service_directory, service_directory::ROW};
+        let count = || {
+            diesel::update(service_directory::table.find(ROW))
+                .set(service_directory::version.eq(service_directory::version + 1))
+                .returning(service_directory::version)
+        };
+        let version: Option<i64> = count().get_result($conn).await.optional()?;
+        match version {
+            Some(version) => version,
+            // Somebody has deleted the row: everything counts as changed.
+            None => {
+                diesel::insert_into(service_directory::table)
+                    .values((
+                        service_directory::id.eq(ROW),
+                        service_directory::version.eq(0),
+                        service_directory::deleted_version.eq(0),
+                    ))
+                    .on_conflict_do_nothing()
+                    .execute($conn)
+                    .await?;
+                count().get_result($conn).await?
+            }
+        }
+    }};
+}
+
+pub(super) use next_version;
+
+impl Store {
+    /// The version of the directory.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn directory_version(&self) -> Result<DirectoryVersion, StoreError> {
+        let row: Option<(i64, i64)> = read!(self, |conn| {
+            Ok(service_directory::table
+                .find(ROW)
+                .select((service_directory::version, service_directory::deleted_version))
+                .get_result(conn)
+                .await
+                .optional()?)
+        })?;
+        let (newest, deleted) = row.unwrap_or_default();
+        Ok(DirectoryVersion { newest, deleted })
+    }
+
+    /// A page of the service accounts that have changed after `version`, behind the account `after`, in the order of their
+    /// ids. Empty after the last.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn service_accounts_since(
+        &self,
+        version: i64,
+        after: &str,
+    ) -> Result<Vec<Versioned<ServiceAccount>>, StoreError> {
+        let rows: Vec<ServiceAccountRow> = read!(self, |conn| {
+            Ok(service_accounts::table
+                .filter(service_accounts::version.gt(version))
+                .filter(service_accounts::id.gt(after))
+                .order(service_accounts::id)
+                .limit(PAGE)
+                .select(ServiceAccountRow::as_select())
+                .load(conn)
+                .await?)
+        })?;
+        rows.into_iter().map(Versioned::try_from).collect()
+    }
+
+    /// The same of keys, without those that have been expired for long at `now`.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn service_keys_since(
+        &self,
+        version: i64,
+        now: Timestamp,
+        after: &str,
+    ) -> Result<Vec<Versioned<ServiceKey>>, StoreError> {
+        let oldest_kept = (now - EXPIRED_KEYS).micros();
+        let rows: Vec<ServiceKeyRow> = read!(self, |conn| {
+            Ok(service_keys::table
+                .filter(service_keys::version.gt(version))
+                .filter(service_keys::expires_at.gt(oldest_kept))
+                .filter(service_keys::id.gt(after))
+                .order(service_keys::id)
+                .limit(PAGE)
+                .select(ServiceKeyRow::as_select())
+                .load(conn)
+                .await?)
+        })?;
+        rows.into_iter().map(Versioned::try_from).collect()
+    }
+}

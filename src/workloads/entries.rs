@@ -1,0 +1,216 @@
+//! The accounts and keys in memory, without the lock and the reading: pure rules of what replaces what.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    clock::Timestamp,
+    domain::{ServiceAccount, ServiceAccountId, ServiceAccountName, ServiceKey, ServiceKeyId},
+    store::Versioned,
+};
+
+/// The last use of a key is known to the minute.
+const MINUTE: i64 = 60 * 1_000_000;
+
+/// How long an expired key is remembered, so that it is refused without a look at the database.
+const EXPIRED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What is known about a key.
+#[derive(Clone, Debug)]
+pub enum KeyLookup {
+    /// It is live, and so is its account.
+    Live(KnownAccount),
+    /// It is revoked or expired, or its account is disabled.
+    Refused,
+    /// There is no such key here.
+    Unknown,
+}
+
+/// An enabled service account.
+#[derive(Clone, Debug)]
+pub struct KnownAccount {
+    /// The account.
+    pub account: Arc<ServiceAccount>,
+    /// Every change is known that was committed before this moment. Tokens that are issued by this knowledge are dated
+    /// back to it: see [`Directory`](super::Directory).
+    pub known_at: Timestamp,
+}
+
+#[derive(Default)]
+pub(super) struct Entries {
+    accounts: HashMap<ServiceAccountId, AccountEntry>,
+    names: HashMap<ServiceAccountName, ServiceAccountId>,
+    keys: HashMap<ServiceKeyId, KeyEntry>,
+}
+
+struct AccountEntry {
+    account: Arc<ServiceAccount>,
+    version: i64,
+}
+
+struct KeyEntry {
+    account_id: ServiceAccountId,
+    expires_at: Timestamp,
+    is_revoked: bool,
+    version: i64,
+    /// Microseconds, to the minute; 0 for never.
+    last_use: AtomicI64,
+    /// The last use that is in the database.
+    recorded_use: AtomicI64,
+}
+
+impl Entries {
+    /// What is known about a key at `now`; `None` when it is unknown. The inner `None` is a refusal.
+    pub(super) fn account_of_key(
+        &self,
+        id: ServiceKeyId,
+        now: Timestamp,
+    ) -> Option<Option<Arc<ServiceAccount>>> {
+        let key = self.keys.get(&id)?;
+        // A key of an account that is not known was read in the middle of a change.
+        let account = &self.accounts.get(&key.account_id)?.account;
+        let is_live = !key.is_revoked && now < key.expires_at && account.disabled_at.is_none();
+        Some(is_live.then(|| Arc::clone(account)))
+    }
+
+    pub(super) fn account(&self, id: ServiceAccountId) -> Option<Arc<ServiceAccount>> {
+        let entry = self.accounts.get(&id)?;
+        Some(Arc::clone(&entry.account))
+    }
+
+    pub(super) fn account_named(&self, name: &ServiceAccountName) -> Option<Arc<ServiceAccount>> {
+        self.account(*self.names.get(name)?)
+    }
+
+    /// Adds or replaces an account, unless a newer version is known.
+    pub(super) fn learn_account(&mut self, learned: Versioned<ServiceAccount>) {
+        let Versioned { item, version } = learned;
+        let known = self.accounts.get(&item.id);
+        if known.is_some_and(|known| known.version > version) {
+            return;
+        }
+        self.names.insert(item.name.clone(), item.id);
+        let (id, account) = (item.id, Arc::new(item));
+        self.accounts.insert(id, AccountEntry { account, version });
+    }
+
+    /// Adds or replaces a key, unless a newer version is known.
+    pub(super) fn learn_key(&mut self, learned: Versioned<ServiceKey>) {
+        let Versioned { item, version } = learned;
+        let known = self.keys.get(&item.id);
+        if known.is_some_and(|known| known.version > version) {
+            return;
+        }
+        let recorded = item.last_used_at.map_or(0, Timestamp::micros);
+        let used = known.map_or(0, |known| known.last_use.load(Ordering::Relaxed));
+        let entry = KeyEntry {
+            account_id: item.account_id,
+            expires_at: item.expires_at,
+            is_revoked: item.revoked_at.is_some(),
+            version,
+            last_use: AtomicI64::new(used.max(recorded)),
+            recorded_use: AtomicI64::new(recorded),
+        };
+        self.keys.insert(item.id, entry);
+    }
+
+    /// Removes an account and its keys.
+    pub(super) fn forget_account(&mut self, id: ServiceAccountId) {
+        if let Some(entry) = self.accounts.remove(&id)
+            && self.names.get(&entry.account.name) == Some(&id)
+        {
+            self.names.remove(&entry.account.name);
+        }
+        self.keys.retain(|_, key| key.account_id != id);
+    }
+
+    /// Takes over all that is in the database at version `newest`, and forgets what is not, unless it is newer.
+    pub(super) fn replace(
+        &mut self,
+        accounts: Vec<Versioned<ServiceAccount>>,
+        keys: Vec<Versioned<ServiceKey>>,
+        newest: i64,
+        is_restored: bool,
+    ) {
+        // In a restored database, versions say nothing about what is known here.
+        let is_newer = |version: i64| !is_restored && version > newest;
+        let old_accounts = std::mem::take(&mut self.accounts);
+        let old_keys = std::mem::take(&mut self.keys);
+        self.names.clear();
+        self.accounts.reserve(accounts.len());
+        for (_, entry) in old_accounts.into_iter().filter(|(_, old)| is_newer(old.version)) {
+            let item = ServiceAccount::clone(&entry.account);
+            let version = entry.version;
+            self.learn_account(Versioned { item, version });
+        }
+        accounts.into_iter().for_each(|account| self.learn_account(account));
+        self.keys.reserve(keys.len());
+        let mut uses = HashMap::new();
+        for (id, entry) in old_keys {
+            if is_newer(entry.version) {
+                self.keys.insert(id, entry);
+            } else {
+                uses.insert(id, entry.last_use.into_inner());
+            }
+        }
+        for key in keys {
+            let id = key.item.id;
+            self.learn_key(key);
+            if let (Some(entry), Some(used)) = (self.keys.get(&id), uses.get(&id)) {
+                entry.last_use.fetch_max(*used, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Notes that a key is used now.
+    pub(super) fn note_use(&self, id: ServiceKeyId, now: Timestamp) {
+        if let Some(key) = self.keys.get(&id) {
+            let minute = now.micros() - now.micros().rem_euclid(MINUTE);
+            key.last_use.fetch_max(minute, Ordering::Relaxed);
+        }
+    }
+
+    /// The uses that are not in the database yet.
+    pub(super) fn unrecorded_uses(&self) -> Vec<(ServiceKeyId, Timestamp)> {
+        let uses = self.keys.iter().filter_map(|(id, key)| {
+            let used = key.last_use.load(Ordering::Relaxed);
+            let is_new = used > key.recorded_use.load(Ordering::Relaxed);
+            is_new.then(|| (*id, Timestamp::from_micros(used)))
+        });
+        uses.collect()
+    }
+
+    /// Notes that these uses are in the database.
+    pub(super) fn mark_recorded(&self, uses: &[(ServiceKeyId, Timestamp)]) {
+        for (id, at) in uses {
+            if let Some(key) = self.keys.get(id) {
+                key.recorded_use.fetch_max(at.micros(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// When a key was last used, as far as this replica knows.
+    pub(super) fn last_use(&self, id: ServiceKeyId) -> Option<Timestamp> {
+        let used = self.keys.get(&id)?.last_use.load(Ordering::Relaxed);
+        (used > 0).then(|| Timestamp::from_micros(used))
+    }
+
+    /// Drops keys that have been expired for long.
+    pub(super) fn forget_expired(&mut self, now: Timestamp) {
+        self.keys.retain(|_, key| key.expires_at + EXPIRED > now);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.accounts.len()
+    }
+}
+
+#[cfg(test)]
+#[path = "entries_tests.rs"]
+mod tests;
