@@ -1,17 +1,18 @@
 //! Follows the feed of a running server and prints what it tells, as a gateway that validates by itself
-//! would use it: it keeps what is revoked, resumes where it was, and logs in again when its token ends.
+//! would use it: it keeps what is revoked, resumes where it was, and gets another token when its own ends.
 //!
 //! ```sh
-//! countersign users grant gateway@example.org verifier
-//! cargo run --example watch -- http://127.0.0.1:50051 gateway@example.org 'its password'
+//! countersign service-accounts create gateway --role verifier
+//! cargo run --example watch -- http://127.0.0.1:50051 "$(countersign service-keys create gateway --expires-in 30d)"
 //! ```
 
 use std::{collections::HashMap, error::Error, time::Duration};
 
 use countersign::grpc::pb::{
-    Heartbeat, LoginRequest, Revocation, WatchRevocationsRequest, WatchRevocationsResponse,
-    auth_service_client::AuthServiceClient, revocation::Subject,
-    verifier_service_client::VerifierServiceClient, watch_revocations_response::Event,
+    Heartbeat, IssueTokenRequest, Revocation, WatchRevocationsRequest, WatchRevocationsResponse,
+    issue_token_request::Credential, revocation::Subject,
+    token_service_client::TokenServiceClient, verifier_service_client::VerifierServiceClient,
+    watch_revocations_response::Event,
 };
 use prost_types::Timestamp;
 use tokio::time::{sleep, timeout};
@@ -38,15 +39,15 @@ struct Known {
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, email, password] = &arguments[..] else {
-        return Err("usage: watch ADDRESS EMAIL PASSWORD".into());
+    let [address, service_key] = &arguments[..] else {
+        return Err("usage: watch ADDRESS SERVICE_KEY".into());
     };
     let channel = Channel::from_shared(address.clone())?.connect_lazy();
     let mut known = Known::default();
     loop {
-        let watched = match log_in(channel.clone(), email, password).await {
+        let watched = match issue_token(channel.clone(), service_key).await {
             Ok(token) => watch(channel.clone(), &token, &mut known).await,
-            // A wrong password stays wrong. A later `Unauthenticated` is only an access token that has expired.
+            // A key that is not accepted stays so. A later `Unauthenticated` is only an access token that has expired.
             Err(status) if status.code() == Code::Unauthenticated => return Err(status.into()),
             Err(status) => Err(status),
         };
@@ -60,17 +61,14 @@ async fn main() -> Outcome<()> {
     }
 }
 
-/// Logs in, and returns the access token.
-async fn log_in(channel: Channel, email: &str, password: &str) -> Result<String, Status> {
-    let login = LoginRequest {
-        email: email.to_owned(),
-        password: password.to_owned(),
-        device_label: "watch example".to_owned(),
-        ..LoginRequest::default()
+/// Gets an access token for the service key.
+async fn issue_token(channel: Channel, service_key: &str) -> Result<String, Status> {
+    let request = IssueTokenRequest {
+        credential: Some(Credential::ServiceKey(service_key.to_owned())),
+        audiences: Vec::new(),
     };
-    let mut auth = AuthServiceClient::new(channel);
-    let tokens = auth.login(login).await?.into_inner().tokens;
-    Ok(tokens.unwrap_or_default().access_token)
+    let issued = TokenServiceClient::new(channel).issue_token(request).await?;
+    Ok(issued.into_inner().access_token)
 }
 
 /// Watches until the stream ends.

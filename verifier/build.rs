@@ -1,9 +1,10 @@
-//! Generates the messages and clients of the two services that the crate calls, with `protox`, so that no `protoc` is needed.
+//! Generates the messages and clients of the three services that the crate calls, with `protox`, so that no `protoc` is needed.
 
 use std::error::Error;
 
 const PROTOS: &[&str] = &[
     "countersign/auth/v1/auth_service.proto",
+    "countersign/auth/v1/token_service.proto",
     "countersign/auth/v1/verifier_service.proto",
 ];
 

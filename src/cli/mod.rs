@@ -5,13 +5,15 @@ mod config_check;
 mod keys;
 mod migrate;
 mod serve;
+mod service_accounts;
+mod service_keys;
 mod users;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, builder::Str, error::ErrorKind};
 
-use crate::{config::Config, cores, passwords::HashingBackend, telemetry};
+use crate::{auth::AuthError, config::Config, cores, passwords::HashingBackend, telemetry};
 
 /// A gRPC authentication service.
 ///
@@ -43,6 +45,16 @@ enum Command {
     Users {
         #[command(subcommand)]
         command: users::UsersCommand,
+    },
+    /// Create, list, disable and delete the accounts of services
+    ServiceAccounts {
+        #[command(subcommand)]
+        command: service_accounts::ServiceAccountsCommand,
+    },
+    /// Create, list and revoke the keys of service accounts
+    ServiceKeys {
+        #[command(subcommand)]
+        command: service_keys::ServiceKeysCommand,
     },
     /// Look at the signing keys and change them
     Keys {
@@ -98,6 +110,8 @@ pub fn run() -> ExitCode {
             command: ConfigCommand::Check,
         } => config_check::run(&config),
         Command::Users { command } => users::run(&config, command),
+        Command::ServiceAccounts { command } => service_accounts::run(&config, command),
+        Command::ServiceKeys { command } => service_keys::run(&config, command),
         Command::Keys { command } => keys::run(&config, &command),
     };
     outcome.into()
@@ -111,6 +125,19 @@ fn long_version() -> Str {
         env!("CARGO_PKG_VERSION"),
         HashingBackend::detect()
     ))
+}
+
+/// The rule that an argument breaks, where the error has one.
+fn in_words(error: AuthError) -> Box<dyn std::error::Error> {
+    match error {
+        AuthError::InvalidFields(violations) => {
+            let rules = violations
+                .iter()
+                .map(|violation| format!("{}: {}", violation.field, violation.description));
+            rules.collect::<Vec<_>>().join("; ").into()
+        }
+        other => other.into(),
+    }
 }
 
 /// Prints a line on standard output. A closed output is no error.

@@ -44,7 +44,7 @@ fn session(number: u128) -> RevokedSubject {
 
 #[test]
 fn a_token_is_revoked_with_each_service_that_acts_in_it() {
-    let actor = |id, issued_at| Actor {
+    let actor = |id: u8, issued_at| Actor {
         subject: UserId::from_bytes([id; 16]),
         session_id: SessionId::from_bytes([id + 100; 16]),
         token_id: TokenId::generate(issued_at),
@@ -58,8 +58,8 @@ fn a_token_is_revoked_with_each_service_that_acts_in_it() {
         index.learn(&[revoke(subject, not_before, at(5_000), 1)]);
         index.is_revoked(&token)
     };
-    let account = |id| RevokedSubject::User(UserId::from_bytes([id; 16]));
-    let key = |id| RevokedSubject::Session(SessionId::from_bytes([id + 100; 16]));
+    let account = |id: u8| RevokedSubject::User(UserId::from_bytes([id; 16]));
+    let key = |id: u8| RevokedSubject::Session(SessionId::from_bytes([id + 100; 16]));
     assert!(is_revoked(key(10), at(0)) && is_revoked(key(11), at(0)));
     assert!(!is_revoked(key(12), at(0)));
     // By the time of issue of the actor's own token.

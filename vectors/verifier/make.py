@@ -215,6 +215,12 @@ def payloads():
         ("cnf", {"x5t#S256": 1}), ("auth_time", None), ("amr", None), ("acr", None), ("act", None), ("act", {"sub": "a", "act": None}), ("cnf", None),
     ):
         file.case(f"`{name}` is {compact(value) if not isinstance(value, str) else repr(value)}", token(body=claims(**{name: value})), INVALID, "RFC 7519 section 4")
+    for value in ("user", "", "SERVICE", "device", 1, None, {}, ["service"]):
+        file.case(f"principal type {compact(value) if not isinstance(value, str) else repr(value)}", token(body=claims(principal_type=value)), INVALID, "verifier-protocol.md, row 7")
+    file.case("the token of a service account", token(body=claims(principal_type="service", client_id="orders")), OK, "verifier-protocol.md, row 7")
+    for name in ("sid", "jti"):
+        for value in ("orders", SID.replace("-", ""), 1, None):
+            file.case(f"`{name}` of the actor is {compact(value) if not isinstance(value, str) else repr(value)}", token(body=claims(act={"sub": OTHER, name: value})), INVALID, "verifier-protocol.md, row 7")
     full = claims(auth_time=NOW // 1000 - 70, amr=["pwd", "otp", "mfa"], acr="urn:countersign:acr:2", act={"sub": OTHER, "client_id": "orders", "act": {"sub": SID}})
     file.case("`auth_time`, `amr`, `acr` and `act`", token(body=full), OK, "RFC 9068 section 2.2.1")
     good = compact(claims())
@@ -306,6 +312,21 @@ def revocations():
         file.case(f"revoked: {name}", token(), expect, source, revocations=revoked)
     for key in ALGORITHMS:
         file.case(f"{ALGORITHMS[key]}: the session is revoked", token(key), REVOKED, source, revocations=[of_session(SID)])
+    # A service that acts for the user, and one that acted before it.
+    first, second, key, other_key = (uuid7(NOW - 1_000_000, f"7d14-8f55-8c6b4a6e3d{number:02}") for number in (11, 12, 13, 14))
+    before = {"sub": second, "sid": other_key, "jti": uuid7(NOW - 90_000)}
+    acting = {"sub": first, "sid": key, "jti": uuid7(NOW - 80_000), "act": before}
+    delegated = token(body=claims(act=acting))
+    for name, revoked, expect in (
+        ("nothing", [], OK), ("another session and another user", [of_session(OTHER), of_user(OTHER, NOW)], OK),
+        ("the actor's key", [of_session(key)], REVOKED), ("the key of the actor before it", [of_session(other_key)], REVOKED),
+        ("the actor, before it got its token", [of_user(first, NOW - 80_001)], OK), ("the actor, when it got its token", [of_user(first, NOW - 80_000)], REVOKED),
+        ("the actor before it, before it got its token", [of_user(second, NOW - 90_001)], OK), ("the actor before it, afterwards", [of_user(second, NOW)], REVOKED),
+        ("the actor, in upper case", [of_user(first.upper(), NOW)], REVOKED), ("the session of the user", [of_session(SID)], REVOKED), ("the user", [of_user(SUB, NOW)], REVOKED),
+    ):
+        file.case(f"revoked, with actors: {name}", delegated, expect, source, revocations=revoked)
+    nameless = token(body=claims(act={"sub": "orders"}))
+    file.case("an actor whose `sub` is no UUID, without `sid` and `jti`", nameless, OK, source, revocations=[of_session(OTHER), of_user(OTHER, NOW)])
     random_id = token(body=claims(jti=uuid7(at, "4d14-8f55-8c6b4a6e3d04")))
     file.case("a token id of version 4, nothing revoked", random_id, OK, source)
     file.case("a token id of version 4, the user revoked long ago", random_id, REVOKED, source, revocations=[of_user(SUB, 1)])

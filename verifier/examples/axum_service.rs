@@ -1,5 +1,5 @@
-//! An axum service that lets only good tokens through: `cargo run --example axum_service -- http://127.0.0.1:50051 ACCESS_TOKEN`.
-//! The access token is the service's own, of a user with role `verifier`.
+//! An axum service that lets only good tokens through: `cargo run --example axum_service -- http://127.0.0.1:50051 SERVICE_KEY`.
+//! The service key, `csk_…`, is one of a service account with role `verifier`.
 
 use std::{error::Error, sync::Arc};
 
@@ -25,10 +25,10 @@ pub async fn serve(verifier: Verifier, listener: TcpListener) -> std::io::Result
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [endpoint, token] = &arguments[..] else {
-        return Err("usage: axum_service ENDPOINT ACCESS_TOKEN".into());
+    let [endpoint, key] = &arguments[..] else {
+        return Err("usage: axum_service ENDPOINT SERVICE_KEY".into());
     };
-    let credential = Credential::access_token(token);
+    let credential = Credential::service_key(endpoint, key)?;
     let config = VerifierConfig::new("http://localhost:50051", "countersign", credential);
     let verifier = Verifier::connect(endpoint, config).await?;
     Ok(serve(verifier, TcpListener::bind("127.0.0.1:3000").await?).await?)

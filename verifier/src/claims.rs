@@ -16,7 +16,8 @@ pub struct Claims {
     pub subject: Id,
     /// `sid`: the session, or the service key. One revocation ends all its tokens.
     pub session_id: Id,
-    /// `jti`: this token. A UUIDv7: it holds the millisecond of issue.
+    /// `jti`: this token. A UUIDv7: it holds the time by which revocations of the subject go, for a user's login or refresh the millisecond
+    /// of issue.
     pub token_id: Id,
     /// `aud`: the services that may accept it.
     pub audiences: Vec<String>,
@@ -28,6 +29,8 @@ pub struct Claims {
     pub acr: Option<String>,
     /// `amr`: how the subject proved itself (RFC 8176).
     pub amr: Vec<String>,
+    /// `principal_type`: what `subject` names.
+    pub principal_type: PrincipalType,
     /// `act`: the service that acts for the subject (RFC 8693 section 4.1).
     pub actor: Option<Actor>,
     /// `cnf.x5t#S256`: the SHA-256 of the only client certificate that it is good with (RFC 8705 section 3.1).
@@ -39,16 +42,37 @@ pub struct Claims {
     pub(crate) authenticated_at: Option<UnixMillis>,
 }
 
+/// What the subject of a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PrincipalType {
+    /// A user.
+    User,
+    /// A service account.
+    Service,
+}
+
 /// A service that acts for the subject of a token, and for whom it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Actor {
-    /// `sub`.
+    /// `sub`: the service account.
     pub subject: String,
+    /// `sid`: its key or binding.
+    pub session_id: Option<Id>,
+    /// `jti`: the token of its own that it exchanged.
+    pub token_id: Option<Id>,
     /// `client_id`, where given.
     pub client_id: Option<String>,
     /// Who acted before it.
     pub actor: Option<Box<Self>>,
+}
+
+impl Actor {
+    /// This actor and those before it.
+    pub fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |actor| actor.actor.as_deref())
+    }
 }
 
 impl Claims {

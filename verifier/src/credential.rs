@@ -5,6 +5,7 @@ use std::{fmt, future::Future, sync::Arc};
 use crate::{
     endpoint::{self, ConnectError},
     login::PasswordLogin,
+    service_key::ServiceKey,
     source::{BearerFuture, BearerSource, CredentialError},
 };
 
@@ -16,6 +17,19 @@ impl Credential {
     /// One access token, until it expires. For tests, and for tokens that another process renews by a restart.
     pub fn access_token(token: impl Into<String>) -> Self {
         Self::source(StaticToken(token.into()))
+    }
+
+    /// A key (`csk_…`) of a service account with role `verifier`, at the server of that endpoint. Each connection gets a new access token for
+    /// it, and another one before that token expires.
+    ///
+    /// # Errors
+    /// [`ConnectError::Endpoint`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn service_key(endpoint: &str, key: impl Into<String>) -> Result<Self, ConnectError> {
+        let channel = endpoint::watched(endpoint::parse(endpoint)?).connect_lazy();
+        Ok(Self::source(ServiceKey::new(channel, key.into())))
     }
 
     /// The password of a user with role `verifier`, at the server of that endpoint. It logs in once, and again when its session has ended.

@@ -23,6 +23,7 @@ mod login;
 #[doc(hidden)]
 pub mod pb;
 mod revocations;
+mod service_key;
 mod shared;
 mod source;
 mod state;
@@ -30,7 +31,7 @@ mod token;
 mod verifier;
 
 pub use self::{
-    claims::{Actor, Claims},
+    claims::{Actor, Claims, PrincipalType},
     config::{StalePolicy, VerifierConfig},
     credential::Credential,
     cursor::{Cursor, InvalidCursor},

@@ -101,13 +101,13 @@ impl BearerSource for PasswordLogin {
     }
 }
 
-fn told(status: &Status) -> String {
+pub(crate) fn told(status: &Status) -> String {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone());
     reason.unwrap_or_else(|| format!("{:?}", status.code()))
 }
 
-fn unavailable(status: &Status) -> CredentialError {
+pub(crate) fn unavailable(status: &Status) -> CredentialError {
     CredentialError::Unavailable(told(status))
 }
 

@@ -11,7 +11,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::{claims::Claims, clock::UnixMillis, id::Id};
+use crate::{
+    claims::{Actor, Claims},
+    clock::UnixMillis,
+    id::Id,
+};
 
 /// How many shards there are. With 100,000 revocations, one has 400.
 const SHARDS: usize = 256;
@@ -64,16 +68,34 @@ impl Revocations {
         all
     }
 
-    /// Whether a token is revoked.
+    /// Whether a token is revoked, or one of those by which services act in it.
     pub(crate) fn covers(&self, claims: &Claims) -> bool {
-        let revoked = self.sessions.shard(claims.session_id).load();
-        if revoked.contains_key(&claims.session_id) {
+        self.has_session(claims.session_id)
+            || self.has_user(claims.subject, claims.token_id)
+            || claims.actor.as_ref().is_some_and(|actor| {
+                actor.chain().any(|actor| self.covers_actor(actor))
+            })
+    }
+
+    fn covers_actor(&self, actor: &Actor) -> bool {
+        if actor.session_id.is_some_and(|session| self.has_session(session)) {
             return true;
         }
-        let revoked = self.users.shard(claims.subject).load();
+        let subject = actor.subject.parse().ok();
+        let named = subject.zip(actor.token_id);
+        named.is_some_and(|(subject, token)| self.has_user(subject, token))
+    }
+
+    fn has_session(&self, session: Id) -> bool {
+        self.sessions.shard(session).load().contains_key(&session)
+    }
+
+    /// Whether the tokens of a subject are revoked that were issued when that one was.
+    fn has_user(&self, subject: Id, token: Id) -> bool {
+        let revoked = self.users.shard(subject).load();
         revoked
-            .get(&claims.subject)
-            .is_some_and(|user| claims.token_id.time() <= user.not_before)
+            .get(&subject)
+            .is_some_and(|user| token.time() <= user.not_before)
     }
 
     /// Adds revocations. To add one twice, or in another order, changes nothing.

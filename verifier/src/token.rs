@@ -11,7 +11,7 @@ use serde::{
 };
 
 use crate::{
-    claims::{Actor, Claims},
+    claims::{Actor, Claims, PrincipalType},
     clock::UnixMillis,
     keys::KeySet,
 };
@@ -68,6 +68,8 @@ struct Payload<'a> {
     #[serde(default, deserialize_with = "not_null")]
     acr: Option<String>,
     #[serde(default, deserialize_with = "not_null")]
+    principal_type: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
     act: Option<Act>,
     #[serde(default, deserialize_with = "not_null")]
     cnf: Option<Confirmation>,
@@ -76,6 +78,10 @@ struct Payload<'a> {
 #[derive(Deserialize)]
 struct Act {
     sub: String,
+    #[serde(default, deserialize_with = "not_null")]
+    sid: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    jti: Option<String>,
     #[serde(default, deserialize_with = "not_null")]
     client_id: Option<String>,
     #[serde(rename = "act", default, deserialize_with = "not_null")]
@@ -142,7 +148,13 @@ fn claims(payload: &str, key_id: &str) -> Result<Claims, Refusal> {
         client_id: payload.client_id,
         acr: payload.acr,
         amr: payload.amr,
-        actor: payload.act.map(actor),
+        principal_type: match payload.principal_type.as_deref() {
+            None => PrincipalType::User,
+            Some("service") => PrincipalType::Service,
+            // What a newer server means by it must not pass for a user.
+            Some(_) => return Err(Refusal::Invalid),
+        },
+        actor: payload.act.map(actor).transpose()?,
         certificate_sha256: payload.cnf.map(certificate).transpose()?,
         key_id: key_id.to_owned(),
         issued_at: UnixMillis::from_seconds(payload.iat),
@@ -151,12 +163,19 @@ fn claims(payload: &str, key_id: &str) -> Result<Claims, Refusal> {
     })
 }
 
-fn actor(act: Act) -> Actor {
-    Actor {
+fn actor(act: Act) -> Result<Actor, Refusal> {
+    let id = |text: Option<String>| {
+        let id = text.map(|text| text.parse().map_err(|_| Refusal::Invalid));
+        id.transpose()
+    };
+    let before = act.before.map(|inner| actor(*inner)).transpose()?;
+    Ok(Actor {
         subject: act.sub,
+        session_id: id(act.sid)?,
+        token_id: id(act.jti)?,
         client_id: act.client_id,
-        actor: act.before.map(|inner| Box::new(actor(*inner))),
-    }
+        actor: before.map(Box::new),
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is mapped over an option")]

@@ -55,12 +55,18 @@ export class Verifier {
       throw new Refused("TOKEN_INVALID");
     }
     if (now >= claims.exp * 1000 + this.leeway) throw new Refused("TOKEN_EXPIRED");
-    const user = this.users.get(claims.sub);
-    if (this.sessions.has(claims.sid) || (user && uuid7Millis(claims.jti) <= user.notBefore)) {
-      throw new Refused("TOKEN_REVOKED");
+    // Whose revocation concerns the token: the subject, and every service that acts for it.
+    for (let named = claims; named; named = named.act) {
+      if (this.#isRevoked(named)) throw new Refused("TOKEN_REVOKED");
     }
     checkDemand(demand, claims, now);
     return claims;
+  }
+
+  #isRevoked({ sub, sid, jti }) {
+    const user = this.users.get(sub.toLowerCase());
+    return this.sessions.has(sid?.toLowerCase())
+      || (user !== undefined && jti !== undefined && uuid7Millis(jti) <= user.notBefore);
   }
 
   #verified(token) {
@@ -159,7 +165,9 @@ function checkedClaims(claims) {
   demandThat(!("amr" in claims) || areTexts(claims.amr), "amr");
   for (let at = claims; "act" in at; at = at.act) {
     demandThat(isObject(at.act) && isText(at.act.sub), "act");
+    for (const name of ["sid", "jti"]) if (name in at.act) asUuid(at.act[name]);
   }
+  demandThat(!("principal_type" in claims) || claims.principal_type === "service", "principal_type");
   if ("cnf" in claims) {
     demandThat(isObject(claims.cnf) && Object.keys(claims.cnf).join() === "x5t#S256", "cnf");
     const hash = claims.cnf["x5t#S256"];

@@ -3,7 +3,7 @@
 //     node verifier_check.js ../../../vectors/verifier
 //     node verifier_check.js ../../../vectors/verifier 127.0.0.1:50051 ../../../proto ../../../target/debug/countersign
 //
-// The program makes its user a verifier, so it must be run where the server's database is found.
+// The program makes a service account and its key, so it must be run where the server's database is found.
 
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -14,7 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { authClient } from "./validate.js";
 import { Refused, Verifier } from "./verifier.js";
-import { follow, verifierClient } from "./verifier_feed.js";
+import { follow, serviceKeySource, verifierClient } from "./verifier_feed.js";
 
 const PASSWORD = "a mill that weaves algebra";
 
@@ -67,14 +67,15 @@ function checkCases(folder) {
 
 async function checkFeed(address, protoDir, program) {
   const auth = authClient(address, protoDir);
-  const [gateway, ada] = [0, 1].map(() => `${randomUUID()}@example.org`);
-  for (const email of [gateway, ada]) await auth.register({ email, password: PASSWORD }, 30_000);
-  execFileSync(program, ["users", "grant", gateway, "verifier"]);
-  const login = async (email) => (await auth.login({ email, password: PASSWORD }, 30_000)).tokens;
+  const [ada, gateway] = [`${randomUUID()}@example.org`, `node-${randomUUID()}`];
+  await auth.register({ email: ada, password: PASSWORD }, 30_000);
+  const run = (...given) => execFileSync(program, given, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  run("service-accounts", "create", gateway, "--role", "verifier");
+  const key = run("service-keys", "create", gateway, "--expires-in", "1d").trim();
   const verifier = new Verifier("http://localhost:50051", ["countersign"]);
   const client = verifierClient(address, protoDir);
-  follow(verifier, client, async () => (await login(gateway)).accessToken);
-  const tokens = await login(ada);
+  follow(verifier, client, serviceKeySource(address, protoDir, key));
+  const { tokens } = await auth.login({ email: ada, password: PASSWORD }, 30_000);
   await becomes(verifier, tokens.accessToken, "ACCEPT");
   await auth.logout({ refreshToken: tokens.refreshToken });
   const took = await becomes(verifier, tokens.accessToken, "TOKEN_REVOKED");

@@ -13,15 +13,26 @@ const SNAPSHOT_PATIENCE = 30_000; // ms
 /** The server does not let this service watch. It is no outage: somebody must do something. */
 export class WrongCredential extends Error {}
 
+function load(file, protoDir) {
+  const options = { includeDirs: [protoDir], longs: Number, oneofs: true };
+  const definition = protoLoader.loadSync(`countersign/auth/v1/${file}`, options);
+  return grpc.loadPackageDefinition(definition).countersign.auth.v1;
+}
+
 /** A client of VerifierService. */
 export function verifierClient(address, protoDir, credentials = grpc.credentials.createInsecure()) {
-  const definition = protoLoader.loadSync("countersign/auth/v1/verifier_service.proto", {
-    includeDirs: [protoDir],
-    longs: Number,
-    oneofs: true,
-  });
-  const { VerifierService } = grpc.loadPackageDefinition(definition).countersign.auth.v1;
+  const { VerifierService } = load("verifier_service.proto", protoDir);
   return new VerifierService(address, credentials);
+}
+
+/** What gets a new access token for a service key with each call. */
+export function serviceKeySource(address, protoDir, serviceKey, credentials = grpc.credentials.createInsecure()) {
+  const { TokenService } = load("token_service.proto", protoDir);
+  const client = new TokenService(address, credentials);
+  return () => new Promise((resolve, reject) => {
+    const options = { deadline: Date.now() + 5_000 };
+    client.issueToken({ serviceKey }, options, (error, response) => (error ? reject(error) : resolve(response.accessToken)));
+  });
 }
 
 /** Follows the feed for ever: resumes after every break, and rejects with WrongCredential when the server says no twice. */

@@ -65,11 +65,14 @@ class Verifier:
             raise Refused("TOKEN_INVALID")
         if now >= claims["exp"] * 1000 + self.leeway_ms:
             raise Refused("TOKEN_EXPIRED")
-        user = self.users.get(claims["sub"])
-        if claims["sid"] in self.sessions or user and uuid7_millis(claims["jti"]) <= user[0]:
+        if any(self._is_revoked(*named) for named in claims["principals"]):
             raise Refused("TOKEN_REVOKED")
         check_demand(demand, claims, now)
         return claims
+
+    def _is_revoked(self, subject, session, token):
+        user = self.users.get(subject)
+        return session in self.sessions or user is not None and token is not None and uuid7_millis(token) <= user[0]
 
     def _verified(self, token):
         try:
@@ -147,17 +150,25 @@ def checked_claims(claims):
     for name in ("aud", "roles") + (("amr",) if "amr" in claims else ()):
         is_good = is_good and isinstance(claims[name] if name in claims else None, list) and all(
             isinstance(one, str) for one in claims[name])
-    actor = claims
+    is_good = is_good and claims.get("principal_type", "service") == "service"
+    actors, actor = [], claims
     while is_good and "act" in actor:
         actor = actor["act"]
         is_good = isinstance(actor, dict) and isinstance(actor.get("sub"), str)
+        actors.append(actor)
     if "cnf" in claims:
         cnf = claims["cnf"]
         is_good = is_good and isinstance(cnf, dict) and list(cnf) == ["x5t#S256"] and isinstance(cnf["x5t#S256"], str)
         is_good = is_good and len(decode(cnf["x5t#S256"].encode())) == 32
     if not is_good:
         raise ValueError("claims")
-    return {**claims, **{name: as_uuid(claims[name]) for name in ("sub", "sid", "jti")}}
+    ids = {name: as_uuid(claims[name]) for name in ("sub", "sid", "jti")}
+    # Whose revocation concerns the token: the subject, and every service that acts for it.
+    principals = [(ids["sub"], ids["sid"], ids["jti"])]
+    for actor in actors:
+        sid, jti = (as_uuid(actor[name]) if name in actor else None for name in ("sid", "jti"))
+        principals.append((as_uuid(actor["sub"]) if UUID.fullmatch(actor["sub"]) else None, sid, jti))
+    return {**claims, **ids, "principals": principals}
 
 
 def are(kind, members, *names):

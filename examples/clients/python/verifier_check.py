@@ -3,7 +3,7 @@
     python verifier_check.py ../../../vectors/verifier
     python verifier_check.py ../../../vectors/verifier 127.0.0.1:50051 ../../../target/debug/countersign
 
-The program makes its user a verifier, so it must be run where the server's database is found.
+The program makes a service account and its key, so it must be run where the server's database is found.
 """
 
 import json
@@ -17,6 +17,8 @@ import uuid
 import grpc
 from countersign.auth.v1 import auth_service_pb2 as pb
 from countersign.auth.v1 import auth_service_pb2_grpc as rpc
+from countersign.auth.v1 import token_service_pb2 as token_pb
+from countersign.auth.v1 import token_service_pb2_grpc as token_rpc
 from verifier import Demand, Refused, Verifier
 from verifier_feed import follow
 
@@ -62,15 +64,16 @@ def check_cases(folder):
 def check_feed(address, program):
     channel = grpc.insecure_channel(address)
     auth = rpc.AuthServiceStub(channel)
-    gateway, ada = (f"{uuid.uuid4()}@example.org" for _ in range(2))
-    for email in (gateway, ada):
-        auth.Register(pb.RegisterRequest(email=email, password=PASSWORD), timeout=30)
-    subprocess.run([program, "users", "grant", gateway, "verifier"], check=True, stdout=subprocess.DEVNULL)
-    login = lambda email: auth.Login(pb.LoginRequest(email=email, password=PASSWORD), timeout=30).tokens
+    ada, gateway = f"{uuid.uuid4()}@example.org", f"python-{uuid.uuid4()}"
+    auth.Register(pb.RegisterRequest(email=ada, password=PASSWORD), timeout=30)
+    run = lambda *arguments: subprocess.run([program, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+    run("service-accounts", "create", gateway, "--role", "verifier")
+    key = token_pb.IssueTokenRequest(service_key=run("service-keys", "create", gateway, "--expires-in", "1d").strip())
+    issue = token_rpc.TokenServiceStub(channel).IssueToken
     verifier = Verifier("http://localhost:50051", ["countersign"])
-    arguments = (verifier, channel, lambda: login(gateway).access_token)
+    arguments = (verifier, channel, lambda: issue(key, timeout=5).access_token)
     threading.Thread(target=follow, args=arguments, daemon=True).start()
-    tokens = login(ada)
+    tokens = auth.Login(pb.LoginRequest(email=ada, password=PASSWORD), timeout=30).tokens
     becomes(verifier, tokens.access_token, "ACCEPT")
     auth.Logout(pb.LogoutRequest(refresh_token=tokens.refresh_token), timeout=30)
     took = becomes(verifier, tokens.access_token, "TOKEN_REVOKED")

@@ -3,7 +3,10 @@
 mod message;
 mod receiver;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::{sleep, timeout};
@@ -18,6 +21,7 @@ use crate::{
     shared::Shared,
     source::CredentialError,
     state::FeedStatus,
+    token::read_without_verifying,
 };
 
 /// The first and the longest wait between two connections, before the random part.
@@ -28,6 +32,12 @@ const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a message of the snapshot may take: the server makes others wait while many connect at once.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// So long before its access token expires, the stream is opened anew.
+const RENEWED_BEFORE: Duration = Duration::from_secs(15);
+
+/// A token that ends sooner is used up to its end.
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 
 /// The longest wait that a server can ask for.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
@@ -41,6 +51,8 @@ pub(crate) struct Feed {
 
 /// Why a stream ended.
 enum End {
+    /// The access token will expire: another one is due.
+    Renewal,
     /// The server ended it: it shuts down, or the connection became too old.
     Closed,
     /// It broke, or it was never there.
@@ -79,6 +91,7 @@ impl Feed {
             }
             let delay = next(&mut delays);
             let (status, delay) = match end {
+                End::Renewal => continue,
                 End::Closed => (interrupted("the server ended the stream"), delay),
                 End::Lost(cause) => (interrupted(cause), delay),
                 End::Later(wait, cause) => (interrupted(cause), delay + wait.min(LONGEST_RETRY)),
@@ -129,8 +142,10 @@ impl Feed {
         let started = started.map_err(|_| silent())?;
         let mut stream = started.map_err(|status| ended(&status))?.into_inner();
         let mut receiver = Receiver::new(&self.shared, cursor);
+        let renewal = renewal(token, SystemTime::now()).map(|after| Instant::now() + after);
         loop {
             let patience = match receiver.is_complete() {
+                true if renewal.is_some_and(|at| Instant::now() >= at) => return Ok(End::Renewal),
                 true => self.config.silence,
                 false => SNAPSHOT_PATIENCE,
             };
@@ -153,6 +168,14 @@ impl Feed {
         let first = self.config.refused_retry;
         exponential([first, first * 10])
     }
+}
+
+/// After what time the stream is opened anew with another access token, so that no revocation waits for the end of this one. `None` for a
+/// token that is no JWT, or that ends soon: its source would be asked again and again.
+fn renewal(token: &str, now: SystemTime) -> Option<Duration> {
+    let claims = read_without_verifying(token)?;
+    let left = claims.expires_at.since(now.into());
+    (left >= SHORTEST_LIFE).then(|| left - RENEWED_BEFORE)
 }
 
 fn request(cursor: Option<&Cursor>, token: &str) -> Result<Request<WatchRevocationsRequest>, End> {
@@ -211,4 +234,35 @@ fn exponential([first, longest]: [Duration; 2]) -> ExponentialBackoff {
 
 fn next(delays: &mut ExponentialBackoff) -> Duration {
     delays.next().unwrap_or(DELAYS[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use serde_json::json;
+
+    use super::*;
+
+    const ID: &str = "0193735b-2a00-7000-8000-000000000001";
+
+    fn token(expires_at: i64) -> String {
+        let header = json!({"alg": "ES256", "typ": "at+jwt", "kid": "k"});
+        let claims = json!({
+            "iss": "i", "sub": ID, "sid": ID, "jti": ID, "aud": "a", "roles": [], "client_id": "c", "iat": 0, "exp": expires_at,
+        });
+        let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        format!("{header}.{claims}.")
+    }
+
+    #[test]
+    fn a_stream_is_opened_anew_before_its_token_expires_unless_that_is_soon() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let after = |token: &str| renewal(token, now).map(|after| after.as_secs());
+        assert_eq!(after(&token(1_300)), Some(285));
+        assert_eq!(after(&token(1_060)), Some(45));
+        for soon in [1_059, 1_000, 0, -1] {
+            assert_eq!(after(&token(soon)), None, "{soon}");
+        }
+        assert_eq!(after("no JWT"), None);
+    }
 }

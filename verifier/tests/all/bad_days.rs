@@ -225,6 +225,32 @@ async fn a_wrong_password_ends_the_start_with_a_clear_error() {
 }
 
 #[tokio::test]
+async fn a_service_key_gets_a_new_access_token_for_each_connection() {
+    let mut server = FakeServer::start().await;
+    let credential = Credential::service_key(&server.address(), "csk_good");
+    let (_verifier, mut watch) = connected(&mut server, config_with(credential.unwrap())).await;
+    for number in 1..4 {
+        assert_eq!(watch.bearer, format!("Bearer issued{number}"));
+        watch.end(Status::unauthenticated("expired")).await;
+        watch = server.next_watch().await;
+        watch.snapshot(&Issuer::shared().jwks(), &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_key_that_is_not_accepted_ends_the_start_with_a_clear_error() {
+    let server = FakeServer::start().await;
+    let address = server.address();
+    let credential = Credential::service_key(&address, "csk_revoked").unwrap();
+    let connecting = Verifier::connect(&address, config_with(credential));
+    let error = soon("the refusal", connecting).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::CredentialRefused(_)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_source_that_refuses_is_told_from_one_that_fails() {
     let server = FakeServer::start().await;
     let refusing = Credential::fetch(|| async {

@@ -53,6 +53,16 @@ type Claims struct {
 	ExpireTime, IssueTime int64
 	AuthTime              *int64
 	CertificateSHA256     []byte
+	// IsService says that Subject is a service account.
+	IsService bool
+	// Actors are the services that act for the subject, the present one first.
+	Actors []Actor
+}
+
+// Actor is a service that acts for the subject of a token. What is nil is not in the token.
+type Actor struct {
+	Subject            string
+	SessionID, TokenID *ID
 }
 
 // members are those of a JSON object. encoding/json alone would take a member in another case for the same, and the last of two.
@@ -140,6 +150,14 @@ func (r *reader) id(name string) ID {
 	return id
 }
 
+func (r *reader) optionalID(name string) *ID {
+	if !r.has(name) {
+		return nil
+	}
+	id := r.id(name)
+	return &id
+}
+
 func (r *reader) object(name string) *reader {
 	object, err := parseObject(r.members[name])
 	r.failed = r.failed || err != nil
@@ -173,8 +191,12 @@ func parseClaims(payload []byte) (*Claims, error) {
 	}
 	for actor := r; actor.has("act") && !r.failed; {
 		actor = actor.object("act")
-		actor.text("sub")
+		claims.Actors = append(claims.Actors, Actor{actor.text("sub"), actor.optionalID("sid"), actor.optionalID("jti")})
 		r.failed = r.failed || actor.failed
+	}
+	if r.has("principal_type") {
+		claims.IsService = r.text("principal_type") == "service"
+		r.failed = r.failed || !claims.IsService
 	}
 	if r.has("cnf") {
 		cnf := r.object("cnf")

@@ -64,6 +64,17 @@ func (v *Verifier) Follow(ctx context.Context, client authv1.VerifierServiceClie
 	return ctx.Err()
 }
 
+// ServiceKey gets a new access token for a service key with each call.
+func ServiceKey(client authv1.TokenServiceClient, key string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		credential := &authv1.IssueTokenRequest_ServiceKey{ServiceKey: key}
+		response, err := client.IssueToken(ctx, &authv1.IssueTokenRequest{Credential: credential})
+		return response.GetAccessToken(), err
+	}
+}
+
 func (v *Verifier) fetchKeys(ctx context.Context, client authv1.VerifierServiceClient) {
 	for {
 		select {

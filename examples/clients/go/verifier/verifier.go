@@ -91,9 +91,12 @@ func (v *Verifier) Verify(token string, demand Demand, now time.Time) (*Claims, 
 	if !now.Before(time.Unix(claims.ExpireTime, 0).Add(v.leeway)) {
 		return nil, "TOKEN_EXPIRED"
 	}
-	_, isRevoked := v.revoked.sessions[claims.SessionID]
-	user, hasUser := v.revoked.users[claims.Subject]
-	if isRevoked || hasUser && claims.TokenID.millis() <= user.notBefore {
+	isRevoked := v.revoked.session(&claims.SessionID) || v.revoked.user(claims.Subject, &claims.TokenID)
+	for _, actor := range claims.Actors {
+		subject, err := ParseID(actor.Subject)
+		isRevoked = isRevoked || v.revoked.session(actor.SessionID) || err == nil && v.revoked.user(subject, actor.TokenID)
+	}
+	if isRevoked {
 		return nil, "TOKEN_REVOKED"
 	}
 	if reason := demand.check(claims, now); reason != "" {
@@ -201,6 +204,20 @@ func (v *Verifier) addJWKS(text string) error {
 		}
 	}
 	return nil
+}
+
+func (r revocations) session(id *ID) bool {
+	if id == nil {
+		return false
+	}
+	_, isRevoked := r.sessions[*id]
+	return isRevoked
+}
+
+// user tells whether the tokens of a subject are revoked that were issued when this one was.
+func (r revocations) user(subject ID, token *ID) bool {
+	user, isKnown := r.users[subject]
+	return isKnown && token != nil && token.millis() <= user.notBefore
 }
 
 func (r revocations) revokeSession(id ID, expires int64) { r.sessions[id] = expires }

@@ -3,10 +3,11 @@
 //	go run ./verifiercheck ../../../vectors/verifier
 //	go run ./verifiercheck ../../../vectors/verifier 127.0.0.1:50051 ../../../target/debug/countersign
 //
-// The program makes its user a verifier, so it must be run where the server's database is found.
+// The program makes a service account and its key, so it must be run where the server's database is found.
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -81,21 +82,13 @@ func checkFeed(address, program string) {
 	conn := must(grpc.Dial(address, grpc.WithInsecure()))
 	auth := authv1.NewAuthServiceClient(conn)
 	now := time.Now().UnixNano()
-	gateway, ada := fmt.Sprintf("gateway%d@example.org", now), fmt.Sprintf("ada%d@example.org", now)
-	for _, email := range []string{gateway, ada} {
-		must(auth.Register(ctx, &authv1.RegisterRequest{Email: email, Password: password}))
-	}
-	must(exec.Command(program, "users", "grant", gateway, "verifier").Output())
-	login := func(ctx context.Context, email string) (*authv1.TokenPair, error) {
-		response, err := auth.Login(ctx, &authv1.LoginRequest{Email: email, Password: password})
-		return response.GetTokens(), err
-	}
+	gateway, ada := fmt.Sprintf("go-%d", now), fmt.Sprintf("ada%d@example.org", now)
+	must(auth.Register(ctx, &authv1.RegisterRequest{Email: ada, Password: password}))
+	must(exec.Command(program, "service-accounts", "create", gateway, "--role", "verifier").Output())
+	key := string(bytes.TrimSpace(must(exec.Command(program, "service-keys", "create", gateway, "--expires-in", "1d").Output())))
 	v := verifier.New("http://localhost:50051", []string{"countersign"})
-	go v.Follow(ctx, authv1.NewVerifierServiceClient(conn), func(ctx context.Context) (string, error) {
-		tokens, err := login(ctx, gateway)
-		return tokens.GetAccessToken(), err
-	})
-	tokens := must(login(ctx, ada))
+	go v.Follow(ctx, authv1.NewVerifierServiceClient(conn), verifier.ServiceKey(authv1.NewTokenServiceClient(conn), key))
+	tokens := must(auth.Login(ctx, &authv1.LoginRequest{Email: ada, Password: password})).GetTokens()
 	becomes(v, tokens.GetAccessToken(), "")
 	must(auth.Logout(ctx, &authv1.LogoutRequest{RefreshToken: tokens.GetRefreshToken()}))
 	took := becomes(v, tokens.GetAccessToken(), "TOKEN_REVOKED")

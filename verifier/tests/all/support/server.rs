@@ -12,7 +12,8 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_verifier::pb::{
-    self, auth_service_server as auth, revocation::Subject, verifier_service_server as verifier,
+    self, auth_service_server as auth, issue_token_request::Credential, revocation::Subject,
+    token_service_server as tokens, verifier_service_server as verifier,
     watch_revocations_response::Event,
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc};
@@ -38,6 +39,8 @@ pub struct Behaviour {
     pub validation: Mutex<Option<Status>>,
     pub validation_delay: Mutex<Duration>,
     pub validation_calls: AtomicUsize,
+    /// How many access tokens were issued for a service key.
+    pub issue_calls: AtomicUsize,
     /// Refresh tokens are refused.
     pub session_ended: AtomicBool,
 }
@@ -114,6 +117,7 @@ impl FakeServer {
             let listener = TcpListener::from_std(listener).unwrap();
             Server::builder()
                 .add_service(verifier::VerifierServiceServer::new(service.clone()))
+                .add_service(tokens::TokenServiceServer::new(service.clone()))
                 .add_service(auth::AuthServiceServer::new(service))
                 .serve_with_incoming(TcpListenerStream::new(listener))
                 .await
@@ -333,6 +337,31 @@ impl auth::AuthService for Fake {
         &self,
         _: Request<pb::LogoutRequest>,
     ) -> Result<Response<pb::LogoutResponse>, Status> {
+        Err(not_here())
+    }
+}
+
+#[tonic::async_trait]
+impl tokens::TokenService for Fake {
+    async fn issue_token(
+        &self,
+        request: Request<pb::IssueTokenRequest>,
+    ) -> Result<Response<pb::IssueTokenResponse>, Status> {
+        let good = Credential::ServiceKey("csk_good".to_owned());
+        if request.into_inner().credential != Some(good) {
+            return Err(Status::unauthenticated("not a key of ours"));
+        }
+        let number = self.behaviour.issue_calls.fetch_add(1, Ordering::SeqCst) + 1;
+        Ok(Response::new(pb::IssueTokenResponse {
+            access_token: format!("issued{number}"),
+            ..pb::IssueTokenResponse::default()
+        }))
+    }
+
+    async fn exchange_token(
+        &self,
+        _: Request<pb::ExchangeTokenRequest>,
+    ) -> Result<Response<pb::ExchangeTokenResponse>, Status> {
         Err(not_here())
     }
 }
