@@ -21,7 +21,10 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{Result, loops};
+use super::{
+    Result,
+    loops::{self, Signatures},
+};
 
 /// The method that the driver calls: as long as ValidateToken's path, which HTTP/2 sends with every call.
 pub const PATH: &str = "/countersign.echo.v1.EchoService/ValidateToken";
@@ -35,6 +38,9 @@ pub struct Settings {
     /// Checks each request's signature with this Ed25519 key before it answers (base64url)
     #[arg(long)]
     verify: Option<String>,
+    /// Verifies so many ES256 signatures and makes one before it answers
+    #[arg(long)]
+    sign: Option<u32>,
 }
 
 /// Request and answer: one field of text, as long as it has to be.
@@ -53,6 +59,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
     let handler = Handler(Arc::new(Parts {
         answer: "x".repeat(settings.answer_bytes - prefix),
         key: key.transpose()?,
+        signatures: settings.sign.map(Signatures::of),
     }));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     writeln!(
@@ -80,6 +87,7 @@ struct Handler(Arc<Parts>);
 struct Parts {
     answer: String,
     key: Option<Vec<u8>>,
+    signatures: Option<Signatures>,
 }
 
 impl Parts {
@@ -87,6 +95,7 @@ impl Parts {
         self.key
             .as_ref()
             .is_none_or(|key| loops::signed_by(key, token))
+            && self.signatures.as_ref().is_none_or(Signatures::work)
     }
 }
 

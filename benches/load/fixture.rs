@@ -3,13 +3,15 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use countersign::{
+    auth::{NewServiceAccount, RequestContext, ServiceAccounts},
     clock::Clock,
     config::Config,
-    domain::{Roles, SessionId, UserId},
+    domain::{DisplayName, Roles, ServiceAccountName, SessionId, UserId},
     grpc::pb,
     server::{access_profile, signing_policy},
     store::Store,
@@ -37,6 +39,10 @@ pub const REFRESH: &str = "/countersign.auth.v1.AuthService/Refresh";
 pub const LOGOUT: &str = "/countersign.auth.v1.AuthService/Logout";
 /// `WatchRevocations`.
 pub const WATCH: &str = "/countersign.auth.v1.VerifierService/WatchRevocations";
+/// `IssueToken`.
+pub const ISSUE: &str = "/countersign.auth.v1.TokenService/IssueToken";
+/// `ExchangeToken`.
+pub const EXCHANGE: &str = "/countersign.auth.v1.TokenService/ExchangeToken";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REGISTER: &str = "/countersign.auth.v1.AuthService/Register";
 const PASSWORD: &str = "a mill that weaves algebra";
@@ -107,6 +113,35 @@ impl Fixture {
     /// Starts another build of the service.
     pub async fn start_program(&self, program: &Path) -> Result<Process> {
         Process::countersign(program, self.folder(), &self.variables).await
+    }
+
+    /// Makes that many service accounts, which may act for users, and returns a key of each. The service must have been
+    /// started once, and does not run.
+    pub async fn service_keys(&self, count: usize) -> Result<Vec<String>> {
+        let config = Config::from_vars(self.variables.iter().cloned())?;
+        let derived = DerivedKeys::derive(config.master_keys.load()?.as_slice());
+        let audiences = config.tokens.audiences.clone();
+        let (life, leeway) = (config.tokens.access_ttl, config.tokens.leeway);
+        let store = Store::open(&config.database)?;
+        let accounts =
+            ServiceAccounts::standalone(store, Clock::System, audiences.clone(), life, leeway);
+        let context = RequestContext::default();
+        let expires_at = Clock::System.now() + Duration::from_secs(86_400);
+        let mut keys = Vec::new();
+        for number in 0..count {
+            let name = ServiceAccountName::parse("name", &format!("service-{number}"));
+            let new = NewServiceAccount {
+                name: name.map_err(|violation| violation.description)?,
+                display_name: DisplayName::from_stored(String::new()),
+                roles: Roles::from_stored("reader"),
+                audiences: audiences.clone(),
+                act_for_users_at: audiences.clone(),
+            };
+            let account = accounts.create(new, &context).await?;
+            let key = accounts.create_key(account.id, expires_at, &derived, &context).await?;
+            keys.push(key.0.expose().clone());
+        }
+        Ok(keys)
     }
 
     /// A mint with the service's own keys. The service must have been started once.

@@ -3,7 +3,13 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use argon2::{Algorithm, Params, Version};
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, KeyPair as _,
+        UnparsedPublicKey,
+    },
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign::{
     clock::monotonic_now,
@@ -49,6 +55,49 @@ pub fn ed25519(duration: Duration, public_key: &str, tokens: &[String]) -> Resul
             next += 1;
             signed_by(&key, &tokens[next % tokens.len()])
         })
+    })
+}
+
+/// ES256 as a token service needs it for one call: so many signatures verified, and one made.
+pub struct Signatures {
+    /// How many are verified.
+    pub verifications: u32,
+    pair: EcdsaKeyPair,
+    signature: Vec<u8>,
+}
+
+/// As long as the header and payload of an access token.
+const MESSAGE: [u8; 700] = [b'x'; 700];
+
+impl Signatures {
+    /// With a new key.
+    ///
+    /// # Panics
+    /// When there is no randomness.
+    pub fn of(verifications: u32) -> Self {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a new key");
+        let signature = pair.sign(&SystemRandom::new(), &MESSAGE).expect("a signature");
+        Self {
+            verifications,
+            signature: signature.as_ref().to_vec(),
+            pair,
+        }
+    }
+
+    /// The work of one call.
+    pub fn work(&self) -> bool {
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.pair.public_key().as_ref());
+        let verify = |_| key.verify(&MESSAGE, &self.signature).is_ok();
+        let signed = self.pair.sign(&SystemRandom::new(), &MESSAGE);
+        (0..self.verifications).all(verify) && signed.is_ok()
+    }
+}
+
+/// How often a second the work of such a call is done, with no call around it.
+pub fn signatures(duration: Duration, verifications: u32) -> Result<f64> {
+    on_every_core(move |_| {
+        let signatures = Signatures::of(verifications);
+        counted(duration, || signatures.work())
     })
 }
 

@@ -54,6 +54,22 @@ impl Process {
         Self::start(command, folder).await
     }
 
+    /// The same, as one that verifies and makes signatures.
+    pub async fn echo_that_signs(
+        folder: &Path,
+        answer_bytes: usize,
+        verifications: u32,
+    ) -> Result<Self> {
+        let mut command = in_own_session(std::env::current_exe()?);
+        command
+            .arg("echo-server")
+            .arg("--answer-bytes")
+            .arg(answer_bytes.to_string())
+            .arg("--sign")
+            .arg(verifications.to_string());
+        Self::start(command, folder).await
+    }
+
     async fn start(mut command: Command, folder: &Path) -> Result<Self> {
         let log = folder.join("server.log");
         let mut child = command

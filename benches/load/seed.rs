@@ -27,6 +27,31 @@ pub fn sqlite(folder: &Path, size: Size) -> Result<()> {
     Ok(connection.batch_execute("ANALYZE; PRAGMA wal_checkpoint(TRUNCATE)")?)
 }
 
+/// Adds service accounts, each with a key, to the SQLite file in a fixture's folder.
+pub fn service_accounts(folder: &Path, count: u32) -> Result<()> {
+    let file = folder.join("countersign.db");
+    let mut connection = SqliteConnection::establish(&file.to_string_lossy())?;
+    let now = Clock::System.now().micros();
+    let numbers = format!(
+        "WITH RECURSIVE numbers (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < {count})"
+    );
+    let account = "printf('01900000-0000-7000-8000-%012x', i)";
+    for statement in [
+        format!(
+            "{numbers} INSERT INTO service_accounts SELECT {account}, printf('service-%d', i), '', 'reader writer', \
+             'countersign', 'countersign', {now}, {now}, NULL, i FROM numbers"
+        ),
+        format!(
+            "{numbers} INSERT INTO service_keys SELECT printf('01900000-0000-7000-9000-%012x', i), {account}, {now}, \
+             {now} + 86400000000, NULL, NULL, i FROM numbers"
+        ),
+        format!("UPDATE service_directory SET version = {count}"),
+    ] {
+        connection.batch_execute(&statement)?;
+    }
+    Ok(connection.batch_execute("ANALYZE; PRAGMA wal_checkpoint(TRUNCATE)")?)
+}
+
 /// Fills a database of a cluster.
 pub async fn postgres(cluster: &Cluster, database: &str, size: Size) -> Result<()> {
     let client = cluster.connect(database).await?;

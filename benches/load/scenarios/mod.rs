@@ -6,6 +6,7 @@ mod growth;
 mod login;
 mod memory;
 mod refresh;
+mod services;
 mod start;
 mod storm;
 mod validate;
@@ -49,6 +50,8 @@ pub enum Scenario {
     Login,
     /// `Refresh` on PostgreSQL against pgbench
     Refresh,
+    /// `IssueToken` and `ExchangeToken`, against an echo that does the same cryptography
+    Services,
     /// All three with a thousand and with a million users
     Growth,
     /// Resident memory
@@ -70,6 +73,7 @@ impl Scenario {
             Self::Storm => "storm: validation beside 64 logins at once",
             Self::Login => "login: against a bare Argon2id loop",
             Self::Refresh => "refresh: on PostgreSQL, against pgbench",
+            Self::Services => "services: tokens of services, against an echo that verifies and signs",
             Self::Growth => "growth: a small and a large database",
             Self::Memory => "memory: idle, per revocation, over many validations",
             Self::Start => "start: from the process to SERVING",
@@ -86,6 +90,7 @@ impl Scenario {
             Self::Storm => storm::run(bench).await,
             Self::Login => login::run(bench).await,
             Self::Refresh => refresh::run(bench).await,
+            Self::Services => services::run(bench).await,
             Self::Growth => growth::run(bench).await,
             Self::Memory => memory::run(bench).await,
             Self::Start => start::run(bench).await,
