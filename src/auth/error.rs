@@ -1,13 +1,32 @@
 //! Why a use case fails: rich inside, mapped to one constant sentence per reason at the edge.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::{
-    domain::FieldViolation, passwords::PasswordError, store::StoreError, tokens::RefreshTokenError,
+    domain::FieldViolation,
+    passwords::PasswordError,
+    store::StoreError,
+    tokens::RefreshTokenError,
+    workloads::issuers::{AssertionRefused, RefusalCause},
 };
 
-/// Why a client credential is refused: for the log, never for the caller.
-pub type CredentialRefusal = &'static str;
+/// Why a client credential is refused: for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialRefusal {
+    /// Never for the caller.
+    Hidden(&'static str),
+    /// For the caller only where [`RefusalCause::is_after_signature`].
+    Assertion(RefusalCause),
+}
+
+impl fmt::Display for CredentialRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hidden(cause) => cause,
+            Self::Assertion(cause) => cause.as_str(),
+        })
+    }
+}
 
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +126,19 @@ pub enum AuthError {
     /// Anything else: a fault of ours.
     #[error("internal: {0}")]
     Internal(String),
+}
+
+impl AuthError {
+    /// A client credential that is refused for a cause that the caller does not learn.
+    pub(super) const fn credential(cause: &'static str) -> Self {
+        Self::ClientCredentialInvalid(CredentialRefusal::Hidden(cause))
+    }
+}
+
+impl From<AssertionRefused> for AuthError {
+    fn from(refused: AssertionRefused) -> Self {
+        Self::ClientCredentialInvalid(CredentialRefusal::Assertion(refused.cause))
+    }
 }
 
 impl From<StoreError> for AuthError {

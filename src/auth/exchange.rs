@@ -75,7 +75,7 @@ impl Auth {
         let expires_at = subject.expires_at.min(now.floor_to_second() + LONGEST_LIFE);
         if expires_at <= now {
             // It is accepted for some leeway.
-            return Err(AuthError::ClientCredentialInvalid("the subject token has expired"));
+            return Err(AuthError::credential("the subject token has expired"));
         }
         let mut actors = vec![Actor {
             subject: actor.user_id,
@@ -115,16 +115,16 @@ impl Auth {
         match validated {
             Ok(validated) => Ok(validated.claims),
             Err(AuthError::TokenMissing) => {
-                Err(AuthError::ClientCredentialInvalid("a token is missing"))
+                Err(AuthError::credential("a token is missing"))
             }
             Err(AuthError::TokenInvalid) => {
-                Err(AuthError::ClientCredentialInvalid("a token is not one of ours"))
+                Err(AuthError::credential("a token is not one of ours"))
             }
             Err(AuthError::TokenExpired) => {
-                Err(AuthError::ClientCredentialInvalid("a token has expired"))
+                Err(AuthError::credential("a token has expired"))
             }
             Err(AuthError::TokenRevoked) => {
-                Err(AuthError::ClientCredentialInvalid("a token is revoked"))
+                Err(AuthError::credential("a token is revoked"))
             }
             Err(other) => Err(other),
         }
@@ -133,11 +133,11 @@ impl Auth {
     /// The account of the service that is to act, by the service's own token.
     fn acting_account(&self, actor: &AccessClaims) -> Result<Arc<ServiceAccount>, AuthError> {
         if actor.principal != PrincipalType::Service || !actor.actors.is_empty() {
-            return Err(AuthError::ClientCredentialInvalid("the actor is not a service"));
+            return Err(AuthError::credential("the actor is not a service"));
         }
         let parts = &self.parts;
         let known = parts.directory.account(actor.user_id.into(), &parts.clock)?;
-        let known = known.ok_or(AuthError::ClientCredentialInvalid(
+        let known = known.ok_or(AuthError::credential(
             "the actor's account is disabled or deleted",
         ))?;
         Ok(known.account)

@@ -3,7 +3,7 @@
 use super::{Auth, AuthError, issue::not_an_audience};
 use crate::{
     clock::Timestamp,
-    domain::{ServiceAccount, SessionId},
+    domain::{ServiceAccount, ServiceAccountName, SessionId},
     secret::Secret,
     tokens::ServiceSubject,
     workloads::{KeyLookup, KnownAccount},
@@ -80,10 +80,27 @@ impl Auth {
     ) -> Result<(KnownAccount, SessionId), AuthError> {
         match credential {
             ClientCredential::ServiceKey(key) => self.authenticate_key(key).await,
-            ClientCredential::Assertion(_) => {
-                Err(AuthError::ClientCredentialInvalid("no issuer is trusted"))
-            }
+            ClientCredential::Assertion(assertion) => self.authenticate_assertion(assertion).await,
         }
+    }
+
+    async fn authenticate_assertion(
+        &self,
+        assertion: &str,
+    ) -> Result<(KnownAccount, SessionId), AuthError> {
+        let parts = &self.parts;
+        let now = parts.clock.now();
+        let bound = parts.issuers.authenticate(assertion, now).await?;
+        // The file may name an account that nobody has created.
+        let name = ServiceAccountName::parse("service_account", &bound.service_account).ok();
+        let known = match name {
+            Some(name) => parts.directory.account_named(&name, &parts.clock)?,
+            None => None,
+        };
+        let known = known.ok_or(AuthError::credential(
+            "the bound service account does not exist or is disabled",
+        ))?;
+        Ok((known, SessionId::from_bytes(*bound.binding_id.as_bytes())))
     }
 
     async fn authenticate_key(&self, key: &str) -> Result<(KnownAccount, SessionId), AuthError> {
@@ -92,7 +109,7 @@ impl Auth {
         let id = parts
             .derived_keys
             .parse_service_key(key)
-            .ok_or(AuthError::ClientCredentialInvalid("not a service key of ours"))?;
+            .ok_or(AuthError::credential("not a service key of ours"))?;
         let mut found = directory.key(id, &parts.clock)?;
         if matches!(found, KeyLookup::Unknown) {
             // The MAC proves that we made it: another replica may have, a moment ago.
@@ -103,15 +120,15 @@ impl Auth {
             KeyLookup::Live(known) => {
                 // Also where the database does not know it yet: a restored backup may have lost it.
                 if parts.revocations.is_session_revoked(id.into()) {
-                    return Err(AuthError::ClientCredentialInvalid("the key is revoked"));
+                    return Err(AuthError::credential("the key is revoked"));
                 }
                 directory.note_use(id, parts.clock.now());
                 Ok((known, id.into()))
             }
-            KeyLookup::Refused => Err(AuthError::ClientCredentialInvalid(
+            KeyLookup::Refused => Err(AuthError::credential(
                 "the key is revoked or expired, or its account disabled",
             )),
-            KeyLookup::Unknown => Err(AuthError::ClientCredentialInvalid(
+            KeyLookup::Unknown => Err(AuthError::credential(
                 "the key or its account was deleted",
             )),
         }

@@ -56,7 +56,7 @@ use crate::{
     revocation::{Feed, RevocationIndex},
     store::{AuditEvent, AuditKind, Store},
     tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
-    workloads::Directory,
+    workloads::{Directory, issuers::TrustedIssuers},
 };
 
 use waiting_places::WaitingPlaces;
@@ -131,6 +131,8 @@ pub struct AuthParts {
     pub profile: AccessProfile,
     /// Access tokens verified lately.
     pub verified: VerifiedTokens,
+    /// The issuers whose tokens are accepted as assertions of services.
+    pub issuers: TrustedIssuers,
     /// The service accounts and their keys.
     pub directory: Arc<Directory>,
     /// What is revoked.

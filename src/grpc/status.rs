@@ -155,7 +155,7 @@ pub fn error_status(error: AuthError, request_id: &RequestId) -> Status {
         AuthError::ServiceAccountExists => (Reason::ServiceAccountExists, Detail::None),
         AuthError::ClientCredentialInvalid(cause) => {
             let request_id = request_id.as_str();
-            tracing::info!(request_id, cause, "client credential refused");
+            tracing::info!(request_id, %cause, "client credential refused");
             (Reason::ClientCredentialInvalid, Detail::None)
         }
         AuthError::ExchangeNotAllowed(cause) => {

@@ -118,6 +118,7 @@ impl Server {
             keyring,
             profile: access_profile(&config),
             verified: VerifiedTokens::new(),
+            issuers: files.issuers(),
             directory,
             revocations: index,
             feed,
