@@ -10,9 +10,8 @@ use std::{collections::HashMap, error::Error, time::Duration};
 
 use countersign::grpc::pb::{
     Heartbeat, IssueTokenRequest, Revocation, WatchRevocationsRequest, WatchRevocationsResponse,
-    issue_token_request::Credential, revocation::Subject,
-    token_service_client::TokenServiceClient, verifier_service_client::VerifierServiceClient,
-    watch_revocations_response::Event,
+    issue_token_request::Credential, revocation::Subject, token_service_client::TokenServiceClient,
+    verifier_service_client::VerifierServiceClient, watch_revocations_response::Event,
 };
 use prost_types::Timestamp;
 use tokio::time::{sleep, timeout};
@@ -67,7 +66,9 @@ async fn issue_token(channel: Channel, service_key: &str) -> Result<String, Stat
         credential: Some(Credential::ServiceKey(service_key.to_owned())),
         audiences: Vec::new(),
     };
-    let issued = TokenServiceClient::new(channel).issue_token(request).await?;
+    let issued = TokenServiceClient::new(channel)
+        .issue_token(request)
+        .await?;
     Ok(issued.into_inner().access_token)
 }
 

@@ -138,7 +138,9 @@ impl Fixture {
                 act_for_users_at: audiences.clone(),
             };
             let account = accounts.create(new, &context).await?;
-            let key = accounts.create_key(account.id, expires_at, &derived, &context).await?;
+            let key = accounts
+                .create_key(account.id, expires_at, &derived, &context)
+                .await?;
             keys.push(key.0.expose().clone());
         }
         Ok(keys)

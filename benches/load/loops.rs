@@ -6,8 +6,8 @@ use argon2::{Algorithm, Params, Version};
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, KeyPair as _,
-        UnparsedPublicKey,
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
+        KeyPair as _, UnparsedPublicKey,
     },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -76,7 +76,9 @@ impl Signatures {
     /// When there is no randomness.
     pub fn of(verifications: u32) -> Self {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a new key");
-        let signature = pair.sign(&SystemRandom::new(), &MESSAGE).expect("a signature");
+        let signature = pair
+            .sign(&SystemRandom::new(), &MESSAGE)
+            .expect("a signature");
         Self {
             verifications,
             signature: signature.as_ref().to_vec(),

@@ -114,18 +114,12 @@ impl Auth {
         });
         match validated {
             Ok(validated) => Ok(validated.claims),
-            Err(AuthError::TokenMissing) => {
-                Err(AuthError::credential("a token is missing"))
-            }
+            Err(AuthError::TokenMissing) => Err(AuthError::credential("a token is missing")),
             Err(AuthError::TokenInvalid) => {
                 Err(AuthError::credential("a token is not one of ours"))
             }
-            Err(AuthError::TokenExpired) => {
-                Err(AuthError::credential("a token has expired"))
-            }
-            Err(AuthError::TokenRevoked) => {
-                Err(AuthError::credential("a token is revoked"))
-            }
+            Err(AuthError::TokenExpired) => Err(AuthError::credential("a token has expired")),
+            Err(AuthError::TokenRevoked) => Err(AuthError::credential("a token is revoked")),
             Err(other) => Err(other),
         }
     }
@@ -136,7 +130,9 @@ impl Auth {
             return Err(AuthError::credential("the actor is not a service"));
         }
         let parts = &self.parts;
-        let known = parts.directory.account(actor.user_id.into(), &parts.clock)?;
+        let known = parts
+            .directory
+            .account(actor.user_id.into(), &parts.clock)?;
         let known = known.ok_or(AuthError::credential(
             "the actor's account is disabled or deleted",
         ))?;

@@ -128,9 +128,7 @@ impl Auth {
             KeyLookup::Refused => Err(AuthError::credential(
                 "the key is revoked or expired, or its account disabled",
             )),
-            KeyLookup::Unknown => Err(AuthError::credential(
-                "the key or its account was deleted",
-            )),
+            KeyLookup::Unknown => Err(AuthError::credential("the key or its account was deleted")),
         }
     }
 }
@@ -153,8 +151,12 @@ fn audiences_for(
     }
     let allowed: Vec<&String> = allowed.collect();
     if asked.iter().all(|audience| allowed.contains(&audience)) {
-        let kept = allowed.into_iter().filter(|allowed| asked.contains(allowed));
+        let kept = allowed
+            .into_iter()
+            .filter(|allowed| asked.contains(allowed));
         return Ok(kept.cloned().collect());
     }
-    Err(not_an_audience("each must be an audience of the service account"))
+    Err(not_an_audience(
+        "each must be an audience of the service account",
+    ))
 }

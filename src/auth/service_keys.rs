@@ -32,7 +32,9 @@ impl Auth {
     ) -> Result<(Secret<String>, ServiceKey), AuthError> {
         let keys = &self.parts.derived_keys;
         let accounts = self.service_accounts();
-        accounts.create_key(account, expires_at, keys, context).await
+        accounts
+            .create_key(account, expires_at, keys, context)
+            .await
     }
 
     /// Writes down when service keys were last used.

@@ -127,7 +127,10 @@ async fn carry_out(
             ("deleted", account)
         }
     };
-    say(format_args!("countersign: service account {what} {}", line(&account)));
+    say(format_args!(
+        "countersign: service account {what} {}",
+        line(&account)
+    ));
     Ok(())
 }
 

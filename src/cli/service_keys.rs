@@ -44,7 +44,9 @@ pub(super) enum ServiceKeysCommand {
 
 fn life(text: &str) -> Result<Duration, &'static str> {
     // humantime 2.4 panics on texts that add up to just over u64::MAX seconds; those are longer than this.
-    let parsed = humantime::parse_duration(text).ok().filter(|_| text.len() <= 24);
+    let parsed = humantime::parse_duration(text)
+        .ok()
+        .filter(|_| text.len() <= 24);
     parsed.ok_or("use a number with its unit, such as 30d")
 }
 
@@ -57,7 +59,9 @@ pub(super) fn run(config: &Config, command: ServiceKeysCommand) -> Outcome {
             ServiceKeysCommand::List { name } => list(config, &name).await,
             ServiceKeysCommand::Revoke { key_id } => {
                 open(config)?.revoke_key(key_id, &context()).await?;
-                say(format_args!("countersign: service key revoked key_id={key_id}"));
+                say(format_args!(
+                    "countersign: service key revoked key_id={key_id}"
+                ));
                 Ok(())
             }
         }
@@ -73,7 +77,9 @@ async fn create(
     let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
     let account = accounts.find_by_name(name).await?;
     let expires_at = Clock::System.now() + expires_in;
-    let created = accounts.create_key(account.id, expires_at, &keys, &context()).await;
+    let created = accounts
+        .create_key(account.id, expires_at, &keys, &context())
+        .await;
     let (secret, key) = created.map_err(super::in_words)?;
     // Standard output has the key alone, so that it can go into a file.
     eprintln!(

@@ -20,9 +20,7 @@ pub use id::{DeviceId, ServiceAccountId, ServiceKeyId, SessionId, TokenId, UserI
 pub use outage::{LONGEST_ALLOWANCE, Outage, allowance};
 pub use password::Password;
 pub use revocation::{FeedEpoch, PositionedRevocation, Revocation, RevokedSubject};
-pub use service_account::{
-    ServiceAccount, ServiceAccountChange, ServiceAccountName, ServiceKey,
-};
+pub use service_account::{ServiceAccount, ServiceAccountChange, ServiceAccountName, ServiceKey};
 pub use session::{RefreshDecision, RefreshRefusal, Session};
 pub use session_claims::SessionClaims;
 pub use text::{DeviceLabel, DisplayName};

@@ -1,8 +1,6 @@
 //! Service accounts and their keys: the identities of services, which have no password.
 
-use super::{
-    DisplayName, FieldViolation, Roles, ServiceAccountId, ServiceKeyId, ViolationReason,
-};
+use super::{DisplayName, FieldViolation, Roles, ServiceAccountId, ServiceKeyId, ViolationReason};
 use crate::clock::Timestamp;
 
 /// The unique name of a service account: a letter `a-z`, then up to 62 of `a-z`, `0-9` and `-`.
@@ -106,7 +104,10 @@ impl ServiceAccountChange {
         set(&mut account.display_name, self.display_name.as_ref());
         set(&mut account.roles, self.roles.as_ref());
         set(&mut account.audiences, self.audiences.as_ref());
-        set(&mut account.act_for_users_at, self.act_for_users_at.as_ref());
+        set(
+            &mut account.act_for_users_at,
+            self.act_for_users_at.as_ref(),
+        );
         account
     }
 }

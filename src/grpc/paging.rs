@@ -2,9 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::domain::{
-    FieldViolation, ServiceAccountId, ServiceKeyId, SessionId, ViolationReason,
-};
+use crate::domain::{FieldViolation, ServiceAccountId, ServiceKeyId, SessionId, ViolationReason};
 
 /// The size of a page when the request names none.
 const DEFAULT_SIZE: u16 = 50;

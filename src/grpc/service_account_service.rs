@@ -230,8 +230,7 @@ fn account_id(text: &str) -> Result<ServiceAccountId, AuthError> {
 fn new_account(request: &pb::CreateServiceAccountRequest) -> Result<NewServiceAccount, AuthError> {
     let mut violations = Violations::default();
     let name = violations.take(ServiceAccountName::parse("name", &request.name));
-    let display_name =
-        violations.take(DisplayName::parse("display_name", &request.display_name));
+    let display_name = violations.take(DisplayName::parse("display_name", &request.display_name));
     let roles = violations.take(convert::roles("roles", &request.roles));
     match (name, display_name, roles) {
         (Some(name), Some(display_name), Some(roles)) => Ok(NewServiceAccount {
@@ -304,9 +303,8 @@ fn named_parts(mask: Option<&FieldMask>) -> Result<Option<Vec<&'static str>>, Fi
 
 fn expiry(time: Option<&PbTimestamp>) -> Result<Timestamp, FieldViolation> {
     let field = "expire_time";
-    let time = time.ok_or_else(|| {
-        FieldViolation::new(field, ViolationReason::Required, "must be given")
-    })?;
+    let time =
+        time.ok_or_else(|| FieldViolation::new(field, ViolationReason::Required, "must be given"))?;
     let micros = time
         .seconds
         .checked_mul(1_000_000)

@@ -167,7 +167,9 @@ impl Store {
                 .load(conn)
                 .await?)
         })?;
-        let accounts = rows.into_iter().map(|row| Ok(Versioned::try_from(row)?.item));
+        let accounts = rows
+            .into_iter()
+            .map(|row| Ok(Versioned::try_from(row)?.item));
         accounts.collect()
     }
 
@@ -325,8 +327,8 @@ impl Store {
         revoke!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 next_version!(conn);
-                let keys = service_keys::table
-                    .filter(service_keys::service_account_id.eq(id.to_string()));
+                let keys =
+                    service_keys::table.filter(service_keys::service_account_id.eq(id.to_string()));
                 diesel::delete(keys).execute(conn).await?;
                 let deleted = diesel::delete(service_accounts::table.find(id.to_string()))
                     .execute(conn)

@@ -83,7 +83,10 @@ impl Store {
         let row: Option<(i64, i64)> = read!(self, |conn| {
             Ok(service_directory::table
                 .find(ROW)
-                .select((service_directory::version, service_directory::deleted_version))
+                .select((
+                    service_directory::version,
+                    service_directory::deleted_version,
+                ))
                 .get_result(conn)
                 .await
                 .optional()?)

@@ -151,7 +151,9 @@ impl Store {
                 .load(conn)
                 .await?)
         })?;
-        let keys = rows.into_iter().map(|row| Ok(Versioned::try_from(row)?.item));
+        let keys = rows
+            .into_iter()
+            .map(|row| Ok(Versioned::try_from(row)?.item));
         keys.collect()
     }
 

@@ -183,9 +183,13 @@ impl Directory {
             };
             let mut held = self.write();
             match known {
-                None => held.entries.replace(accounts, keys, state.newest, is_restored),
+                None => held
+                    .entries
+                    .replace(accounts, keys, state.newest, is_restored),
                 Some(_) => {
-                    accounts.into_iter().for_each(|account| held.entries.learn_account(account));
+                    accounts
+                        .into_iter()
+                        .for_each(|account| held.entries.learn_account(account));
                     keys.into_iter().for_each(|key| held.entries.learn_key(key));
                 }
             }

@@ -144,12 +144,17 @@ impl Entries {
         let old_keys = std::mem::take(&mut self.keys);
         self.names.clear();
         self.accounts.reserve(accounts.len());
-        for (_, entry) in old_accounts.into_iter().filter(|(_, old)| is_newer(old.version)) {
+        for (_, entry) in old_accounts
+            .into_iter()
+            .filter(|(_, old)| is_newer(old.version))
+        {
             let item = ServiceAccount::clone(&entry.account);
             let version = entry.version;
             self.learn_account(Versioned { item, version });
         }
-        accounts.into_iter().for_each(|account| self.learn_account(account));
+        accounts
+            .into_iter()
+            .for_each(|account| self.learn_account(account));
         self.keys.reserve(keys.len());
         let mut uses = HashMap::new();
         for (id, entry) in old_keys {

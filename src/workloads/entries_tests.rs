@@ -84,7 +84,11 @@ fn a_read_of_everything_forgets_what_is_gone() {
     entries.replace(vec![account(2, "billing", 2)], vec![key(2, 2, 4)], 5, false);
     assert_eq!(is_live(&entries, 1, NOW), None);
     assert_eq!(is_live(&entries, 2, NOW), Some(true));
-    assert!(entries.account_named(&account(1, "orders", 1).item.name).is_none());
+    assert!(
+        entries
+            .account_named(&account(1, "orders", 1).item.name)
+            .is_none()
+    );
     // A restored database has lower versions than what is known here.
     entries.replace(vec![account(1, "orders", 1)], Vec::new(), 1, true);
     assert_eq!(is_live(&entries, 2, NOW), None);

@@ -91,7 +91,10 @@ mod tests {
     #[test]
     fn a_key_works_as_long_as_its_master_key_is_known() {
         let old = keys(&[(1, 7)]).service_key(ID);
-        assert_eq!(keys(&[(2, 8), (1, 7)]).parse_service_key(old.expose()), Some(ID));
+        assert_eq!(
+            keys(&[(2, 8), (1, 7)]).parse_service_key(old.expose()),
+            Some(ID)
+        );
         assert_eq!(keys(&[(2, 8)]).parse_service_key(old.expose()), None);
     }
 

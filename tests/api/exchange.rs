@@ -30,7 +30,9 @@ impl Shop {
     async fn open(database: &TestDatabase) -> Self {
         let server = TestServer::start_with(database, &[AUDIENCES]).await;
         let admin = server.administrator().await;
-        let user = server.signed_in_as("ada@example.org", "editor reader").await;
+        let user = server
+            .signed_in_as("ada@example.org", "editor reader")
+            .await;
         let rights = Rights {
             act_for_users_at: "a b c d e",
             ..Rights::default()

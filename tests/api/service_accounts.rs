@@ -23,14 +23,20 @@ const NOBODY: &str = "01900000-0000-7000-8000-000000000000";
 async fn get(server: &TestServer, admin: &str, id: &str) -> Result<ServiceAccount, Status> {
     let service_account_id = id.to_owned();
     let request = bearing(admin, GetServiceAccountRequest { service_account_id });
-    let response = server.service_accounts().get_service_account(request).await?;
+    let response = server
+        .service_accounts()
+        .get_service_account(request)
+        .await?;
     Ok(response.into_inner().service_account.unwrap())
 }
 
 async fn delete(server: &TestServer, admin: &str, id: &str) -> Result<String, Status> {
     let service_account_id = id.to_owned();
     let request = bearing(admin, DeleteServiceAccountRequest { service_account_id });
-    let response = server.service_accounts().delete_service_account(request).await?;
+    let response = server
+        .service_accounts()
+        .delete_service_account(request)
+        .await?;
     Ok(response.into_inner().revocation_cursor)
 }
 
@@ -40,13 +46,18 @@ async fn update(
     account: ServiceAccount,
     mask: Option<&str>,
 ) -> Result<ServiceAccount, Status> {
-    let update_mask = mask.map(|paths| FieldMask { paths: words(paths) });
+    let update_mask = mask.map(|paths| FieldMask {
+        paths: words(paths),
+    });
     let request = UpdateServiceAccountRequest {
         service_account: Some(account),
         update_mask,
     };
     let request = bearing(admin, request);
-    let response = server.service_accounts().update_service_account(request).await?;
+    let response = server
+        .service_accounts()
+        .update_service_account(request)
+        .await?;
     Ok(response.into_inner().service_account.unwrap())
 }
 
@@ -58,9 +69,14 @@ async fn list(server: &TestServer, admin: &str, size: i32) -> Vec<Vec<String>> {
             page_size: size,
             page_token,
         };
-        let response = server.service_accounts().list_service_accounts(bearing(admin, request));
+        let response = server
+            .service_accounts()
+            .list_service_accounts(bearing(admin, request));
         let page = response.await.unwrap().into_inner();
-        let names = page.service_accounts.into_iter().map(|account| account.name);
+        let names = page
+            .service_accounts
+            .into_iter()
+            .map(|account| account.name);
         pages.push(names.collect());
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -79,7 +95,11 @@ async fn reasons(server: &TestServer, bearer: &str, account: &ServiceAccount) ->
     let list = bearing(bearer, ListServiceAccountsRequest::default());
     let keys = bearing(bearer, ListServiceKeysRequest::default());
     vec![
-        reason(server.create_account(bearer, "other", Rights::default()).await),
+        reason(
+            server
+                .create_account(bearer, "other", Rights::default())
+                .await,
+        ),
         reason(get(server, bearer, id).await),
         reason(server.service_accounts().list_service_accounts(list).await),
         reason(update(server, bearer, account.clone(), None).await),

@@ -27,12 +27,19 @@ use crate::support::{
 
 const TWO_AUDIENCES: (&str, &str) = ("COUNTERSIGN_AUDIENCES", "orders,billing");
 
-async fn keys(server: &TestServer, admin: &str, service: &Service) -> Result<Vec<ServiceKey>, Status> {
+async fn keys(
+    server: &TestServer,
+    admin: &str,
+    service: &Service,
+) -> Result<Vec<ServiceKey>, Status> {
     let request = ListServiceKeysRequest {
         service_account_id: service.account.service_account_id.clone(),
         ..Default::default()
     };
-    let response = server.service_accounts().list_service_keys(bearing(admin, request)).await?;
+    let response = server
+        .service_accounts()
+        .list_service_keys(bearing(admin, request))
+        .await?;
     Ok(response.into_inner().service_keys)
 }
 
@@ -258,12 +265,18 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for CountStatements {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_for_a_known_key_and_an_exchange_cost_no_database_statement() {
     let filter = tracing_subscriber::filter::LevelFilter::DEBUG;
-    let subscriber = tracing_subscriber::registry().with(CountStatements).with(filter);
-    tracing::subscriber::set_global_default(subscriber).expect("each test has a process of its own");
+    let subscriber = tracing_subscriber::registry()
+        .with(CountStatements)
+        .with(filter);
+    tracing::subscriber::set_global_default(subscriber)
+        .expect("each test has a process of its own");
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start(&database).await;
     let admin = server.administrator().await;
-    let rights = Rights { act_for_users_at: "countersign", ..Rights::default() };
+    let rights = Rights {
+        act_for_users_at: "countersign",
+        ..Rights::default()
+    };
     let orders = server.service(&admin, "orders", rights).await;
     let user = server.signed_in("ada@example.org").await.access_token;
     assert!(STATEMENTS.load(Ordering::SeqCst) > 0, "nothing is counted");
@@ -284,7 +297,10 @@ async fn tokens_are_issued_while_the_database_is_away() {
     let here = TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_URL", &proxy.url)]).await;
     let there = here.replica(&[]).await;
     let admin = here.administrator().await;
-    let rights = Rights { act_for_users_at: "countersign", ..Rights::default() };
+    let rights = Rights {
+        act_for_users_at: "countersign",
+        ..Rights::default()
+    };
     let orders = here.service(&admin, "orders", rights).await;
     let user = here.signed_in("ada@example.org").await.access_token;
     proxy.cut();
@@ -295,9 +311,15 @@ async fn tokens_are_issued_while_the_database_is_away() {
         here.validate(&token).await.unwrap();
         assert_eq!(reason(here.issue(&unknown).await), "DATABASE_UNAVAILABLE");
     }
-    assert_eq!(reason(here.issue("csk_nonsense").await), "CLIENT_CREDENTIAL_INVALID");
+    assert_eq!(
+        reason(here.issue("csk_nonsense").await),
+        "CLIENT_CREDENTIAL_INVALID"
+    );
     proxy.mend();
-    eventually("the new key is known", async || here.issue(&unknown).await.is_ok()).await;
+    eventually("the new key is known", async || {
+        here.issue(&unknown).await.is_ok()
+    })
+    .await;
 }
 
 /// The replica that is cut off does not know that the account was disabled and issues tokens: nobody else accepts them.
@@ -305,7 +327,8 @@ async fn tokens_are_issued_while_the_database_is_away() {
 async fn a_replica_that_is_cut_off_issues_no_good_token_to_a_disabled_account() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let proxy = Proxy::before(&database.url).await;
-    let cut_off = TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_URL", &proxy.url)]).await;
+    let cut_off =
+        TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_URL", &proxy.url)]).await;
     let other = cut_off.replica(&[]).await;
     let admin = other.administrator().await;
     let disabled = other.service(&admin, "disabled", Rights::default()).await;
@@ -318,11 +341,18 @@ async fn a_replica_that_is_cut_off_issues_no_good_token_to_a_disabled_account() 
     proxy.cut();
     // Everything is known up to here; what comes after is not.
     other.clock.advance(Duration::from_secs(600));
-    other.disable_account(&admin, &disabled.account).await.unwrap();
+    other
+        .disable_account(&admin, &disabled.account)
+        .await
+        .unwrap();
     let request = countersign::grpc::pb::DeleteServiceAccountRequest {
         service_account_id: deleted.account.service_account_id.clone(),
     };
-    other.service_accounts().delete_service_account(bearing(&admin, request)).await.unwrap();
+    other
+        .service_accounts()
+        .delete_service_account(bearing(&admin, request))
+        .await
+        .unwrap();
     other.revoke_key(&admin, &revoked.key).await.unwrap();
     other.clock.advance(Duration::from_secs(600));
     for service in [&disabled, &deleted, &revoked] {
@@ -333,5 +363,8 @@ async fn a_replica_that_is_cut_off_issues_no_good_token_to_a_disabled_account() 
     other.validate(&token).await.unwrap();
     // After a day it issues none any more.
     other.clock.advance(Duration::from_secs(24 * 3600));
-    assert_eq!(reason(cut_off.issue(&enabled.secret).await), "DATABASE_UNAVAILABLE");
+    assert_eq!(
+        reason(cut_off.issue(&enabled.secret).await),
+        "DATABASE_UNAVAILABLE"
+    );
 }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use countersign_verifier::{Credential, Demand, PrincipalType, Verifier, VerifierConfig, VerifyError};
+use countersign_verifier::{
+    Credential, Demand, PrincipalType, Verifier, VerifierConfig, VerifyError,
+};
 use tokio::time::Instant;
 
 use crate::support::{
@@ -41,7 +43,9 @@ impl Party {
 
     /// Lets a call in, and says who acts in it, the present actor first.
     fn let_in(&self, token: &str) -> Result<Vec<String>, VerifyError> {
-        let claims = self.verifier.verify(token, &Demand::new().role("customer"))?;
+        let claims = self
+            .verifier
+            .verify(token, &Demand::new().role("customer"))?;
         assert_eq!(claims.principal_type, PrincipalType::User);
         let actors = claims.actor.iter().flat_map(|actor| actor.chain());
         Ok(actors.map(|actor| actor.subject.clone()).collect())

@@ -72,13 +72,17 @@ impl Revocations {
     pub(crate) fn covers(&self, claims: &Claims) -> bool {
         self.has_session(claims.session_id)
             || self.has_user(claims.subject, claims.token_id)
-            || claims.actor.as_ref().is_some_and(|actor| {
-                actor.chain().any(|actor| self.covers_actor(actor))
-            })
+            || claims
+                .actor
+                .as_ref()
+                .is_some_and(|actor| actor.chain().any(|actor| self.covers_actor(actor)))
     }
 
     fn covers_actor(&self, actor: &Actor) -> bool {
-        if actor.session_id.is_some_and(|session| self.has_session(session)) {
+        if actor
+            .session_id
+            .is_some_and(|session| self.has_session(session))
+        {
             return true;
         }
         let subject = actor.subject.parse().ok();

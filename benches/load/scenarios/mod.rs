@@ -73,7 +73,9 @@ impl Scenario {
             Self::Storm => "storm: validation beside 64 logins at once",
             Self::Login => "login: against a bare Argon2id loop",
             Self::Refresh => "refresh: on PostgreSQL, against pgbench",
-            Self::Services => "services: tokens of services, against an echo that verifies and signs",
+            Self::Services => {
+                "services: tokens of services, against an echo that verifies and signs"
+            }
             Self::Growth => "growth: a small and a large database",
             Self::Memory => "memory: idle, per revocation, over many validations",
             Self::Start => "start: from the process to SERVING",

@@ -40,7 +40,10 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let requests: Vec<Bytes> = keys.iter().map(|key| frame(&issue(key))).collect();
     let issued: IssueTokenResponse = issuing.client.call(ISSUE, &issue(&keys[0])).await?;
     let bound = Some(Bound::AtLeast(0.8));
-    let (rounds, duration) = (bench.choose(5, 11), Duration::from_millis(bench.choose(350, 1_000)));
+    let (rounds, duration) = (
+        bench.choose(5, 11),
+        Duration::from_millis(bench.choose(350, 1_000)),
+    );
     let requests = in_turn(requests);
     let plan = Plan {
         name: "IssueToken by key",
@@ -50,7 +53,8 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         duration,
         bound,
     };
-    plan.measure(bench, &issuing, || Ok(Source::clone(&requests))).await?;
+    plan.measure(bench, &issuing, || Ok(Source::clone(&requests)))
+        .await?;
 
     let exchanging = Side::new(issuing.process, EXCHANGE).await?;
     let mint = fixture.mint().await?;
@@ -59,8 +63,10 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         actor_token: issued.access_token.clone(),
         ..ExchangeTokenRequest::default()
     };
-    let answer: ExchangeTokenResponse =
-        exchanging.client.call(EXCHANGE, &exchange(mint.token()?)).await?;
+    let answer: ExchangeTokenResponse = exchanging
+        .client
+        .call(EXCHANGE, &exchange(mint.token()?))
+        .await?;
     let plan = Plan {
         name: "ExchangeToken",
         verifications: 2,
@@ -117,7 +123,9 @@ impl Plan {
             let mut line = |figure: usize, name: &str, bound| {
                 let name = format!("{}: {name}, {streams} at once", self.name);
                 let medians = measured.medians(figure);
-                bench.report.compare(GROUP, &name, "echo + ES256", medians, bound);
+                bench
+                    .report
+                    .compare(GROUP, &name, "echo + ES256", medians, bound);
             };
             line(0, "calls per second", self.bound);
             line(2, "p99, us", None);

@@ -43,7 +43,9 @@ impl TestServer {
 
     /// The access token of an administrator.
     pub async fn administrator(&self) -> String {
-        self.signed_in_as("root@example.org", "admin").await.access_token
+        self.signed_in_as("root@example.org", "admin")
+            .await
+            .access_token
     }
 
     pub async fn create_account(
@@ -60,7 +62,10 @@ impl TestServer {
             act_for_users_at: words(rights.act_for_users_at),
         };
         let request = bearing(admin, request);
-        let response = self.service_accounts().create_service_account(request).await?;
+        let response = self
+            .service_accounts()
+            .create_service_account(request)
+            .await?;
         Ok(response.into_inner().service_account.unwrap())
     }
 
@@ -70,7 +75,11 @@ impl TestServer {
         admin: &str,
         account: &ServiceAccount,
     ) -> Result<(String, ServiceKey), Status> {
-        let now = account.create_time.unwrap().seconds.max(self.clock.now().seconds());
+        let now = account
+            .create_time
+            .unwrap()
+            .seconds
+            .max(self.clock.now().seconds());
         let request = CreateServiceKeyRequest {
             service_account_id: account.service_account_id.clone(),
             expire_time: Some(Timestamp {
@@ -108,7 +117,10 @@ impl TestServer {
     ) -> Result<ServiceAccount, Status> {
         let service_account_id = account.service_account_id.clone();
         let request = bearing(admin, DisableServiceAccountRequest { service_account_id });
-        let response = self.service_accounts().disable_service_account(request).await?;
+        let response = self
+            .service_accounts()
+            .disable_service_account(request)
+            .await?;
         Ok(response.into_inner().service_account.unwrap())
     }
 
@@ -119,7 +131,10 @@ impl TestServer {
     ) -> Result<ServiceAccount, Status> {
         let service_account_id = account.service_account_id.clone();
         let request = bearing(admin, EnableServiceAccountRequest { service_account_id });
-        let response = self.service_accounts().enable_service_account(request).await?;
+        let response = self
+            .service_accounts()
+            .enable_service_account(request)
+            .await?;
         Ok(response.into_inner().service_account.unwrap())
     }
 

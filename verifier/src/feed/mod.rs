@@ -250,7 +250,8 @@ mod tests {
         let claims = json!({
             "iss": "i", "sub": ID, "sid": ID, "jti": ID, "aud": "a", "roles": [], "client_id": "c", "iat": 0, "exp": expires_at,
         });
-        let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        let [header, claims] =
+            [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         format!("{header}.{claims}.")
     }
 

@@ -104,11 +104,7 @@ impl CheckCaller for NoTokens {
         Err(AuthError::TokenInvalid)
     }
 
-    async fn require_current_role(
-        &self,
-        _: &AccessClaims,
-        _: &[&str],
-    ) -> Result<(), AuthError> {
+    async fn require_current_role(&self, _: &AccessClaims, _: &[&str]) -> Result<(), AuthError> {
         Err(AuthError::InsufficientRole)
     }
 }
