@@ -328,17 +328,11 @@ mod tests {
             let (service, name) = method.names();
             let expected = match (service, name) {
                 (_, "Register" | "Login" | "ChangePassword") => Some(Limit::Credential),
-<<<<<<< HEAD
                 (
                     _,
                     "Refresh" | "Logout" | "ValidateToken" | "IssueToken" | "ExchangeToken",
                 )
                 | ("envoy.service.auth.v3.Authorization", _) => Some(Limit::Token),
-=======
-                (_, "Refresh" | "Logout" | "ValidateToken" | "IssueToken" | "ExchangeToken") => {
-                    Some(Limit::Token)
-                }
->>>>>>> 64ccbcc (Format)
                 _ => None,
             };
             assert_eq!(method.limit, expected, "{}", method.full_name());
