@@ -14,7 +14,7 @@ use super::{
     revocations::append_revocations,
     revoke,
     schema::{audit_events, service_accounts, service_directory, service_keys},
-    service_directory::{Versioned, next_version},
+    service_directory::{PAGE, Versioned, next_version},
     write,
 };
 use crate::{
@@ -149,6 +149,29 @@ impl Store {
         })?;
         let found = found.map(Versioned::try_from).transpose()?;
         Ok(found.map(|found| found.item))
+    }
+
+    /// A page of the service accounts that have changed after `version`, behind the account `after`, in the order of their
+    /// ids. Empty after the last.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn service_accounts_since(
+        &self,
+        version: i64,
+        after: &str,
+    ) -> Result<Vec<Versioned<ServiceAccount>>, StoreError> {
+        let rows: Vec<ServiceAccountRow> = read!(self, |conn| {
+            Ok(service_accounts::table
+                .filter(service_accounts::version.gt(version))
+                .filter(service_accounts::id.gt(after))
+                .order(service_accounts::id)
+                .limit(PAGE)
+                .select(ServiceAccountRow::as_select())
+                .load(conn)
+                .await?)
+        })?;
+        rows.into_iter().map(Versioned::try_from).collect()
     }
 
     /// Service accounts, the oldest first: `limit` of them at most, from the one behind `after` on.

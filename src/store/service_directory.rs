@@ -1,4 +1,4 @@
-//! The version of service accounts and keys together, and reading what has changed since one.
+//! The version of service accounts and keys together.
 //!
 //! One row counts the changes. A transaction that changes an account or a key changes this row first and holds its lock
 //! until the commit, so versions become visible in their order: a reader who knows one has to read only what is newer.
@@ -6,23 +6,13 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{
-    Store, StoreError, read,
-    retention::EXPIRED_KEYS,
-    schema::{service_accounts, service_directory, service_keys},
-    service_accounts::ServiceAccountRow,
-    service_keys::ServiceKeyRow,
-};
-use crate::{
-    clock::Timestamp,
-    domain::{ServiceAccount, ServiceKey},
-};
+use super::{Store, StoreError, read, schema::service_directory};
 
 /// The one row.
 pub(super) const ROW: &str = "directory";
 
-/// Rows read by one statement.
-const PAGE: i64 = 1_000;
+/// Rows of accounts or keys that are read by one statement.
+pub(super) const PAGE: i64 = 1_000;
 
 /// An account or a key, and the version in which it changed last.
 #[derive(Clone, Debug)]
@@ -93,53 +83,5 @@ impl Store {
         })?;
         let (newest, deleted) = row.unwrap_or_default();
         Ok(DirectoryVersion { newest, deleted })
-    }
-
-    /// A page of the service accounts that have changed after `version`, behind the account `after`, in the order of their
-    /// ids. Empty after the last.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn service_accounts_since(
-        &self,
-        version: i64,
-        after: &str,
-    ) -> Result<Vec<Versioned<ServiceAccount>>, StoreError> {
-        let rows: Vec<ServiceAccountRow> = read!(self, |conn| {
-            Ok(service_accounts::table
-                .filter(service_accounts::version.gt(version))
-                .filter(service_accounts::id.gt(after))
-                .order(service_accounts::id)
-                .limit(PAGE)
-                .select(ServiceAccountRow::as_select())
-                .load(conn)
-                .await?)
-        })?;
-        rows.into_iter().map(Versioned::try_from).collect()
-    }
-
-    /// The same of keys, without those that have been expired for long at `now`.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn service_keys_since(
-        &self,
-        version: i64,
-        now: Timestamp,
-        after: &str,
-    ) -> Result<Vec<Versioned<ServiceKey>>, StoreError> {
-        let oldest_kept = (now - EXPIRED_KEYS).micros();
-        let rows: Vec<ServiceKeyRow> = read!(self, |conn| {
-            Ok(service_keys::table
-                .filter(service_keys::version.gt(version))
-                .filter(service_keys::expires_at.gt(oldest_kept))
-                .filter(service_keys::id.gt(after))
-                .order(service_keys::id)
-                .limit(PAGE)
-                .select(ServiceKeyRow::as_select())
-                .load(conn)
-                .await?)
-        })?;
-        rows.into_iter().map(Versioned::try_from).collect()
     }
 }

@@ -10,10 +10,11 @@ use super::{
     changes::Announce as _,
     ids::{parse_service_account_id, parse_service_key_id},
     read,
+    retention::EXPIRED_KEYS,
     revocations::append_revocations,
     revoke,
     schema::{audit_events, service_accounts, service_keys},
-    service_directory::{Versioned, next_version},
+    service_directory::{PAGE, Versioned, next_version},
     write,
 };
 use crate::{
@@ -129,6 +130,32 @@ impl Store {
                 .optional()?)
         })?;
         found.map(Versioned::try_from).transpose()
+    }
+
+    /// A page of the keys that have changed after `version`, behind the key `after`, in the order of their ids; without those
+    /// that have been expired for long at `now`. Empty after the last.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn service_keys_since(
+        &self,
+        version: i64,
+        now: Timestamp,
+        after: &str,
+    ) -> Result<Vec<Versioned<ServiceKey>>, StoreError> {
+        let oldest_kept = (now - EXPIRED_KEYS).micros();
+        let rows: Vec<ServiceKeyRow> = read!(self, |conn| {
+            Ok(service_keys::table
+                .filter(service_keys::version.gt(version))
+                .filter(service_keys::expires_at.gt(oldest_kept))
+                .filter(service_keys::id.gt(after))
+                .order(service_keys::id)
+                .limit(PAGE)
+                .select(ServiceKeyRow::as_select())
+                .load(conn)
+                .await?)
+        })?;
+        rows.into_iter().map(Versioned::try_from).collect()
     }
 
     /// The keys of a service account that are not revoked, the oldest first: `limit` of them at most, from the one behind

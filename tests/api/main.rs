@@ -11,6 +11,7 @@ mod support;
 
 mod account;
 mod admin;
+mod assertions;
 mod audiences;
 mod backup;
 mod bad_input;
@@ -50,6 +51,7 @@ mod retention;
 mod revocation;
 mod role_changes;
 mod service_accounts;
+mod service_commands;
 mod service_keys;
 mod shutdown;
 mod startup;

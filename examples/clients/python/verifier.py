@@ -178,7 +178,7 @@ def are(kind, members, *names):
 
 
 def as_uuid(text):
-    if not UUID.fullmatch(text):
+    if not isinstance(text, str) or not UUID.fullmatch(text):
         raise ValueError("not a UUID in its hyphenated form")
     return uuid.UUID(text)
 
