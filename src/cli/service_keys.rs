@@ -43,10 +43,10 @@ pub(super) enum ServiceKeysCommand {
 }
 
 fn life(text: &str) -> Result<Duration, &'static str> {
-    // humantime 2.4 panics on texts that add up to just over u64::MAX seconds; those are longer than this.
-    let parsed = humantime::parse_duration(text)
-        .ok()
-        .filter(|_| text.len() <= 24);
+    // No sensible text is longer, and humantime 2.4 does not cope with every one that is.
+    let parsed = Some(text)
+        .filter(|text| text.len() <= 24)
+        .and_then(|text| humantime::parse_duration(text).ok());
     parsed.ok_or("use a number with its unit, such as 30d")
 }
 

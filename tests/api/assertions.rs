@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::grpc::pb::{
-    IssueTokenRequest, PrincipalType, issue_token_request::Credential,
-};
+use countersign::grpc::pb::{IssueTokenRequest, PrincipalType, issue_token_request::Credential};
 use tonic::Status;
 
 use crate::support::{

@@ -128,16 +128,16 @@ on_both_databases! {
         let user = shop.user.access_token.as_str();
         let powerless = shop.actor("powerless", "").await;
         let elsewhere = shop.actor("elsewhere", "e").await;
-        let exchanged = server.exchange(user, &shop.actor, "a", "reader").await.unwrap();
+        let exchanged = server.exchange(user, shop.actor.as_str(), "a", "reader").await.unwrap();
         for (subject, actor, audiences, roles) in [
             (user, powerless.as_str(), "", ""),
-            (user, &elsewhere, "a", ""),
-            (user, &shop.actor, "nonsense", ""),
-            (user, &shop.actor, "", "admin"),
-            (&exchanged, &shop.actor, "b", ""),
-            (&exchanged, &shop.actor, "", "editor"),
+            (user, elsewhere.as_str(), "a", ""),
+            (user, shop.actor.as_str(), "nonsense", ""),
+            (user, shop.actor.as_str(), "", "admin"),
+            (exchanged.as_str(), shop.actor.as_str(), "b", ""),
+            (exchanged.as_str(), shop.actor.as_str(), "", "editor"),
             // A service does not act for a service.
-            (&powerless, &shop.actor, "", ""),
+            (powerless.as_str(), shop.actor.as_str(), "", ""),
         ] {
             let answer = reason(server.exchange(subject, actor, audiences, roles).await);
             assert_eq!(answer, "EXCHANGE_NOT_ALLOWED", "{audiences} {roles}");
@@ -145,13 +145,13 @@ on_both_databases! {
         for (subject, actor) in [
             ("", shop.actor.as_str()),
             (user, ""),
-            ("garbage", &shop.actor),
+            ("garbage", shop.actor.as_str()),
             (user, "garbage"),
             (user, shop.service.secret.as_str()),
-            (shop.user.refresh_token.as_str(), &shop.actor),
+            (shop.user.refresh_token.as_str(), shop.actor.as_str()),
             // Only a service's own token proves that it is there.
             (user, user),
-            (user, &exchanged),
+            (user, exchanged.as_str()),
         ] {
             let status = server.exchange(subject, actor, "", "").await.unwrap_err();
             let failure = failure(&status);

@@ -69,9 +69,8 @@ async fn list(server: &TestServer, admin: &str, size: i32) -> Vec<Vec<String>> {
             page_size: size,
             page_token,
         };
-        let response = server
-            .service_accounts()
-            .list_service_accounts(bearing(admin, request));
+        let mut client = server.service_accounts();
+        let response = client.list_service_accounts(bearing(admin, request));
         let page = response.await.unwrap().into_inner();
         let names = page
             .service_accounts

@@ -108,7 +108,9 @@ on_both_databases! {
         let server = TestServer::start(&database).await;
         let admin = server.administrator().await;
         let orders = server.service(&admin, "orders", Rights { roles: "admin", ..Rights::default() }).await;
-        let account = |bearer| server.account().get_current_user(bearing(bearer, GetCurrentUserRequest {}));
+        let account = async |bearer: &str| {
+            server.account().get_current_user(bearing(bearer, GetCurrentUserRequest {})).await
+        };
         assert_eq!(reason(account(&orders.secret).await), "TOKEN_INVALID");
         assert_eq!(reason(server.validate(&orders.secret).await), "TOKEN_INVALID");
         assert_eq!(reason(server.watch(&orders.secret, "").await.map(|_| ())), "TOKEN_INVALID");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use countersign_verifier::{
-    Credential, Demand, PrincipalType, Verifier, VerifierConfig, VerifyError,
+    Actor, Credential, Demand, PrincipalType, Verifier, VerifierConfig, VerifyError,
 };
 use tokio::time::Instant;
 
@@ -47,7 +47,7 @@ impl Party {
             .verifier
             .verify(token, &Demand::new().role("customer"))?;
         assert_eq!(claims.principal_type, PrincipalType::User);
-        let actors = claims.actor.iter().flat_map(|actor| actor.chain());
+        let actors = claims.actor.iter().flat_map(Actor::chain);
         Ok(actors.map(|actor| actor.subject.clone()).collect())
     }
 
@@ -65,16 +65,18 @@ on_both_databases! {
         let a = Party::join(&here, &admin, "a", "b c").await;
         let b = Party::join(&there, &admin, "b", "c").await;
         let c = Party::join(&there, &admin, "c", "").await;
-        let [own_of_a, own_of_b] = [here.issue(&a.service.secret).await.unwrap(), there.issue(&b.service.secret).await.unwrap()];
+        // As services do, which renew their tokens.
+        let own_of_a = async || here.issue(&a.service.secret).await.unwrap();
+        let own_of_b = async || there.issue(&b.service.secret).await.unwrap();
         here.signed_in_as("ada@example.org", "customer editor").await;
         let (mut longest, mut in_time) = (Duration::ZERO, 0);
         for round in 0..ROUNDS {
             let user = here.login("ada@example.org").await.unwrap();
             assert_eq!(a.let_in(&user.access_token), Ok(vec![]));
-            let at_b = here.exchange(&user.access_token, &own_of_a, "b c", "customer").await.unwrap();
+            let at_b = here.exchange(&user.access_token, &own_of_a().await, "b c", "customer").await.unwrap();
             assert_eq!(b.let_in(&at_b), Ok(vec![a.id()]));
             assert_eq!(a.let_in(&at_b), Err(VerifyError::TokenInvalid), "it is for others");
-            let at_c = there.exchange(&at_b, &own_of_b, "c", "").await.unwrap();
+            let at_c = there.exchange(&at_b, &own_of_b().await, "c", "").await.unwrap();
             assert_eq!(c.let_in(&at_c), Ok(vec![b.id(), a.id()]));
             assert_eq!(b.let_in(&at_c), Err(VerifyError::TokenInvalid), "it is for others");
 
@@ -93,8 +95,8 @@ on_both_databases! {
         println!("{in_time} of {ROUNDS} within a second, the longest after {longest:?}");
         // A service whose key is revoked no longer acts, nor do the tokens with which it acts.
         let user = here.login("ada@example.org").await.unwrap();
-        let at_b = here.exchange(&user.access_token, &own_of_a, "b c", "customer").await.unwrap();
-        let at_c = there.exchange(&at_b, &own_of_b, "c", "").await.unwrap();
+        let at_b = here.exchange(&user.access_token, &own_of_a().await, "b c", "customer").await.unwrap();
+        let at_c = there.exchange(&at_b, &own_of_b().await, "c", "").await.unwrap();
         assert_eq!(c.let_in(&at_c), Ok(vec![b.id(), a.id()]));
         here.revoke_key(&admin, &a.service.key).await.unwrap();
         for (party, token) in [(&b, &at_b), (&c, &at_c)] {
