@@ -52,6 +52,7 @@ impl Reader {
             store: store.clone(),
             index: Arc::clone(&index),
             keyring: Arc::new(keyring),
+            directory: Arc::default(),
             derived_keys,
             clock: Clock::Manual(clock.clone()),
             poll_interval: Duration::from_secs(5),
