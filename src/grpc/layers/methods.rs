@@ -328,10 +328,7 @@ mod tests {
             let (service, name) = method.names();
             let expected = match (service, name) {
                 (_, "Register" | "Login" | "ChangePassword") => Some(Limit::Credential),
-                (
-                    _,
-                    "Refresh" | "Logout" | "ValidateToken" | "IssueToken" | "ExchangeToken",
-                )
+                (_, "Refresh" | "Logout" | "ValidateToken" | "IssueToken" | "ExchangeToken")
                 | ("envoy.service.auth.v3.Authorization", _) => Some(Limit::Token),
                 _ => None,
             };
