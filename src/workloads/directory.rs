@@ -18,7 +18,7 @@ use std::{
 
 use tokio::{sync::Mutex, time::sleep};
 
-use super::entries::{Entries, KeyLookup, KnownAccount};
+use super::entries::{Entries, KeyLookup, KeyState, KnownAccount};
 use crate::{
     clock::{Clock, Timestamp, monotonic_now},
     domain::{ServiceAccount, ServiceAccountId, ServiceAccountName, ServiceKey, ServiceKeyId},
@@ -72,10 +72,10 @@ impl Directory {
         let now = clock.now();
         let state = self.read();
         let known_at = state.known_at(now, clock.monotonic())?;
-        Ok(match state.entries.account_of_key(id, now) {
-            None => KeyLookup::Unknown,
-            Some(None) => KeyLookup::Refused,
-            Some(Some(account)) => KeyLookup::Live(KnownAccount { account, known_at }),
+        Ok(match state.entries.key(id, now) {
+            KeyState::Unknown => KeyLookup::Unknown,
+            KeyState::Refused => KeyLookup::Refused,
+            KeyState::Live(account) => KeyLookup::Live(KnownAccount { account, known_at }),
         })
     }
 

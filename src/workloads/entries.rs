@@ -42,6 +42,14 @@ pub struct KnownAccount {
     pub known_at: Timestamp,
 }
 
+/// The same without a time.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum KeyState {
+    Live(Arc<ServiceAccount>),
+    Refused,
+    Unknown,
+}
+
 #[derive(Default)]
 pub(super) struct Entries {
     accounts: HashMap<ServiceAccountId, AccountEntry>,
@@ -66,17 +74,19 @@ struct KeyEntry {
 }
 
 impl Entries {
-    /// What is known about a key at `now`; `None` when it is unknown. The inner `None` is a refusal.
-    pub(super) fn account_of_key(
-        &self,
-        id: ServiceKeyId,
-        now: Timestamp,
-    ) -> Option<Option<Arc<ServiceAccount>>> {
-        let key = self.keys.get(&id)?;
+    /// What is known about a key at `now`.
+    pub(super) fn key(&self, id: ServiceKeyId, now: Timestamp) -> KeyState {
+        let Some(key) = self.keys.get(&id) else {
+            return KeyState::Unknown;
+        };
         // A key of an account that is not known was read in the middle of a change.
-        let account = &self.accounts.get(&key.account_id)?.account;
-        let is_live = !key.is_revoked && now < key.expires_at && account.disabled_at.is_none();
-        Some(is_live.then(|| Arc::clone(account)))
+        let Some(AccountEntry { account, .. }) = self.accounts.get(&key.account_id) else {
+            return KeyState::Unknown;
+        };
+        match !key.is_revoked && now < key.expires_at && account.disabled_at.is_none() {
+            true => KeyState::Live(Arc::clone(account)),
+            false => KeyState::Refused,
+        }
     }
 
     pub(super) fn account(&self, id: ServiceAccountId) -> Option<Arc<ServiceAccount>> {

@@ -35,8 +35,11 @@ fn key(id: u8, account: u8, version: i64) -> Versioned<ServiceKey> {
 
 /// Whether the key is live; `None` when it is unknown.
 fn is_live(entries: &Entries, id: u8, now: Timestamp) -> Option<bool> {
-    let found = entries.account_of_key(ServiceKeyId::from_bytes([id; 16]), now);
-    found.map(|account| account.is_some())
+    match entries.key(ServiceKeyId::from_bytes([id; 16]), now) {
+        KeyState::Live(_) => Some(true),
+        KeyState::Refused => Some(false),
+        KeyState::Unknown => None,
+    }
 }
 
 #[test]

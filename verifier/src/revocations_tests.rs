@@ -1,6 +1,7 @@
 //! Tests of the set of revocations.
 
 use super::*;
+use crate::claims::PrincipalType;
 
 const END: UnixMillis = UnixMillis(2_000_000);
 
@@ -25,6 +26,7 @@ fn claims(millis: i64) -> Claims {
         client_id: String::new(),
         acr: None,
         amr: Vec::new(),
+        principal_type: PrincipalType::User,
         actor: None,
         certificate_sha256: None,
         key_id: String::new(),
@@ -46,6 +48,29 @@ fn of_session(id: Id) -> Revocation {
         subject: Subject::Session(id),
         expires_at: END,
     }
+}
+
+#[test]
+fn a_token_is_revoked_with_each_service_that_acts_in_it() {
+    let actor = |number, before| Actor {
+        subject: id(number).to_string(),
+        session_id: Some(id(number + 100)),
+        token_id: Some(claims(900).token_id),
+        client_id: None,
+        actor: before,
+    };
+    let mut token = claims(1_000);
+    token.actor = Some(actor(10, Some(Box::new(actor(11, None)))));
+    let of_account = |number, not_before| Revocation {
+        subject: Subject::User(id(number), UnixMillis(not_before)),
+        expires_at: END,
+    };
+    let covers = |revocation| Revocations::of(&[revocation]).covers(&token);
+    assert!(covers(of_session(id(110))) && covers(of_session(id(111))));
+    assert!(!covers(of_session(id(112))));
+    assert!(covers(of_account(10, 900)) && covers(of_account(11, 900)));
+    assert!(!covers(of_account(10, 899)) && !covers(of_account(11, 899)));
+    assert!(!covers(of_account(12, 900)));
 }
 
 #[test]
