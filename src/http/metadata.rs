@@ -5,28 +5,59 @@ use std::net::SocketAddr;
 use http::Uri;
 use serde::Serialize;
 
+use super::oauth::{INTROSPECTION_PATH, TOKEN_EXCHANGE, TOKEN_PATH};
+
 pub(super) const JWKS_PATH: &str = "/.well-known/jwks.json";
 pub(super) const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";
 
-/// Authorization server metadata (RFC 8414 section 2). There is no OAuth endpoint, so none is named.
+/// What assertions may be signed with.
+const ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "EdDSA", "Ed25519"];
+
+/// How clients may prove themselves, those first that we like best: some clients take the first that they know.
+const AUTH_METHODS: [&str; 3] = [
+    "private_key_jwt",
+    "client_secret_basic",
+    "client_secret_post",
+];
+
+/// Authorization server metadata (RFC 8414 section 2).
 #[derive(Debug, Serialize)]
 pub(super) struct Metadata<'a> {
     issuer: &'a str,
     jwks_uri: String,
+    token_endpoint: String,
+    token_endpoint_auth_methods_supported: [&'static str; 3],
+    /// With both names of Ed25519 (RFC 9864). Which of them an issuer may use is pinned for each.
+    token_endpoint_auth_signing_alg_values_supported: [&'static str; 5],
+    introspection_endpoint: String,
+    introspection_endpoint_auth_methods_supported: [&'static str; 4],
+    introspection_endpoint_auth_signing_alg_values_supported: [&'static str; 5],
     /// REQUIRED, and we support none. Section 3.2 says that empty lists are left out, but strict readers look for the
     /// required member first.
     response_types_supported: [&'static str; 0],
     /// If it was left out, that would mean the authorization code and implicit grants.
-    grant_types_supported: [&'static str; 0],
+    grant_types_supported: [&'static str; 2],
 }
 
 impl<'a> Metadata<'a> {
     pub(super) fn new(issuer: &'a str, grpc_port: SocketAddr, http_port: SocketAddr) -> Self {
+        let uri = |path| uri(issuer, path, grpc_port, http_port);
         Self {
             issuer,
-            jwks_uri: jwks_uri(issuer, grpc_port, http_port),
+            jwks_uri: uri(JWKS_PATH),
+            token_endpoint: uri(TOKEN_PATH),
+            token_endpoint_auth_methods_supported: AUTH_METHODS,
+            token_endpoint_auth_signing_alg_values_supported: ALGORITHMS,
+            introspection_endpoint: uri(INTROSPECTION_PATH),
+            introspection_endpoint_auth_methods_supported: [
+                AUTH_METHODS[0],
+                AUTH_METHODS[1],
+                AUTH_METHODS[2],
+                "Bearer",
+            ],
+            introspection_endpoint_auth_signing_alg_values_supported: ALGORITHMS,
             response_types_supported: [],
-            grant_types_supported: [],
+            grant_types_supported: ["client_credentials", TOKEN_EXCHANGE],
         }
     }
 }
@@ -44,7 +75,7 @@ pub(super) fn paths(issuer: &str) -> (Vec<String>, Vec<String>) {
 
 /// The issuer's path without a final slash; `None` when there is none, or when it has characters that the router would
 /// interpret.
-fn issuer_path(issuer: &str) -> Option<String> {
+pub(super) fn issuer_path(issuer: &str) -> Option<String> {
     let issuer: Uri = issuer.parse().ok()?;
     let path = issuer.path().trim_end_matches('/');
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
@@ -53,14 +84,14 @@ fn issuer_path(issuer: &str) -> Option<String> {
 
 /// Below the issuer, as resource servers expect it. The default issuer in development is the address of the gRPC port,
 /// which serves no documents; then the URI has the HTTP port of the same host.
-fn jwks_uri(issuer: &str, grpc_port: SocketAddr, http_port: SocketAddr) -> String {
+fn uri(issuer: &str, path: &str, grpc_port: SocketAddr, http_port: SocketAddr) -> String {
     let base = issuer.trim_end_matches('/');
-    let Some(path) = path_at_our_grpc_port(base, grpc_port) else {
-        return format!("{base}{JWKS_PATH}");
+    let Some(base_path) = path_at_our_grpc_port(base, grpc_port) else {
+        return format!("{base}{path}");
     };
     let host = base.parse::<Uri>().ok();
     let host = host.as_ref().and_then(Uri::host).unwrap_or("localhost");
-    format!("http://{host}:{}{path}{JWKS_PATH}", http_port.port())
+    format!("http://{host}:{}{base_path}{path}", http_port.port())
 }
 
 /// The path of an issuer that is the address of this server's gRPC port.
@@ -74,6 +105,8 @@ fn path_at_our_grpc_port(issuer: &str, grpc_port: SocketAddr) -> Option<String> 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const GRPC: SocketAddr =
@@ -127,7 +160,7 @@ mod tests {
                 "http://auth.example.com:50051/.well-known/jwks.json",
             ),
         ] {
-            assert_eq!(jwks_uri(issuer, GRPC, HTTP), expected);
+            assert_eq!(uri(issuer, JWKS_PATH, GRPC, HTTP), expected);
         }
     }
 
@@ -143,18 +176,35 @@ mod tests {
                 "http://127.0.0.1:8080/a/.well-known/jwks.json",
             ),
         ] {
-            assert_eq!(jwks_uri(issuer, GRPC, HTTP), expected);
+            assert_eq!(uri(issuer, JWKS_PATH, GRPC, HTTP), expected);
         }
     }
 
     #[test]
-    fn the_metadata_name_no_endpoint_that_does_not_exist() {
-        let metadata = Metadata::new("https://auth.example.com", GRPC, HTTP);
-        assert_eq!(
-            serde_json::to_string(&metadata).unwrap(),
-            "{\"issuer\":\"https://auth.example.com\",\
-             \"jwks_uri\":\"https://auth.example.com/.well-known/jwks.json\",\
-             \"response_types_supported\":[],\"grant_types_supported\":[]}"
-        );
+    fn the_metadata_name_the_endpoints_and_how_clients_prove_themselves() {
+        let metadata = Metadata::new("https://auth.example.com/shop", GRPC, HTTP);
+        let metadata = serde_json::to_value(&metadata).unwrap();
+        let base = "https://auth.example.com/shop";
+        for (name, expected) in [
+            ("issuer", json!(base)),
+            ("jwks_uri", json!(format!("{base}/.well-known/jwks.json"))),
+            ("token_endpoint", json!(format!("{base}/oauth2/token"))),
+            (
+                "introspection_endpoint",
+                json!(format!("{base}/oauth2/introspect")),
+            ),
+            ("token_endpoint_auth_methods_supported", json!(AUTH_METHODS)),
+            (
+                "token_endpoint_auth_signing_alg_values_supported",
+                json!(ALGORITHMS),
+            ),
+            (
+                "grant_types_supported",
+                json!(["client_credentials", TOKEN_EXCHANGE]),
+            ),
+            ("response_types_supported", json!([])),
+        ] {
+            assert_eq!(metadata[name], expected, "{name}");
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! The HTTP port: the public keys and the metadata that verifiers look for, metrics for Prometheus, and health for load
-//! balancers.
+//! The HTTP port: the public keys and the metadata that verifiers look for, the OAuth endpoints, metrics for Prometheus,
+//! and health for load balancers.
 //!
-//! HTTP/1.1 in plain text, GET and HEAD only. Nothing here is secret, but `/metrics` shows how busy the service is: a
-//! proxy that publishes this port to the internet should let only `/.well-known/` through.
+//! HTTP/1.1. The documents are public, but `/metrics` shows how busy the service is: a proxy that publishes this port
+//! should let only `/.well-known/` and `/oauth2/` through.
 
 mod accept;
 mod client_address;
@@ -10,6 +10,7 @@ mod document;
 mod issuer_metrics;
 mod metadata;
 mod metrics;
+mod oauth;
 mod port;
 mod readiness;
 mod routes;

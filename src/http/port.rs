@@ -5,7 +5,8 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -17,8 +18,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
-use super::{Acceptor, Site};
+use super::{Acceptor, ClientAddress, Site};
 use crate::{
     config::ServingSettings,
     tls::{TlsPort, TlsState},
@@ -29,8 +31,8 @@ const LIFE: Duration = Duration::from_secs(60);
 /// How long a request may still take once its connection has to end.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
 
-/// The bounds of the port. A request body is bounded by not being read: no route takes one, and hyper closes the
-/// connection when a body has not arrived together with its headers.
+/// The bounds of the port. Only the OAuth endpoints read a body, and bound it; elsewhere hyper closes the connection when a
+/// body has not arrived together with its headers.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
     /// Connections at the same time; further ones wait in the queue of the system.
@@ -118,30 +120,36 @@ async fn open(
     limits: HttpLimits,
     stop: CancellationToken,
 ) {
-    let Some(tls) = tls else {
-        return serve_connection(stream, router, limits, stop).await;
-    };
     let Ok(peer) = stream.peer_addr() else { return };
+    let client = ClientAddress::from(peer.ip());
+    let Some(tls) = tls else {
+        return serve_connection(stream, client, router, limits, stop).await;
+    };
     let accepted = tokio::select! {
         accepted = tls.accept(TlsPort::Http, stream, peer, limits.header_time) => accepted,
         () = stop.cancelled() => return,
     };
     if let Some(accepted) = accepted {
-        serve_connection(accepted.stream, router, limits, stop).await;
+        serve_connection(accepted.stream, client, router, limits, stop).await;
     }
 }
 
 async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    client: ClientAddress,
     router: Router,
     limits: HttpLimits,
     stop: CancellationToken,
 ) {
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client);
+        request
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_time)
         .max_buf_size(limits.header_bytes)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // The peer has closed it, or has broken the protocol.

@@ -9,6 +9,7 @@ use axum::{
     routing::get,
 };
 use http::{HeaderMap, Method, StatusCode, header};
+use ipnet::IpNet;
 use prometheus_client::{encoding::text, registry::Registry};
 use tokio::sync::watch;
 use tower_http::cors::{Any, CorsLayer};
@@ -17,10 +18,11 @@ use super::{
     document::Document,
     metadata::{self, Metadata},
     metrics,
+    oauth::OAuth,
     readiness::{self, Readiness},
 };
 use crate::{
-    auth::Auth, telemetry::CallCollector, tls::TlsState, tokens::JwksDocument,
+    auth::Auth, clock::Clock, config::Rate, telemetry::CallCollector, tls::TlsState, tokens::JwksDocument,
     workloads::issuers::TrustedIssuers,
 };
 
@@ -36,6 +38,12 @@ pub struct Site {
     pub tls: Option<TlsState>,
     /// Whose assertions prove a service.
     pub issuers: TrustedIssuers,
+    /// The time.
+    pub clock: Clock,
+    /// How often one address may call the OAuth endpoints; `None` is no limit.
+    pub token_rate: Option<Rate>,
+    /// The proxies whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// The address of the gRPC port.
     pub grpc_port: SocketAddr,
     /// The address of the HTTP port.
@@ -50,12 +58,18 @@ struct Content {
 }
 
 impl Site {
-    /// The routes. HEAD is answered like GET, other methods with 405.
+    /// The routes. HEAD is answered like GET; methods that a route does not have, with 405.
     pub(super) fn into_router(self) -> Router {
         let issuer = self.auth.issuer().to_owned();
         let metadata = Metadata::new(&issuer, self.grpc_port, self.http_port);
         let json =
             serde_json::to_string(&metadata).expect("strings and lists can always be serialised");
+        let oauth = OAuth::new(
+            self.auth.clone(),
+            self.clock,
+            self.token_rate,
+            self.trusted_proxies,
+        );
         let content = Arc::new(Content {
             metadata: Document::new(json),
             metrics: metrics::registry(self.auth.clone(), self.calls, self.tls, self.issuers),
@@ -74,7 +88,10 @@ impl Site {
             let get = get(authorization_server_metadata);
             router = router.route(&path, get.layer(public()));
         }
-        router.with_state(content)
+        let issuer_path = metadata::issuer_path(&issuer);
+        router
+            .with_state(content)
+            .merge(oauth.into_router(issuer_path.as_deref()))
     }
 }
 

@@ -207,6 +207,9 @@ impl Server {
                 readiness: is_ready.clone(),
                 tls: tls.clone(),
                 issuers,
+                clock: clock.clone(),
+                token_rate: config.limits.token,
+                trusted_proxies: config.limits.trusted_proxies.clone(),
                 grpc_port: port.address(),
                 http_port: http.address(),
             };

@@ -40,6 +40,7 @@ mod logout;
 mod logs;
 mod many_sessions;
 mod moving_watchers;
+mod oauth;
 mod outage;
 mod password_cost;
 mod protocol;

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use countersign::{
     clock::{Clock, ManualClock},
+    grpc::pb::{IssueTokenRequest, issue_token_request::Credential},
     workloads::issuers::{BoundSubject, IssuersReloader, RefusalCause, TrustedIssuers},
 };
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::support::{
-    eventually,
+    TestDatabase, TestServer, eventually, failure,
     forge::Key,
     issuer::{IssuerFiles, JwksServer, TestIssuer},
+    on_both_databases,
     server::START,
+    services::Rights,
 };
 
 const CLUSTER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -538,6 +541,41 @@ async fn keys_are_not_fetched_from_an_address_that_the_file_does_not_permit() {
         assert_eq!(fixture.issuers.fetched()[0].failed_fetches, 1);
     }
     assert_eq!(server.requests(), 0);
+}
+
+on_both_databases! {
+    async fn every_bad_assertion_has_one_answer_over_grpc(database: TestDatabase) {
+        let issuer = cluster("ES256");
+        let files = files_of(&issuer, "");
+        let variables = [("COUNTERSIGN_TRUSTED_ISSUERS_FILE", files.toml.as_str())];
+        let server = TestServer::start_with(&database, &variables).await;
+        let ask = async |assertion: String| {
+            let request = IssueTokenRequest {
+                credential: Some(Credential::ClientAssertion(assertion)),
+                audiences: Vec::new(),
+            };
+            server.tokens().issue_token(request).await.map(tonic::Response::into_inner)
+        };
+        let good = issuer.claims(ORDERS, now());
+        let unknown_account = ask(issuer.sign(&good)).await.unwrap_err();
+        let admin = server.administrator().await;
+        let rights = Rights { audiences: "countersign", ..Rights::default() };
+        server.create_account(&admin, "orders", rights).await.unwrap();
+        let issued = ask(issuer.sign(&good)).await.unwrap();
+        assert_eq!(issued.token_type, "Bearer");
+        let mut failures = vec![unknown_account];
+        // The last one is longer than a gRPC message may be.
+        for (claims, _) in bad_claims(&good).into_iter().filter(|(_, cause)| *cause != RefusalCause::TooLong) {
+            failures.push(ask(issuer.sign(&claims)).await.unwrap_err());
+        }
+        for text in ["x".to_owned(), "a".repeat(20_000), TestIssuer::new("ES256", "2", Some(CLUSTER)).sign(&good)] {
+            failures.push(ask(text).await.unwrap_err());
+        }
+        for status in failures {
+            assert_eq!(failure(&status).reason, "CLIENT_CREDENTIAL_INVALID");
+            assert_eq!(status.code(), tonic::Code::Unauthenticated);
+        }
+    }
 }
 
 #[tokio::test]

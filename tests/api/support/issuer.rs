@@ -82,12 +82,17 @@ impl TestIssuer {
 /// A folder with the file of trusted issuers and what it names.
 pub struct IssuerFiles {
     pub folder: TempDir,
+    /// The path of the file.
+    pub toml: String,
 }
 
 impl IssuerFiles {
     pub fn new(text: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let toml = folder.path().join("issuers.toml");
         let files = Self {
-            folder: TempDir::new().unwrap(),
+            toml: toml.to_str().unwrap().to_owned(),
+            folder,
         };
         files.write("issuers.toml", text);
         files
