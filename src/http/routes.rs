@@ -22,8 +22,8 @@ use super::{
     readiness::{self, Readiness},
 };
 use crate::{
-    auth::Auth, clock::Clock, config::Rate, telemetry::CallCollector, tls::TlsState, tokens::JwksDocument,
-    workloads::issuers::TrustedIssuers,
+    auth::Auth, clock::Clock, config::Rate, telemetry::CallCollector, tls::TlsState,
+    tokens::JwksDocument, workloads::issuers::TrustedIssuers,
 };
 
 /// What the routes serve.
