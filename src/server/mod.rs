@@ -232,12 +232,7 @@ impl Server {
         })?;
         let service = ServiceBuilder::new()
             .layer(WebLayer::new(&config.cors_origins))
-            .layer(layers::stack(layers::Settings {
-                clock: clock.clone(),
-                trusted_proxies: config.limits.trusted_proxies.clone(),
-                max_header_size: serving.max_header_size,
-                request_timeout: serving.request_timeout,
-            }))
+            .layer(layers::stack(layer_settings(&config, &clock)))
             .layer(FastPath::new(
                 auth.clone(),
                 &rate_limits,
@@ -316,6 +311,15 @@ async fn load_master_keys(
             Ok(keys)
         }
         loaded => Ok(loaded?),
+    }
+}
+
+fn layer_settings(config: &Config, clock: &Clock) -> layers::Settings {
+    layers::Settings {
+        clock: clock.clone(),
+        trusted_proxies: config.limits.trusted_proxies.clone(),
+        max_header_size: config.serving.max_header_size,
+        request_timeout: config.serving.request_timeout,
     }
 }
 
