@@ -96,7 +96,8 @@ impl TestServer {
     ) -> Result<Self, StartError> {
         let config = Config::from_vars(test_variables(database, variables)).unwrap();
         let is_plain = config.tls == Tls::Off;
-        let server = Server::build(config, running_clock).await?;
+        // On the heap: each test's future would hold it otherwise.
+        let server = Box::pin(Server::build(config, running_clock)).await?;
         let (address, http) = (server.grpc_addr(), server.http_addr());
         let core = server.auth().clone();
         let (stop, stopped) = oneshot::channel();
