@@ -33,7 +33,7 @@ on_both_databases! {
     async fn every_known_name_is_serving_and_an_unknown_one_is_not_found(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let mut health = HealthClient::new(server.channel.clone());
-        let others = ["AccountService", "AdminService", "VerifierService"];
+        let others = ["AccountService", "AdminService", "ServiceAccountService", "TokenService", "VerifierService"];
         let others = others.map(|name| format!("countersign.auth.v1.{name}"));
         for name in ["", AUTH].into_iter().chain(others.iter().map(String::as_str)) {
             let status = health.check(named(name)).await.unwrap().into_inner().status();
@@ -51,7 +51,7 @@ on_both_databases! {
         let server = TestServer::start(&database).await;
         let mut health = health_pb::health_client::HealthClient::new(server.channel.clone());
         let list = health.list(health_pb::HealthListRequest {}).await.unwrap().into_inner();
-        let names = ["", AUTH, "countersign.auth.v1.AccountService", "countersign.auth.v1.AdminService", "countersign.auth.v1.VerifierService"];
+        let names = ["", AUTH, "countersign.auth.v1.AccountService", "countersign.auth.v1.AdminService", "countersign.auth.v1.VerifierService", "countersign.auth.v1.ServiceAccountService", "countersign.auth.v1.TokenService"];
         assert_eq!(list.statuses.len(), names.len());
         for name in names {
             assert_eq!(list.statuses[name].status, i32::from(ServingStatus::Serving), "{name}");
