@@ -234,7 +234,7 @@ def envoy_injector(server: Server, program: str):
     for auth_type in ("BASIC_AUTH", "URL_ENCODED_BODY"):
         folder = server.folder / auth_type
         folder.mkdir()
-        configuration = injector_config(server, upstream.server_address[1], folder, auth_type)
+        configuration = injector_config(server, upstream.server_address[1], auth_type)
         (folder / "envoy.json").write_text(json.dumps(configuration))
         admin = folder / "admin"
         process = subprocess.Popen(
@@ -242,18 +242,18 @@ def envoy_injector(server: Server, program: str):
             + ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
         )
         try:
-            token = through_envoy(admin, seen)
+            token = through_envoy(process, admin, seen)
         finally:
             process.kill()
             process.wait()
         assert server.introspect(token)["client_id"] == CLIENT
 
 
-def through_envoy(admin: Path, seen: list[str]) -> str:
+def through_envoy(process: subprocess.Popen, admin: Path, seen: list[str]) -> str:
     """Sends requests until one arrives with a credential: Envoy fetches the token in the background."""
     seen.clear()
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         port = listener_port(admin)
         if port:
             try:
@@ -266,22 +266,14 @@ def through_envoy(admin: Path, seen: list[str]) -> str:
     raise AssertionError("no request arrived with a credential")
 
 
-def injector_config(server: Server, upstream_port: int, folder: Path, auth_type: str) -> dict:
-    secret = folder / "secret.json"
-    resource = {
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-        "name": "key",
-        "generic_secret": {"secret": {"inline_string": server.key}},
-    }
-    secret.write_text(json.dumps({"resources": [resource]}))
-    source = {"path_config_source": {"path": str(secret)}, "resource_api_version": "V3"}
+def injector_config(server: Server, upstream_port: int, auth_type: str) -> dict:
     credential = typed(
         "envoy.http.injected_credentials.oauth2",
         "envoy.extensions.http.injected_credentials.oauth2.v3.OAuth2",
         token_endpoint={"uri": server.token_endpoint, "cluster": "countersign", "timeout": "5s"},
         client_credentials={
             "client_id": CLIENT,
-            "client_secret": {"name": "key", "sds_config": source},
+            "client_secret": {"name": "key"},
             "auth_type": auth_type,
         },
     )
@@ -311,6 +303,7 @@ def injector_config(server: Server, upstream_port: int, folder: Path, auth_type:
         "admin": {"address": socket_address(0)},
         "static_resources": {
             "listeners": [listener],
+            "secrets": [{"name": "key", "generic_secret": {"secret": {"inline_string": server.key}}}],
             "clusters": [cluster("upstream", upstream_port), cluster("countersign", server.port)],
         },
     }

@@ -274,7 +274,7 @@ fn checked_issuer(issuer: IssuerIn) -> Result<IssuerSettings, String> {
         (Some(file), None) => KeyLocation::File(file),
         (None, Some(url)) => KeyLocation::Url(KeyUrl {
             url: checked_url(&url, issuer.ca_file.is_some())?,
-            allow_networks: networks(issuer.allow_networks.unwrap_or_default())?,
+            allow_networks: networks(&issuer.allow_networks.unwrap_or_default())?,
             ca_file: issuer.ca_file,
         }),
         _ => return Err("one of jwks_url and jwks_file must be given".to_owned()),
@@ -313,7 +313,7 @@ fn is_loopback(host: &str) -> bool {
         .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-fn networks(texts: Vec<String>) -> Result<Vec<IpNet>, String> {
+fn networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
     let parsed: Option<Vec<IpNet>> = texts.iter().map(|text| text.parse().ok()).collect();
     parsed.ok_or_else(|| "allow_networks must hold networks such as 10.0.0.0/8".to_owned())
 }
