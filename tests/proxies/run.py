@@ -133,7 +133,11 @@ class Trial:
         self.channel = channel(self.proxy.port)
         self.auth = auth_service_pb2_grpc.AuthServiceStub(self.channel)
         request = pb.ValidateTokenRequest(access_token=user.access_token)
-        self.auth.ValidateToken(request, timeout=PATIENCE_SECONDS, wait_for_ready=True)
+        try:
+            self.auth.ValidateToken(request, timeout=PATIENCE_SECONDS, wait_for_ready=True)
+        except grpc.RpcError:
+            self.stop()
+            raise
 
     def failing(self, auth, metadata=()):
         try:
