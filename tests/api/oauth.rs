@@ -1,16 +1,18 @@
 //! The OAuth endpoints as client libraries use them. What these demand was found by running them; `scripts/interop` runs them
 //! again.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign::grpc::pb::{LogoutRequest, TokenPair};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
     TestDatabase, TestServer,
     issuer::{IssuerFiles, TestIssuer},
     on_both_databases,
+    process::{TestProcess, run},
     server::START,
     services::{Rights, Service},
     web::{Answer, get, send},
@@ -59,11 +61,7 @@ impl Fixture {
     }
 
     async fn post_raw(&self, path: &str, headers: &str, body: &str) -> Answer {
-        let length = body.len();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
-        );
-        send(self.server.http(), &format!("{head}{body}")).await
+        post(self.server.http(), path, headers, body).await
     }
 
     fn basic(&self) -> String {
@@ -89,6 +87,14 @@ impl Fixture {
     async fn user(&self) -> TokenPair {
         self.server.signed_in("ada@example.org").await
     }
+}
+
+async fn post(address: SocketAddr, path: &str, headers: &str, body: &str) -> Answer {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+    );
+    send(address, &format!("{head}{body}")).await
 }
 
 fn basic(text: &str) -> String {
@@ -275,6 +281,36 @@ on_both_databases! {
         assert_eq!(both["aud"].as_array().unwrap().len(), 2);
         for more in ["&audience=other", "&audience=billing&resource=https://other.example"] {
             refused(&fixture.ask(more).await, 400, "invalid_target");
+        }
+    }
+
+    async fn a_renewal_without_an_audience_and_a_refusal_are_logged_and_no_key_or_token_is(database: TestDatabase) {
+        let trace = [("COUNTERSIGN_LOG", "trace")];
+        let (server, recording) = TestProcess::start_recorded(&database, &trace).await;
+        let created = run(&database, &[], &["service-accounts", "create", "orders"]).await;
+        assert!(created.status.success());
+        let made = run(&database, &[], &["service-keys", "create", "orders", "--expires-in", "1d"]).await;
+        let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        let kind = "content-type: application/x-www-form-urlencoded\r\n";
+        let ask = async |secret: &str, more: &str| {
+            let body = format!("{GRANT}{more}");
+            let headers = format!("{kind}{}", basic(&format!("orders:{secret}")));
+            post(server.http(), TOKEN, &headers, &body).await
+        };
+        let token = granted(&ask(&key, "&audience=countersign").await);
+        granted(&ask(&key, "").await);
+        let wrong = key.replace("csk_", "csk-");
+        refused(&ask(&wrong, "").await, 401, "invalid_client");
+        assert_eq!(server.end(Signal::TERM).await, Some(0));
+        let (output, errors) = recording.finish().await;
+        for line in ["a client that used to name an audience named none", "a client credential was refused"] {
+            assert_eq!(errors.matches(line).count(), 1, "{errors}");
+        }
+        let said = format!("{output}{errors}");
+        let signature = token.rsplit('.').next().unwrap();
+        let encoded = basic(&format!("orders:{key}"));
+        for secret in [&key[10..40], &encoded[40..70], signature] {
+            assert!(!said.contains(secret), "{secret} was written");
         }
     }
 
