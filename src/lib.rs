@@ -12,6 +12,7 @@ pub mod cores;
 pub mod domain;
 pub mod grpc;
 pub mod http;
+pub mod mail;
 pub mod passwords;
 pub mod revocation;
 pub mod secret;

@@ -7,7 +7,7 @@ use super::{
     write_locks::Writer,
 };
 use crate::{
-    domain::{Password, SessionId, UserId},
+    domain::{MailKind, Password, Recipient, SessionId, UserId},
     store::{AuditKind, PasswordChange},
 };
 
@@ -89,6 +89,7 @@ impl Auth {
         let session = self.new_session(user, current.device_label, audiences, context);
         let now = session.created_at;
         let event = context.audit_event(AuditKind::PasswordChanged, now);
+        let mail = context.mail(MailKind::PasswordChanged, Recipient::User(user.id), now);
         let auth = self.clone();
         in_its_own_task(async move {
             let _lock = lock;
@@ -97,6 +98,7 @@ impl Auth {
                 session: &session,
                 verified_hash: &proven.verified_hash,
                 new_hash: new_hash.as_str(),
+                mail: &mail,
             };
             let changed = parts
                 .store

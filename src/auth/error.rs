@@ -37,6 +37,9 @@ pub enum AuthError {
     /// The new password breaks the policy.
     #[error("weak password")]
     WeakPassword(FieldViolation),
+    /// A one-time token is unknown, used, expired, or for another purpose.
+    #[error("one-time token invalid")]
+    OneTimeTokenInvalid,
     /// The e-mail address belongs to a user already.
     #[error("e-mail taken")]
     EmailTaken,

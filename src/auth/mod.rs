@@ -2,6 +2,7 @@
 
 mod change_password;
 mod current_roles;
+mod email_verification;
 mod error;
 mod exchange;
 mod freshness;
@@ -11,6 +12,7 @@ mod issue_service_token;
 mod keys;
 mod login;
 mod logout;
+mod recovery;
 mod refresh;
 mod register;
 mod revoked;
@@ -51,7 +53,8 @@ use in_flight::InFlight;
 
 use crate::{
     clock::{Clock, Timestamp},
-    domain::{PositionedRevocation, Revocation, SessionId, UserId},
+    domain::{MailKind, NewMail, PositionedRevocation, Recipient, Revocation, SessionId, UserId},
+    mail::MailLoad,
     passwords::Passwords,
     revocation::{Feed, RevocationIndex},
     store::{AuditEvent, AuditKind, Store},
@@ -139,6 +142,8 @@ pub struct AuthParts {
     pub revocations: Arc<RevocationIndex>,
     /// What watchers are told.
     pub feed: Feed,
+    /// The outbox, for metrics.
+    pub mails: MailLoad,
     /// The time.
     pub clock: Clock,
     /// The operator's rules.
@@ -209,6 +214,20 @@ impl RequestContext {
             client_ip: self.client_ip.clone(),
             request_id: self.request_id.clone(),
             at: now,
+        }
+    }
+}
+
+impl RequestContext {
+    /// A mail that this request causes.
+    fn mail(&self, kind: MailKind, recipient: Recipient, now: Timestamp) -> NewMail {
+        NewMail {
+            kind,
+            recipient,
+            slot: None,
+            request_id: self.request_id.clone(),
+            client_ip: self.client_ip.clone(),
+            created_at: now,
         }
     }
 }

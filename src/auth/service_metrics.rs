@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Auth;
-use crate::{passwords::HashingLoad, store::PoolLoad};
+use crate::{mail::MailLoad, passwords::HashingLoad, store::PoolLoad};
 
 /// The state of the parts at one moment.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct ServiceMetrics {
     pub signing_key_age: Duration,
     /// The load of the password workers.
     pub hashing: HashingLoad,
+    /// The outbox of mails.
+    pub mails: MailLoad,
 }
 
 impl Auth {
@@ -38,6 +40,7 @@ impl Auth {
                 .staleness(parts.clock.monotonic()),
             signing_key_age: since.map_or(Duration::ZERO, |since| now.since(since)),
             hashing: parts.passwords.load(),
+            mails: parts.mails.clone(),
         }
     }
 }

@@ -3,7 +3,8 @@
 use super::{Outcome, say};
 use crate::{
     clock::Clock,
-    config::{Config, MasterKeySource, Tls},
+    config::{Config, MailRoute, MasterKeySource, Tls},
+    mail,
     store::Store,
     tls::TlsReloader,
     workloads::issuers::IssuersReloader,
@@ -35,6 +36,10 @@ pub(super) fn run(config: &Config) -> Outcome {
             return Outcome::BadConfiguration;
         }
     };
+    if let Err(error) = mail::check(&config.mail) {
+        eprintln!("{error}");
+        return Outcome::BadConfiguration;
+    }
     say(format_args!("countersign: the configuration is good"));
     for (name, value) in summary(config) {
         say(format_args!("  {name:<12} {value}"));
@@ -82,6 +87,11 @@ fn summary(config: &Config) -> Vec<(&'static str, String)> {
         Tls::On => "on",
         Tls::Terminated => "terminated by a proxy",
     };
+    let mail = match &config.mail.route {
+        MailRoute::Smtp(server) => format!("{}:{}", server.host, server.port),
+        MailRoute::Folder(folder) => format!("files in {}", folder.display()),
+        MailRoute::Off => "not sent".to_owned(),
+    };
     let life = |duration| humantime::format_duration(duration).to_string();
     vec![
         ("profile", config.profile.to_string()),
@@ -94,6 +104,7 @@ fn summary(config: &Config) -> Vec<(&'static str, String)> {
         ("access token", life(config.tokens.access_ttl)),
         ("session", life(config.tokens.session_max_lifetime)),
         ("TLS", tls.to_owned()),
+        ("mail", mail),
         (
             "proxies",
             or_word((!proxies.is_empty()).then(|| proxies.join(", ")), "none"),

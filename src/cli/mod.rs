@@ -3,6 +3,7 @@
 mod backup;
 mod config_check;
 mod keys;
+mod mails;
 mod migrate;
 mod serve;
 mod service_accounts;
@@ -55,6 +56,11 @@ enum Command {
     ServiceKeys {
         #[command(subcommand)]
         command: service_keys::ServiceKeysCommand,
+    },
+    /// Look at the mails that could not be delivered and have them tried again
+    Mails {
+        #[command(subcommand)]
+        command: mails::MailsCommand,
     },
     /// Look at the signing keys and change them
     Keys {
@@ -112,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Users { command } => users::run(&config, command),
         Command::ServiceAccounts { command } => service_accounts::run(&config, command),
         Command::ServiceKeys { command } => service_keys::run(&config, command),
+        Command::Mails { command } => mails::run(&config, &command),
         Command::Keys { command } => keys::run(&config, &command),
     };
     outcome.into()

@@ -6,6 +6,7 @@ use super::{
     checks,
     fill::{self, Given},
     key_source::MasterKeySource,
+    mail,
     problems::{ConfigError, Problems},
     profile::Profile,
     serving::ServingSettings,
@@ -78,6 +79,7 @@ fn group(given: &Given, problems: &mut Problems) -> Config {
             .map_or_else(Vec::new, |List(origins)| {
                 origins.into_iter().map(|origin| origin.0).collect()
             }),
+        mail: mail::settings(values, problems),
         reflection: match values.reflection {
             Some(switch) => switch == Switch::On,
             None => profile != Profile::Production,

@@ -12,6 +12,7 @@ const PRODUCTION: &[(&str, &str)] = &[
     ("COUNTERSIGN_TRUSTED_PROXIES", "10.0.0.0/8"),
     ("COUNTERSIGN_ISSUER", "https://auth.example.org"),
     ("COUNTERSIGN_MASTER_KEYS", KEY),
+    ("COUNTERSIGN_SMTP_URL", "none"),
 ];
 
 /// Production with `changed` on top.
@@ -49,6 +50,8 @@ fn production_refuses_what_is_unsafe() {
             "postgres://a@db.example/c?sslmode=require",
         ),
         ("COUNTERSIGN_ARGON2_MEMORY_KIB", "19455"),
+        ("COUNTERSIGN_SMTP_URL", ""),
+        ("COUNTERSIGN_APP_URL", "http://app.example.org"),
     ] {
         let error = production(&[(name, value)]).unwrap_err();
         assert_eq!(error.problems().len(), 1, "{error}");
@@ -59,6 +62,7 @@ fn production_refuses_what_is_unsafe() {
         "COUNTERSIGN_MASTER_KEYS",
         "COUNTERSIGN_TLS",
         "COUNTERSIGN_ISSUER",
+        "COUNTERSIGN_SMTP_URL",
     ];
     assert_eq!(sources(&nothing_but_the_profile), expected);
 }

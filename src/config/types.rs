@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::{
     database_url::DatabaseUrl,
     key_source::MasterKeySource,
+    mail::MailSettings,
     profile::Profile,
     serving::ServingSettings,
     tls::TlsFiles,
@@ -33,6 +34,8 @@ pub struct Config {
     pub tls_files: Option<TlsFiles>,
     /// The origins of the pages that may call by gRPC-Web.
     pub cors_origins: Vec<String>,
+    /// How mails are sent.
+    pub mail: MailSettings,
     /// Whether gRPC reflection is served.
     pub reflection: bool,
     /// The bounds on connections and calls, and the times of a shutdown.

@@ -15,6 +15,7 @@ use DefaultValue::{Rule, Text};
 use super::{
     addresses::{Address, Collector, Issuer, OptionalAddress, Origin, TrustedProxies},
     database_url::DatabaseUrl,
+    mail::{AppUrl, Sender, SmtpUrl},
     master_keys::MasterKeys,
     profile::Profile,
     values::{
@@ -162,6 +163,22 @@ variables! {
         "Whether clients of the gRPC port must show a certificate: optional or required.";
     cors_origins: Option<List<Origin>>, "COUNTERSIGN_CORS_ORIGINS", Rule("none: no gRPC-Web"),
         "Origins of the pages that may call by gRPC-Web, comma-separated, such as https://app.example.com; only https in production.";
+    smtp_url: Option<SmtpUrl>, "COUNTERSIGN_SMTP_URL", Rule("none: mails become files"),
+        "SMTP server: smtps://USER:PASSWORD@HOST, smtp:// for STARTTLS (?tls=none for none), or none (no mail is sent); production demands one of them.";
+    smtp_ca_file: Option<FilePath>, "COUNTERSIGN_SMTP_CA_FILE", Rule("those of the system"),
+        "Certificate of the authority that the SMTP server's certificate is checked against, in PEM.";
+    mail_from: Option<Sender>, "COUNTERSIGN_MAIL_FROM", Rule("countersign@localhost for files"),
+        "Sender of the mails, such as Accounts <accounts@example.org>.";
+    mail_folder: FilePath, "COUNTERSIGN_MAIL_FOLDER", Text("data/mail"),
+        "Folder for the mails, one .eml file each, where there is no SMTP server.";
+    mail_templates: Option<FilePath>, "COUNTERSIGN_MAIL_TEMPLATES", Rule("the built-in ones"),
+        "Folder of templates that replace the built-in ones.";
+    app_url: Option<AppUrl>, "COUNTERSIGN_APP_URL", Rule("none: mails hold the token alone"),
+        "Address of the application; mails link to its pages /reset-password and /verify-email.";
+    password_reset_ttl: Span<MINUTE, DAY>, "COUNTERSIGN_PASSWORD_RESET_TTL", Text("30m"),
+        "How long the token in a mail may reset a password.";
+    email_verification_ttl: Span<MINUTE, { 30 * DAY }>, "COUNTERSIGN_EMAIL_VERIFICATION_TTL", Text("3d"),
+        "How long the token in a mail may verify an address.";
     reflection: Option<Switch>, "COUNTERSIGN_REFLECTION", Rule("on; off in production"),
         "Whether gRPC reflection is served: on or off.";
     max_connections: Whole<NonZeroUsize, 1, 1_000_000>, "COUNTERSIGN_MAX_CONNECTIONS", Text("10000"),

@@ -3,6 +3,7 @@
 mod email;
 mod email_key;
 mod id;
+mod mail;
 mod outage;
 mod password;
 mod revocation;
@@ -17,6 +18,7 @@ mod violation;
 pub use email::Email;
 pub(crate) use id::uuid_v7;
 pub use id::{DeviceId, ServiceAccountId, ServiceKeyId, SessionId, TokenId, UserId};
+pub use mail::{MailKind, NewMail, Recipient};
 pub use outage::{LONGEST_ALLOWANCE, Outage, allowance};
 pub use password::Password;
 pub use revocation::{FeedEpoch, PositionedRevocation, Revocation, RevokedSubject};

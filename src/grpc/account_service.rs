@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     auth::{Auth, AuthError, ChangePasswordCommand},
-    domain::{Password, Session, SessionId, UserId},
+    domain::{Email, Password, Session, SessionId, UserId},
 };
 
 /// Serves `countersign.auth.v1.AccountService`.
@@ -114,6 +114,68 @@ impl account_service_server::AccountService for AccountApi {
                 revoked_count: i32::try_from(revoked.outcome).unwrap_or(i32::MAX),
                 revocation_cursor: cursor.to_string(),
             })
+        };
+        info.respond(result.await)
+    }
+
+    async fn request_email_verification(
+        &self,
+        request: Request<pb::RequestEmailVerificationRequest>,
+    ) -> Result<Response<pb::RequestEmailVerificationResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = async {
+            let (user_id, _) = caller(&request)?;
+            self.auth
+                .request_email_verification(user_id, &info.context())
+                .await?;
+            Ok(pb::RequestEmailVerificationResponse {})
+        };
+        info.respond(result.await)
+    }
+
+    async fn verify_email(
+        &self,
+        request: Request<pb::VerifyEmailRequest>,
+    ) -> Result<Response<pb::VerifyEmailResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let token = request.into_inner().verification_token;
+        let verified = self.auth.verify_email(&token, &info.context()).await;
+        info.respond(verified.map(|user| pb::VerifyEmailResponse {
+            user: Some(convert::user(&user)),
+        }))
+    }
+
+    async fn request_password_reset(
+        &self,
+        request: Request<pb::RequestPasswordResetRequest>,
+    ) -> Result<Response<pb::RequestPasswordResetResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = async {
+            let mut violations = Violations::default();
+            let email = violations.take(Email::parse("email", &request.get_ref().email));
+            let email = email.ok_or(violations)?;
+            self.auth
+                .request_password_reset(email, &info.context())
+                .await?;
+            Ok(pb::RequestPasswordResetResponse {})
+        };
+        info.respond(result.await)
+    }
+
+    async fn reset_password(
+        &self,
+        request: Request<pb::ResetPasswordRequest>,
+    ) -> Result<Response<pb::ResetPasswordResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = async {
+            let request = request.get_ref();
+            let mut violations = Violations::default();
+            let parsed = Password::parse("new_password", &request.new_password);
+            let password = violations.take(parsed).ok_or(violations)?;
+            self.auth
+                .reset_password(&request.reset_token, password, &info.context())
+                .await?;
+            Ok(pb::ResetPasswordResponse {})
         };
         info.respond(result.await)
     }

@@ -118,6 +118,7 @@ pub fn error_status(error: AuthError, request_id: &RequestId) -> Status {
         AuthError::WeakPassword(violation) => {
             (Reason::WeakPassword, Detail::Fields(vec![violation]))
         }
+        AuthError::OneTimeTokenInvalid => (Reason::OneTimeTokenInvalid, Detail::None),
         AuthError::EmailTaken => (Reason::EmailTaken, Detail::None),
         AuthError::InvalidCredentials => (Reason::InvalidCredentials, Detail::None),
         AuthError::AccountThrottled { retry_after } => {

@@ -14,6 +14,7 @@ use super::issuer_metrics::IssuerCollector;
 use crate::{
     auth::{Auth, ServiceMetrics},
     clock::Timestamp,
+    mail::MailLoad,
     store::PoolLoad,
     telemetry::{self, CallCollector},
     tls::TlsState,
@@ -173,6 +174,30 @@ fn write_metrics(metrics: &ServiceMetrics, writer: &mut MetricWriter<'_>) -> fmt
         "countersign_hashing_backend",
         "The implementation of Argon2 that runs on this processor.",
         ("backend", hashing.backend.name()),
+    )?;
+    write_mail_metrics(&metrics.mails, writer)
+}
+
+fn write_mail_metrics(mails: &MailLoad, writer: &mut MetricWriter<'_>) -> fmt::Result {
+    writer.gauge(
+        "countersign_mails_waiting",
+        "Mails in the outbox that are still to be sent, by all replicas.",
+        mails.waiting(),
+    )?;
+    writer.gauge(
+        "countersign_mails_failed",
+        "Mails in the outbox that were given up; countersign mails lists them.",
+        mails.failed(),
+    )?;
+    writer.counter(
+        "countersign_mails_sent",
+        "Mails sent by this replica.",
+        mails.sent(),
+    )?;
+    writer.counter(
+        "countersign_mail_errors",
+        "Attempts of this replica to send a mail that failed.",
+        mails.errors(),
     )
 }
 

@@ -3,8 +3,8 @@
 use std::{io, net::SocketAddr};
 
 use crate::{
-    config::KeyFileError, passwords::PasswordError, store::StoreError, tls::TlsError,
-    tokens::KeyringError, workloads::issuers::IssuersError,
+    config::KeyFileError, mail::MailError, passwords::PasswordError, store::StoreError,
+    tls::TlsError, tokens::KeyringError, workloads::issuers::IssuersError,
 };
 
 /// What kept the server from starting.
@@ -25,6 +25,9 @@ pub enum StartError {
     /// The file of trusted issuers.
     #[error(transparent)]
     Issuers(#[from] IssuersError),
+    /// The mails.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// The hashing threads.
     #[error("password hashing cannot start: {0}")]
     Passwords(#[from] PasswordError),

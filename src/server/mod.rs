@@ -36,6 +36,7 @@ use crate::{
         layers::{self, Quota, RateLimits},
     },
     http::{HttpLimits, HttpPort, Readiness, Site},
+    mail::{Courier, CourierParts},
     passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::{ServerLock, Store},
@@ -56,6 +57,7 @@ pub struct Server {
     auth: Auth,
     revocations: RevocationSync,
     feed_hub: FeedHub,
+    courier: Courier,
 }
 
 impl Server {
@@ -111,6 +113,13 @@ impl Server {
 
         let passwords = Passwords::start(password_settings(&config), peppers(&derived_keys))?;
         upgrade::sync_password_parameters(&store, &passwords, clock.now()).await?;
+        let courier = Courier::new(CourierParts {
+            store: store.clone(),
+            keys: Arc::clone(&derived_keys),
+            clock: clock.clone(),
+            settings: config.mail.clone(),
+            issuer: config.tokens.issuer.clone(),
+        })?;
         let auth = Auth::new(AuthParts {
             store: store.clone(),
             passwords: passwords.clone(),
@@ -122,6 +131,7 @@ impl Server {
             directory,
             revocations: index,
             feed,
+            mails: courier.load(),
             clock: clock.clone(),
             settings: auth_settings(&config),
         });
@@ -138,6 +148,7 @@ impl Server {
             auth,
             revocations,
             feed_hub,
+            courier,
         })
     }
 
@@ -178,6 +189,7 @@ impl Server {
             auth,
             revocations,
             feed_hub,
+            courier,
         } = self;
         let serving = config.serving;
         let limits = ConnectionLimits::fit(
@@ -254,6 +266,7 @@ impl Server {
         tasks.spawn(maintenance::record_key_uses(auth, stopping.clone()));
         tasks.spawn(revocations.run(stopping.clone()));
         tasks.spawn(feed_hub.run(stopping.clone()));
+        tasks.spawn(courier.run(stopping.clone()));
         sweep_limits(user_rate, rate_limits, &tasks, &stopping);
 
         let serve = move |stream| connections.clone().serve(stream);

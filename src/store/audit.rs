@@ -51,6 +51,12 @@ pub enum AuditKind {
     ServiceKeyCreated,
     /// A key of a service account was revoked with its tokens.
     ServiceKeyRevoked,
+    /// A mail with a token that resets a password was sent.
+    PasswordResetMailed,
+    /// A password was reset by such a token, which revoked all sessions.
+    PasswordReset,
+    /// An address was verified by a token from a mail.
+    EmailVerified,
 }
 
 impl AuditKind {
@@ -76,6 +82,9 @@ impl AuditKind {
             Self::ServiceAccountDeleted => "service_account_deleted",
             Self::ServiceKeyCreated => "service_key_created",
             Self::ServiceKeyRevoked => "service_key_revoked",
+            Self::PasswordResetMailed => "password_reset_mailed",
+            Self::PasswordReset => "password_reset",
+            Self::EmailVerified => "email_verified",
         }
     }
 }

@@ -22,6 +22,7 @@ mod feed_state;
 mod ids;
 mod login_failures;
 mod logins;
+mod mails;
 mod master_keys;
 mod migrate;
 mod password_change;
@@ -32,6 +33,7 @@ mod pool_load;
 mod postgres;
 mod postgres_pool;
 mod prepared;
+mod recovery;
 mod replicas;
 mod retention;
 mod revocations;
@@ -74,8 +76,10 @@ pub use error::StoreError;
 pub use feed_state::FeedState;
 pub use login_failures::{CounterKey, Counting, Credentials, Failure};
 pub use logins::{Login, OpenedSession, Opening};
+pub use mails::{ClaimedMail, FailedMail, MailCounts};
 pub use password_change::{ChangedPassword, PasswordChange};
 pub use pool_load::PoolLoad;
+pub use recovery::{PasswordReset, RecoverySubject};
 pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
 pub use rotation_queue::{Rotated, Rotation};
 pub use service_accounts::RevokedAccount;
@@ -189,6 +193,7 @@ pub struct Store {
     rotation_queue: Arc<RotationQueue>,
     audit_retention: Duration,
     sweep_requested: Arc<Notify>,
+    mail_queued: Arc<Notify>,
     revoking_turns: RevokingTurns,
 }
 
@@ -230,6 +235,7 @@ impl Store {
             rotation_queue: Arc::default(),
             audit_retention: settings.audit_retention,
             sweep_requested: Arc::default(),
+            mail_queued: Arc::default(),
             revoking_turns: RevokingTurns::of_pool(settings.pool_size),
         })
     }

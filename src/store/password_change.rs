@@ -8,6 +8,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 use super::{
     AuditEvent, Store, StoreError,
     ending::{EndedSessions, Ending, Scope, raise_epoch, revoke_ended},
+    mails::{NewMailRow, queue_mail},
     revocations::append_revocations,
     revoke,
     schema::{audit_events, sessions, users},
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{Roles, Session},
+    domain::{NewMail, Roles, Session},
 };
 
 /// What a change of password changes, all at once.
@@ -26,6 +27,8 @@ pub struct PasswordChange<'a> {
     pub verified_hash: &'a str,
     /// The hash of the new password.
     pub new_hash: &'a str,
+    /// What tells the owner.
+    pub mail: &'a NewMail,
 }
 
 /// A password that was changed.
@@ -51,7 +54,8 @@ impl Store {
     ) -> Result<Option<ChangedPassword>, StoreError> {
         let id = change.session.user_id;
         let event = event.to_row_for(id);
-        revoke!(self, |conn| {
+        let mail = NewMailRow::of(change.mail);
+        let changed = revoke!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let user = users::table
                     .find(id.to_string())
@@ -81,11 +85,14 @@ impl Store {
                     .values(&row)
                     .execute(conn)
                     .await?;
+                queue_mail!(conn, &mail);
                 let ended = revoke_ended!(conn, ending, epoch, &event);
                 let roles = Roles::from_stored(&roles);
                 Ok(Some(ChangedPassword { ended, roles }))
             })
             .await
-        })
+        })?;
+        self.mail_queued.notify_one();
+        Ok(changed)
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{
     Store, StoreError, read,
-    schema::{audit_events, login_failures, revocations, service_keys, sessions},
+    schema::{audit_events, login_failures, mails, revocations, service_keys, sessions},
     write,
 };
 use crate::{
@@ -18,6 +18,10 @@ use crate::{
 
 /// Sessions that have ended stay readable for a while, so that an old token is told from an unknown one.
 const ENDED_SESSIONS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Mails that were sent stay until no other of the same slot can be asked for.
+const SENT_MAILS: Duration = Duration::from_secs(3600);
+/// Mails that were given up stay for an administrator.
+const FAILED_MAILS: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Attempts are held against an account for a day after the last one.
 const LOGIN_FAILURES: Duration = Duration::from_secs(24 * 3600);
 
@@ -65,7 +69,9 @@ impl Store {
             + in_batches(|| self.purge_revoked_sessions(now)).await?
             + in_batches(|| self.purge_login_failures(now)).await?
             + in_batches(|| self.purge_service_keys(now)).await?
-            + in_batches(|| self.purge_audit_events(now)).await?)
+            + in_batches(|| self.purge_audit_events(now)).await?
+            + in_batches(|| self.purge_sent_mails(now)).await?
+            + in_batches(|| self.purge_failed_mails(now)).await?)
     }
 
     async fn purge_service_keys(&self, now: Timestamp) -> Result<usize, StoreError> {
@@ -116,6 +122,18 @@ impl Store {
         let oldest_kept = (now - LOGIN_FAILURES).micros();
         let end = login_failures::updated_at;
         delete_batch!(self, login_failures, account, end.le(oldest_kept), end)
+    }
+
+    async fn purge_sent_mails(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let oldest_kept = (now - SENT_MAILS).micros();
+        let end = mails::done_at;
+        delete_batch!(self, mails, id, end.le(oldest_kept), end)
+    }
+
+    async fn purge_failed_mails(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let oldest_kept = (now - FAILED_MAILS).micros();
+        let end = mails::failed_at;
+        delete_batch!(self, mails, id, end.le(oldest_kept), end)
     }
 
     async fn purge_audit_events(&self, now: Timestamp) -> Result<usize, StoreError> {

@@ -18,6 +18,7 @@ pub(super) const TABLES: &[&str] = &[
     "service_accounts",
     "service_keys",
     "service_directory",
+    "mails",
 ];
 
 diesel::table! {
@@ -195,5 +196,23 @@ diesel::table! {
     schema_compatibility (id) {
         id -> Text,
         least_migration -> Text,
+    }
+}
+
+diesel::table! {
+    mails (id) {
+        id -> Text,
+        kind -> Text,
+        user_id -> Nullable<Text>,
+        email -> Nullable<Text>,
+        slot -> Nullable<Text>,
+        request_id -> Text,
+        client_ip -> Text,
+        created_at -> BigInt,
+        due_at -> BigInt,
+        attempts -> Integer,
+        done_at -> Nullable<BigInt>,
+        failed_at -> Nullable<BigInt>,
+        failure -> Text,
     }
 }

@@ -9,6 +9,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use crate::{
+    clock::Timestamp,
     config::MasterKey,
     domain::{DeviceId, Email, SessionId, UserId},
     secret::Secret,
@@ -27,6 +28,8 @@ pub struct KeySet {
     pub(super) device: hmac::Key,
     /// Authenticates service keys.
     pub(crate) service_key: hmac::Key,
+    /// Authenticates one-time tokens.
+    pub(super) one_time: hmac::Key,
     /// Names the counters of failed logins.
     account: hmac::Key,
     /// Identifies this master key, and reveals nothing about it.
@@ -75,6 +78,12 @@ impl DerivedKeys {
         names.collect()
     }
 
+    /// The name under which mails of a kind to one address are limited: within each span of `seconds` there is one name.
+    pub fn mail_slot(&self, kind: &str, email: &Email, now: Timestamp, seconds: i64) -> String {
+        let span = now.seconds().div_euclid(seconds);
+        format!("{kind} {span} {}", self.account_counter(email))
+    }
+
     /// The name under which failed logins from one known device are counted.
     pub fn device_counter(&self, user: UserId, device: DeviceId) -> String {
         self.active().counter(b"device", user, device.as_bytes())
@@ -115,6 +124,7 @@ impl KeySet {
             sealing: LessSafeKey::new(sealing),
             device: hmac::Key::new(hmac::HMAC_SHA256, expand("device-token mac").as_ref()),
             service_key: hmac::Key::new(hmac::HMAC_SHA256, expand("service-key mac").as_ref()),
+            one_time: hmac::Key::new(hmac::HMAC_SHA256, expand("one-time-token mac").as_ref()),
             account: hmac::Key::new(hmac::HMAC_SHA256, expand("login-failure account").as_ref()),
             fingerprint: URL_SAFE_NO_PAD.encode(&expand("fingerprint")[..16]),
             pepper: Secret::new(*expand("password pepper")),

@@ -75,7 +75,7 @@ impl Kind {
 }
 
 /// The methods, the most called one first: the search is linear.
-static METHODS: [Method; 36] = [
+static METHODS: [Method; 40] = [
     Method {
         limit: Some(Limit::Token),
         ..in_memory("/countersign.auth.v1.AuthService/ValidateToken")
@@ -104,6 +104,10 @@ static METHODS: [Method; 36] = [
     account("/countersign.auth.v1.AccountService/ListSessions"),
     account("/countersign.auth.v1.AccountService/RevokeSession"),
     account("/countersign.auth.v1.AccountService/RevokeAllSessions"),
+    account("/countersign.auth.v1.AccountService/RequestEmailVerification"),
+    credential("/countersign.auth.v1.AccountService/VerifyEmail"),
+    credential("/countersign.auth.v1.AccountService/RequestPasswordReset"),
+    credential("/countersign.auth.v1.AccountService/ResetPassword"),
     admin("/countersign.auth.v1.AdminService/RotateSigningKey"),
     admin("/countersign.auth.v1.AdminService/DisableUser"),
     admin("/countersign.auth.v1.AdminService/EnableUser"),

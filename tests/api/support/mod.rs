@@ -5,12 +5,14 @@ pub mod cluster;
 pub mod database;
 pub mod forge;
 pub mod issuer;
+pub mod mailbox;
 pub mod operator;
 pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod server;
 pub mod services;
+pub mod smtp;
 pub mod tls;
 pub mod web;
 

@@ -159,6 +159,7 @@ pub fn test_variables(
     database: &TestDatabase,
     variables: &[(&str, &str)],
 ) -> Vec<(String, String)> {
+    let mails = database.folder.path().join("mail");
     let common = [
         ("COUNTERSIGN_PROFILE", "test"),
         ("COUNTERSIGN_GRPC_ADDR", "127.0.0.1:0"),
@@ -169,6 +170,7 @@ pub fn test_variables(
         ("COUNTERSIGN_ARGON2_MEMORY_KIB", "64"),
         ("COUNTERSIGN_ARGON2_ITERATIONS", "1"),
         ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "0"),
+        ("COUNTERSIGN_MAIL_FOLDER", mails.to_str().unwrap()),
         // Hashing has the lowest priority: beside other busy processes a hash may take seconds.
         ("COUNTERSIGN_REQUEST_TIMEOUT", "2m"),
     ];

@@ -33,6 +33,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
       "COUNTERSIGN_HASHING_WORKERS" "2"
       "COUNTERSIGN_DRAIN_TIMEOUT" "20s"
       "COUNTERSIGN_TRUSTED_PROXIES" "none"
+      "COUNTERSIGN_SMTP_URL" "none"
       "COUNTERSIGN_LOG" "info"
       "COUNTERSIGN_TLS" "terminated") }}
 {{- end }}

@@ -1,0 +1,18 @@
+//! Why a mail was not sent.
+
+/// Why a mail was not sent. No text holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MailError {
+    /// The server could not be reached, or the connection broke. Other mails would fail as well.
+    #[error("no connection to the SMTP server: {0}")]
+    Unreachable(String),
+    /// The server refuses this mail for now, as greylisting does (RFC 5321 section 4.2.1, codes 4yz).
+    #[error("the SMTP server refuses the mail for now: {0}")]
+    Deferred(String),
+    /// The server refuses this mail for good (codes 5yz), or it cannot be written.
+    #[error("the mail cannot be delivered: {0}")]
+    Rejected(String),
+    /// A template or a setting is wrong: a matter for the operator.
+    #[error("{0}")]
+    Settings(String),
+}

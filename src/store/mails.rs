@@ -1,0 +1,356 @@
+//! The outbox: mails that are to be sent, sent, or given up.
+//!
+//! A row is claimed by moving its next attempt beyond the time that one attempt may take, judged by the attempts counted
+//! so far: of two replicas one changes the row. The same number guards what is written after the attempt.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection, RunQueryDsl};
+
+use super::{
+    AuditEvent, Store, StoreError,
+    ids::parse_user_id,
+    read,
+    schema::{audit_events, mails},
+    write,
+};
+use crate::{
+    clock::Timestamp,
+    domain::{Email, MailKind, NewMail, Recipient, uuid_v7},
+};
+
+/// How many mails one claim takes.
+const CLAIM: i64 = 16;
+
+/// A mail that this process has claimed.
+#[derive(Clone, Debug)]
+pub struct ClaimedMail {
+    /// The id of the row; also names the mail (`Message-ID`).
+    pub id: String,
+    /// What it is about.
+    pub kind: MailKind,
+    /// Whom it is for.
+    pub recipient: Recipient,
+    /// The request that caused it.
+    pub request_id: String,
+    /// Where that came from, as text.
+    pub client_ip: String,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// Attempts, this one included.
+    pub attempts: i32,
+}
+
+/// A mail that was given up.
+#[derive(Clone, Debug)]
+pub struct FailedMail {
+    /// The id of the row.
+    pub id: String,
+    /// What it is about.
+    pub kind: String,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// When it was given up.
+    pub failed_at: Timestamp,
+    /// Attempts.
+    pub attempts: i32,
+    /// The last error.
+    pub failure: String,
+}
+
+/// How many mails there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailCounts {
+    /// To be sent.
+    pub waiting: u64,
+    /// Given up.
+    pub failed: u64,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = mails)]
+pub(super) struct NewMailRow {
+    id: String,
+    kind: &'static str,
+    user_id: Option<String>,
+    email: Option<String>,
+    slot: Option<String>,
+    request_id: String,
+    client_ip: String,
+    created_at: i64,
+    due_at: i64,
+    attempts: i32,
+    failure: &'static str,
+}
+
+impl NewMailRow {
+    pub(super) fn of(mail: &NewMail) -> Self {
+        let (user_id, email) = match &mail.recipient {
+            Recipient::User(id) => (Some(id.to_string()), None),
+            Recipient::Address(email) => (None, Some(email.as_str().to_owned())),
+        };
+        Self {
+            id: uuid_v7(mail.created_at).to_string(),
+            kind: mail.kind.as_str(),
+            user_id,
+            email,
+            slot: mail.slot.clone(),
+            request_id: mail.request_id.clone(),
+            client_ip: mail.client_ip.clone(),
+            created_at: mail.created_at.micros(),
+            due_at: mail.created_at.micros(),
+            attempts: 0,
+            failure: "",
+        }
+    }
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = mails)]
+struct MailRow {
+    id: String,
+    kind: String,
+    user_id: Option<String>,
+    email: Option<String>,
+    request_id: String,
+    client_ip: String,
+    created_at: i64,
+    attempts: i32,
+}
+
+impl TryFrom<MailRow> for ClaimedMail {
+    type Error = StoreError;
+
+    fn try_from(row: MailRow) -> Result<Self, StoreError> {
+        let corrupt = || StoreError::Corrupt(format!("mail {}", row.id));
+        let recipient = match (&row.user_id, &row.email) {
+            (Some(id), _) => Recipient::User(parse_user_id(id)?),
+            (None, Some(email)) => Recipient::Address(Email::from_stored(email.clone())),
+            (None, None) => return Err(corrupt()),
+        };
+        Ok(Self {
+            kind: MailKind::from_stored(&row.kind).ok_or_else(corrupt)?,
+            recipient,
+            request_id: row.request_id,
+            client_ip: row.client_ip,
+            created_at: Timestamp::from_micros(row.created_at),
+            attempts: row.attempts,
+            id: row.id,
+        })
+    }
+}
+
+/// Adds a mail inside a transaction; nothing where another has its slot.
+macro_rules! queue_mail {
+    ($conn:expr, $row:expr) => {
+        diesel::insert_into($crate::store::schema::mails::table)
+            .values($row)
+            .on_conflict_do_nothing()
+            .execute($conn)
+            .await?
+    };
+}
+
+pub(super) use queue_mail;
+
+impl Store {
+    /// Adds a mail by itself. The same statement whether or not its slot is taken.
+    pub async fn queue_mail(&self, mail: &NewMail) -> Result<(), StoreError> {
+        let row = NewMailRow::of(mail);
+        write!(self, |conn| Ok(queue_mail!(conn, &row)))?;
+        self.mail_queued.notify_one();
+        Ok(())
+    }
+
+    /// Waits until this process has queued a mail.
+    pub async fn mail_queued(&self) {
+        self.mail_queued.notified().await;
+    }
+
+    /// Claims the mails that are due. Nobody else takes them for `lease`.
+    ///
+    /// Mails of kinds that only a later version knows are left to that.
+    pub async fn claim_mails(
+        &self,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Vec<ClaimedMail>, StoreError> {
+        let known = MailKind::ALL.map(MailKind::as_str);
+        let due: Vec<MailRow> = read!(self, |conn| {
+            Ok(mails::table
+                .filter(mails::done_at.is_null())
+                .filter(mails::failed_at.is_null())
+                .filter(mails::due_at.le(now.micros()))
+                .filter(mails::kind.eq_any(known))
+                .order(mails::due_at)
+                .limit(CLAIM)
+                .select(MailRow::as_select())
+                .load(conn)
+                .await?)
+        })?;
+        let mut claimed = Vec::with_capacity(due.len());
+        for row in due {
+            let mut mail = ClaimedMail::try_from(row)?;
+            if self.claim(&mail, now + lease).await? {
+                mail.attempts += 1;
+                claimed.push(mail);
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn claim(&self, mail: &ClaimedMail, until: Timestamp) -> Result<bool, StoreError> {
+        let unclaimed = mails::table
+            .find(mail.id.clone())
+            .filter(mails::done_at.is_null())
+            .filter(mails::failed_at.is_null())
+            .filter(mails::attempts.eq(mail.attempts));
+        let claim = diesel::update(unclaimed).set((
+            mails::due_at.eq(until.micros()),
+            mails::attempts.eq(mail.attempts + 1),
+        ));
+        Ok(write!(self, |conn| Ok(claim.execute(conn).await?))? == 1)
+    }
+
+    /// Records that a claimed mail was sent, or that there is nobody to send it to. The address in it is forgotten.
+    pub async fn finish_mail(
+        &self,
+        mail: &ClaimedMail,
+        now: Timestamp,
+        event: Option<&AuditEvent>,
+    ) -> Result<(), StoreError> {
+        let event = event.map(AuditEvent::to_row);
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                diesel::update(mails::table.find(mail.id.clone()))
+                    .set((
+                        mails::done_at.eq(now.micros()),
+                        mails::email.eq(None::<String>),
+                        mails::client_ip.eq(""),
+                    ))
+                    .execute(conn)
+                    .await?;
+                if let Some(event) = &event {
+                    diesel::insert_into(audit_events::table)
+                        .values(event)
+                        .execute(conn)
+                        .await?;
+                }
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    /// Has a claimed mail tried again at `due`.
+    pub async fn postpone_mail(
+        &self,
+        mail: &ClaimedMail,
+        due: Timestamp,
+        failure: &str,
+    ) -> Result<(), StoreError> {
+        let own = mails::table
+            .find(mail.id.clone())
+            .filter(mails::attempts.eq(mail.attempts));
+        let postpone =
+            diesel::update(own).set((mails::due_at.eq(due.micros()), mails::failure.eq(failure)));
+        write!(self, |conn| Ok(postpone.execute(conn).await?))?;
+        Ok(())
+    }
+
+    /// Gives a claimed mail up.
+    pub async fn give_up_mail(
+        &self,
+        mail: &ClaimedMail,
+        now: Timestamp,
+        failure: &str,
+    ) -> Result<(), StoreError> {
+        let own = mails::table
+            .find(mail.id.clone())
+            .filter(mails::attempts.eq(mail.attempts));
+        let give_up = diesel::update(own).set((
+            mails::failed_at.eq(now.micros()),
+            mails::failure.eq(failure),
+        ));
+        write!(self, |conn| Ok(give_up.execute(conn).await?))?;
+        Ok(())
+    }
+
+    /// The mails that were given up, the latest first, 1,000 at most.
+    pub async fn failed_mails(&self) -> Result<Vec<FailedMail>, StoreError> {
+        type Row = (String, String, i64, Option<i64>, i32, String);
+        let rows: Vec<Row> = read!(self, |conn| {
+            Ok(mails::table
+                .filter(mails::failed_at.is_not_null())
+                .order(mails::id.desc())
+                .limit(1_000)
+                .select((
+                    mails::id,
+                    mails::kind,
+                    mails::created_at,
+                    mails::failed_at,
+                    mails::attempts,
+                    mails::failure,
+                ))
+                .load(conn)
+                .await?)
+        })?;
+        let failed = |(id, kind, created_at, failed_at, attempts, failure): Row| FailedMail {
+            id,
+            kind,
+            created_at: Timestamp::from_micros(created_at),
+            failed_at: Timestamp::from_micros(failed_at.unwrap_or_default()),
+            attempts,
+            failure,
+        };
+        Ok(rows.into_iter().map(failed).collect())
+    }
+
+    /// Has mails that were given up tried again, one or all of them, and says how many those are.
+    pub async fn requeue_mails(
+        &self,
+        id: Option<&str>,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let retry = (
+            mails::failed_at.eq(None::<i64>),
+            mails::created_at.eq(now.micros()),
+            mails::due_at.eq(now.micros()),
+        );
+        let all = mails::table.filter(mails::failed_at.is_not_null());
+        match id {
+            Some(id) => {
+                let one = diesel::update(all.filter(mails::id.eq(id.to_owned()))).set(retry);
+                write!(self, |conn| Ok(one.execute(conn).await?))
+            }
+            None => {
+                let every = diesel::update(all).set(retry);
+                write!(self, |conn| Ok(every.execute(conn).await?))
+            }
+        }
+    }
+
+    /// How many mails wait and how many were given up.
+    pub async fn count_mails(&self) -> Result<MailCounts, StoreError> {
+        let counts: (i64, i64) = read!(self, |conn| {
+            let open = mails::table.filter(mails::done_at.is_null());
+            let waiting = open
+                .filter(mails::failed_at.is_null())
+                .count()
+                .get_result(conn)
+                .await?;
+            let failed = open
+                .filter(mails::failed_at.is_not_null())
+                .count()
+                .get_result(conn)
+                .await?;
+            Ok((waiting, failed))
+        })?;
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        Ok(MailCounts {
+            waiting: count(counts.0),
+            failed: count(counts.1),
+        })
+    }
+}
