@@ -70,6 +70,7 @@ impl Parts {
             authenticated_at: self.now,
             methods: &["pwd".to_owned()],
             acr: "urn:countersign:acr:1",
+            issued_after: self.now,
         };
         let issued = self.profile.issue(&self.keyring, &subject, self.now);
         issued.expect("signing works").token.expose().clone()

@@ -181,6 +181,7 @@ impl Mint {
             authenticated_at: now,
             methods: &["pwd".to_owned()],
             acr: "urn:countersign:acr:1",
+            issued_after: now,
         };
         let issued = self.profile.issue(&self.keyring, &subject, now);
         Ok(issued.ok_or("signing failed")?.token.expose().clone())

@@ -86,7 +86,7 @@ impl Auth {
         let locks = &self.locks.users;
         let lock = locks.lock(user.id, Writer::User, context.deadline).await?;
         let audiences = current.claims.audiences;
-        let session = self.new_session(user, current.device_label, audiences, context);
+        let mut session = self.new_session(user, current.device_label, audiences, context);
         let now = session.created_at;
         let event = context.audit_event(AuditKind::PasswordChanged, now);
         let mail = context.mail(MailKind::PasswordChanged, Recipient::User(user.id), now);
@@ -108,6 +108,7 @@ impl Auth {
                 .ok_or(AuthError::InvalidCredentials)?;
             parts.revocations.learn(&changed.ended.revocations);
             parts.store.request_sweep_if(changed.ended.is_partial);
+            session.claims.issued_after = changed.issued_after;
             let grant = Grant::of(&session, &changed.roles);
             auth.issue_pair(&grant, parts.clock.now())
         })

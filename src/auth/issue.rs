@@ -50,8 +50,9 @@ impl<'a> Grant<'a> {
 }
 
 impl Auth {
-    /// Signs the access token and derives the refresh token. `now` is read after the session was written: if all sessions
-    /// of its user are revoked meanwhile, either this one is among them, or its tokens are newer than the revocation.
+    /// Signs the access token and derives the refresh token. A revocation of all sessions of the user concerns the tokens
+    /// that are dated before it. `now` is read after the session was written, and the token is dated after the end of the
+    /// sessions before: so this session is among those that are revoked, or its tokens are newer, whatever clocks say.
     pub(super) fn issue_pair(
         &self,
         grant: &Grant<'_>,
@@ -74,6 +75,7 @@ impl Auth {
             authenticated_at: grant.claims.authenticated_at,
             methods: &grant.claims.methods,
             acr: grant.claims.acr(),
+            issued_after: grant.claims.issued_after,
         };
         let access = parts
             .profile

@@ -83,10 +83,11 @@ impl Auth {
             let password = command.password.clone();
             let mut proven = self.judge(attempt, password, &mut caller).await?;
             let label = command.device_label.clone();
-            let session = self.new_session(&proven.user, label, audiences.clone(), context);
-            if let Some(roles) = self.open(&proven, &session, context).await? {
+            let mut session = self.new_session(&proven.user, label, audiences.clone(), context);
+            if let Some((roles, issued_after)) = self.open(&proven, &session, context).await? {
                 // Those that were read before the hash may have been taken away since.
                 proven.user.roles = roles;
+                session.claims.issued_after = issued_after;
                 return self.logged_in(proven, &session);
             }
         }
@@ -95,14 +96,14 @@ impl Auth {
         ))
     }
 
-    /// Opens a session for a user whose password was verified, and returns the user's roles. `None` when the credentials
-    /// changed since.
+    /// Opens a session for a user whose password was verified, and returns the user's roles and after when the session's
+    /// tokens are dated. `None` when the credentials changed since.
     async fn open(
         &self,
         proven: &Proven,
         session: &Session,
         context: &RequestContext,
-    ) -> Result<Option<Roles>, AuthError> {
+    ) -> Result<Option<(Roles, Timestamp)>, AuthError> {
         let Proven { admitted, .. } = proven;
         let locks = &self.locks.users;
         let lock = locks.lock(session.user_id, Writer::Login, context.deadline);
@@ -131,7 +132,7 @@ impl Auth {
             Ok(Opening::Opened(opened)) => {
                 parts.revocations.learn(&opened.ended);
                 parts.store.request_sweep_if(opened.is_partial);
-                Ok(Some(opened.roles))
+                Ok(Some((opened.roles, opened.issued_after)))
             }
             Ok(Opening::CredentialsChanged) => {
                 self.release(admitted).await;

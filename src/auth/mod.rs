@@ -21,11 +21,10 @@ mod service_keys;
 mod service_metrics;
 mod sessions;
 mod throttle;
+mod user_places;
 mod users;
 mod validate;
-mod waiting_places;
 mod watch;
-mod watcher_places;
 mod write_locks;
 
 use std::{
@@ -62,8 +61,7 @@ use crate::{
     workloads::{Directory, issuers::TrustedIssuers},
 };
 
-use waiting_places::WaitingPlaces;
-use watcher_places::WatcherPlaces;
+use user_places::UserPlaces;
 use write_locks::{WriteLocks, Writer};
 
 /// Live revocations are remembered this much longer than the last token they concern, and keys that
@@ -116,8 +114,8 @@ pub struct Auth {
     parts: Arc<AuthParts>,
     in_flight: Arc<InFlight>,
     locks: WriteLocks,
-    watcher_places: WatcherPlaces,
-    waiting_places: WaitingPlaces,
+    watcher_places: UserPlaces,
+    waiting_places: UserPlaces,
 }
 
 /// What [`Auth`] is made of.
@@ -155,8 +153,8 @@ impl Auth {
     pub fn new(parts: AuthParts) -> Self {
         Self {
             locks: WriteLocks::default(),
-            watcher_places: WatcherPlaces::new(parts.settings.max_watchers),
-            waiting_places: WaitingPlaces::default(),
+            watcher_places: UserPlaces::new(watch::places(parts.settings.max_watchers)),
+            waiting_places: UserPlaces::new(freshness::PLACES),
             parts: Arc::new(parts),
             in_flight: Arc::default(),
         }

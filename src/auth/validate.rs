@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Auth, AuthError};
 use crate::{
     clock::{Timestamp, monotonic_now},
+    domain::UserId,
     tokens::{AccessClaims, AccessProfile, AccessTokenError, VerifiedClaims},
 };
 
@@ -68,6 +69,22 @@ impl Auth {
             claims,
             revocation_as_of: last_read.as_of(now, monotonic),
         })
+    }
+
+    /// Whose token it is, if it is good as far as is known here, however old that knowledge is.
+    ///
+    /// # Errors
+    /// [`AuthError::TokenMissing`], [`AuthError::TokenInvalid`], [`AuthError::TokenExpired`],
+    /// [`AuthError::TokenRevoked`]; [`AuthError::DatabaseUnavailable`] as in [`Auth::validate`].
+    pub(super) fn user_of(&self, access_token: &str) -> Result<UserId, AuthError> {
+        if access_token.is_empty() {
+            return Err(AuthError::TokenMissing);
+        }
+        let claims = self.verified_claims(access_token, self.parts.clock.now())?;
+        match self.parts.revocations.is_revoked(&claims) {
+            true => Err(AuthError::TokenRevoked),
+            false => Ok(claims.user_id),
+        }
     }
 
     /// The issuer that tokens name.

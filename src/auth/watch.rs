@@ -1,13 +1,23 @@
 //! The feed for verifiers that validate access tokens themselves.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{Auth, AuthError};
+use super::{Auth, AuthError, user_places::Bounds};
 use crate::{
     domain::FieldViolation,
     revocation::{Cursor, WatchEvents},
     tokens::{AccessClaims, VerifiedClaims},
 };
+
+/// The places of watchers: each costs a task, a queue and its share of every change. One user has half of them.
+pub(super) fn places(most: NonZeroU32) -> Bounds {
+    let all = usize::try_from(most.get()).unwrap_or(usize::MAX);
+    Bounds {
+        all,
+        per_user: (all / 2).max(1),
+        retry_after: Duration::from_secs(5),
+    }
+}
 
 impl Auth {
     /// Watches revocations and keys from `cursor` on, for as long as the access token with these claims is valid.

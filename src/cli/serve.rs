@@ -78,8 +78,14 @@ fn first_call(address: SocketAddr) -> String {
     )
 }
 
+/// `SIGXFSZ` (setrlimit(2), `RLIMIT_FSIZE`).
+const FILE_TOO_LARGE: i32 = rustix::process::Signal::XFSZ.as_raw();
+
 /// SIGTERM, which Kubernetes and systemd send, and SIGINT, which Ctrl-C sends.
 struct Signals {
+    /// Would end the process when a file reaches the limit on its size. With a handler, writing fails instead, as on a full
+    /// disk.
+    _file_too_large: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -87,6 +93,7 @@ struct Signals {
 impl Signals {
     fn register() -> std::io::Result<Self> {
         Ok(Self {
+            _file_too_large: signal(SignalKind::from_raw(FILE_TOO_LARGE))?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })

@@ -21,6 +21,9 @@ pub struct SessionClaims {
     pub methods: Vec<String>,
     /// The audiences that were chosen at the login; `None` for all that are configured.
     pub audiences: Option<Vec<String>>,
+    /// The session's access tokens are dated later than this, whatever the clock says. All sessions that ended together,
+    /// perhaps by a replica whose clock is ahead, ended before it.
+    pub issued_after: Timestamp,
 }
 
 impl SessionClaims {
@@ -30,6 +33,7 @@ impl SessionClaims {
             authenticated_at: now,
             methods: vec![PASSWORD.to_owned()],
             audiences,
+            issued_after: now,
         }
     }
 
@@ -66,12 +70,14 @@ impl SessionClaims {
         authenticated_at: Timestamp,
         methods: Option<&str>,
         audiences: Option<&str>,
+        issued_after: Timestamp,
     ) -> Self {
         let words = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect();
         Self {
             authenticated_at,
             methods: words(methods.unwrap_or(PASSWORD)),
             audiences: audiences.map(words),
+            issued_after,
         }
     }
 }
@@ -95,17 +101,19 @@ mod tests {
                 authenticated_at: NOW,
                 methods: names(&["pwd", "otp", "mfa"]),
                 audiences: Some(names(&["a"])),
+                issued_after: NOW,
             },
         ] {
             let (methods, audiences) = (claims.stored_methods(), claims.stored_audiences());
-            let read = SessionClaims::from_stored(NOW, methods.as_deref(), audiences.as_deref());
+            let read =
+                SessionClaims::from_stored(NOW, methods.as_deref(), audiences.as_deref(), NOW);
             assert_eq!(read, claims);
         }
     }
 
     #[test]
     fn a_row_of_the_version_before_is_a_password_for_every_audience() {
-        let claims = SessionClaims::from_stored(NOW, None, None);
+        let claims = SessionClaims::from_stored(NOW, None, None, NOW);
         assert_eq!(claims, SessionClaims::of_password(NOW, None));
         assert_eq!(claims.acr(), "urn:countersign:acr:1");
         assert_eq!(claims.audiences_of(&names(&["a", "b"])), ["a", "b"]);
@@ -120,7 +128,7 @@ mod tests {
 
     #[test]
     fn several_factors_are_worth_more_than_one() {
-        let claims = SessionClaims::from_stored(NOW, Some("pwd otp mfa"), None);
+        let claims = SessionClaims::from_stored(NOW, Some("pwd otp mfa"), None, NOW);
         assert_eq!(claims.acr(), "urn:countersign:acr:2");
     }
 }

@@ -85,13 +85,13 @@ impl auth_service_server::AuthService for AuthApi {
     ) -> Result<Response<pb::ValidateTokenResponse>, Status> {
         let (metadata, extensions, message) = request.into_parts();
         let result = async {
+            let query = validate_fast_path::query(&message, metadata.as_ref())?;
             if !message.at_least_cursor.is_empty() {
                 let deadline = Deadline::of(&extensions).map(Deadline::instant);
                 self.auth
-                    .wait_until_as_fresh_as(&message.at_least_cursor, deadline)
+                    .wait_until_as_fresh_as(&message.at_least_cursor, query.access_token, deadline)
                     .await?;
             }
-            let query = validate_fast_path::query(&message, metadata.as_ref())?;
             self.auth.validate(query)
         };
         let validated = result

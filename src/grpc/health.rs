@@ -4,9 +4,10 @@
 //! an unknown name the answer that the protocol demands (SERVICE_UNKNOWN on a stream that stays open), where tonic-health
 //! fails with NOT_FOUND.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::{
     ServingStatus,
@@ -14,10 +15,15 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use super::health_pb::{
-    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
-    health_check_response::ServingStatus as WireStatus,
-    health_server::{self, HealthServer},
+use super::{
+    Detail, Reason,
+    health_pb::{
+        HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+        health_check_response::ServingStatus as WireStatus,
+        health_server::{self, HealthServer},
+    },
+    layers::RequestId,
+    status,
 };
 use crate::http::Readiness;
 
@@ -56,7 +62,8 @@ impl HealthStatuses {
             reporter,
             published: Readiness::default(),
         };
-        (statuses, HealthServer::new(HealthApi { service }))
+        let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
+        (statuses, HealthServer::new(HealthApi { service, watchers }))
     }
 
     /// Reports what is true now. Watchers receive only what changes for them.
@@ -86,7 +93,13 @@ async fn set(reporter: &HealthReporter, name: &str, serving: bool) {
 #[derive(Debug)]
 pub struct HealthApi {
     service: HealthService,
+    watchers: Arc<Semaphore>,
 }
+
+/// Streams of `Watch` at once, by all callers: each costs some kilobytes and needs no token. Probes use `Check`.
+const MAX_WATCHERS: usize = 1_000;
+/// When a caller that found no place may come again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl HealthApi {
     async fn status(&self, name: &str) -> Result<HealthCheckResponse, Status> {
@@ -123,6 +136,15 @@ impl health_server::Health for HealthApi {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let place = Arc::clone(&self.watchers).try_acquire_owned();
+        let place = place.map_err(|_| {
+            let request_id = RequestId::of(request.extensions());
+            status(
+                Reason::RateLimited,
+                &request_id,
+                Detail::RetryAfter(RETRY_AFTER),
+            )
+        })?;
         let name = &request.get_ref().service;
         let stream: Self::WatchStream = match self.service.watch(library_request(name)).await {
             Ok(watch) => {
@@ -138,7 +160,11 @@ impl health_server::Health for HealthApi {
             }
             Err(status) => return Err(status),
         };
-        Ok(Response::new(stream))
+        // The place is taken for as long as the stream is there.
+        let stream = stream.inspect(move |_| {
+            let _ = &place;
+        });
+        Ok(Response::new(Box::pin(stream)))
     }
 }
 

@@ -122,19 +122,20 @@ pub(super) fn last_issue(rotated_at: i64) -> Timestamp {
 }
 
 /// The revocations that a first batch of ended sessions needs: of each session that may have a live token, and of the
-/// user where all sessions end.
+/// user where all sessions end, up to the new `epoch`.
 ///
 /// The user's goes by the time of issue, and a replica whose clock runs ahead dates its tokens later, so it does not
 /// make the others superfluous; it covers the sessions beyond the batch.
 pub(super) fn revocations(
     ending: &Ending,
+    epoch: i64,
     ended: &[EndedSession],
 ) -> Result<Vec<Revocation>, StoreError> {
     let Ending { now, remember, .. } = *ending;
-    let of_user = ending
-        .scope
-        .revokes_user(is_partial(ended))
-        .then(|| Revocation::of_user(ending.user, now, now + remember));
+    let of_user = ending.scope.revokes_user(is_partial(ended)).then(|| {
+        let end = Timestamp::from_micros(epoch);
+        Revocation::of_user(ending.user, end, now.max(end) + remember)
+    });
     ended
         .iter()
         .filter(|session| session.may_have_token(now, remember))
@@ -243,7 +244,7 @@ macro_rules! revoke_ended {
                 .get_results($conn)
                 .await?;
         let mut count = ending::count_live(&ended, ending.now);
-        let revocations = ending::revocations(&ending, &ended)?;
+        let revocations = ending::revocations(&ending, $epoch, &ended)?;
         let is_partial = ending::is_partial(&ended);
         if is_partial {
             let others: Vec<EndedSession> = open(ending::MAX_COUNT)

@@ -29,10 +29,14 @@ pub(super) fn of_new_session(now: Timestamp, user_epoch: i64) -> i64 {
     now.micros().max(user_epoch)
 }
 
-/// The epoch that ends every session of a user: beyond the user's own, beyond the newest session's, and beyond now.
+/// The epoch that ends every session of a user: a millisecond beyond the user's own, the newest session's, and now. Tokens
+/// are dated in milliseconds: those of the ended sessions before it, those of later sessions after it.
 pub(super) fn after_all(now: Timestamp, user_epoch: i64, newest_session: Option<i64>) -> i64 {
     let newest = newest_session.unwrap_or(i64::MIN);
-    now.micros().max(user_epoch).max(newest).saturating_add(1)
+    now.micros()
+        .max(user_epoch)
+        .max(newest)
+        .saturating_add(1_000)
 }
 
 #[cfg(test)]
@@ -43,10 +47,10 @@ mod tests {
     fn a_new_epoch_lies_beyond_every_session_whatever_the_clocks_say() {
         let now = Timestamp::from_micros(1_000);
         for (user_epoch, newest, expected) in [
-            (0, None, 1_001),
-            (0, Some(1_000), 1_001),
-            (0, Some(5_000), 5_001),
-            (7_000, Some(5_000), 7_001),
+            (0, None, 2_000),
+            (0, Some(1_000), 2_000),
+            (0, Some(5_000), 6_000),
+            (7_000, Some(5_000), 8_000),
         ] {
             let epoch = after_all(now, user_epoch, newest);
             assert_eq!(epoch, expected);

@@ -74,6 +74,8 @@ pub enum Opening {
 pub struct OpenedSession {
     /// The roles that the user has in the transaction that opened it, which are those of its tokens.
     pub roles: Roles,
+    /// Its access tokens are dated later than this.
+    pub issued_after: Timestamp,
     /// The older sessions that it ended.
     pub ended: Vec<PositionedRevocation>,
     /// Whether a sweep has to end more of them.
@@ -217,6 +219,7 @@ impl Store {
                 };
                 Ok(Opening::Opened(OpenedSession {
                     roles: Roles::from_stored(&roles),
+                    issued_after: Timestamp::from_micros(epochs::of_new_session(now, epoch)),
                     ended,
                     is_partial,
                 }))

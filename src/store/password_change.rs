@@ -38,6 +38,8 @@ pub struct ChangedPassword {
     pub ended: EndedSessions,
     /// The roles that the user has in this transaction, which are those of the new tokens.
     pub roles: Roles,
+    /// The access tokens of the new session are dated later than this.
+    pub issued_after: Timestamp,
 }
 
 impl Store {
@@ -88,7 +90,12 @@ impl Store {
                 queue_mail!(conn, &mail);
                 let ended = revoke_ended!(conn, ending, epoch, &event);
                 let roles = Roles::from_stored(&roles);
-                Ok(Some(ChangedPassword { ended, roles }))
+                let issued_after = Timestamp::from_micros(epoch);
+                Ok(Some(ChangedPassword {
+                    ended,
+                    roles,
+                    issued_after,
+                }))
             })
             .await
         })?;

@@ -55,6 +55,7 @@ macro_rules! rotate_live {
                         coalesce(sessions::authenticated_at, sessions::created_at),
                         sessions::authentication_methods,
                         sessions::audiences,
+                        session_epoch(),
                     ),
                 ));
             Ok(Prepared(update).load(conn).await?)
@@ -159,8 +160,8 @@ struct RotatedRow {
     idle_expires_at: i64,
     absolute_expires_at: i64,
     roles: Option<String>,
-    /// When and how the user was authenticated, and the audiences.
-    claims: (i64, Option<String>, Option<String>),
+    /// When and how the user was authenticated, the audiences, and the epoch.
+    claims: (i64, Option<String>, Option<String>, i64),
 }
 
 impl TryFrom<RotatedRow> for Rotated {
@@ -168,12 +169,13 @@ impl TryFrom<RotatedRow> for Rotated {
 
     fn try_from(row: RotatedRow) -> Result<Self, StoreError> {
         let expires_at = row.idle_expires_at.min(row.absolute_expires_at);
-        let (authenticated_at, methods, audiences) = row.claims;
+        let (authenticated_at, methods, audiences, epoch) = row.claims;
         Ok(Self {
             claims: SessionClaims::from_stored(
                 Timestamp::from_micros(authenticated_at),
                 methods.as_deref(),
                 audiences.as_deref(),
+                Timestamp::from_micros(epoch),
             ),
             user_id: parse_user_id(&row.user_id)?,
             roles: Roles::from_stored(row.roles.as_deref().unwrap_or_default()),

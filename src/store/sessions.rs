@@ -79,6 +79,7 @@ impl TryFrom<SessionRow> for Session {
     type Error = StoreError;
 
     fn try_from(row: SessionRow) -> Result<Self, StoreError> {
+        let epoch = Timestamp::from_micros(row.epoch());
         Ok(Self {
             id: parse_session_id(&row.id)?,
             user_id: parse_user_id(&row.user_id)?,
@@ -95,6 +96,7 @@ impl TryFrom<SessionRow> for Session {
                 Timestamp::from_micros(row.authenticated_at.unwrap_or(row.created_at)),
                 row.authentication_methods.as_deref(),
                 row.audiences.as_deref(),
+                epoch,
             ),
         })
     }

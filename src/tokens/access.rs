@@ -25,6 +25,9 @@ const LONGEST_LIFE: Duration = Duration::from_secs(30 * 60);
 /// time in `jti` is exact.
 const ISSUED_BACK: Duration = Duration::from_secs(5);
 
+/// The resolution of the time in `jti`.
+const MILLISECOND: Duration = Duration::from_millis(1);
+
 /// What all access tokens of this service have in common.
 #[derive(Clone, Debug)]
 pub struct AccessProfile {
@@ -56,6 +59,8 @@ pub struct Subject<'a> {
     pub methods: &'a [String],
     /// Claim `acr`.
     pub acr: &'a str,
+    /// The token is dated later than this, see [`SessionClaims::issued_after`](crate::domain::SessionClaims::issued_after).
+    pub issued_after: Timestamp,
 }
 
 /// A new token.
@@ -117,7 +122,8 @@ impl AccessProfile {
         subject: &Subject<'_>,
         now: Timestamp,
     ) -> Option<IssuedAccessToken> {
-        let token_id = TokenId::generate(now);
+        // Revocations of all a user's tokens compare milliseconds.
+        let token_id = TokenId::generate(now.max(subject.issued_after + MILLISECOND));
         let content = Content {
             user_id: subject.user_id,
             session_id: subject.session_id,

@@ -37,6 +37,7 @@ fn issue(keyring: &Keyring) -> String {
         authenticated_at: NOW - Duration::from_secs(100),
         methods: &["pwd".to_owned()],
         acr: "urn:countersign:acr:1",
+        issued_after: NOW - Duration::from_secs(100),
     };
     let issued = profile().issue(keyring, &subject, NOW).unwrap();
     issued.token.expose().clone()

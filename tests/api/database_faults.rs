@@ -158,7 +158,7 @@ async fn another_default_isolation_is_not_ours() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sqlite_file_that_cannot_be_written_is_an_outage_and_heals() {
     let database = TestDatabase::create(Kind::Sqlite).await;
-    let server = TestProcess::start_with_limits_as_errors(&database).await;
+    let server = TestProcess::start(&database).await;
     let tokens = server.signed_in("ada@example.org").await;
     let pid = Pid::from_raw(i32::try_from(server.child.id().unwrap()).unwrap());
     let longest_file = |bytes| {
@@ -348,4 +348,32 @@ async fn a_silent_first_host_does_not_use_up_the_time_of_the_second() {
         .await;
     login_until_ok(&server).await;
     assert!(serves(&server.channel).await);
+}
+
+/// Rows that a policy hides are unknown, not gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_security_that_hides_rows_is_an_outage_and_heals() {
+    const TABLES: [&str; 4] = ["users", "sessions", "signing_keys", "revocations"];
+    let database = TestDatabase::create(Kind::Postgres).await;
+    TestServer::start(&database).await.stop().await;
+    let role = Role::create(&database, "").await;
+    let name = &role.name;
+    let grant =
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}");
+    database.execute(&grant).await;
+    let server = TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_URL", &role.url)]);
+    let server = server.await;
+    let tokens = server.signed_in("ada@example.org").await;
+    let secure = async |word: &str| {
+        for table in TABLES {
+            let change = format!("ALTER TABLE {table} {word} ROW LEVEL SECURITY");
+            database.execute(&change).await;
+        }
+    };
+    secure("ENABLE").await;
+    is_refused_as_passing(&server, &tokens).await;
+    secure("DISABLE").await;
+    is_well_again(&server, &tokens).await;
+    server.stop().await;
+    role.remove().await;
 }

@@ -231,9 +231,23 @@ on_both_databases! {
         }
     }
 
+    async fn a_token_that_is_not_good_does_not_wait(database: TestDatabase) {
+        let server = TestServer::start_with(&database, PATIENT).await;
+        let tokens = server.signed_in("ada@example.org").await;
+        let gone = server.login("ada@example.org").await.unwrap();
+        let far = unreachable(&logout(&server, &gone).await);
+        let validate = async |token: &str| reason(validate_at_least(&server, token, &far, None).await);
+        assert_eq!(validate("x.y.z").await, "TOKEN_INVALID");
+        assert_eq!(validate("").await, "TOKEN_MISSING");
+        assert_eq!(validate(&gone.access_token).await, "TOKEN_REVOKED");
+        server.clock.advance(Duration::from_secs(3600));
+        assert_eq!(validate(&tokens.access_token).await, "TOKEN_EXPIRED");
+    }
+
     async fn calls_beyond_the_places_for_waiting_are_refused_and_others_are_answered(database: TestDatabase) {
         let server = TestServer::start_with(&database, PATIENT).await;
         let tokens = server.signed_in("ada@example.org").await;
+        let others = server.signed_in("bob@example.org").await;
         let cursor = logout(&server, &server.login("ada@example.org").await.unwrap()).await;
         let far = unreachable(&cursor);
         // One connection has 256 streams.
@@ -250,12 +264,16 @@ on_both_databases! {
                 waiting.push(async move { reason(client.validate_token(request).await) });
             }
         }
-        // There are 1,024 places; the other calls wait for nothing.
-        for _ in 0..1_200 - 1_024 {
+        // A user has 128 places; the other calls wait for nothing.
+        for _ in 0..1_200 - 128 {
             assert_eq!(waiting.next().await.unwrap(), "RATE_LIMITED");
         }
         server.validate(&tokens.access_token).await.unwrap();
         validate_at_least(&server, &tokens.access_token, &cursor, None).await.unwrap();
+        // Other users have places of their own.
+        let within = Some(Duration::from_millis(500));
+        let answer = validate_at_least(&server, &others.access_token, &far, within).await;
+        assert_ne!(answer.unwrap_err().code(), Code::ResourceExhausted);
         drop(waiting);
         // A caller that goes away gives its place back.
         eventually("there are places", async || {

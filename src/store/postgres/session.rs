@@ -44,12 +44,16 @@ pub(super) struct Facts {
     settings: Vec<String>,
 }
 
-/// The statements that set a session. Not as start-up options: PgBouncer refuses those.
+/// The statements that set a session. Without row security a query that a policy would cut down is an error: rows that
+/// are hidden would look like sessions and keys that do not exist.
+///
+/// Not as start-up options: PgBouncer refuses those.
 pub(super) fn settings() -> String {
     format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = {}; \
-         SET default_transaction_isolation = 'read committed'; ",
+         SET default_transaction_isolation = 'read committed'; \
+         SET row_security = off; ",
         STATEMENT_TIMEOUT.as_millis(),
         LOCK_TIMEOUT.as_millis(),
         IDLE_IN_TRANSACTION_TIMEOUT.as_millis(),

@@ -56,16 +56,6 @@ impl TestProcess {
             .0
     }
 
-    /// A server that gets an error from the system where it would get the signal `SIGXFSZ`: a file that may not grow then
-    /// behaves like a disk that cannot be written.
-    pub async fn start_with_limits_as_errors(database: &TestDatabase) -> Self {
-        let mut command = command_of("/usr/bin/env", database, &[]);
-        command
-            .arg("--ignore-signal=XFSZ")
-            .arg(env!("CARGO_BIN_EXE_countersign"));
-        Self::started(command.spawn().unwrap()).await.0
-    }
-
     /// The same; besides, all that it ever writes comes back once it has ended.
     pub async fn start_recorded(
         database: &TestDatabase,

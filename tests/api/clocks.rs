@@ -1,0 +1,76 @@
+//! Clocks that differ or were wrong: what one of them wrote must not refuse anybody by another.
+
+use std::time::Duration;
+
+use countersign::clock::{Clock, ManualClock};
+
+use crate::{
+    account::Account,
+    support::{
+        Kind, PASSWORD, TestDatabase, TestServer, eventually, on_both_databases, reason,
+        server::START,
+    },
+};
+
+const ADA: &str = "ada@example.org";
+const NEW_PASSWORD: &str = "an engine that dreams of looms";
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+async fn server_at(database: &TestDatabase, ahead: Duration) -> TestServer {
+    let clock = ManualClock::new(START + ahead);
+    TestServer::start_at(database, &[], Clock::Manual(clock)).await
+}
+
+on_both_databases! {
+    async fn the_end_of_all_sessions_by_a_wrong_clock_does_not_outlive_it(database: TestDatabase) {
+        let wrong = server_at(&database, YEAR).await;
+        let before = wrong.signed_in(ADA).await;
+        Account(&wrong, &before.access_token).revoke_all(false).await.unwrap();
+        wrong.stop().await;
+
+        let right = server_at(&database, Duration::ZERO).await;
+        let tokens = right.login(ADA).await.unwrap();
+        right.validate(&tokens.access_token).await.unwrap();
+        let refreshed = right.refresh(&tokens.refresh_token).await.unwrap();
+        right.validate(&refreshed.access_token).await.unwrap();
+        let changed = Account(&right, &refreshed.access_token).change_password(PASSWORD, NEW_PASSWORD).await.unwrap();
+        right.validate(&changed.access_token).await.unwrap();
+        // And a session that ended by the right clock has ended.
+        Account(&right, &changed.access_token).revoke_all(false).await.unwrap();
+        assert_eq!(reason(right.validate(&changed.access_token).await), "TOKEN_REVOKED");
+        assert_eq!(reason(right.refresh(&changed.refresh_token).await), "SESSION_REVOKED");
+        let last = right.login_as(ADA, NEW_PASSWORD).await.unwrap();
+        right.validate(&last.access_token).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_on_a_replica_that_is_behind_survives_the_end_of_the_sessions_before() {
+    for ahead in [
+        Duration::from_millis(300),
+        Duration::from_secs(3),
+        Duration::from_secs(600),
+    ] {
+        let database = TestDatabase::create(Kind::Postgres).await;
+        let here = server_at(&database, ahead).await;
+        let behind = server_at(&database, Duration::ZERO).await;
+        let before = here.signed_in(ADA).await;
+        Account(&here, &before.access_token)
+            .revoke_all(false)
+            .await
+            .unwrap();
+        let after = behind.login(ADA).await.unwrap();
+        let refreshed = behind.refresh(&after.refresh_token).await.unwrap();
+        eventually("the other replica knows of the end", async || {
+            reason(behind.validate(&before.access_token).await) == "TOKEN_REVOKED"
+        })
+        .await;
+        for server in [&here, &behind] {
+            for tokens in [&after, &refreshed] {
+                server.validate(&tokens.access_token).await.unwrap();
+            }
+            let answer = server.validate(&before.access_token).await;
+            assert_eq!(reason(answer), "TOKEN_REVOKED", "{ahead:?}");
+        }
+    }
+}
