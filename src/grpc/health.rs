@@ -206,7 +206,22 @@ mod tests {
     async fn api() -> (HealthStatuses, HealthApi) {
         let (statuses, _) = HealthStatuses::new().await;
         let service = HealthService::from_health_reporter(statuses.reporter.clone());
-        (statuses, HealthApi { service })
+        let watchers = Arc::new(Semaphore::new(2));
+        (statuses, HealthApi { service, watchers })
+    }
+
+    #[tokio::test]
+    async fn more_streams_than_there_are_places_for_are_refused() {
+        let (_statuses, api) = api().await;
+        let watch = |name: &'static str| api.watch(request(name));
+        let first = watch("").await.unwrap();
+        let _second = watch("no.such.service").await.unwrap();
+        let Err(refused) = watch("").await else {
+            panic!("a third stream is open");
+        };
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        drop(first);
+        assert!(watch("").await.is_ok());
     }
 
     async fn check(api: &HealthApi, service: &str) -> WireStatus {
