@@ -7,6 +7,7 @@ mod error;
 mod files;
 mod grpc_port;
 mod maintenance;
+mod settings;
 mod upgrade;
 mod workers;
 
@@ -17,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceBuilder;
 
 pub use error::StartError;
+pub use settings::{access_profile, signing_policy};
 pub use upgrade::upgrade_users;
 
 use background::HealthPublisher;
@@ -24,23 +26,25 @@ use connection::ConnectionServer;
 use descriptors::ConnectionLimits;
 use files::FollowedFiles;
 use grpc_port::GrpcPort;
+use settings::{auth_settings, layer_settings, password_settings, peppers, rate_limits};
 use workers::ConnectionWorkers;
 
 use crate::{
-    auth::{Auth, AuthParts, AuthSettings, CLOCK_SKEW},
+    auth::{Auth, AuthParts},
     clock::Clock,
-    config::{Config, KeyFileError, MasterKeySource, MasterKeys, Rate, StalePolicy},
+    config::{Config, KeyFileError, MasterKeySource, MasterKeys},
     grpc::{
         self, FastPath, RequestMemory, ServiceSettings, UserRateLimit, WebLayer,
-        health::HealthStatuses,
-        layers::{self, Quota, RateLimits},
+        health::{HealthApi, HealthStatuses},
+        health_pb::health_server::HealthServer,
+        layers::{self, RateLimits},
     },
     http::{HttpLimits, HttpPort, Readiness, Site},
     mail::{Courier, CourierParts},
-    passwords::{Argon2Cost, PasswordSettings, Passwords, Pepper},
+    passwords::Passwords,
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::{ServerLock, Store},
-    tokens::{AccessProfile, DerivedKeys, Keyring, SigningPolicy, VerifiedTokens},
+    tokens::{DerivedKeys, Keyring, VerifiedTokens},
     workloads::Directory,
 };
 
@@ -199,16 +203,8 @@ impl Server {
         let [shutting_down, draining, stopping] = [(); 3].map(|()| CancellationToken::new());
         let tasks = TaskTracker::new();
 
-        let (statuses, health) = HealthStatuses::new().await;
-        let (readiness, mut is_ready) = watch::channel(Readiness::default());
-        let publisher = HealthPublisher {
-            store: store.clone(),
-            statuses,
-            readiness,
-            shutting_down: shutting_down.clone(),
-        };
-        tasks.spawn(publisher.run(stopping.clone()));
-        let _ = is_ready.wait_for(|readiness| readiness.validation).await;
+        let (health, mut is_ready) =
+            publish_health(&store, &shutting_down, &tasks, &stopping).await;
 
         let issuers = files.issuers();
         let tls = files.follow(&tasks, &stopping);
@@ -254,16 +250,13 @@ impl Server {
         let connections = ConnectionServer::new(serving, tls, service, draining.clone());
         let workers = ConnectionWorkers::start().map_err(StartError::ConnectionWorkers)?;
 
-        tasks.spawn(background::heartbeat(store.clone(), stopping.clone()));
-        tasks.spawn(upgrade::follow_password_parameters(
-            store.clone(),
+        let upkeep = Upkeep {
+            store,
             passwords,
-            clock.clone(),
-            stopping.clone(),
-        ));
-        tasks.spawn(maintenance::purge(store, clock, stopping.clone()));
-        tasks.spawn(maintenance::sweep_sessions(auth.clone(), stopping.clone()));
-        tasks.spawn(maintenance::record_key_uses(auth, stopping.clone()));
+            auth,
+            clock,
+        };
+        upkeep.start(&tasks, &stopping);
         tasks.spawn(revocations.run(stopping.clone()));
         tasks.spawn(feed_hub.run(stopping.clone()));
         tasks.spawn(courier.run(stopping.clone()));
@@ -284,6 +277,56 @@ impl Server {
         tasks.close();
         tasks.wait().await;
         Ok(())
+    }
+}
+
+/// Publishes what the server can do, and waits until that was done once.
+async fn publish_health(
+    store: &Store,
+    shutting_down: &CancellationToken,
+    tasks: &TaskTracker,
+    stopping: &CancellationToken,
+) -> (HealthServer<HealthApi>, watch::Receiver<Readiness>) {
+    let (statuses, health) = HealthStatuses::new().await;
+    let (readiness, mut is_ready) = watch::channel(Readiness::default());
+    let publisher = HealthPublisher {
+        store: store.clone(),
+        statuses,
+        readiness,
+        shutting_down: shutting_down.clone(),
+    };
+    tasks.spawn(publisher.run(stopping.clone()));
+    let _ = is_ready.wait_for(|readiness| readiness.validation).await;
+    (health, is_ready)
+}
+
+/// What the upkeep of the tables and of this replica's row needs.
+struct Upkeep {
+    store: Store,
+    passwords: Passwords,
+    auth: Auth,
+    clock: Clock,
+}
+
+impl Upkeep {
+    fn start(self, tasks: &TaskTracker, stopping: &CancellationToken) {
+        let Self {
+            store,
+            passwords,
+            auth,
+            clock,
+        } = self;
+        let stop = || stopping.clone();
+        tasks.spawn(background::heartbeat(store.clone(), stop()));
+        tasks.spawn(upgrade::follow_password_parameters(
+            store.clone(),
+            passwords,
+            clock.clone(),
+            stop(),
+        ));
+        tasks.spawn(maintenance::purge(store, clock, stop()));
+        tasks.spawn(maintenance::sweep_sessions(auth.clone(), stop()));
+        tasks.spawn(maintenance::record_key_uses(auth, stop()));
     }
 }
 
@@ -324,88 +367,5 @@ async fn load_master_keys(
             Ok(keys)
         }
         loaded => Ok(loaded?),
-    }
-}
-
-fn layer_settings(config: &Config, clock: &Clock) -> layers::Settings {
-    layers::Settings {
-        clock: clock.clone(),
-        trusted_proxies: config.limits.trusted_proxies.clone(),
-        max_header_size: config.serving.max_header_size,
-        request_timeout: config.serving.request_timeout,
-    }
-}
-
-fn rate_limits(config: &Config) -> RateLimits {
-    let [credential, token] = [config.limits.credential, config.limits.token].map(quota);
-    RateLimits::new(credential, token)
-}
-
-fn quota(rate: Option<Rate>) -> Quota {
-    rate.map_or(Quota::OFF, |rate| Quota {
-        per_second: rate.per_second.get(),
-        burst: rate.burst.get(),
-    })
-}
-
-fn password_settings(config: &Config) -> PasswordSettings {
-    let argon2 = config.passwords.argon2;
-    PasswordSettings {
-        cost: Argon2Cost {
-            memory_kib: argon2.memory_kib,
-            iterations: argon2.iterations,
-            parallelism: argon2.parallelism,
-        },
-        workers: config.passwords.workers.get(),
-        queue: config.passwords.queue.get(),
-        min_length: config.passwords.min_length,
-    }
-}
-
-fn peppers(keys: &DerivedKeys) -> Vec<Pepper> {
-    keys.all()
-        .map(|set| Pepper {
-            version: set.version,
-            key: set.pepper.clone(),
-        })
-        .collect()
-}
-
-/// What all access tokens of a server with this configuration have in common.
-pub fn access_profile(config: &Config) -> AccessProfile {
-    let tokens = &config.tokens;
-    AccessProfile {
-        issuer: tokens.issuer.clone(),
-        audiences: tokens.audiences.clone(),
-        client_id: tokens.client_id.clone(),
-        ttl: tokens.access_ttl,
-        leeway: tokens.leeway,
-    }
-}
-
-/// The rules by which signing keys live.
-pub fn signing_policy(config: &Config) -> SigningPolicy {
-    SigningPolicy {
-        algorithm: config.signing.algorithm,
-        rotation: config.signing.rotation,
-        lead: config.signing.lead,
-        jwks_max_age: config.signing.jwks_max_age,
-        poll_interval: config.revocation.poll_interval,
-        token_life: access_profile(config).longest_life() + CLOCK_SKEW,
-    }
-}
-
-fn auth_settings(config: &Config) -> AuthSettings {
-    AuthSettings {
-        refresh_token_ttl: config.tokens.refresh_ttl,
-        session_max_lifetime: config.tokens.session_max_lifetime,
-        refresh_grace: config.tokens.refresh_grace,
-        max_sessions_per_user: config.limits.max_sessions_per_user,
-        max_watchers: config.limits.max_watchers,
-        account_failure_limit: config.limits.account_failure_limit,
-        max_staleness: config.revocation.max_staleness,
-        reject_when_stale: config.revocation.stale_policy == StalePolicy::Reject,
-        service_token_ttl: config.tokens.service_ttl,
-        request_timeout: config.serving.request_timeout,
     }
 }

@@ -187,10 +187,12 @@ impl Directory {
                     .entries
                     .replace(accounts, keys, state.newest, is_restored),
                 Some(_) => {
-                    accounts
-                        .into_iter()
-                        .for_each(|account| held.entries.learn_account(account));
-                    keys.into_iter().for_each(|key| held.entries.learn_key(key));
+                    for account in accounts {
+                        held.entries.learn_account(account);
+                    }
+                    for key in keys {
+                        held.entries.learn_key(key);
+                    }
                 }
             }
             drop(held);

@@ -162,9 +162,9 @@ impl Entries {
             let version = entry.version;
             self.learn_account(Versioned { item, version });
         }
-        accounts
-            .into_iter()
-            .for_each(|account| self.learn_account(account));
+        for account in accounts {
+            self.learn_account(account);
+        }
         self.keys.reserve(keys.len());
         let mut uses = HashMap::new();
         for (id, entry) in old_keys {

@@ -361,8 +361,8 @@ async fn row_security_that_hides_rows_is_an_outage_and_heals() {
     let grant =
         format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}");
     database.execute(&grant).await;
-    let server = TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_URL", &role.url)]);
-    let server = server.await;
+    let settings = [("COUNTERSIGN_DATABASE_URL", role.url.as_str())];
+    let server = TestServer::start_with(&database, &settings).await;
     let tokens = server.signed_in("ada@example.org").await;
     let secure = async |word: &str| {
         for table in TABLES {

@@ -32,7 +32,7 @@ pub async fn serve(verifier: Verifier, port: TcpListenerStream) -> Result<(), Bo
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let [endpoint, key] = [1, 2].map(|n| std::env::args().nth(n).expect("ENDPOINT SERVICE_KEY"));
-    let credential = Credential::service_key(endpoint, key)?;
+    let credential = Credential::service_key(&endpoint, key)?;
     let config = VerifierConfig::new("http://localhost:50051", "countersign", credential);
     let verifier = Verifier::connect(&endpoint, config).await?;
     let port = tokio::net::TcpListener::bind("127.0.0.1:50052").await?;

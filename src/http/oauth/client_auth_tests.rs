@@ -35,8 +35,8 @@ fn read(
     }))
 }
 
-fn id(name: &str) -> Option<String> {
-    Some(name.to_owned())
+fn id(name: &str) -> String {
+    name.to_owned()
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_secret_in_basic_is_form_decoded_whether_the_client_encoded_it_or_not() {
         let read = read(&basic_of(text), "").unwrap().unwrap();
         assert_eq!(
             read,
-            (id("orders"), "csk_abc-def".to_owned(), true),
+            (Some(id("orders")), "csk_abc-def".to_owned(), true),
             "{text}"
         );
     }
@@ -63,10 +63,10 @@ fn a_secret_or_an_assertion_in_the_form_is_read() {
     let secret = read(&none, "client_id=orders&client_secret=csk%5Fabc")
         .unwrap()
         .unwrap();
-    assert_eq!(secret, (id("orders"), "csk_abc".to_owned(), false));
+    assert_eq!(secret, (Some(id("orders")), "csk_abc".to_owned(), false));
     let kind =
         "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer";
-    for (more, client_id) in [("", None), ("&client_id=orders", id("orders"))] {
+    for (more, client_id) in [("", None), ("&client_id=orders", Some(id("orders")))] {
         let body = format!("{kind}&client_assertion=a.b.c{more}");
         let assertion = read(&none, &body).unwrap().unwrap();
         assert_eq!(assertion, (client_id, "assertion a.b.c".to_owned(), false));

@@ -20,7 +20,7 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
     routing::post,
 };
 use bytes::Bytes;
@@ -131,7 +131,7 @@ async fn token(State(oauth): State<Arc<OAuth>>, mut request: Request<Body>) -> R
         Ok(form) => oauth.token(request.headers(), &form).await,
         Err(error) => Err(error),
     };
-    answered.unwrap_or_else(|error| error.into_response())
+    answered.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn introspect(State(oauth): State<Arc<OAuth>>, mut request: Request<Body>) -> Response {
@@ -139,5 +139,5 @@ async fn introspect(State(oauth): State<Arc<OAuth>>, mut request: Request<Body>)
         Ok(form) => oauth.introspect(request.headers(), &form).await,
         Err(error) => Err(error),
     };
-    answered.unwrap_or_else(|error| error.into_response())
+    answered.unwrap_or_else(IntoResponse::into_response)
 }

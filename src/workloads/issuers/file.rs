@@ -366,7 +366,7 @@ impl<'a> Problems<'a> {
     fn add(&mut self, span: &Range<usize>, problem: impl Into<String>) {
         let before = self.text.as_bytes().get(..span.start);
         let line = before.map_or(1, |before| {
-            1 + before.iter().filter(|byte| **byte == b'\n').count()
+            1 + before.split(|byte| *byte == b'\n').skip(1).count()
         });
         if self.lines.insert(line) {
             self.found.push(FileProblem {

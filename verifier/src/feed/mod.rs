@@ -5,7 +5,7 @@ mod receiver;
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -15,6 +15,7 @@ use tonic_types::StatusExt as _;
 
 use self::receiver::{Receiver, Unusable};
 use crate::{
+    clock::{monotonic, now},
     config::VerifierConfig,
     cursor::Cursor,
     pb::{WatchRevocationsRequest, verifier_service_client::VerifierServiceClient},
@@ -142,10 +143,10 @@ impl Feed {
         let started = started.map_err(|_| silent())?;
         let mut stream = started.map_err(|status| ended(&status))?.into_inner();
         let mut receiver = Receiver::new(&self.shared, cursor);
-        let renewal = renewal(token, SystemTime::now()).map(|after| Instant::now() + after);
+        let renewal = renewal(token, now()).map(|after| monotonic() + after);
         loop {
             let patience = match receiver.is_complete() {
-                true if renewal.is_some_and(|at| Instant::now() >= at) => return Ok(End::Renewal),
+                true if renewal.is_some_and(|at| monotonic() >= at) => return Ok(End::Renewal),
                 true => self.config.silence,
                 false => SNAPSHOT_PATIENCE,
             };
@@ -175,7 +176,7 @@ impl Feed {
 fn renewal(token: &str, now: SystemTime) -> Option<Duration> {
     let claims = read_without_verifying(token)?;
     let left = claims.expires_at.since(now.into());
-    (left >= SHORTEST_LIFE).then(|| left - RENEWED_BEFORE)
+    (left >= SHORTEST_LIFE).then(|| left.saturating_sub(RENEWED_BEFORE))
 }
 
 fn request(cursor: Option<&Cursor>, token: &str) -> Result<Request<WatchRevocationsRequest>, End> {
