@@ -59,10 +59,10 @@ fn production_refuses_what_is_unsafe() {
     }
     let nothing_but_the_profile = [("COUNTERSIGN_PROFILE", "production")];
     let expected = [
+        "COUNTERSIGN_SMTP_URL",
         "COUNTERSIGN_MASTER_KEYS",
         "COUNTERSIGN_TLS",
         "COUNTERSIGN_ISSUER",
-        "COUNTERSIGN_SMTP_URL",
     ];
     assert_eq!(sources(&nothing_but_the_profile), expected);
 }

@@ -182,7 +182,8 @@ mod tests {
                 "{mail:?}"
             );
             let has_token = kind != MailKind::PasswordChanged;
-            for text in [&mail.text, &mail.html] {
+            // A slash may be escaped in an attribute; readers undo that.
+            for text in [&mail.text, &mail.html.replace("&#x2f;", "/")] {
                 assert_eq!(text.contains("cso_example"), has_token, "{text}");
                 assert_eq!(
                     text.contains("https://app.example.org/"),

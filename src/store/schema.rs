@@ -155,6 +155,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    schema_compatibility (id) {
+        id -> Text,
+        least_migration -> Text,
+    }
+}
+
+diesel::table! {
     service_accounts (id) {
         id -> Text,
         name -> Text,
@@ -191,13 +198,6 @@ diesel::table! {
 
 diesel::joinable!(sessions -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(users, sessions, login_failures);
-
-diesel::table! {
-    schema_compatibility (id) {
-        id -> Text,
-        least_migration -> Text,
-    }
-}
 
 diesel::table! {
     mails (id) {

