@@ -334,8 +334,12 @@ mod tests {
             let expected = match (service, name) {
                 (
                     _,
-                    "Register" | "Login" | "ChangePassword" | "VerifyEmail"
-                    | "RequestPasswordReset" | "ResetPassword",
+                    "Register"
+                    | "Login"
+                    | "ChangePassword"
+                    | "VerifyEmail"
+                    | "RequestPasswordReset"
+                    | "ResetPassword",
                 ) => Some(Limit::Credential),
                 (_, "Refresh" | "Logout" | "ValidateToken" | "IssueToken" | "ExchangeToken")
                 | ("envoy.service.auth.v3.Authorization", _) => Some(Limit::Token),
