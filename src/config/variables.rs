@@ -15,7 +15,7 @@ use DefaultValue::{Rule, Text};
 use super::{
     addresses::{Address, Collector, Issuer, OptionalAddress, Origin, TrustedProxies},
     database_url::DatabaseUrl,
-    mail::{AppUrl, Sender, SmtpUrl},
+    mail_values::{AppUrl, Sender, SmtpUrl},
     master_keys::MasterKeys,
     profile::Profile,
     values::{

@@ -133,8 +133,12 @@ pub(super) fn revocations(
 ) -> Result<Vec<Revocation>, StoreError> {
     let Ending { now, remember, .. } = *ending;
     let of_user = ending.scope.revokes_user(is_partial(ended)).then(|| {
-        let end = Timestamp::from_micros(epoch);
-        Revocation::of_user(ending.user, end, now.max(end) + remember)
+        // The sessions that end are dated up to a millisecond after their epochs, which lie before this one.
+        let end = Timestamp::from_micros(epoch) + Duration::from_millis(1);
+        Revocation {
+            created_at: now,
+            ..Revocation::of_user(ending.user, end, now.max(end) + remember)
+        }
     });
     ended
         .iter()
