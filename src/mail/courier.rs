@@ -118,7 +118,7 @@ impl Courier {
         self.load.clone()
     }
 
-    /// Sends mails until `stop`. A mail that is being sent then is finished, within [`LAST_ATTEMPT`].
+    /// Sends mails until `stop`. A mail that is being sent then is finished, within three seconds.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut pause = Duration::ZERO;
         loop {

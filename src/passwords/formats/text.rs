@@ -73,7 +73,7 @@ pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     STANDARD_NO_PAD.decode(text).ok()
 }
 
-/// What [`base64`] reads.
+/// What `base64` reads.
 pub(super) fn to_base64(bytes: &[u8]) -> String {
     STANDARD_NO_PAD.encode(bytes)
 }

@@ -18,7 +18,7 @@ const MAX_TRIED: usize = 8;
 /// Why a document is no JWKS of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwksError {
-    /// It is longer than [`MAX_JWKS_LENGTH`].
+    /// It is longer than `MAX_JWKS_LENGTH`.
     #[error("is longer than 512 KiB")]
     TooLong,
     /// It is no JSON object with an array `keys`.
