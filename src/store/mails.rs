@@ -1,7 +1,7 @@
 //! The outbox: mails that are to be sent, sent, or given up.
 //!
 //! A row is claimed by moving its next attempt beyond the time that one attempt may take, judged by the attempts counted
-//! so far: of two replicas one changes the row. The same number guards what is written after the attempt.
+//! so far: of two replicas one changes the row. The same number guards what is written after an attempt that failed.
 
 use std::time::Duration;
 

@@ -5,9 +5,8 @@
 //! It grants nothing by itself: it only decides which counter a failed login is held against.
 
 use aws_lc_rs::hmac;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::DerivedKeys;
+use super::{DerivedKeys, mac_text};
 use crate::{
     domain::{DeviceId, UserId},
     secret::Secret,
@@ -16,8 +15,6 @@ use crate::{
 const PREFIX: &str = "csd_";
 const MESSAGE_LENGTH: usize = 1 + 16 + 16;
 const TOKEN_LENGTH: usize = MESSAGE_LENGTH + 32;
-/// 65 bytes in base64url without padding.
-const ENCODED_LENGTH: usize = 87;
 
 /// A device as an authentic token names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,24 +35,13 @@ impl DerivedKeys {
         token[17..MESSAGE_LENGTH].copy_from_slice(device.device_id.as_bytes());
         let mac = hmac::sign(&keys.device, &token[..MESSAGE_LENGTH]);
         token[MESSAGE_LENGTH..].copy_from_slice(mac.as_ref());
-        let mut text = String::with_capacity(PREFIX.len() + ENCODED_LENGTH);
-        text.push_str(PREFIX);
-        URL_SAFE_NO_PAD.encode_string(token, &mut text);
-        Secret::new(text)
+        mac_text::encode(PREFIX, &token)
     }
 
     /// Reads a device token and checks its MAC in constant time. `None` for anything but the exact text that
     /// [`device_token`](Self::device_token) made under a key that is still known: such a token counts as none.
     pub fn parse_device_token(&self, text: &str) -> Option<KnownDevice> {
-        let encoded = text.strip_prefix(PREFIX)?;
-        if encoded.len() != ENCODED_LENGTH {
-            return None;
-        }
-        let mut token = [0; TOKEN_LENGTH];
-        let length = URL_SAFE_NO_PAD.decode_slice(encoded, &mut token).ok()?;
-        if length != TOKEN_LENGTH {
-            return None;
-        }
+        let token: [u8; TOKEN_LENGTH] = mac_text::decode(PREFIX, text)?;
         let (message, mac) = token.split_at(MESSAGE_LENGTH);
         let keys = self.of_version(message[0])?;
         hmac::verify(&keys.device, message, mac).ok()?;
@@ -96,7 +82,7 @@ mod tests {
         let keys = keys(&[(1, 7)]);
         let text = keys.device_token(device()).expose().clone();
         assert_eq!(keys.parse_device_token(&text), Some(device()));
-        assert_eq!(text.len(), PREFIX.len() + ENCODED_LENGTH);
+        assert_eq!(text.len(), PREFIX.len() + 87);
         for i in 0..text.len() {
             for bit in 0..7 {
                 let mut bytes = text.clone().into_bytes();

@@ -12,6 +12,7 @@ mod jwks;
 mod key_age;
 mod keyring;
 mod lifecycle;
+pub(crate) mod mac_text;
 mod new_key;
 mod one_time;
 mod refresh;

@@ -5,17 +5,14 @@
 //! address: once that has changed, the token is used up, and so is every other one for the same change.
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::DerivedKeys;
+use super::{DerivedKeys, mac_text};
 use crate::{clock::Timestamp, domain::UserId, secret::Secret};
 
 const PREFIX: &str = "cso_";
 const BINDING_LENGTH: usize = 16;
 const MESSAGE_LENGTH: usize = 1 + 1 + 16 + 8 + BINDING_LENGTH;
 const TOKEN_LENGTH: usize = MESSAGE_LENGTH + 32;
-/// 74 bytes in base64url without padding.
-const ENCODED_LENGTH: usize = 99;
 
 /// What a one-time token is for. One token is good for one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +51,7 @@ impl DerivedKeys {
         token[26..MESSAGE_LENGTH].copy_from_slice(&binding(&keys.one_time, purpose, bound_to));
         let mac = hmac::sign(&keys.one_time, &token[..MESSAGE_LENGTH]);
         token[MESSAGE_LENGTH..].copy_from_slice(mac.as_ref());
-        let mut text = String::with_capacity(PREFIX.len() + ENCODED_LENGTH);
-        text.push_str(PREFIX);
-        URL_SAFE_NO_PAD.encode_string(token, &mut text);
-        Secret::new(text)
+        mac_text::encode(PREFIX, &token)
     }
 
     /// Reads a token and checks its MAC in constant time. `None` for anything but the exact text that
@@ -69,15 +63,7 @@ impl DerivedKeys {
         text: &str,
         now: Timestamp,
     ) -> Option<OneTimeToken> {
-        let encoded = text.strip_prefix(PREFIX)?;
-        if encoded.len() != ENCODED_LENGTH {
-            return None;
-        }
-        let mut token = [0; TOKEN_LENGTH];
-        let length = URL_SAFE_NO_PAD.decode_slice(encoded, &mut token).ok()?;
-        if length != TOKEN_LENGTH {
-            return None;
-        }
+        let token: [u8; TOKEN_LENGTH] = mac_text::decode(PREFIX, text)?;
         let (message, mac) = token.split_at(MESSAGE_LENGTH);
         let keys = self.of_version(message[0])?;
         hmac::verify(&keys.one_time, message, mac).ok()?;

@@ -4,15 +4,16 @@
 //! the directory; a forged key is refused without a look at it.
 
 use aws_lc_rs::hmac;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::{domain::ServiceKeyId, secret::Secret, tokens::DerivedKeys};
+use crate::{
+    domain::ServiceKeyId,
+    secret::Secret,
+    tokens::{DerivedKeys, mac_text},
+};
 
 const PREFIX: &str = "csk_";
 const MESSAGE_LENGTH: usize = 1 + 16;
 const KEY_LENGTH: usize = MESSAGE_LENGTH + 32;
-/// 49 bytes in base64url without padding.
-const ENCODED_LENGTH: usize = 66;
 
 impl DerivedKeys {
     /// The secret of a service key, under the active master key.
@@ -23,24 +24,13 @@ impl DerivedKeys {
         key[1..MESSAGE_LENGTH].copy_from_slice(id.as_bytes());
         let mac = hmac::sign(&keys.service_key, &key[..MESSAGE_LENGTH]);
         key[MESSAGE_LENGTH..].copy_from_slice(mac.as_ref());
-        let mut text = String::with_capacity(PREFIX.len() + ENCODED_LENGTH);
-        text.push_str(PREFIX);
-        URL_SAFE_NO_PAD.encode_string(key, &mut text);
-        Secret::new(text)
+        mac_text::encode(PREFIX, &key)
     }
 
     /// Reads a service key and checks its MAC in constant time. `None` for anything but the exact text that
     /// [`service_key`](Self::service_key) made under a master key that is still known.
     pub fn parse_service_key(&self, text: &str) -> Option<ServiceKeyId> {
-        let encoded = text.strip_prefix(PREFIX)?;
-        if encoded.len() != ENCODED_LENGTH {
-            return None;
-        }
-        let mut key = [0; KEY_LENGTH];
-        let length = URL_SAFE_NO_PAD.decode_slice(encoded, &mut key).ok()?;
-        if length != KEY_LENGTH {
-            return None;
-        }
+        let key: [u8; KEY_LENGTH] = mac_text::decode(PREFIX, text)?;
         let (message, mac) = key.split_at(MESSAGE_LENGTH);
         let keys = self.of_version(message[0])?;
         hmac::verify(&keys.service_key, message, mac).ok()?;
@@ -73,7 +63,7 @@ mod tests {
         let keys = keys(&[(1, 7)]);
         let text = keys.service_key(ID).expose().clone();
         assert_eq!(keys.parse_service_key(&text), Some(ID));
-        assert_eq!(text.len(), PREFIX.len() + ENCODED_LENGTH);
+        assert_eq!(text.len(), PREFIX.len() + 66);
         for i in 0..text.len() {
             for bit in 0..7 {
                 let mut bytes = text.clone().into_bytes();

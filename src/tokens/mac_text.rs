@@ -1,0 +1,28 @@
+//! The text of tokens that carry a MAC: a prefix and base64url without padding of a fixed number of bytes.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::secret::Secret;
+
+/// The text of these bytes.
+pub(crate) fn encode<const N: usize>(prefix: &str, bytes: &[u8; N]) -> Secret<String> {
+    let mut text = String::with_capacity(prefix.len() + encoded_length(N));
+    text.push_str(prefix);
+    URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
+    Secret::new(text)
+}
+
+/// The bytes of a text. `None` for anything but the exact text that [`encode`] made of some bytes.
+pub(crate) fn decode<const N: usize>(prefix: &str, text: &str) -> Option<[u8; N]> {
+    let encoded = text.strip_prefix(prefix)?;
+    if encoded.len() != encoded_length(N) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    let length = URL_SAFE_NO_PAD.decode_slice(encoded, &mut bytes).ok()?;
+    (length == N).then_some(bytes)
+}
+
+const fn encoded_length(bytes: usize) -> usize {
+    (bytes * 8).div_ceil(6)
+}
