@@ -17,7 +17,13 @@ use h2::client::SendRequest;
 use hdrhistogram::Histogram;
 use http::{HeaderMap, HeaderValue, Request, Uri};
 use prost::Message;
-use tokio::{net::TcpStream, task::JoinSet, time::sleep_until};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinSet,
+    time::sleep_until,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
 use tonic::Status;
 
 use super::Result;
@@ -88,15 +94,23 @@ impl Client {
     pub async fn connect(address: SocketAddr, connections: usize) -> Result<Self> {
         let mut senders = Vec::new();
         for _ in 0..connections {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let (sender, connection) = h2::client::Builder::new()
-                .initial_window_size(WINDOW)
-                .initial_connection_window_size(WINDOW)
-                .handshake(stream)
-                .await?;
-            tokio::spawn(connection);
-            senders.push(sender);
+            senders.push(open(tcp(address).await?).await?);
+        }
+        Ok(Self {
+            senders,
+            authority: address.to_string(),
+        })
+    }
+
+    /// Opens that many connections with TLS.
+    pub async fn connect_tls(
+        address: SocketAddr,
+        connections: usize,
+        connector: &TlsConnector,
+    ) -> Result<Self> {
+        let mut senders = Vec::new();
+        for _ in 0..connections {
+            senders.push(open(tls(address, connector).await?).await?);
         }
         Ok(Self {
             senders,
@@ -149,6 +163,31 @@ impl Client {
         sample.elapsed = monotonic_now() - begin;
         Ok(sample)
     }
+}
+
+async fn tcp(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// A connection with TLS, after its handshake.
+pub async fn tls(address: SocketAddr, connector: &TlsConnector) -> Result<TlsStream<TcpStream>> {
+    let name = ServerName::from(address.ip());
+    Ok(connector.connect(name, tcp(address).await?).await?)
+}
+
+async fn open<S>(stream: S) -> Result<SendRequest<Bytes>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = h2::client::Builder::new()
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .handshake(stream)
+        .await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 impl Caller {

@@ -35,7 +35,7 @@ pub struct Settings {
     /// Length of every answer's message
     #[arg(long)]
     answer_bytes: usize,
-    /// Checks each request's signature with this Ed25519 key before it answers (base64url)
+    /// Checks each request's signature with this ES256 key before it answers (uncompressed point, base64url)
     #[arg(long)]
     verify: Option<String>,
     /// Verifies so many ES256 signatures and makes one before it answers

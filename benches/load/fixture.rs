@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use countersign::{
     auth::{NewServiceAccount, RequestContext, ServiceAccounts},
@@ -43,6 +44,8 @@ pub const WATCH: &str = "/countersign.auth.v1.VerifierService/WatchRevocations";
 pub const ISSUE: &str = "/countersign.auth.v1.TokenService/IssueToken";
 /// `ExchangeToken`.
 pub const EXCHANGE: &str = "/countersign.auth.v1.TokenService/ExchangeToken";
+/// Envoy's `Check`.
+pub const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REGISTER: &str = "/countersign.auth.v1.AuthService/Register";
 const PASSWORD: &str = "a mill that weaves algebra";
@@ -89,7 +92,6 @@ impl Fixture {
                 "v1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
             ),
             ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "0"),
-            ("COUNTERSIGN_MAX_WATCHERS", "4000"),
         ];
         let all = common.iter().chain(variables);
         let variables = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -194,11 +196,16 @@ impl Mint {
             .collect()
     }
 
-    /// The public key, in base64url.
+    /// The ES256 public key as an uncompressed point (SEC 1, section 2.3.3), in base64url.
     pub fn public_key(&self) -> Result<String> {
         let signer = self.keyring.signer(Clock::System.now()).ok_or("no key")?;
         let jwk = serde_json::to_value(signer.jwk())?;
-        Ok(jwk["x"].as_str().ok_or("not an Ed25519 key")?.to_owned())
+        let mut point = vec![4];
+        for coordinate in ["x", "y"] {
+            let text = jwk[coordinate].as_str().ok_or("not an ES256 key")?;
+            point.extend(URL_SAFE_NO_PAD.decode(text)?);
+        }
+        Ok(URL_SAFE_NO_PAD.encode(point))
     }
 }
 

@@ -18,6 +18,7 @@ mod rounds;
 mod scenarios;
 mod seed;
 mod steady;
+mod tls_server;
 
 use std::{
     path::{Path, PathBuf},
@@ -71,6 +72,9 @@ enum Role {
     /// Serves the echo that validation is compared with
     #[command(hide = true)]
     EchoServer(echo::Settings),
+    /// Does TLS handshakes
+    #[command(hide = true)]
+    TlsServer(tls_server::Settings),
     /// Hashes on every core, at the lowest priority, until terminated
     #[command(hide = true)]
     Hashing,
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match options.role {
             Some(Role::EchoServer(settings)) => echo::serve(settings).await,
+            Some(Role::TlsServer(settings)) => tls_server::serve(settings).await,
             Some(Role::Hashing) => loops::argon2_for_ever(),
             // Ended from outside, it drops what it was doing, and with it every process it started.
             None => tokio::select! {

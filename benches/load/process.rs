@@ -70,6 +70,13 @@ impl Process {
         Self::start(command, folder).await
     }
 
+    /// Starts this program as a server that does nothing but TLS handshakes.
+    pub async fn tls(folder: &Path, certificate: &str, key: &str) -> Result<Self> {
+        let mut command = in_own_session(std::env::current_exe()?);
+        command.args(["tls-server", "--certificate", certificate, "--key", key]);
+        Self::start(command, folder).await
+    }
+
     async fn start(mut command: Command, folder: &Path) -> Result<Self> {
         let log = folder.join("server.log");
         let mut child = command

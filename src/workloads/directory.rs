@@ -175,27 +175,16 @@ impl Directory {
                 .version
                 .filter(|known| known.newest < state.newest && known.deleted == state.deleted);
             let since = known.map_or(i64::MIN, |known| known.newest);
-            let accounts = accounts_since(store, since).await?;
-            let keys = keys_since(store, since, began.0).await?;
+            let changed = changed_since(store, since, began.0).await?;
             let is_restored = match progress.version {
                 None => true,
                 Some(known) => known.newest > state.newest,
             };
-            let mut held = self.write();
+            let entries = &mut self.write().entries;
             match known {
-                None => held
-                    .entries
-                    .replace(accounts, keys, state.newest, is_restored),
-                Some(_) => {
-                    for account in accounts {
-                        held.entries.learn_account(account);
-                    }
-                    for key in keys {
-                        held.entries.learn_key(key);
-                    }
-                }
+                None => entries.replace(changed, state.newest, is_restored),
+                Some(_) => entries.learn(changed),
             }
-            drop(held);
             progress.version = Some(state);
         }
         self.write().read_at = Some(began);
@@ -274,33 +263,28 @@ impl State {
     }
 }
 
-async fn accounts_since(
-    store: &Store,
-    version: i64,
-) -> Result<Vec<Versioned<ServiceAccount>>, StoreError> {
-    let (mut all, mut after) = (Vec::new(), String::new());
+/// The accounts and keys that changed after a version. Read in pages, so that a large directory needs no memory besides its
+/// own.
+async fn changed_since(store: &Store, version: i64, now: Timestamp) -> Result<Entries, StoreError> {
+    let mut changed = Entries::default();
+    let mut after = String::new();
     loop {
         let page = store.service_accounts_since(version, &after).await?;
-        let Some(last) = page.last() else {
-            return Ok(all);
-        };
+        let Some(last) = page.last() else { break };
         after = last.item.id.to_string();
-        all.extend(page);
+        for account in page {
+            changed.learn_account(account);
+        }
     }
-}
-
-async fn keys_since(
-    store: &Store,
-    version: i64,
-    now: Timestamp,
-) -> Result<Vec<Versioned<ServiceKey>>, StoreError> {
-    let (mut all, mut after) = (Vec::new(), String::new());
+    after.clear();
     loop {
         let page = store.service_keys_since(version, now, &after).await?;
         let Some(last) = page.last() else {
-            return Ok(all);
+            return Ok(changed);
         };
         after = last.item.id.to_string();
-        all.extend(page);
+        for key in page {
+            changed.learn_key(key);
+        }
     }
 }

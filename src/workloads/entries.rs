@@ -101,33 +101,44 @@ impl Entries {
     /// Adds or replaces an account, unless a newer version is known.
     pub(super) fn learn_account(&mut self, learned: Versioned<ServiceAccount>) {
         let Versioned { item, version } = learned;
-        let known = self.accounts.get(&item.id);
-        if known.is_some_and(|known| known.version > version) {
+        let account = Arc::new(item);
+        self.take_account(AccountEntry { account, version });
+    }
+
+    fn take_account(&mut self, entry: AccountEntry) {
+        let id = entry.account.id;
+        let known = self.accounts.get(&id);
+        if known.is_some_and(|known| known.version > entry.version) {
             return;
         }
-        self.names.insert(item.name.clone(), item.id);
-        let (id, account) = (item.id, Arc::new(item));
-        self.accounts.insert(id, AccountEntry { account, version });
+        self.names.insert(entry.account.name.clone(), id);
+        self.accounts.insert(id, entry);
     }
 
     /// Adds or replaces a key, unless a newer version is known.
     pub(super) fn learn_key(&mut self, learned: Versioned<ServiceKey>) {
         let Versioned { item, version } = learned;
-        let known = self.keys.get(&item.id);
-        if known.is_some_and(|known| known.version > version) {
-            return;
-        }
         let recorded = item.last_used_at.map_or(0, Timestamp::micros);
-        let used = known.map_or(0, |known| known.last_use.load(Ordering::Relaxed));
         let entry = KeyEntry {
             account_id: item.account_id,
             expires_at: item.expires_at,
             is_revoked: item.revoked_at.is_some(),
             version,
-            last_use: AtomicI64::new(used.max(recorded)),
+            last_use: AtomicI64::new(recorded),
             recorded_use: AtomicI64::new(recorded),
         };
-        self.keys.insert(item.id, entry);
+        self.take_key(item.id, entry);
+    }
+
+    fn take_key(&mut self, id: ServiceKeyId, entry: KeyEntry) {
+        if let Some(known) = self.keys.get(&id) {
+            if known.version > entry.version {
+                return;
+            }
+            let used = known.last_use.load(Ordering::Relaxed);
+            entry.last_use.fetch_max(used, Ordering::Relaxed);
+        }
+        self.keys.insert(id, entry);
     }
 
     /// Removes an account and its keys.
@@ -140,47 +151,35 @@ impl Entries {
         self.keys.retain(|_, key| key.account_id != id);
     }
 
+    /// Takes over what has changed.
+    pub(super) fn learn(&mut self, changed: Self) {
+        for entry in changed.accounts.into_values() {
+            self.take_account(entry);
+        }
+        for (id, entry) in changed.keys {
+            self.take_key(id, entry);
+        }
+    }
+
     /// Takes over all that is in the database at version `newest`, and forgets what is not, unless it is newer.
-    pub(super) fn replace(
-        &mut self,
-        accounts: Vec<Versioned<ServiceAccount>>,
-        keys: Vec<Versioned<ServiceKey>>,
-        newest: i64,
-        is_restored: bool,
-    ) {
+    pub(super) fn replace(&mut self, mut all: Self, newest: i64, is_restored: bool) {
         // In a restored database, versions say nothing about what is known here.
         let is_newer = |version: i64| !is_restored && version > newest;
-        let old_accounts = std::mem::take(&mut self.accounts);
-        let old_keys = std::mem::take(&mut self.keys);
-        self.names.clear();
-        self.accounts.reserve(accounts.len());
-        for (_, entry) in old_accounts
-            .into_iter()
-            .filter(|(_, old)| is_newer(old.version))
-        {
-            let item = ServiceAccount::clone(&entry.account);
-            let version = entry.version;
-            self.learn_account(Versioned { item, version });
-        }
-        for account in accounts {
-            self.learn_account(account);
-        }
-        self.keys.reserve(keys.len());
-        let mut uses = HashMap::new();
-        for (id, entry) in old_keys {
+        let old = std::mem::take(self);
+        for entry in old.accounts.into_values() {
             if is_newer(entry.version) {
-                self.keys.insert(id, entry);
-            } else {
-                uses.insert(id, entry.last_use.into_inner());
+                all.take_account(entry);
             }
         }
-        for key in keys {
-            let id = key.item.id;
-            self.learn_key(key);
-            if let (Some(entry), Some(used)) = (self.keys.get(&id), uses.get(&id)) {
-                entry.last_use.fetch_max(*used, Ordering::Relaxed);
+        for (id, entry) in old.keys {
+            if is_newer(entry.version) {
+                all.take_key(id, entry);
+            } else if let Some(key) = all.keys.get(&id) {
+                let used = entry.last_use.into_inner();
+                key.last_use.fetch_max(used, Ordering::Relaxed);
             }
         }
+        *self = all;
     }
 
     /// Notes that a key is used now.

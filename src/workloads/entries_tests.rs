@@ -33,6 +33,18 @@ fn key(id: u8, account: u8, version: i64) -> Versioned<ServiceKey> {
     Versioned { item, version }
 }
 
+/// What was read from the database.
+fn read(accounts: Vec<Versioned<ServiceAccount>>, keys: Vec<Versioned<ServiceKey>>) -> Entries {
+    let mut entries = Entries::default();
+    for account in accounts {
+        entries.learn_account(account);
+    }
+    for key in keys {
+        entries.learn_key(key);
+    }
+    entries
+}
+
 /// Whether the key is live; `None` when it is unknown.
 fn is_live(entries: &Entries, id: u8, now: Timestamp) -> Option<bool> {
     match entries.key(ServiceKeyId::from_bytes([id; 16]), now) {
@@ -73,7 +85,11 @@ fn a_late_read_does_not_bring_an_older_version_back() {
     entries.learn_key(key(1, 1, 2));
     assert_eq!(is_live(&entries, 1, NOW), Some(false));
     // Nor does a read of everything that began before.
-    entries.replace(vec![account(1, "orders", 1)], vec![key(1, 1, 2)], 2, false);
+    entries.replace(
+        read(vec![account(1, "orders", 1)], vec![key(1, 1, 2)]),
+        2,
+        false,
+    );
     assert_eq!(is_live(&entries, 1, NOW), Some(false));
 }
 
@@ -84,7 +100,11 @@ fn a_read_of_everything_forgets_what_is_gone() {
     entries.learn_account(account(2, "billing", 2));
     entries.learn_key(key(1, 1, 3));
     entries.learn_key(key(2, 2, 4));
-    entries.replace(vec![account(2, "billing", 2)], vec![key(2, 2, 4)], 5, false);
+    entries.replace(
+        read(vec![account(2, "billing", 2)], vec![key(2, 2, 4)]),
+        5,
+        false,
+    );
     assert_eq!(is_live(&entries, 1, NOW), None);
     assert_eq!(is_live(&entries, 2, NOW), Some(true));
     assert!(
@@ -93,7 +113,7 @@ fn a_read_of_everything_forgets_what_is_gone() {
             .is_none()
     );
     // A restored database has lower versions than what is known here.
-    entries.replace(vec![account(1, "orders", 1)], Vec::new(), 1, true);
+    entries.replace(read(vec![account(1, "orders", 1)], Vec::new()), 1, true);
     assert_eq!(is_live(&entries, 2, NOW), None);
     assert_eq!(entries.len(), 1);
 }
@@ -122,7 +142,11 @@ fn uses_are_kept_to_the_minute_until_they_are_recorded() {
     assert_eq!(uses, [(id, NOW)]);
     // Whatever is read in between.
     entries.learn_key(key(1, 1, 2));
-    entries.replace(vec![account(1, "orders", 1)], vec![key(1, 1, 2)], 2, false);
+    entries.replace(
+        read(vec![account(1, "orders", 1)], vec![key(1, 1, 2)]),
+        2,
+        false,
+    );
     assert_eq!(entries.unrecorded_uses(), uses);
     entries.mark_recorded(&uses);
     assert!(entries.unrecorded_uses().is_empty());

@@ -21,6 +21,7 @@ use std::{
 };
 
 use aws_lc_rs::{
+    digest::{SHA256, digest},
     rand::SystemRandom,
     signature::{
         ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
@@ -156,23 +157,54 @@ fn verification(criterion: &mut Criterion) {
 /// How many threads read, and for how long.
 const THREADS: u64 = 8;
 const LASTS: Duration = Duration::from_secs(3);
+/// Rounds of the comparison of one thread with [`THREADS`].
+const ROUNDS: usize = 5;
 
 /// Threads that verify while 1,000 revocations a second arrive, beside 100,000 that are there.
 fn readers() {
     let subject = es256();
-    for (title, count) in [
-        ("1 thread, nothing arrives", 1),
-        ("8 threads, nothing arrives", THREADS),
+    for (title, threads, is_revoking) in [
+        ("1 thread, nothing arrives", 1, false),
+        ("8 threads, nothing arrives", THREADS, false),
+        ("8 threads, 1,000 revocations a second", THREADS, true),
     ] {
-        report(title, &read(&subject, count, false));
+        let all = beside_revocations(&subject, threads, is_revoking, latencies);
+        report(title, &Latencies::sum(all));
     }
-    report(
-        "8 threads, 1,000 revocations a second",
-        &read(&subject, THREADS, true),
+    scaling(&subject);
+}
+
+/// How many cores' worth [`THREADS`] verify, and how many cores' worth of a loop without shared data they do, in turn.
+fn scaling(subject: &Subject) {
+    let rate = |threads, work: fn(&LocalVerifier, &str, &AtomicBool) -> u64| {
+        let counts = beside_revocations(subject, threads, false, work);
+        let per_second = counts.into_iter().sum::<u64>() / LASTS.as_secs();
+        f64::from(u32::try_from(per_second).unwrap_or(u32::MAX))
+    };
+    let (mut ours, mut reference) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(rate(THREADS, verifications) / rate(1, verifications));
+        reference.push(rate(THREADS, hashes) / rate(1, hashes));
+    }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (ours, reference) = (middle(ours), middle(reference));
+    println!(
+        "8 threads verify {ours:.2} times as much as one, and hash {reference:.2} times as much ({cores} cores, {ROUNDS} rounds)"
     );
 }
 
-fn read(subject: &Subject, threads: u64, is_revoking: bool) -> Vec<u64> {
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// What each thread returns that works for [`LASTS`].
+fn beside_revocations<T: Send + 'static>(
+    subject: &Subject,
+    threads: u64,
+    is_revoking: bool,
+    work: fn(&LocalVerifier, &str, &AtomicBool) -> T,
+) -> Vec<T> {
     let verifier = Arc::new(subject.verifier());
     let end = now() + Duration::from_secs(1_800);
     for number in 0..100_000_u64 {
@@ -183,38 +215,100 @@ fn read(subject: &Subject, threads: u64, is_revoking: bool) -> Vec<u64> {
         .map(|_| {
             let (verifier, token) = (Arc::clone(&verifier), subject.token.clone());
             let is_over = Arc::clone(&is_over);
-            thread::spawn(move || measure(&verifier, &token, &is_over))
+            thread::spawn(move || work(&verifier, &token, &is_over))
         })
         .collect();
     let began = Instant::now();
     let mut number = 100_000;
-    while began.elapsed() < LASTS {
+    while let Some(rest) = LASTS.checked_sub(began.elapsed()) {
         if is_revoking {
             verifier.revoke_session(id(number), end);
             number += 1;
+            thread::park_timeout(Duration::from_millis(1));
+        } else {
+            thread::sleep(rest);
         }
-        thread::park_timeout(Duration::from_millis(1));
     }
     is_over.store(true, Ordering::Relaxed);
-    let mut all: Vec<u64> = readers
+    readers
         .into_iter()
-        .flat_map(|reader| reader.join().expect("a reader ends"))
-        .collect();
-    all.sort_unstable();
-    all
+        .map(|reader| reader.join().expect("a reader ends"))
+        .collect()
+}
+
+/// How many calls took how many nanoseconds.
+struct Latencies(Vec<u64>);
+
+impl Latencies {
+    /// Longer ones count as this.
+    const LONGEST: usize = 100_000;
+
+    fn new() -> Self {
+        Self(vec![0; Self::LONGEST + 1])
+    }
+
+    fn sum(all: Vec<Self>) -> Self {
+        let mut sum = Self::new();
+        for latencies in all {
+            for (sum, count) in sum.0.iter_mut().zip(latencies.0) {
+                *sum += count;
+            }
+        }
+        sum
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    fn quantile(&self, permille: u64) -> usize {
+        let below = self.count() * permille / 1_000;
+        let mut seen = 0;
+        let at = self.0.iter().position(|count| {
+            seen += count;
+            seen > below
+        });
+        at.unwrap_or(Self::LONGEST)
+    }
 }
 
 /// The nanoseconds of each verification.
-fn measure(verifier: &LocalVerifier, token: &str, is_over: &AtomicBool) -> Vec<u64> {
+fn latencies(verifier: &LocalVerifier, token: &str, is_over: &AtomicBool) -> Latencies {
     let demand = Demand::new().role("reader");
-    let mut all = Vec::with_capacity(1 << 24);
-    while !is_over.load(Ordering::Relaxed) && all.len() < all.capacity() {
+    let mut all = Latencies::new();
+    while !is_over.load(Ordering::Relaxed) {
         let began = Instant::now();
         let verdict = verifier.verify_at(token, &demand, now());
-        all.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let nanos = usize::try_from(began.elapsed().as_nanos()).unwrap_or(usize::MAX);
+        all.0[nanos.min(Latencies::LONGEST)] += 1;
         assert!(verdict.is_ok(), "a good token");
     }
     all
+}
+
+/// How many verifications there were.
+fn verifications(verifier: &LocalVerifier, token: &str, is_over: &AtomicBool) -> u64 {
+    let demand = Demand::new().role("reader");
+    count(is_over, || {
+        verifier.verify_at(token, &demand, now()).is_ok()
+    })
+}
+
+/// How many hashes of a token there were.
+fn hashes(_: &LocalVerifier, token: &str, is_over: &AtomicBool) -> u64 {
+    count(is_over, || {
+        let digest = black_box(digest(&SHA256, black_box(token.as_bytes())));
+        digest.as_ref().len() == 32
+    })
+}
+
+fn count(is_over: &AtomicBool, work: impl Fn() -> bool) -> u64 {
+    let mut count = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        assert!(work(), "a good token");
+        count += 1;
+    }
+    count
 }
 
 /// Any id whose last byte is spread, as in a UUIDv7.
@@ -228,15 +322,13 @@ fn id(number: u64) -> Id {
     Id::from_bytes(bytes)
 }
 
-fn report(title: &str, sorted: &[u64]) {
-    let at = |permille: usize| sorted[sorted.len() * permille / 1_000];
-    let seconds = LASTS.as_secs();
+fn report(title: &str, latencies: &Latencies) {
     println!(
         "{title}: {} verifications a second, p50 {} ns, p99 {} ns, p99.9 {} ns",
-        sorted.len() as u64 / seconds,
-        at(500),
-        at(990),
-        at(999)
+        latencies.count() / LASTS.as_secs(),
+        latencies.quantile(500),
+        latencies.quantile(990),
+        latencies.quantile(999)
     );
 }
 

@@ -52,7 +52,7 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
             let medians = measured.medians(figure);
             bench
                 .report
-                .compare(GROUP, &name, "echo + Ed25519", medians, bound);
+                .compare(GROUP, &name, "echo + ES256", medians, bound);
         };
         line(0, "calls per second", Some(Bound::AtLeast(0.9)));
         line(2, "p99, us", None);
@@ -63,16 +63,16 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let tokens: Vec<_> = (0..512).map(|_| mint.token()).collect::<Result<_>>()?;
     let mut rates = Vec::new();
     for _ in 0..3 {
-        rates.push(loops::ed25519(duration, &key, &tokens)?);
+        rates.push(loops::es256(duration, &key, &tokens)?);
     }
     let cores = float(std::thread::available_parallelism()?.get() as u64);
     let rate = median(rates);
     let micros = 1e6 * cores / rate;
     bench
         .report
-        .number(GROUP, "bare Ed25519 loop, no calls, per second", rate, None);
+        .number(GROUP, "bare ES256 loop, no calls, per second", rate, None);
     bench
         .report
-        .number(GROUP, "one Ed25519 verification, us", micros, None);
+        .number(GROUP, "one ES256 verification, us", micros, None);
     Ok(())
 }

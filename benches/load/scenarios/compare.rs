@@ -24,6 +24,8 @@ use crate::{
 const GROUP: &str = "compare";
 /// Access tokens in use.
 const TOKENS: usize = 64;
+/// Users who log in in turn: so many that nobody's sessions come near the limit, which older builds do not have.
+const USERS: usize = 1_000;
 
 struct Side {
     process: Process,
@@ -178,8 +180,8 @@ async fn cheap_hashes(bench: &mut Bench<'_>, builds: &Builds<'_>) -> Result<()> 
             &measured,
         );
     }
-    let our_logins = in_turn(logins(&ours.client, 64).await?);
-    let their_logins = in_turn(logins(&theirs.client, 64).await?);
+    let our_logins = in_turn(logins(&ours.client, USERS).await?);
+    let their_logins = in_turn(logins(&theirs.client, USERS).await?);
     let measured = Rounds::measure(
         builds.rounds,
         async || ours.drive(LOGIN, &our_logins, 16, duration).await,
@@ -196,8 +198,8 @@ async fn default_hashes(bench: &mut Bench<'_>, builds: &Builds<'_>) -> Result<()
     let ours = Side::start(builds.this, Fixture::sqlite(&[])?).await?;
     let theirs = Side::start(builds.other, Fixture::sqlite(&[])?).await?;
     let (our_tokens, their_tokens) = (ours.tokens().await?, theirs.tokens().await?);
-    let our_logins = in_turn(logins(&ours.client, 32).await?);
-    let their_logins = in_turn(logins(&theirs.client, 32).await?);
+    let our_logins = in_turn(logins(&ours.client, USERS).await?);
+    let their_logins = in_turn(logins(&theirs.client, USERS).await?);
     let measured = Rounds::measure(
         bench.choose(5, 9),
         async || ours.drive(LOGIN, &our_logins, 32, duration).await,
@@ -223,6 +225,11 @@ async fn default_hashes(bench: &mut Bench<'_>, builds: &Builds<'_>) -> Result<()
     )
     .await?;
     report(bench, "ValidateToken without logins", &measured);
+    for (name, side) in [("this build", &ours), ("other build", &theirs)] {
+        let mib = float(side.process.resident()?) / 1_048_576.0;
+        let name = format!("resident memory after the storm, MiB: {name}");
+        bench.report.number(GROUP, &name, mib, None);
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod cold;
 mod compare;
+mod ext_authz;
 mod growth;
 mod login;
 mod memory;
@@ -9,6 +10,7 @@ mod refresh;
 mod services;
 mod start;
 mod storm;
+mod tls;
 mod validate;
 mod watchers;
 
@@ -42,7 +44,7 @@ impl Bench<'_> {
 pub enum Scenario {
     /// `ValidateToken` with tokens seen before, against an echo
     Validate,
-    /// `ValidateToken` with tokens never seen before, against an echo that verifies Ed25519
+    /// `ValidateToken` with tokens never seen before, against an echo that verifies ES256
     Cold,
     /// `ValidateToken` beside 64 logins at once
     Storm,
@@ -50,6 +52,10 @@ pub enum Scenario {
     Login,
     /// `Refresh` on PostgreSQL against pgbench
     Refresh,
+    /// Envoy's `Check`, against an echo with messages of the same size
+    ExtAuthz,
+    /// `ValidateToken` over TLS against plaintext, and full handshakes against a bare rustls server
+    Tls,
     /// `IssueToken` and `ExchangeToken`, against an echo that does the same cryptography
     Services,
     /// All three with a thousand and with a million users
@@ -69,10 +75,12 @@ impl Scenario {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Validate => "validate: tokens seen before, against an echo",
-            Self::Cold => "cold: tokens never seen before, against an echo that verifies Ed25519",
+            Self::Cold => "cold: tokens never seen before, against an echo that verifies ES256",
             Self::Storm => "storm: validation beside 64 logins at once",
             Self::Login => "login: against a bare Argon2id loop",
             Self::Refresh => "refresh: on PostgreSQL, against pgbench",
+            Self::ExtAuthz => "ext_authz: Envoy's Check, against an echo",
+            Self::Tls => "tls: against plaintext, and handshakes against bare rustls",
             Self::Services => {
                 "services: tokens of services, against an echo that verifies and signs"
             }
@@ -92,6 +100,8 @@ impl Scenario {
             Self::Storm => storm::run(bench).await,
             Self::Login => login::run(bench).await,
             Self::Refresh => refresh::run(bench).await,
+            Self::ExtAuthz => ext_authz::run(bench).await,
+            Self::Tls => tls::run(bench).await,
             Self::Services => services::run(bench).await,
             Self::Growth => growth::run(bench).await,
             Self::Memory => memory::run(bench).await,

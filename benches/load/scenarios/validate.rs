@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::grpc::pb::ValidateTokenResponse;
+use countersign::grpc::pb::{ValidateTokenRequest, ValidateTokenResponse};
 use prost::Message as _;
 
 use super::Bench;
@@ -10,7 +10,7 @@ use crate::{
     Result,
     driver::{Client, Load, OK, Source, float, frame, in_turn},
     echo,
-    fixture::{Fixture, VALIDATE, validate},
+    fixture::{Fixture, Mint, VALIDATE, validate},
     process::Process,
     report::Bound,
     rounds::{Figures, Rounds},
@@ -62,6 +62,36 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
         line(2, "p99, us", Some(Bound::AtMost(1.2)));
         line(3, "server's CPU per call, us", None);
     }
+    step_up(bench, &ours, &mint).await
+}
+
+/// The same tokens with a demand on the age of the authentication (RFC 9470), against without.
+async fn step_up(bench: &mut Bench<'_>, ours: &Side, mint: &Mint) -> Result<()> {
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..TOKENS {
+        let plain = validate(mint.token()?);
+        without.push(frame(&plain));
+        with.push(frame(&ValidateTokenRequest {
+            max_auth_age: Some(prost_types::Duration {
+                seconds: 3_600,
+                nanos: 0,
+            }),
+            ..plain
+        }));
+    }
+    let (with, without) = (in_turn(with), in_turn(without));
+    let duration = Duration::from_millis(bench.choose(350, 1_000));
+    let measured = Rounds::measure(
+        bench.choose(7, 21),
+        async || ours.drive(&with, 16, duration).await,
+        async || ours.drive(&without, 16, duration).await,
+    )
+    .await?;
+    let name = "server's CPU per call with max_auth_age, us, 16 at once";
+    let bound = Some(Bound::AtMost(1.02));
+    bench
+        .report
+        .compare(GROUP, name, "without", measured.medians(3), bound);
     Ok(())
 }
 
@@ -69,11 +99,16 @@ impl Side {
     /// A client of a server.
     pub async fn new(process: Process, path: &'static str) -> Result<Self> {
         let client = Client::connect(process.address, 4).await?;
-        Ok(Self {
+        Ok(Self::with_client(process, client, path))
+    }
+
+    /// The same with a client that is connected already.
+    pub const fn with_client(process: Process, client: Client, path: &'static str) -> Self {
+        Self {
             process,
             client,
             path,
-        })
+        }
     }
 
     /// Calls per second, the median and the 99th percentile of latency, and the server's CPU time per call.

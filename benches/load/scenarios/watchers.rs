@@ -37,7 +37,8 @@ const SETTLED: Duration = Duration::from_millis(300);
 pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let rounds = bench.choose(3, 9);
     let duration = Duration::from_secs(bench.choose(1, 4));
-    let fixture = Fixture::sqlite(CHEAP_HASHES)?;
+    let limit = [("COUNTERSIGN_MAX_WATCHERS", "4000")];
+    let fixture = Fixture::sqlite(&[CHEAP_HASHES, &limit].concat())?;
     let process = fixture.start().await?;
     let mint = fixture.mint().await?;
     let access_token = mint.verifier_token()?;
