@@ -25,6 +25,7 @@ const LAYERS: &[&str] = &[
     "mail",
     "revocation",
     "workloads",
+    "factors",
     "tokens",
     "passwords",
     "store",

@@ -3,11 +3,12 @@
 use super::{
     Auth, AuthError, RequestContext, in_its_own_task,
     issue::{Grant, TokenPair},
-    throttle::{Claimant, Proven},
+    claimant::Claimant,
+    throttle::Proven,
     write_locks::Writer,
 };
 use crate::{
-    domain::{MailKind, Password, Recipient, SessionId, UserId},
+    domain::{MailKind, Password, Recipient, SessionClaims, SessionId, UserId},
     store::{AuditKind, PasswordChange},
 };
 
@@ -85,8 +86,14 @@ impl Auth {
         let current = current.ok_or(AuthError::TokenRevoked)?;
         let locks = &self.locks.users;
         let lock = locks.lock(user.id, Writer::User, context.deadline).await?;
-        let audiences = current.claims.audiences;
+        let before = current.claims;
+        let audiences = before.audiences.clone();
         let mut session = self.new_session(user, current.device_label, audiences, context);
+        if !SessionClaims::is_one_factor(before.acr()) {
+            // The password alone would make it weaker. It says when the user proved more than that.
+            session.claims.authenticated_at = before.authenticated_at;
+            session.claims.methods = before.methods;
+        }
         let now = session.created_at;
         let event = context.audit_event(AuditKind::PasswordChanged, now);
         let mail = context.mail(MailKind::PasswordChanged, Recipient::User(user.id), now);

@@ -105,6 +105,15 @@ pub enum AuthError {
     /// The session was revoked, or its user is disabled or gone.
     #[error("session revoked")]
     SessionRevoked,
+    /// A wrong or used code or passkey, or a challenge that is not good any more.
+    #[error("second factor invalid")]
+    SecondFactorInvalid,
+    /// The user has an authenticator app already, or somebody has the passkey.
+    #[error("the factor is registered already")]
+    FactorExists,
+    /// The user has no such factor.
+    #[error("there is no such factor")]
+    FactorNotFound,
     /// There is no such user.
     #[error("there is no such user")]
     UserNotFound,

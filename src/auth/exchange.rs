@@ -118,6 +118,9 @@ impl Auth {
             Err(AuthError::TokenInvalid) => {
                 Err(AuthError::credential("a token is not one of ours"))
             }
+            Err(AuthError::StepUpRequired { .. }) => Err(AuthError::credential(
+                "a token is good for enrolling a second factor alone",
+            )),
             Err(AuthError::TokenExpired) => Err(AuthError::credential("a token has expired")),
             Err(AuthError::TokenRevoked) => Err(AuthError::credential("a token is revoked")),
             Err(other) => Err(other),

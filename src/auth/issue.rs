@@ -3,6 +3,7 @@
 use super::{Auth, AuthError};
 use crate::{
     clock::Timestamp,
+    config::ENROLLMENT_AUDIENCE,
     domain::{FieldViolation, Roles, Session, SessionClaims, SessionId, UserId, ViolationReason},
     secret::Secret,
     tokens::Subject,
@@ -47,30 +48,42 @@ impl<'a> Grant<'a> {
             narrowed: None,
         }
     }
+
+    fn audiences(&self, configured: &[String]) -> Vec<String> {
+        let mut audiences = self.claims.audiences_of(configured);
+        if let Some(narrowed) = self.narrowed {
+            audiences.retain(|audience| narrowed.contains(audience));
+        }
+        audiences
+    }
 }
 
 impl Auth {
     /// Signs the access token and derives the refresh token. A revocation of all sessions of the user concerns the tokens
     /// that are dated before it. `now` is read after the session was written, and the token is dated after the end of the
     /// sessions before: so this session is among those that are revoked, or its tokens are newer, whatever clocks say.
+    ///
+    /// Who must have a second factor and has not proved one gets an access token that is good for enrolling one alone.
     pub(super) fn issue_pair(
         &self,
         grant: &Grant<'_>,
         now: Timestamp,
     ) -> Result<TokenPair, AuthError> {
         let parts = &self.parts;
-        let mut audiences = grant.claims.audiences_of(&parts.profile.audiences);
-        if let Some(narrowed) = grant.narrowed {
-            audiences.retain(|audience| narrowed.contains(audience));
-        }
+        let is_enrollment = parts.settings.must_prove_factor(grant.roles, grant.claims);
+        let audiences = match is_enrollment {
+            true => vec![ENROLLMENT_AUDIENCE.to_owned()],
+            false => grant.audiences(&parts.profile.audiences),
+        };
         if audiences.is_empty() {
             // None of those that were chosen is configured any more. A token for others would be for more than was asked.
             return Err(AuthError::SessionRevoked);
         }
+        let none = Roles::default();
         let subject = Subject {
             user_id: grant.user_id,
             session_id: grant.session_id,
-            roles: grant.roles,
+            roles: if is_enrollment { &none } else { grant.roles },
             audiences: &audiences,
             authenticated_at: grant.claims.authenticated_at,
             methods: &grant.claims.methods,

@@ -3,7 +3,9 @@
 use super::{
     Auth, AuthError, RequestContext,
     issue::{Grant, TokenPair},
-    throttle::{Caller, Claimant, Proven},
+    claimant::Claimant,
+    complete_login::LoginChallenge,
+    throttle::{Caller, Proven},
     write_locks::Writer,
 };
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     },
     passwords::PasswordHash,
     secret::Secret,
-    store::{AuditKind, Login, Opening},
+    store::{AuditKind, FactorProof, Login, Opening},
     tokens::KnownDevice,
 };
 
@@ -35,6 +37,14 @@ pub struct LoginCommand {
 /// login that renewed outdated parameters, or by a change of the password.
 const JUDGEMENTS: usize = 3;
 
+/// What a right password comes to.
+pub enum LoginOutcome {
+    /// The session is open.
+    LoggedIn(LoggedIn),
+    /// The user has a second factor, and must prove it first.
+    Challenged(LoginChallenge),
+}
+
 /// The result of a successful login.
 pub struct LoggedIn {
     /// The session's first tokens.
@@ -46,7 +56,7 @@ pub struct LoggedIn {
 }
 
 impl Auth {
-    /// Checks the credentials and opens a session.
+    /// Checks the credentials and opens a session, or asks for the second factor of a user who has one.
     ///
     /// An unknown address, a wrong password and a disabled account take the same steps and get the same answer.
     ///
@@ -57,7 +67,7 @@ impl Auth {
         &self,
         command: LoginCommand,
         context: &RequestContext,
-    ) -> Result<LoggedIn, AuthError> {
+    ) -> Result<LoginOutcome, AuthError> {
         let audiences = self.asked_audiences(&command.audiences)?;
         let context = context.clone();
         self.in_attempt(context.deadline, |auth, caller| async move {
@@ -72,7 +82,7 @@ impl Auth {
         audiences: Option<Vec<String>>,
         context: &RequestContext,
         mut caller: Caller,
-    ) -> Result<LoggedIn, AuthError> {
+    ) -> Result<LoginOutcome, AuthError> {
         let keys = &self.parts.derived_keys;
         let claimant = Claimant::Login {
             email: command.email,
@@ -83,12 +93,17 @@ impl Auth {
             let password = command.password.clone();
             let mut proven = self.judge(attempt, password, &mut caller).await?;
             let label = command.device_label.clone();
+            if !proven.factors.is_empty() {
+                let challenge = self.challenge(proven, label, audiences).await?;
+                return Ok(LoginOutcome::Challenged(challenge));
+            }
             let mut session = self.new_session(&proven.user, label, audiences.clone(), context);
-            if let Some((roles, issued_after)) = self.open(&proven, &session, context).await? {
+            let opened = self.open(&proven, &session, None, context).await?;
+            if let Some((roles, issued_after)) = opened {
                 // Those that were read before the hash may have been taken away since.
                 proven.user.roles = roles;
                 session.claims.issued_after = issued_after;
-                return self.logged_in(proven, &session);
+                return self.logged_in(proven, &session).map(LoginOutcome::LoggedIn);
             }
         }
         Err(AuthError::Internal(
@@ -96,12 +111,16 @@ impl Auth {
         ))
     }
 
-    /// Opens a session for a user whose password was verified, and returns the user's roles and after when the session's
-    /// tokens are dated. `None` when the credentials changed since.
-    async fn open(
+    /// Opens a session for a user whose password was verified, or who gave another proof, and returns the user's roles and
+    /// after when the session's tokens are dated. `None` when the credentials changed since.
+    ///
+    /// # Errors
+    /// [`AuthError::SecondFactorInvalid`] when what the proof uses up was used before: the caller has to count that.
+    pub(super) async fn open(
         &self,
         proven: &Proven,
         session: &Session,
+        proof: Option<&FactorProof>,
         context: &RequestContext,
     ) -> Result<Option<(Roles, Timestamp)>, AuthError> {
         let Proven { admitted, .. } = proven;
@@ -124,6 +143,7 @@ impl Auth {
             clear: admitted.has_failures,
             limit: self.failure_limit().get(),
             claim: admitted.claim,
+            proof,
             max_sessions: parts.settings.max_sessions_per_user,
             remember: parts.remember(),
             ended_event: &ended_event,
@@ -138,6 +158,7 @@ impl Auth {
                 self.release(admitted).await;
                 Ok(None)
             }
+            Ok(Opening::ProofRefused) => Err(AuthError::SecondFactorInvalid),
             Ok(Opening::Throttled(counter)) => Err(self.throttled(counter)),
             Err(error) => {
                 self.release(admitted).await;
@@ -146,7 +167,8 @@ impl Auth {
         }
     }
 
-    fn logged_in(&self, proven: Proven, session: &Session) -> Result<LoggedIn, AuthError> {
+    /// The tokens of a session that was opened.
+    pub(super) fn logged_in(&self, proven: Proven, session: &Session) -> Result<LoggedIn, AuthError> {
         let now = self.parts.clock.now();
         let Proven { user, admitted, .. } = proven;
         let grant = Grant::of(session, &user.roles);

@@ -1,10 +1,15 @@
 //! The use cases: what the service does, in the words of the trade. No protobuf, no SQL.
 
 mod change_password;
+mod claimant;
+mod complete_login;
 mod current_roles;
 mod email_verification;
 mod error;
 mod exchange;
+mod factor_attempts;
+mod factor_policy;
+mod factors;
 mod freshness;
 mod in_flight;
 mod issue;
@@ -12,6 +17,8 @@ mod issue_service_token;
 mod keys;
 mod login;
 mod logout;
+mod passkeys;
+mod reauthenticate;
 mod recovery;
 mod refresh;
 mod register;
@@ -21,6 +28,7 @@ mod service_keys;
 mod service_metrics;
 mod sessions;
 mod throttle;
+mod totp_enrollment;
 mod user_places;
 mod users;
 mod validate;
@@ -35,16 +43,21 @@ use std::{
 };
 
 pub use change_password::ChangePasswordCommand;
+pub use complete_login::{CompleteLoginCommand, LoginChallenge};
 pub use error::{AuthError, CredentialRefusal};
 pub use exchange::{ExchangeCommand, ExchangedToken};
+pub use factor_attempts::SecondFactor;
+pub use factors::AddedFactor;
 pub use issue::TokenPair;
 pub use issue_service_token::{ClientCredential, IssuedServiceToken};
-pub use login::{LoggedIn, LoginCommand};
+pub use login::{LoggedIn, LoginCommand, LoginOutcome};
+pub use reauthenticate::{ReauthenticateCommand, ReauthenticationProof};
 pub use register::RegisterCommand;
 pub use revoked::Revoked;
 pub use service_accounts::{NewServiceAccount, Page, ServiceAccounts};
 pub use service_metrics::ServiceMetrics;
 pub use sessions::SessionPage;
+pub use totp_enrollment::TotpEnrollment;
 pub use users::Users;
 pub use validate::{ValidateQuery, Validated};
 
@@ -52,6 +65,7 @@ use in_flight::InFlight;
 
 use crate::{
     clock::{Clock, Timestamp},
+    config::FactorSettings,
     domain::{MailKind, NewMail, PositionedRevocation, Recipient, Revocation, SessionId, UserId},
     mail::MailLoad,
     passwords::Passwords,
@@ -91,6 +105,8 @@ pub struct AuthSettings {
     pub service_token_ttl: Duration,
     /// How long a call may take that waits for knowledge.
     pub request_timeout: Duration,
+    /// What holds for second factors.
+    pub factors: FactorSettings,
 }
 
 /// Who asks, and until when an answer is of use.

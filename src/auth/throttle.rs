@@ -1,4 +1,4 @@
-//! Delays guesses at one password, and does not refuse the right password below the limit of failures. Existing
+//! Delays guesses at one password, or at the codes of its second factor, and does not refuse the right password below the limit of failures. Existing
 //! sessions are not affected.
 //!
 //! The steps of an attempt: reserve a place in the hashing queue; read the user and the failure counter; let the counter
@@ -17,13 +17,12 @@ use std::{
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
-use super::{Auth, AuthError, in_flight::Slot, in_its_own_task};
+use super::{Auth, AuthError, claimant::Claimant, in_flight::Slot, in_its_own_task};
 use crate::{
     clock::monotonic_now,
-    domain::{Admission, DeviceId, Email, FailureCounter, Password, SessionId, User, UserId},
+    domain::{Admission, DeviceId, FactorKinds, FailureCounter, Password, User},
     passwords::{Account, HashingPermit, PasswordHash, Verdict},
-    store::{CounterKey, Counting, Credentials, Failure},
-    tokens::KnownDevice,
+    store::{CounterKey, Counting, Credentials, Failure, UserCredentials},
 };
 
 /// The longest that an attempt waits for its turn and for a hashing worker, whatever its caller allows.
@@ -35,19 +34,6 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// How often an attempt starts again because other attempts changed the counter first.
 const ROUNDS: usize = 16;
-
-/// Who presents a password, which decides which failures are counted together.
-pub(super) enum Claimant {
-    /// A caller of Login: an e-mail address, and a known device if there is one.
-    Login {
-        /// The address.
-        email: Email,
-        /// The content of an authentic device token.
-        device: Option<KnownDevice>,
-    },
-    /// A user within a session.
-    Session(UserId, SessionId),
-}
 
 /// The caller of an attempt: when it stops waiting for the answer.
 pub(super) struct Caller {
@@ -68,8 +54,8 @@ impl Caller {
 
 /// An attempt that was admitted.
 pub(super) struct Attempt {
-    /// The user and the stored hash, if there is such a user.
-    found: Option<(User, String)>,
+    /// The user, if there is one.
+    found: Option<UserCredentials>,
     place: HashingPermit,
     admitted: Admitted,
 }
@@ -94,6 +80,8 @@ pub(super) struct Proven {
     pub(super) verified_hash: String,
     /// A hash to store in its place, when it is out of date.
     pub(super) rehashed: Option<PasswordHash>,
+    /// The kinds of second factors that the user has.
+    pub(super) factors: FactorKinds,
     pub(super) admitted: Admitted,
 }
 
@@ -118,17 +106,34 @@ impl Auth {
         result
     }
 
-    /// Admits an attempt, or refuses it while the counter is delayed.
+    /// Admits an attempt at a password, or refuses it while the counter is delayed.
     pub(super) async fn begin_attempt(
         &self,
         claimant: &Claimant,
         caller: &mut Caller,
     ) -> Result<Attempt, AuthError> {
+        let deadline = caller.deadline;
+        let reserve = || Ok(self.parts.passwords.reserve(Some(deadline))?);
+        let (found, place, admitted) = self.admit(claimant, caller, reserve).await?;
+        Ok(Attempt {
+            found,
+            place,
+            admitted,
+        })
+    }
+
+    /// Admits an attempt, or refuses it while the counter is delayed. `reserve` takes a place where the work is done.
+    pub(super) async fn admit<P>(
+        &self,
+        claimant: &Claimant,
+        caller: &mut Caller,
+        reserve: impl Fn() -> Result<P, AuthError>,
+    ) -> Result<(Option<UserCredentials>, P, Admitted), AuthError> {
         let parts = &self.parts;
         let mut slot = None;
         for _ in 0..ROUNDS {
             // First, so that an overload is refused before it costs the database anything.
-            let place = parts.passwords.reserve(Some(caller.deadline))?;
+            let place = reserve()?;
             let Credentials { user, key, counter } = self.look_up(claimant).await?;
             let held = self.take_slot(slot.take(), &key.name)?;
             if !held.is_admitted() {
@@ -162,17 +167,13 @@ impl Auth {
                 }
             };
             let admitted = Admitted {
-                device: claimant.device_of(user.as_ref()),
+                device: claimant.device_of(user.as_ref().map(|found| found.user.id)),
                 key,
                 has_failures,
                 claim,
                 _slot: held,
             };
-            return Ok(Attempt {
-                found: user,
-                place,
-                admitted,
-            });
+            return Ok((user, place, admitted));
         }
         Err(overloaded())
     }
@@ -192,9 +193,9 @@ impl Auth {
         } = attempt;
         let account = match &found {
             None => Account::Unknown,
-            Some((user, hash)) => {
-                let hash = PasswordHash::from_stored(hash.clone());
-                match user.disabled_at {
+            Some(found) => {
+                let hash = PasswordHash::from_stored(found.password_hash.clone());
+                match found.user.disabled_at {
                     None => Account::Known(hash),
                     Some(_) => Account::Disabled(hash),
                 }
@@ -202,11 +203,12 @@ impl Auth {
         };
         let verdict = place.verify_unless(caller.gone(), password, account).await;
         match (verdict, found) {
-            (Ok(Some(Verdict::Right { rehashed })), Some((user, verified_hash))) => {
+            (Ok(Some(Verdict::Right { rehashed })), Some(found)) => {
                 let proven = Proven {
-                    user,
-                    verified_hash,
+                    user: found.user,
+                    verified_hash: found.password_hash,
                     rehashed,
+                    factors: found.factors,
                     admitted,
                 };
                 if caller.is_gone() {
@@ -274,7 +276,7 @@ impl Auth {
     }
 
     /// Counts a wrong password and returns the answer for the caller.
-    async fn count_failure(&self, admitted: &Admitted) -> Result<AuthError, AuthError> {
+    pub(super) async fn count_failure(&self, admitted: &Admitted) -> Result<AuthError, AuthError> {
         let parts = &self.parts;
         let (key, limit, now) = (&admitted.key, self.failure_limit(), parts.clock.now());
         let (below, next) = match admitted.claim {
@@ -307,35 +309,6 @@ impl Auth {
         })
     }
 
-    async fn look_up(&self, claimant: &Claimant) -> Result<Credentials, AuthError> {
-        let (store, keys) = (&self.parts.store, &self.parts.derived_keys);
-        Ok(match claimant {
-            Claimant::Login { email, device } => {
-                let account = CounterKey {
-                    name: keys.account_counter(email),
-                    user_id: None,
-                };
-                let device = device.map(|KnownDevice { user_id, device_id }| CounterKey {
-                    name: keys.device_counter(user_id, device_id),
-                    user_id: Some(user_id),
-                });
-                // Another user's device token counts as none.
-                let choose = |user: Option<UserId>| match &device {
-                    Some(device) if device.user_id == user => device.clone(),
-                    _ => account.clone(),
-                };
-                store.find_credentials(email, choose).await?
-            }
-            Claimant::Session(user_id, session_id) => {
-                let key = CounterKey {
-                    name: keys.session_counter(*user_id, *session_id),
-                    user_id: Some(*user_id),
-                };
-                store.find_credentials_of(*user_id, &key).await?
-            }
-        })
-    }
-
     /// The slot that the attempt already holds, or a new one for the counter with that name.
     fn take_slot(&self, held: Option<Slot>, name: &str) -> Result<Slot, AuthError> {
         match held.filter(|slot| slot.is_for(name)) {
@@ -349,22 +322,6 @@ impl Attempt {
     /// Whether there is a user whose password can be judged.
     pub(super) const fn has_user(&self) -> bool {
         self.found.is_some()
-    }
-}
-
-impl Claimant {
-    /// The known device, if it is this user's.
-    fn device_of(&self, user: Option<&(User, String)>) -> Option<DeviceId> {
-        match (self, user) {
-            (
-                Self::Login {
-                    device: Some(device),
-                    ..
-                },
-                Some((user, _)),
-            ) if device.user_id == user.id => Some(device.device_id),
-            _ => None,
-        }
     }
 }
 

@@ -11,9 +11,11 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
-    domain::{Email, PositionedRevocation, Revocation, Role, Roles, SessionId, User, UserId},
+    domain::{
+        Email, NewMail, PositionedRevocation, Revocation, Role, Roles, SessionId, User, UserId,
+    },
     revocation::RevocationIndex,
-    store::{AuditKind, Store},
+    store::{AuditEvent, AuditKind, Removal, RemovedFactors, Store},
     tokens::{AccessProfile, DerivedKeys},
 };
 
@@ -242,8 +244,33 @@ impl Users {
         Ok(user)
     }
 
+    /// The time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Removes factors in the database, and tells this replica which sessions that ended.
+    pub(super) async fn remove_stored(
+        &self,
+        id: UserId,
+        removal: Removal,
+        now: Timestamp,
+        event: &AuditEvent,
+        mail: &NewMail,
+    ) -> Result<Option<RemovedFactors>, AuthError> {
+        let store = &self.store;
+        let removed = store
+            .remove_factors(id, removal, now, self.remember, event, mail)
+            .await?;
+        if let Some(removed) = &removed {
+            self.revocations.learn(&removed.ended.revocations);
+            store.request_sweep_if(removed.ended.is_partial);
+        }
+        Ok(removed)
+    }
+
     /// Waits until nobody else on this replica changes the user.
-    async fn lock(
+    pub(super) async fn lock(
         &self,
         id: UserId,
         context: &RequestContext,

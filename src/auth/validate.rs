@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Auth, AuthError};
 use crate::{
     clock::{Timestamp, monotonic_now},
-    domain::UserId,
+    domain::{SessionClaims, UserId},
     tokens::{AccessClaims, AccessProfile, AccessTokenError, VerifiedClaims},
 };
 
@@ -87,6 +87,35 @@ impl Auth {
         }
     }
 
+    /// Checks an access token for a call that enrolls a second factor: one that is good for nothing else will do.
+    ///
+    /// # Errors
+    /// Those of [`Auth::validate`].
+    pub fn validate_for_enrollment(
+        &self,
+        access_token: &str,
+    ) -> Result<Arc<VerifiedClaims>, AuthError> {
+        let parts = &self.parts;
+        if access_token.is_empty() {
+            return Err(AuthError::TokenMissing);
+        }
+        let now = parts.clock.now();
+        let verified = parts
+            .profile
+            .verify_for_enrollment(&parts.keyring, access_token, now)?;
+        parts.profile.check_expiry(&verified, now)?;
+        let claims = Arc::new(VerifiedClaims::new(verified));
+        let last_read = parts.revocations.last_read();
+        if parts.revocations.is_revoked(&claims) {
+            return Err(AuthError::TokenRevoked);
+        }
+        let staleness = last_read.staleness(parts.clock.monotonic());
+        if parts.settings.reject_when_stale && staleness > parts.settings.max_staleness {
+            return Err(AuthError::RevocationStateStale);
+        }
+        Ok(claims)
+    }
+
     /// The issuer that tokens name.
     pub fn issuer(&self) -> &str {
         &self.parts.profile.issuer
@@ -123,6 +152,11 @@ impl From<AccessTokenError> for AuthError {
             AccessTokenError::Invalid => Self::TokenInvalid,
             AccessTokenError::Expired => Self::TokenExpired,
             AccessTokenError::KeyUnknown => Self::DatabaseUnavailable(error.to_string()),
+            // Whoever is asked by this knows what helps: another factor.
+            AccessTokenError::EnrollmentOnly => Self::StepUpRequired {
+                acr_values: SessionClaims::acrs_of_two_factors(),
+                max_age: None,
+            },
         }
     }
 }
@@ -153,13 +187,7 @@ fn check_authentication(
     query: &ValidateQuery<'_>,
     now: Timestamp,
 ) -> Result<(), AuthError> {
-    // `auth_time` is in whole seconds, and a replica's clock may be ahead.
-    let is_recent = |max_age: Duration| {
-        let age = claims
-            .authenticated_at
-            .map(|at| now.floor_to_second().since(at));
-        age.is_some_and(|age| age.as_secs() <= max_age.as_secs())
-    };
+    let is_recent = |max_age| is_recent(claims, max_age, now);
     let is_strong = query.acceptable_acrs.is_empty() || query.acceptable_acrs.contains(&claims.acr);
     if query.max_auth_age.is_none_or(is_recent) && is_strong {
         return Ok(());
@@ -168,4 +196,13 @@ fn check_authentication(
         acr_values: query.acceptable_acrs.join(" "),
         max_age: query.max_auth_age,
     })
+}
+
+/// Whether the user was authenticated at most so long ago. `auth_time` is in whole seconds, and a replica's clock may be
+/// ahead.
+pub(super) fn is_recent(claims: &AccessClaims, max_age: Duration, now: Timestamp) -> bool {
+    let age = claims
+        .authenticated_at
+        .map(|at| now.floor_to_second().since(at));
+    age.is_some_and(|age| age.as_secs() <= max_age.as_secs())
 }

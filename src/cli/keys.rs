@@ -6,6 +6,7 @@ use super::{Outcome, block_on, say};
 use crate::{
     clock::{Clock, Timestamp},
     config::Config,
+    factors::reseal_totp_secrets,
     passwords::PasswordHash,
     server::{StartError, signing_policy},
     store::{AuditEvent, AuditKind, Store},
@@ -105,29 +106,51 @@ async fn rewrap(config: &Config, store: &Store) -> Result<(), StartError> {
     say(format_args!(
         "countersign: {resealed} signing keys sealed anew by master key {first}"
     ));
+    let secrets = reseal_totp_secrets(store, &keys).await?;
+    say(format_args!(
+        "countersign: {secrets} secrets of authenticator apps sealed anew by master key {first}"
+    ));
     let rows = store.signing_keys().await?;
     let hashes = |version| {
         let mark = PasswordHash::mark_of_pepper(version);
         async move { store.count_password_hashes(&mark).await }
     };
     let mut of_other_keys = hashes(None).await?;
-    let widths = [10, 12, 9];
-    row(widths, ["MASTER KEY", "SIGNING KEYS", "PASSWORDS"]);
+    let (mut secrets_of_other_keys, mut codes_of_other_keys) = (
+        store.count_totp_secrets(None).await?,
+        store.count_recovery_codes(None).await?,
+    );
+    let widths = [10, 12, 9, 12, 14];
+    row(
+        widths,
+        [
+            "MASTER KEY",
+            "SIGNING KEYS",
+            "PASSWORDS",
+            "TOTP SECRETS",
+            "RECOVERY CODES",
+        ],
+    );
     for set in keys.all() {
         let sealed = rows
             .iter()
             .filter(|row| row.revoked_at.is_none() && row.sealed_by == set.version);
         let passwords = hashes(Some(set.version)).await?;
+        let secrets = store.count_totp_secrets(Some(set.version)).await?;
+        let codes = store.count_recovery_codes(Some(set.version)).await?;
         of_other_keys -= passwords;
-        let (sealed, passwords) = (sealed.count().to_string(), passwords.to_string());
-        row(widths, [&version(set.version), &sealed, &passwords]);
+        secrets_of_other_keys -= secrets;
+        codes_of_other_keys -= codes;
+        let sealed = i64::try_from(sealed.count()).unwrap_or(i64::MAX);
+        row_of(&version(set.version), [sealed, passwords, secrets, codes]);
     }
-    if of_other_keys > 0 {
-        row(widths, ["not given", "0", &of_other_keys.to_string()]);
+    if of_other_keys + secrets_of_other_keys + codes_of_other_keys > 0 {
+        let counts = [0, of_other_keys, secrets_of_other_keys, codes_of_other_keys];
+        row_of("not given", counts);
     }
     let refresh_ttl = humantime::format_duration(config.tokens.refresh_ttl);
     say(format_args!(
-        "A password moves to {first} when its user logs in. A refresh token moves when it is used; an unused \
+        "A password moves to {first} when its user logs in, recovery codes when they are replaced. A refresh token moves when it is used; an unused \
          one expires {refresh_ttl} after the last server stopped that did not have {first} in the first \
          place. Remove an older master key when nothing depends on it any more."
     ));
@@ -140,6 +163,14 @@ fn master_keys(config: &Config) -> Result<DerivedKeys, StartError> {
 
 fn version(version: u8) -> String {
     format!("v{version}")
+}
+
+fn row_of(master_key: &str, counts: [i64; 4]) {
+    let [keys, passwords, secrets, codes] = counts.map(|count| count.to_string());
+    row(
+        [10, 12, 9, 12, 14],
+        [master_key, &keys, &passwords, &secrets, &codes],
+    );
 }
 
 fn row<const N: usize>(widths: [usize; N], cells: [&str; N]) {

@@ -58,6 +58,12 @@ pub(super) enum UsersCommand {
         #[arg(value_parser = email)]
         email: Email,
     },
+    /// Remove all second factors and recovery codes of a user, who has lost them; sessions end at once
+    RemoveFactors {
+        /// The user's e-mail address
+        #[arg(value_parser = email)]
+        email: Email,
+    },
 }
 
 /// The message must not repeat the address: clap does that, and only on the terminal it came from.
@@ -93,6 +99,7 @@ async fn carry_out(
         UsersCommand::Disable { email } => (email, "user disabled"),
         UsersCommand::Enable { email } => (email, "user enabled"),
         UsersCommand::Unlock { email } => (email, "failed logins cleared"),
+        UsersCommand::RemoveFactors { email } => (email, "second factors removed"),
     };
     let id = users.find_by_email(email).await?.id;
     let user = match &command {
@@ -106,6 +113,10 @@ async fn carry_out(
         UsersCommand::Unlock { .. } => {
             let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
             users.clear_login_failures(id, &keys, &context).await
+        }
+        UsersCommand::RemoveFactors { .. } => {
+            users.remove_factors(id, &context).await?;
+            users.find(id).await
         }
     }?;
     let roles = user.roles.to_stored();

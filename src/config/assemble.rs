@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, num::NonZeroU32, time::Duration};
 
 use super::{
-    checks,
+    checks, factors,
     fill::{self, Given},
     key_source::MasterKeySource,
     mail,
@@ -91,6 +91,7 @@ fn group(given: &Given, problems: &mut Problems) -> Config {
         signing: signing(values),
         trusted_issuers_file: values.trusted_issuers_file.clone().map(|file| file.0),
         passwords: passwords(values),
+        factors: factors::settings(values),
         limits: limits(values, problems),
         revocation: RevocationSettings {
             poll_interval: values.revocation_poll_interval.0,

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     database_url::DatabaseUrl,
+    factor_values::ENROLLMENT_AUDIENCE,
     fill::Given,
     problems::Problems,
     types::{Argon2Settings, Config},
@@ -20,6 +21,12 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             .is_some_and(|http| overlap(http, config.grpc_addr)),
         "gRPC and HTTP cannot share one address and port",
         "use a port that differs from that of COUNTERSIGN_GRPC_ADDR",
+    );
+    problems.demand(
+        &["COUNTERSIGN_AUDIENCES"],
+        tokens.audiences.iter().all(|name| name != ENROLLMENT_AUDIENCE),
+        "one of them is the audience of tokens that are good for enrolling a second factor alone",
+        "use another name",
     );
     problems.demand(
         &["COUNTERSIGN_REFRESH_GRACE", "COUNTERSIGN_ACCESS_TOKEN_TTL"],

@@ -4,6 +4,8 @@ mod addresses;
 mod assemble;
 mod checks;
 mod database_url;
+mod factor_values;
+mod factors;
 mod files;
 mod fill;
 mod key_file;
@@ -34,6 +36,8 @@ mod tests;
 
 pub use assemble::LONGEST_REFRESH_GRACE;
 pub use database_url::DatabaseUrl;
+pub use factor_values::{ENROLLMENT_AUDIENCE, SecondFactorPolicy};
+pub use factors::FactorSettings;
 pub use key_file::KeyFileError;
 pub use key_source::MasterKeySource;
 pub use mail::{MailRoute, MailSettings};

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::{
     database_url::DatabaseUrl,
+    factors::FactorSettings,
     key_source::MasterKeySource,
     mail::MailSettings,
     profile::Profile,
@@ -52,6 +53,8 @@ pub struct Config {
     pub trusted_issuers_file: Option<PathBuf>,
     /// What a password must be, and what hashing one costs.
     pub passwords: PasswordSettings,
+    /// What holds for second factors.
+    pub factors: FactorSettings,
     /// How many calls a client may make.
     pub limits: LimitSettings,
     /// How replicas learn of revocations.

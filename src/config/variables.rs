@@ -15,6 +15,7 @@ use DefaultValue::{Rule, Text};
 use super::{
     addresses::{Address, Collector, Issuer, OptionalAddress, Origin, TrustedProxies},
     database_url::DatabaseUrl,
+    factor_values::{SecondFactorPolicy, TotpIssuer},
     mail_values::{AppUrl, Sender, SmtpUrl},
     master_keys::MasterKeys,
     profile::Profile,
@@ -125,6 +126,10 @@ variables! {
         "Hashing jobs that may wait; further ones are answered OVERLOADED.";
     password_min_length: Whole<usize, 8, 256>, "COUNTERSIGN_PASSWORD_MIN_LENGTH", Text("15"),
         "Shortest new password, in code points; at least 8.";
+    require_second_factor: SecondFactorPolicy, "COUNTERSIGN_REQUIRE_SECOND_FACTOR", Text("off"),
+        "Who must have a second factor, and without one may only enroll it: off, admins (who hold the role admin) or all.";
+    totp_issuer: Option<TotpIssuer>, "COUNTERSIGN_TOTP_ISSUER", Rule("the host of the issuer"),
+        "Name of the service in authenticator apps, such as Example Accounts.";
     credential_rate_per_second: Whole<u32, 0, 1_000_000>, "COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", Text("5"),
         "Credential calls per second and client address (Register, Login, ...); 0 is off.";
     credential_rate_burst: Whole<u32, 0, 1_000_000>, "COUNTERSIGN_CREDENTIAL_RATE_BURST", Text("20"),

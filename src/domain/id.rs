@@ -73,6 +73,16 @@ id_type! {
 }
 
 id_type! {
+    /// Names a challenge, which is answered once.
+    ChallengeId
+}
+
+id_type! {
+    /// Names a second factor.
+    FactorId
+}
+
+id_type! {
     /// Names a service account; the claim `sub` of its tokens.
     ServiceAccountId
 }

@@ -12,14 +12,20 @@ pub enum MailKind {
     EmailVerification,
     /// The password was changed.
     PasswordChanged,
+    /// A second factor was added.
+    FactorAdded,
+    /// A second factor was removed.
+    FactorRemoved,
 }
 
 impl MailKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 5] = [
         Self::PasswordReset,
         Self::EmailVerification,
         Self::PasswordChanged,
+        Self::FactorAdded,
+        Self::FactorRemoved,
     ];
 
     /// The name in the database, in logs, and of the template's files.
@@ -28,6 +34,8 @@ impl MailKind {
             Self::PasswordReset => "password_reset",
             Self::EmailVerification => "email_verification",
             Self::PasswordChanged => "password_changed",
+            Self::FactorAdded => "factor_added",
+            Self::FactorRemoved => "factor_removed",
         }
     }
 

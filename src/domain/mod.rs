@@ -2,6 +2,7 @@
 
 mod email;
 mod email_key;
+mod factor;
 mod id;
 mod mail;
 mod outage;
@@ -16,8 +17,9 @@ mod user;
 mod violation;
 
 pub use email::Email;
+pub use factor::{Factor, FactorKind, FactorKinds};
 pub(crate) use id::uuid_v7;
-pub use id::{DeviceId, ServiceAccountId, ServiceKeyId, SessionId, TokenId, UserId};
+pub use id::{ChallengeId, DeviceId, FactorId, ServiceAccountId, ServiceKeyId, SessionId, TokenId, UserId};
 pub use mail::{MailKind, NewMail, Recipient};
 pub use outage::{LONGEST_ALLOWANCE, Outage, allowance};
 pub use password::Password;

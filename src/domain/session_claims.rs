@@ -4,6 +4,12 @@ use crate::clock::Timestamp;
 
 /// The authentication method reference of a password (RFC 8176 section 2).
 const PASSWORD: &str = "pwd";
+/// A one-time code.
+const ONE_TIME_CODE: &str = "otp";
+/// A key that its device keeps.
+const HARDWARE_KEY: &str = "hwk";
+/// A key that may be copied to other devices of its user.
+const SOFTWARE_KEY: &str = "swk";
 /// More than one factor.
 const MULTIPLE_FACTORS: &str = "mfa";
 
@@ -11,6 +17,8 @@ const MULTIPLE_FACTORS: &str = "mfa";
 const ONE_FACTOR: &str = "urn:countersign:acr:1";
 /// The `acr` of two factors.
 const TWO_FACTORS: &str = "urn:countersign:acr:2";
+/// The `acr` of a passkey with user verification: bound to the site's origin, so that no other site can pass it on.
+const PHISHING_RESISTANT: &str = "urn:countersign:acr:phr";
 
 /// How and when a user was authenticated, and which audiences were chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +37,59 @@ pub struct SessionClaims {
 impl SessionClaims {
     /// The claims of a session that is opened by a password at `now`.
     pub fn of_password(now: Timestamp, audiences: Option<Vec<String>>) -> Self {
+        Self::of(&[PASSWORD], now, audiences)
+    }
+
+    /// The claims of a session that is opened at `now` by a password and a TOTP or recovery code.
+    pub fn of_password_and_code(now: Timestamp, audiences: Option<Vec<String>>) -> Self {
+        Self::of(&[PASSWORD, ONE_TIME_CODE, MULTIPLE_FACTORS], now, audiences)
+    }
+
+    /// The claims of a session that is opened at `now` by a passkey with user verification, which is two factors: the
+    /// device, and what unlocks it. `with_password`: a password was checked as well.
+    pub fn of_passkey(
+        now: Timestamp,
+        audiences: Option<Vec<String>>,
+        is_hardware_bound: bool,
+        with_password: bool,
+    ) -> Self {
+        let key = match is_hardware_bound {
+            true => HARDWARE_KEY,
+            false => SOFTWARE_KEY,
+        };
+        let methods: &[_] = match with_password {
+            true => &[PASSWORD, key, MULTIPLE_FACTORS],
+            false => &[key, MULTIPLE_FACTORS],
+        };
+        Self::of(methods, now, audiences)
+    }
+
+    /// These claims after a TOTP code was accepted at `now` inside the session. The password of its login counts on; a
+    /// passkey does not, for it was not used again.
+    pub fn with_code(&self, now: Timestamp) -> Self {
+        let mut methods = vec![ONE_TIME_CODE.to_owned(), MULTIPLE_FACTORS.to_owned()];
+        if self.methods.iter().any(|method| method == PASSWORD) {
+            methods.insert(0, PASSWORD.to_owned());
+        }
         Self {
             authenticated_at: now,
-            methods: vec![PASSWORD.to_owned()],
+            methods,
+            ..self.clone()
+        }
+    }
+
+    /// These claims after the password was accepted at `now` inside the session, and nothing else.
+    pub fn with_password(&self, now: Timestamp) -> Self {
+        Self {
+            issued_after: self.issued_after,
+            ..Self::of_password(now, self.audiences.clone())
+        }
+    }
+
+    fn of(methods: &[&str], now: Timestamp, audiences: Option<Vec<String>>) -> Self {
+        Self {
+            authenticated_at: now,
+            methods: methods.iter().map(|&method| method.to_owned()).collect(),
             audiences,
             issued_after: now,
         }
@@ -39,10 +97,24 @@ impl SessionClaims {
 
     /// Claim `acr`: how much the authentication is worth.
     pub fn acr(&self) -> &'static str {
-        match self.methods.iter().any(|method| method == MULTIPLE_FACTORS) {
-            true => TWO_FACTORS,
-            false => ONE_FACTOR,
+        let has = |name: &str| self.methods.iter().any(|method| method == name);
+        if has(HARDWARE_KEY) || has(SOFTWARE_KEY) {
+            PHISHING_RESISTANT
+        } else if has(MULTIPLE_FACTORS) {
+            TWO_FACTORS
+        } else {
+            ONE_FACTOR
         }
+    }
+
+    /// Whether an `acr` is that of one factor alone, or of none that is known.
+    pub fn is_one_factor(acr: &str) -> bool {
+        acr != TWO_FACTORS && acr != PHISHING_RESISTANT
+    }
+
+    /// The values of `acr` that stand for more than one factor, single spaces between.
+    pub fn acrs_of_two_factors() -> String {
+        format!("{TWO_FACTORS} {PHISHING_RESISTANT}")
     }
 
     /// The audiences of the session's tokens, of those that are configured now and in their order. Fewer than were chosen
@@ -130,5 +202,24 @@ mod tests {
     fn several_factors_are_worth_more_than_one() {
         let claims = SessionClaims::from_stored(NOW, Some("pwd otp mfa"), None, NOW);
         assert_eq!(claims.acr(), "urn:countersign:acr:2");
+        assert_eq!(claims, SessionClaims::of_password_and_code(NOW, None));
+        for (hardware, password, methods) in [
+            (true, false, ["hwk", "mfa"].as_slice()),
+            (false, false, &["swk", "mfa"]),
+            (false, true, &["pwd", "swk", "mfa"]),
+        ] {
+            let claims = SessionClaims::of_passkey(NOW, None, hardware, password);
+            assert_eq!(claims.methods, methods);
+            assert_eq!(claims.acr(), "urn:countersign:acr:phr");
+        }
+        for (acr, is_one) in [
+            ("urn:countersign:acr:1", true),
+            ("", true),
+            ("urn:countersign:acr:3", true),
+            ("urn:countersign:acr:2", false),
+            ("urn:countersign:acr:phr", false),
+        ] {
+            assert_eq!(SessionClaims::is_one_factor(acr), is_one, "{acr}");
+        }
     }
 }

@@ -5,8 +5,9 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert::{self, Violations},
+    factors,
     layers::Caller,
-    paging,
+    paging, passkeys,
     pb::{self, account_service_server},
     request_info::RequestInfo,
 };
@@ -116,6 +117,80 @@ impl account_service_server::AccountService for AccountApi {
             })
         };
         info.respond(result.await)
+    }
+
+    async fn reauthenticate(
+        &self,
+        request: Request<pb::ReauthenticateRequest>,
+    ) -> Result<Response<pb::ReauthenticateResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = async {
+            let command = factors::reauthenticate_command(caller(&request)?, request.get_ref())?;
+            let tokens = self.auth.reauthenticate(command, &info.context()).await?;
+            Ok(pb::ReauthenticateResponse {
+                tokens: Some(convert::token_pair(&tokens)),
+            })
+        };
+        info.respond(result.await)
+    }
+
+    async fn list_factors(
+        &self,
+        request: Request<pb::ListFactorsRequest>,
+    ) -> Result<Response<pb::ListFactorsResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = factors::list(&self.auth, &request).await;
+        info.respond(result)
+    }
+
+    async fn begin_totp_enrollment(
+        &self,
+        request: Request<pb::BeginTotpEnrollmentRequest>,
+    ) -> Result<Response<pb::BeginTotpEnrollmentResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = factors::begin_totp(&self.auth, &request).await;
+        info.respond(result)
+    }
+
+    async fn confirm_totp_enrollment(
+        &self,
+        request: Request<pb::ConfirmTotpEnrollmentRequest>,
+    ) -> Result<Response<pb::ConfirmTotpEnrollmentResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = factors::confirm_totp(&self.auth, &request, &info.context()).await;
+        info.respond(result)
+    }
+
+    async fn begin_passkey_registration(
+        &self,
+        _: Request<pb::BeginPasskeyRegistrationRequest>,
+    ) -> Result<Response<pb::BeginPasskeyRegistrationResponse>, Status> {
+        Err(passkeys::not_served())
+    }
+
+    async fn finish_passkey_registration(
+        &self,
+        _: Request<pb::FinishPasskeyRegistrationRequest>,
+    ) -> Result<Response<pb::FinishPasskeyRegistrationResponse>, Status> {
+        Err(passkeys::not_served())
+    }
+
+    async fn remove_factor(
+        &self,
+        request: Request<pb::RemoveFactorRequest>,
+    ) -> Result<Response<pb::RemoveFactorResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = factors::remove(&self.auth, &request, &info.context()).await;
+        info.respond(result)
+    }
+
+    async fn regenerate_recovery_codes(
+        &self,
+        request: Request<pb::RegenerateRecoveryCodesRequest>,
+    ) -> Result<Response<pb::RegenerateRecoveryCodesResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = factors::regenerate(&self.auth, &request, &info.context()).await;
+        info.respond(result)
     }
 
     async fn request_email_verification(

@@ -107,6 +107,24 @@ impl admin_service_server::AdminService for AdminApi {
         info.respond(result.await)
     }
 
+    async fn remove_user_factors(
+        &self,
+        request: Request<pb::RemoveUserFactorsRequest>,
+    ) -> Result<Response<pb::RemoveUserFactorsResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = async {
+            let id = user_id(&request.get_ref().user_id)?;
+            let users = self.auth.users();
+            let removed = users.remove_factors(id, &info.context()).await?;
+            let cursor = self.auth.revocation_cursor(&removed).await?;
+            Ok(pb::RemoveUserFactorsResponse {
+                removed_count: i32::try_from(removed.outcome).unwrap_or(i32::MAX),
+                revocation_cursor: cursor.to_string(),
+            })
+        };
+        info.respond(result.await)
+    }
+
     async fn set_user_roles(
         &self,
         request: Request<pb::SetUserRolesRequest>,

@@ -4,14 +4,15 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert::{self, Violations},
-    error_status,
+    error_status, factors,
     layers::{Deadline, RequestId},
+    passkeys,
     pb::{self, auth_service_server},
     request_info::RequestInfo,
     validate_fast_path,
 };
 use crate::{
-    auth::{Auth, AuthError, LoginCommand, RegisterCommand},
+    auth::{Auth, AuthError, LoginCommand, LoginOutcome, RegisterCommand},
     domain::{DeviceLabel, DisplayName, Email, Password},
     secret::Secret,
 };
@@ -52,14 +53,52 @@ impl auth_service_server::AuthService for AuthApi {
         let info = RequestInfo::of(&request);
         let result = async {
             let command = login_command(request.get_ref())?;
-            let logged_in = self.auth.login(command, &info.context()).await?;
-            Ok(pb::LoginResponse {
+            let outcome = self.auth.login(command, &info.context()).await?;
+            Ok(match outcome {
+                LoginOutcome::LoggedIn(logged_in) => pb::LoginResponse {
+                    tokens: Some(convert::token_pair(&logged_in.tokens)),
+                    user: Some(convert::user(&logged_in.user)),
+                    challenge: None,
+                    device_token: logged_in.device_token.expose().clone(),
+                },
+                LoginOutcome::Challenged(challenge) => pb::LoginResponse {
+                    challenge: Some(factors::login_challenge(&challenge)),
+                    ..pb::LoginResponse::default()
+                },
+            })
+        };
+        info.respond(result.await)
+    }
+
+    async fn complete_login(
+        &self,
+        request: Request<pb::CompleteLoginRequest>,
+    ) -> Result<Response<pb::CompleteLoginResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = async {
+            let command = factors::complete_login_command(request.get_ref())?;
+            let logged_in = self.auth.complete_login(command, &info.context()).await?;
+            Ok(pb::CompleteLoginResponse {
                 tokens: Some(convert::token_pair(&logged_in.tokens)),
                 user: Some(convert::user(&logged_in.user)),
                 device_token: logged_in.device_token.expose().clone(),
             })
         };
         info.respond(result.await)
+    }
+
+    async fn begin_passkey_login(
+        &self,
+        _: Request<pb::BeginPasskeyLoginRequest>,
+    ) -> Result<Response<pb::BeginPasskeyLoginResponse>, Status> {
+        Err(passkeys::not_served())
+    }
+
+    async fn finish_passkey_login(
+        &self,
+        _: Request<pb::FinishPasskeyLoginRequest>,
+    ) -> Result<Response<pb::FinishPasskeyLoginResponse>, Status> {
+        Err(passkeys::not_served())
     }
 
     async fn refresh(

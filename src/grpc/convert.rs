@@ -11,7 +11,7 @@ use crate::{
     auth::{AuthError, TokenPair},
     clock::Timestamp,
     domain::{
-        FieldViolation, Role, Roles, ServiceAccountId, ServiceKeyId, SessionId, User, UserId,
+        FactorId, FieldViolation, Role, Roles, ServiceAccountId, ServiceKeyId, SessionId, User, UserId,
         ViolationReason,
     },
     tokens::{AccessClaims, Actor, PrincipalType},
@@ -135,6 +135,11 @@ pub(super) fn service_key_id(
     text: &str,
 ) -> Result<ServiceKeyId, FieldViolation> {
     id(field, text, "must be a service key's id")
+}
+
+/// Parses a factor's id.
+pub(super) fn factor_id(field: &'static str, text: &str) -> Result<FactorId, FieldViolation> {
+    id(field, text, "must be a factor's id")
 }
 
 /// Parses the roles of a user or service account.

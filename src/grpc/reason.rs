@@ -51,6 +51,9 @@ reasons! {
     /// A user with this e-mail address exists.
     EmailTaken "EMAIL_TAKEN" AlreadyExists
         "The e-mail address is already registered."
+    /// The user has an authenticator app already, or somebody has the passkey.
+    FactorExists "FACTOR_EXISTS" AlreadyExists
+        "The second factor is registered already."
     /// A service account with this name exists.
     ServiceAccountExists "SERVICE_ACCOUNT_EXISTS" AlreadyExists
         "A service account with this name exists."
@@ -81,6 +84,9 @@ reasons! {
     /// The session was revoked, or its user disabled or deleted.
     SessionRevoked "SESSION_REVOKED" Unauthenticated
         "The session has been revoked."
+    /// A wrong or used code or passkey, or a challenge that is not good any more: the caller cannot tell which.
+    SecondFactorInvalid "SECOND_FACTOR_INVALID" Unauthenticated
+        "The second factor or its challenge is not valid."
     /// The token is valid, but its user was authenticated too long ago or too weakly.
     StepUpRequired "STEP_UP_REQUIRED" Unauthenticated
         "The user has to authenticate again, or more strongly."
@@ -99,6 +105,9 @@ reasons! {
     /// The user has no session with this id.
     SessionNotFound "SESSION_NOT_FOUND" NotFound
         "There is no such session."
+    /// The user has no factor with this id.
+    FactorNotFound "FACTOR_NOT_FOUND" NotFound
+        "There is no such second factor."
     /// There is no service account with this id.
     ServiceAccountNotFound "SERVICE_ACCOUNT_NOT_FOUND" NotFound
         "There is no such service account."
@@ -156,7 +165,7 @@ mod tests {
         ),
         (
             Code::AlreadyExists,
-            &["EMAIL_TAKEN", "SERVICE_ACCOUNT_EXISTS"],
+            &["EMAIL_TAKEN", "FACTOR_EXISTS", "SERVICE_ACCOUNT_EXISTS"],
         ),
         (
             Code::Unauthenticated,
@@ -170,6 +179,7 @@ mod tests {
                 "REFRESH_TOKEN_EXPIRED",
                 "REFRESH_TOKEN_REUSED",
                 "SESSION_REVOKED",
+                "SECOND_FACTOR_INVALID",
                 "STEP_UP_REQUIRED",
                 "CLIENT_CREDENTIAL_INVALID",
             ],
@@ -183,6 +193,7 @@ mod tests {
             &[
                 "USER_NOT_FOUND",
                 "SESSION_NOT_FOUND",
+                "FACTOR_NOT_FOUND",
                 "SERVICE_ACCOUNT_NOT_FOUND",
                 "SERVICE_KEY_NOT_FOUND",
             ],

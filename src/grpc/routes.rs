@@ -224,6 +224,10 @@ mod tests {
             Err(AuthError::TokenInvalid)
         }
 
+        fn validate_for_enrollment(&self, _: &str) -> Result<Arc<VerifiedClaims>, AuthError> {
+            Err(AuthError::TokenInvalid)
+        }
+
         async fn require_current_role(
             &self,
             _: &AccessClaims,

@@ -103,7 +103,9 @@ impl Composer {
                 self.settings.verification_ttl,
                 user.email.as_str(),
             ),
-            MailKind::PasswordChanged => return None,
+            MailKind::PasswordChanged | MailKind::FactorAdded | MailKind::FactorRemoved => {
+                return None;
+            }
         };
         Some(Token {
             text: keys.one_time_token(purpose, user.id, now + ttl, bound_to),

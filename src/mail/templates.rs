@@ -28,6 +28,8 @@ built_in! {
     PasswordReset "password_reset"
     EmailVerification "email_verification"
     PasswordChanged "password_changed"
+    FactorAdded "factor_added"
+    FactorRemoved "factor_removed"
 }
 
 /// The texts of one mail.
@@ -181,7 +183,10 @@ mod tests {
                 !mail.subject.is_empty() && mail.text.contains("Ada"),
                 "{mail:?}"
             );
-            let has_token = kind != MailKind::PasswordChanged;
+            let has_token = matches!(
+                kind,
+                MailKind::PasswordReset | MailKind::EmailVerification
+            );
             // A slash may be escaped in an attribute; readers undo that.
             for text in [&mail.text, &mail.html.replace("&#x2f;", "/")] {
                 assert_eq!(text.contains("cso_example"), has_token, "{text}");

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use crate::{
-    config::KeyFileError, mail::MailError, passwords::PasswordError, store::StoreError,
+    config::KeyFileError, factors::RewrapError, mail::MailError, passwords::PasswordError, store::StoreError,
     tls::TlsError, tokens::KeyringError, workloads::issuers::IssuersError,
 };
 
@@ -16,6 +16,9 @@ pub enum StartError {
     /// The signing keys.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// The secrets of authenticator apps.
+    #[error(transparent)]
+    Rewrap(#[from] RewrapError),
     /// The master key file.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),

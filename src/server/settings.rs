@@ -15,6 +15,7 @@ pub(super) fn layer_settings(config: &Config, clock: &Clock) -> layers::Settings
         trusted_proxies: config.limits.trusted_proxies.clone(),
         max_header_size: config.serving.max_header_size,
         request_timeout: config.serving.request_timeout,
+        factors: config.factors.clone(),
     }
 }
 

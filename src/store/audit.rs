@@ -57,6 +57,18 @@ pub enum AuditKind {
     PasswordReset,
     /// An address was verified by a token from a mail.
     EmailVerified,
+    /// A second factor was added.
+    FactorAdded,
+    /// A user removed a second factor, which revoked the other sessions.
+    FactorRemoved,
+    /// An administrator removed all second factors of a user, which revoked all sessions.
+    FactorsRemoved,
+    /// The recovery codes were replaced.
+    RecoveryCodesReplaced,
+    /// A recovery code stood in for a factor.
+    RecoveryCodeUsed,
+    /// A user proved again who it is, inside a session.
+    Reauthenticated,
 }
 
 impl AuditKind {
@@ -85,6 +97,12 @@ impl AuditKind {
             Self::PasswordResetMailed => "password_reset_mailed",
             Self::PasswordReset => "password_reset",
             Self::EmailVerified => "email_verified",
+            Self::FactorAdded => "factor_added",
+            Self::FactorRemoved => "factor_removed",
+            Self::FactorsRemoved => "factors_removed",
+            Self::RecoveryCodesReplaced => "recovery_codes_replaced",
+            Self::RecoveryCodeUsed => "recovery_code_used",
+            Self::Reauthenticated => "reauthenticated",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Ids as they are stored: text that was written by this program, or the row is damaged.
 
 use super::StoreError;
-use crate::domain::{ServiceAccountId, ServiceKeyId, SessionId, UserId};
+use crate::domain::{FactorId, ServiceAccountId, ServiceKeyId, SessionId, UserId};
 
 pub(super) fn parse_user_id(text: &str) -> Result<UserId, StoreError> {
     text.parse()
@@ -21,4 +21,9 @@ pub(super) fn parse_service_account_id(text: &str) -> Result<ServiceAccountId, S
 pub(super) fn parse_service_key_id(text: &str) -> Result<ServiceKeyId, StoreError> {
     text.parse()
         .map_err(|_| StoreError::Corrupt(format!("service key id {text:?}")))
+}
+
+pub(super) fn parse_factor_id(text: &str) -> Result<FactorId, StoreError> {
+    text.parse()
+        .map_err(|_| StoreError::Corrupt(format!("factor id {text:?}")))
 }

@@ -7,14 +7,16 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, Store, StoreError, read,
-    schema::{audit_events, login_failures, users},
-    users::{UserRow, has_email},
+    AuditEvent, Store, StoreError, StoredTotp,
+    read,
+    schema::{audit_events, login_failures, totp_factors, users},
+    totp_factors::TotpRow,
+    users::{UserRow, has_email, stored_kinds},
     write,
 };
 use crate::{
     clock::Timestamp,
-    domain::{Email, FailureCounter, User, UserId},
+    domain::{Email, FactorKinds, FailureCounter, User, UserId},
 };
 
 /// Names one counter.
@@ -28,12 +30,25 @@ pub struct CounterKey {
 
 /// What an attempt begins with.
 pub struct Credentials {
-    /// The user and the stored password hash, if there is such a user.
-    pub user: Option<(User, String)>,
+    /// The user, if there is one.
+    pub user: Option<UserCredentials>,
     /// The counter that was asked for.
     pub key: CounterKey,
     /// Its state; `None` when it has no failures.
     pub counter: Option<FailureCounter>,
+}
+
+/// What a user is judged by.
+#[derive(Clone, Debug)]
+pub struct UserCredentials {
+    /// The user.
+    pub user: User,
+    /// The stored hash of the password.
+    pub password_hash: String,
+    /// The kinds of second factors that the user has.
+    pub factors: FactorKinds,
+    /// The authenticator app, if the user has one and it was asked for.
+    pub totp: Option<StoredTotp>,
 }
 
 /// What became of a wrong password.
@@ -107,30 +122,41 @@ impl Store {
     ) -> Result<Credentials, StoreError> {
         let (key, legacy_key) = (&email.key(), &email.legacy_key());
         read!(self, |conn| {
-            let found: Option<(UserRow, String)> = users::table
+            let found: Option<(UserRow, String, Option<String>)> = users::table
                 .filter(has_email(key, legacy_key))
                 .order(users::email_key.eq(legacy_key).desc())
-                .select((UserRow::as_select(), users::password_hash))
+                .select((
+                    UserRow::as_select(),
+                    users::password_hash,
+                    users::factor_kinds,
+                ))
                 .get_result(conn)
                 .await
                 .optional()?;
+            let found = found.map(|(user, hash, kinds)| (user, hash, kinds, None));
             let user = credentials(found)?;
-            let key = choose(user.as_ref().map(|(user, _)| user.id));
+            let key = choose(user.as_ref().map(|found| found.user.id));
             let counter = find_counter!(conn, &key.name);
             Ok(Credentials { user, key, counter })
         })
     }
 
-    /// The same for a user who is known by id.
+    /// The same for a user who is known by id, with the authenticator app.
     pub async fn find_credentials_of(
         &self,
         id: UserId,
         key: &CounterKey,
     ) -> Result<Credentials, StoreError> {
         read!(self, |conn| {
-            let found: Option<(UserRow, String)> = users::table
-                .find(id.to_string())
-                .select((UserRow::as_select(), users::password_hash))
+            let found: Option<CredentialsRow> = users::table
+                .left_join(totp_factors::table)
+                .filter(users::id.eq(id.to_string()))
+                .select((
+                    UserRow::as_select(),
+                    users::password_hash,
+                    users::factor_kinds,
+                    Option::<TotpRow>::as_select(),
+                ))
                 .get_result(conn)
                 .await
                 .optional()?;
@@ -282,8 +308,17 @@ pub(super) fn claimed_until(claim: Option<FailureCounter>) -> i64 {
     claim.map_or(i64::MIN, |claim| claim.retry_at.micros())
 }
 
-fn credentials(found: Option<(UserRow, String)>) -> Result<Option<(User, String)>, StoreError> {
+type CredentialsRow = (UserRow, String, Option<String>, Option<TotpRow>);
+
+fn credentials(found: Option<CredentialsRow>) -> Result<Option<UserCredentials>, StoreError> {
     found
-        .map(|(row, hash)| Ok((row.try_into()?, hash)))
+        .map(|(row, password_hash, kinds, totp)| {
+            Ok(UserCredentials {
+                user: row.try_into()?,
+                password_hash,
+                factors: stored_kinds(kinds.as_deref())?,
+                totp: totp.map(StoredTotp::try_from).transpose()?,
+            })
+        })
         .transpose()
 }

@@ -3,18 +3,20 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use diesel::{
+    IntoSql as _,
     dsl::{exists, not, sql},
     prelude::*,
-    sql_types::{BigInt, Text},
+    sql_types::{BigInt, Bool, Text},
 };
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, Store, StoreError,
+    AuditEvent, FactorProof, Store, StoreError,
     ending::{EndedSession, ended_session},
     epochs::{self, session_epoch},
     login_failures::{StateColumns, claimed_until, state, stored},
     prepared::Prepared,
+    proofs::use_proof,
     revocations::append_revocations,
     schema::{audit_events, login_failures, sessions, users},
     sessions::SessionRow,
@@ -50,6 +52,8 @@ pub struct Login<'a> {
     pub limit: u32,
     /// The trial that the attempt claimed, if the counter stood at the limit.
     pub claim: Option<FailureCounter>,
+    /// The proof by a second factor or a passkey. Without one the login succeeds only while the user has no factor.
+    pub proof: Option<&'a FactorProof>,
     /// How many live sessions the user may have, this one included: beyond that the oldest end.
     pub max_sessions: NonZeroU32,
     /// How long the last access token of an ended session may live, counted from the session's last rotation.
@@ -63,8 +67,11 @@ pub struct Login<'a> {
 pub enum Opening {
     /// The session is open.
     Opened(OpenedSession),
-    /// The user was disabled or deleted, or the password hash replaced, since the password was checked.
+    /// The user was disabled or deleted, the password hash replaced, or a first factor added, since the password was
+    /// checked.
     CredentialsChanged,
+    /// What the proof uses up was used before.
+    ProofRefused,
     /// Others brought the counter to the limit meanwhile; this is how it stands.
     Throttled(FailureCounter),
 }
@@ -162,7 +169,8 @@ fn beyond_limit(
 }
 
 impl Store {
-    /// Opens a session, unless the credentials changed since the password was checked or the counter reached its limit.
+    /// Opens a session, unless the credentials changed since they were checked, the counter reached its limit, or the proof
+    /// was used before.
     ///
     /// The first statement takes the lock on the user's row, so that a concurrent change of it is seen or waits, and
     /// logins of one user see each other's sessions. It looks at the counter as well: of guesses in parallel, no right
@@ -176,12 +184,18 @@ impl Store {
             .find(login.counter)
             .filter(login_failures::failures.ge(stored(login.limit)))
             .filter(login_failures::retry_at.ne(claimed_until(login.claim)));
-        write!(self, |conn| {
+        let has_proof = login.proof.is_some();
+        let opened = write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let user = users::table
                     .filter(users::id.eq(&row.user_id))
                     .filter(users::disabled_at.is_null())
                     .filter(users::password_hash.eq(login.verified_hash))
+                    .filter(
+                        users::factor_kinds
+                            .is_null()
+                            .or(has_proof.into_sql::<Bool>()),
+                    )
                     .filter(not(exists(at_limit)));
                 let update = diesel::update(user)
                     .set((
@@ -202,6 +216,12 @@ impl Store {
                         None => Opening::CredentialsChanged,
                     });
                 };
+                if let Some(proof) = login.proof
+                    && !use_proof!(conn, proof, &row.user_id, now)
+                {
+                    // An error, so that nothing is committed.
+                    return Err(StoreError::Conflict);
+                }
                 row.session_epoch = Some(epochs::of_new_session(now, epoch));
                 let insert = diesel::insert_into(sessions::table)
                     .values(&row)
@@ -225,6 +245,10 @@ impl Store {
                 }))
             })
             .await
-        })
+        });
+        match opened {
+            Err(StoreError::Conflict) if has_proof => Ok(Opening::ProofRefused),
+            opened => opened,
+        }
     }
 }

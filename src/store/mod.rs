@@ -18,6 +18,7 @@ mod email_identities;
 mod ending;
 mod epochs;
 mod error;
+mod factors;
 mod feed_state;
 mod ids;
 mod login_failures;
@@ -25,6 +26,7 @@ mod logins;
 mod mails;
 mod master_keys;
 mod migrate;
+mod passkeys;
 mod password_change;
 mod password_parameters;
 mod ping;
@@ -33,7 +35,9 @@ mod pool_load;
 mod postgres;
 mod postgres_pool;
 mod prepared;
+mod proofs;
 mod recovery;
+mod recovery_codes;
 mod replicas;
 mod retention;
 mod revocations;
@@ -50,8 +54,11 @@ mod sessions;
 mod signing_keys;
 mod sqlite;
 mod sqlite_file;
+mod session_claims;
 mod start;
+mod suspicion;
 mod sweeps;
+mod totp_factors;
 mod users;
 
 use std::{
@@ -59,7 +66,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::AtomicBool,
     },
     time::Duration,
 };
@@ -73,13 +80,17 @@ pub use changes::ChangeListener;
 pub use email_identities::{EmailConflict, EmailIdentities};
 pub use ending::EndedSessions;
 pub use error::StoreError;
+pub use factors::{Enrolled, Enrollment, NewFactor, Removal, RemovedFactors};
 pub use feed_state::FeedState;
-pub use login_failures::{CounterKey, Counting, Credentials, Failure};
+pub use login_failures::{CounterKey, Counting, Credentials, Failure, UserCredentials};
 pub use logins::{Login, OpenedSession, Opening};
 pub use mails::{ClaimedMail, FailedMail, MailCounts};
+pub use passkeys::{PasskeyOwner, StoredPasskey};
 pub use password_change::{ChangedPassword, PasswordChange};
 pub use pool_load::PoolLoad;
+pub use proofs::{ChallengeUse, FactorProof, FactorUse};
 pub use recovery::{PasswordReset, RecoverySubject};
+pub use recovery_codes::NewRecoveryCodes;
 pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
 pub use rotation_queue::{Rotated, Rotation};
 pub use service_accounts::RevokedAccount;
@@ -88,7 +99,9 @@ pub use service_keys::RevokedKey;
 pub use sessions::RefreshSubject;
 pub use signing_keys::StoredSigningKey;
 pub use sqlite_file::ServerLock;
+pub use session_claims::RenewedSession;
 pub use sweeps::{Sweep, SweptBatch};
+pub use totp_factors::StoredTotp;
 
 use availability::Availability;
 use circuit::Circuit;
@@ -353,26 +366,6 @@ impl Store {
         }
         self.suspect(&result);
         result
-    }
-}
-
-impl Store {
-    /// Has the next pings look closely after a failure that a plain one may not notice.
-    fn suspect<T>(&self, result: &Result<T, StoreError>) {
-        let is_suspect = match result {
-            Err(StoreError::NotWritable(_) | StoreError::Forbidden(_)) => true,
-            // SQLite's trouble with the file or the disk.
-            Err(StoreError::Busy(_)) => self.is_local(),
-            _ => false,
-        };
-        if is_suspect && !self.is_suspect.swap(true, Ordering::Relaxed) {
-            self.suspicion.notify_one();
-        }
-    }
-
-    /// Waits until an operation has failed in a way that asks for a ping at once.
-    pub async fn suspicion(&self) {
-        self.suspicion.notified().await;
     }
 }
 

@@ -8,7 +8,9 @@ use tokio::time::sleep;
 
 use super::{
     Store, StoreError, read,
-    schema::{audit_events, login_failures, mails, revocations, service_keys, sessions},
+    schema::{
+        audit_events, login_failures, mails, revocations, service_keys, sessions, used_challenges,
+    },
     write,
 };
 use crate::{
@@ -24,6 +26,8 @@ const SENT_MAILS: Duration = Duration::from_secs(3600);
 const FAILED_MAILS: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Attempts are held against an account for a day after the last one.
 const LOGIN_FAILURES: Duration = Duration::from_secs(24 * 3600);
+/// What is known about a challenge stays a while longer than the challenge is good, for replicas whose clocks run behind.
+const USED_CHALLENGES: Duration = Duration::from_secs(3600);
 
 /// Expired service keys stay listed for a while. Readers of the directory use the same time.
 pub(super) const EXPIRED_KEYS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -71,7 +75,14 @@ impl Store {
             + in_batches(|| self.purge_service_keys(now)).await?
             + in_batches(|| self.purge_audit_events(now)).await?
             + in_batches(|| self.purge_sent_mails(now)).await?
-            + in_batches(|| self.purge_failed_mails(now)).await?)
+            + in_batches(|| self.purge_failed_mails(now)).await?
+            + in_batches(|| self.purge_used_challenges(now)).await?)
+    }
+
+    async fn purge_used_challenges(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let oldest_kept = (now - USED_CHALLENGES).micros();
+        let end = used_challenges::expires_at;
+        delete_batch!(self, used_challenges, id, end.le(oldest_kept), end)
     }
 
     async fn purge_service_keys(&self, now: Timestamp) -> Result<usize, StoreError> {

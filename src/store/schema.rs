@@ -19,6 +19,10 @@ pub(super) const TABLES: &[&str] = &[
     "service_keys",
     "service_directory",
     "mails",
+    "totp_factors",
+    "passkeys",
+    "recovery_codes",
+    "used_challenges",
 ];
 
 diesel::table! {
@@ -36,6 +40,7 @@ diesel::table! {
         disabled_at -> Nullable<BigInt>,
         session_epoch -> BigInt,
         email_identity -> Nullable<Text>,
+        factor_kinds -> Nullable<Text>,
     }
 }
 
@@ -197,7 +202,9 @@ diesel::table! {
 }
 
 diesel::joinable!(sessions -> users (user_id));
-diesel::allow_tables_to_appear_in_same_query!(users, sessions, login_failures);
+diesel::joinable!(totp_factors -> users (user_id));
+diesel::joinable!(passkeys -> users (user_id));
+diesel::allow_tables_to_appear_in_same_query!(users, sessions, login_failures, totp_factors, passkeys);
 
 diesel::table! {
     mails (id) {
@@ -214,5 +221,53 @@ diesel::table! {
         done_at -> Nullable<BigInt>,
         failed_at -> Nullable<BigInt>,
         failure -> Text,
+    }
+}
+
+diesel::table! {
+    totp_factors (id) {
+        id -> Text,
+        user_id -> Text,
+        sealed_secret -> Binary,
+        sealed_by -> Integer,
+        last_used_step -> BigInt,
+        created_at -> BigInt,
+        last_used_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    passkeys (id) {
+        id -> Text,
+        user_id -> Text,
+        credential_id -> Binary,
+        public_key -> Binary,
+        sign_count -> BigInt,
+        backup_eligible -> Integer,
+        backed_up -> Integer,
+        aaguid -> Binary,
+        transports -> Text,
+        label -> Text,
+        created_at -> BigInt,
+        last_used_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    recovery_codes (mac) {
+        mac -> Text,
+        user_id -> Text,
+        key_version -> Integer,
+        created_at -> BigInt,
+        used_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    used_challenges (id) {
+        id -> Text,
+        tries -> Integer,
+        used_at -> Nullable<BigInt>,
+        expires_at -> BigInt,
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{DisplayName, Email, Roles, User, UserId},
+    domain::{DisplayName, Email, FactorKinds, Roles, User, UserId},
 };
 
 #[derive(Insertable)]
@@ -71,6 +71,12 @@ impl TryFrom<UserRow> for User {
             disabled_at: row.disabled_at.map(Timestamp::from_micros),
         })
     }
+}
+
+/// The kinds in a user's row.
+pub(super) fn stored_kinds(text: Option<&str>) -> Result<FactorKinds, StoreError> {
+    FactorKinds::from_stored(text)
+        .ok_or_else(|| StoreError::Corrupt("an unknown kind of second factor".to_owned()))
 }
 
 impl Store {
@@ -138,6 +144,22 @@ impl Store {
                 .optional()?)
         })?;
         found.map(User::try_from).transpose()
+    }
+
+    /// Replaces the stored form of a password that has not changed: of the same password, by present parameters. Returns
+    /// whether this call did.
+    pub async fn renew_password_hash(
+        &self,
+        id: UserId,
+        old: &str,
+        new: &str,
+    ) -> Result<bool, StoreError> {
+        let unchanged = users::table
+            .filter(users::id.eq(id.to_string()))
+            .filter(users::password_hash.eq(old));
+        let update = diesel::update(unchanged).set(users::password_hash.eq(new));
+        let changed = write!(self, |conn| Ok(update.execute(conn).await?))?;
+        Ok(changed > 0)
     }
 
     /// How many users there are whose password hash contains `mark`, in just that case.

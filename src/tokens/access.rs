@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    config::ENROLLMENT_AUDIENCE,
     domain::{Roles, SessionId, TokenId, UserId},
     secret::Secret,
 };
@@ -80,6 +81,9 @@ pub enum AccessTokenError {
     /// It was valid before.
     #[error("access token expired")]
     Expired,
+    /// It is ours, and good for enrolling a second factor alone.
+    #[error("the token is good for enrolling a second factor alone")]
+    EnrollmentOnly,
     /// It names a key that is not known here, while keys have not been read for so long that one may be
     /// missing. Such a token must not be called invalid.
     #[error("signing keys have not been read for too long")]
@@ -165,13 +169,40 @@ impl AccessProfile {
     ///
     /// # Errors
     /// [`AccessTokenError::Invalid`], whatever the cause, so that the sender learns nothing from it.
-    /// [`AccessTokenError::KeyUnknown`] while keys may be missing.
+    /// [`AccessTokenError::EnrollmentOnly`] when everything is right but the audience. [`AccessTokenError::KeyUnknown`]
+    /// while keys may be missing.
     pub fn verify(
         &self,
         keyring: &Keyring,
         token: &str,
         now: Timestamp,
     ) -> Result<AccessClaims, AccessTokenError> {
+        match self.verify_any(keyring, token, now)? {
+            (claims, Use::Full) => Ok(claims),
+            (_, Use::Enrollment) => Err(AccessTokenError::EnrollmentOnly),
+        }
+    }
+
+    /// The same for the calls that enroll a second factor: a token that is good for nothing else is accepted, too.
+    ///
+    /// # Errors
+    /// Those of [`verify`](Self::verify) but for [`AccessTokenError::EnrollmentOnly`].
+    pub fn verify_for_enrollment(
+        &self,
+        keyring: &Keyring,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<AccessClaims, AccessTokenError> {
+        self.verify_any(keyring, token, now)
+            .map(|(claims, _)| claims)
+    }
+
+    fn verify_any(
+        &self,
+        keyring: &Keyring,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<(AccessClaims, Use), AccessTokenError> {
         self.verified(keyring, token, now).ok_or_else(|| {
             if keyring.may_lack_keys() && names_unknown_key(keyring, token, now) {
                 AccessTokenError::KeyUnknown
@@ -197,7 +228,12 @@ impl AccessProfile {
         }
     }
 
-    fn verified(&self, keyring: &Keyring, token: &str, now: Timestamp) -> Option<AccessClaims> {
+    fn verified(
+        &self,
+        keyring: &Keyring,
+        token: &str,
+        now: Timestamp,
+    ) -> Option<(AccessClaims, Use)> {
         if token.len() > Self::MAX_TOKEN_LENGTH {
             return None;
         }
@@ -217,13 +253,26 @@ impl AccessProfile {
         self.checked(claims, header.kid)
     }
 
-    fn checked(&self, claims: ClaimsIn<'_>, kid: &str) -> Option<AccessClaims> {
+    fn checked(&self, claims: ClaimsIn<'_>, kid: &str) -> Option<(AccessClaims, Use)> {
         let for_us = claims.aud.iter().any(|aud| self.audiences.contains(aud));
-        if claims.iss != self.issuer || !for_us {
+        let purpose = match for_us {
+            true => Use::Full,
+            false if claims.aud == [ENROLLMENT_AUDIENCE] => Use::Enrollment,
+            false => return None,
+        };
+        if claims.iss != self.issuer {
             return None;
         }
-        claims.read(kid)
+        Some((claims.read(kid)?, purpose))
     }
+}
+
+/// What a token is good for, as its audience says.
+enum Use {
+    /// Everything.
+    Full,
+    /// Enrolling a second factor.
+    Enrollment,
 }
 
 /// Whom a token names, and until when it is good.

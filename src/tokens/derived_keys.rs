@@ -30,6 +30,10 @@ pub struct KeySet {
     pub(crate) service_key: hmac::Key,
     /// Authenticates one-time tokens.
     pub(super) one_time: hmac::Key,
+    /// Authenticates challenges.
+    pub(super) challenge: hmac::Key,
+    /// Stands for recovery codes in the database.
+    pub(crate) recovery_code: hmac::Key,
     /// Names the counters of failed logins.
     account: hmac::Key,
     /// Identifies this master key, and reveals nothing about it.
@@ -125,6 +129,8 @@ impl KeySet {
             device: hmac::Key::new(hmac::HMAC_SHA256, expand("device-token mac").as_ref()),
             service_key: hmac::Key::new(hmac::HMAC_SHA256, expand("service-key mac").as_ref()),
             one_time: hmac::Key::new(hmac::HMAC_SHA256, expand("one-time-token mac").as_ref()),
+            challenge: hmac::Key::new(hmac::HMAC_SHA256, expand("challenge mac").as_ref()),
+            recovery_code: hmac::Key::new(hmac::HMAC_SHA256, expand("recovery-code mac").as_ref()),
             account: hmac::Key::new(hmac::HMAC_SHA256, expand("login-failure account").as_ref()),
             fingerprint: URL_SAFE_NO_PAD.encode(&expand("fingerprint")[..16]),
             pepper: Secret::new(*expand("password pepper")),

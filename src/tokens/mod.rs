@@ -3,6 +3,7 @@
 mod access;
 mod algorithm;
 mod cache;
+mod challenge;
 mod claims;
 mod delegation;
 mod derived_keys;
@@ -24,6 +25,7 @@ mod stored_key;
 
 pub use access::{AccessProfile, AccessTokenError, IssuedAccessToken, Subject};
 pub use cache::{VerifiedClaims, VerifiedTokens};
+pub use challenge::{Challenge, ChallengePurpose, NewChallenge, PendingLogin};
 pub use claims::{AccessClaims, Actor, MAX_ACTORS, PrincipalType};
 pub use delegation::{Delegation, ServiceSubject};
 pub use derived_keys::{DerivedKeys, KeySet};
@@ -35,5 +37,6 @@ pub use lifecycle::{KeyState, SigningPolicy};
 pub use one_time::{OneTimePurpose, OneTimeToken};
 pub use refresh::{ParsedRefreshToken, RefreshTokenError};
 pub use rewrap::reseal;
+pub use sealing::UnsealError;
 pub use rotation::{SigningKeyInfo, describe};
 pub use signing_key::SigningKey;

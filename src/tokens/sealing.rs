@@ -1,4 +1,4 @@
-//! Private keys at rest: AES-256-GCM under the master key, bound to the key's own name.
+//! Private keys and secrets of factors at rest: AES-256-GCM under the master key, bound to the name of their row.
 
 use aws_lc_rs::aead::{Aad, MAX_TAG_LEN, NONCE_LEN, Nonce};
 use zeroize::Zeroizing;
@@ -7,7 +7,7 @@ use super::derived_keys::KeySet;
 
 /// The sealed text is forged, garbled, or sealed by another master key.
 #[derive(Debug, thiserror::Error)]
-#[error("a sealed signing key cannot be opened with the master keys given")]
+#[error("a sealed text cannot be opened with the master keys given")]
 pub struct UnsealError;
 
 impl KeySet {

@@ -291,8 +291,8 @@ on_both_databases! {
             let line = report.lines().find(|line| line.starts_with(version));
             line.unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(line("v2"), ["v2", "1", "1"], "{report}");
-        assert_eq!(line("v1"), ["v1", "0", "1"], "{report}");
+        assert_eq!(line("v2"), ["v2", "1", "1", "0", "0"], "{report}");
+        assert_eq!(line("v1"), ["v1", "0", "1", "0", "0"], "{report}");
         assert!(report.contains("7days"), "{report}");
 
         // Bob has not logged in, but Ada needs the old key no longer.

@@ -29,6 +29,10 @@ pub trait CheckCaller: Send + Sync {
     /// The claims of a valid access token of any audience of this server.
     fn validate(&self, access_token: &str) -> Result<Arc<VerifiedClaims>, AuthError>;
 
+    /// The same, or those of a token that is good for enrolling a second factor alone.
+    fn validate_for_enrollment(&self, access_token: &str)
+    -> Result<Arc<VerifiedClaims>, AuthError>;
+
     /// Whether the database says that the user or service account has one of these roles.
     async fn require_current_role(
         &self,
@@ -51,6 +55,13 @@ impl CheckCaller for Auth {
             },
         )?;
         Ok(validated.claims)
+    }
+
+    fn validate_for_enrollment(
+        &self,
+        access_token: &str,
+    ) -> Result<Arc<VerifiedClaims>, AuthError> {
+        Self::validate_for_enrollment(self, access_token)
     }
 
     async fn require_current_role(
@@ -103,17 +114,22 @@ impl AuthorizationLayer {
     async fn authorize<B>(&self, request: &mut Request<B>) -> Result<(), AuthError> {
         let roles = match self.access {
             Access::Open => return Ok(()),
-            Access::Bearer => None,
+            Access::Bearer | Access::Enrolling => None,
             Access::AnyRole(roles) | Access::AnyCurrentRole(roles) => Some(roles),
         };
-        let claims = self.checks.validate(convert::bearer(request.headers())?)?;
+        let bearer = convert::bearer(request.headers())?;
+        let claims = match self.access {
+            Access::Enrolling => self.checks.validate_for_enrollment(bearer)?,
+            _ => self.checks.validate(bearer)?,
+        };
         // A token with which a service acts for a user is for the services that it is passed on to. Here it would let
         // them end the user's sessions, or administer in the name of an administrator.
         if !claims.actors.is_empty() {
             return Err(AuthError::InsufficientRole);
         }
         // A service account is no user.
-        if self.access == Access::Bearer && claims.principal != PrincipalType::User {
+        let is_of_users = matches!(self.access, Access::Bearer | Access::Enrolling);
+        if is_of_users && claims.principal != PrincipalType::User {
             return Err(AuthError::InsufficientRole);
         }
         let is_held = |role: &&str| claims.roles.iter().any(|held| held == role);
@@ -125,7 +141,7 @@ impl AuthorizationLayer {
         });
         match self.access {
             Access::AnyCurrentRole(roles) => self.checks.require_current_role(&claims, roles).await,
-            Access::Bearer => self.user_rate.admit(claims.user_id).await,
+            Access::Bearer | Access::Enrolling => self.user_rate.admit(claims.user_id).await,
             Access::AnyRole(_) | Access::Open => Ok(()),
         }
     }

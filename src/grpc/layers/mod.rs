@@ -28,6 +28,8 @@ mod request_id;
 mod trace;
 
 #[cfg(test)]
+mod methods_tests;
+#[cfg(test)]
 mod tests;
 
 pub use authorization::CheckCaller;

@@ -36,7 +36,8 @@ impl OAuth {
                 AuthError::TokenMissing
                 | AuthError::TokenInvalid
                 | AuthError::TokenExpired
-                | AuthError::TokenRevoked,
+                | AuthError::TokenRevoked
+                | AuthError::StepUpRequired { .. },
             ) => json!({"active": false}),
             Err(other) => return Err(OAuthError::of_all(other)),
         };
@@ -66,7 +67,8 @@ impl OAuth {
                 AuthError::TokenMissing
                 | AuthError::TokenInvalid
                 | AuthError::TokenExpired
-                | AuthError::TokenRevoked,
+                | AuthError::TokenRevoked
+                | AuthError::StepUpRequired { .. },
             ) => Err(OAuthError::invalid_token()),
             Err(other) => Err(OAuthError::of_all(other)),
         }

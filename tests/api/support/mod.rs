@@ -3,6 +3,7 @@
 pub mod client;
 pub mod cluster;
 pub mod database;
+pub mod factors;
 pub mod forge;
 pub mod issuer;
 pub mod mailbox;

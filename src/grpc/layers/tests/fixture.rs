@@ -69,6 +69,27 @@ impl AuthService for ScriptedService {
         }))
     }
 
+    async fn complete_login(
+        &self,
+        _: Request<pb::CompleteLoginRequest>,
+    ) -> Result<Response<pb::CompleteLoginResponse>, Status> {
+        Ok(Response::new(pb::CompleteLoginResponse::default()))
+    }
+
+    async fn begin_passkey_login(
+        &self,
+        _: Request<pb::BeginPasskeyLoginRequest>,
+    ) -> Result<Response<pb::BeginPasskeyLoginResponse>, Status> {
+        Ok(Response::new(pb::BeginPasskeyLoginResponse::default()))
+    }
+
+    async fn finish_passkey_login(
+        &self,
+        _: Request<pb::FinishPasskeyLoginRequest>,
+    ) -> Result<Response<pb::FinishPasskeyLoginResponse>, Status> {
+        Ok(Response::new(pb::FinishPasskeyLoginResponse::default()))
+    }
+
     async fn refresh(
         &self,
         _: Request<pb::RefreshRequest>,
@@ -101,6 +122,10 @@ struct NoTokens;
 #[tonic::async_trait]
 impl CheckCaller for NoTokens {
     fn validate(&self, _: &str) -> Result<Arc<VerifiedClaims>, AuthError> {
+        Err(AuthError::TokenInvalid)
+    }
+
+    fn validate_for_enrollment(&self, _: &str) -> Result<Arc<VerifiedClaims>, AuthError> {
         Err(AuthError::TokenInvalid)
     }
 

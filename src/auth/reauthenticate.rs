@@ -1,0 +1,200 @@
+//! Reauthenticate: a user proves again who it is, inside a session (RFC 9470). The session stays, with the refresh token
+//! that it has; its claims are new.
+
+use super::{
+    Auth, AuthError, RequestContext, SecondFactor,
+    claimant::Claimant,
+    factor_attempts::JudgedFactor,
+    in_its_own_task,
+    issue::{Grant, TokenPair},
+    throttle::{Admitted, Caller},
+    write_locks::Writer,
+};
+use crate::{
+    domain::{Password, SessionClaims, SessionId, UserId},
+    secret::Secret,
+    store::{AuditKind, ChallengeUse, FactorProof, RenewedSession},
+    tokens::{Challenge, ChallengePurpose},
+};
+
+/// What the user proves.
+pub enum ReauthenticationProof {
+    /// The password.
+    Password(Password),
+    /// A second factor. With a passkey comes the challenge that it answers.
+    Factor(SecondFactor, Option<Secret<String>>),
+}
+
+/// A validated Reauthenticate request.
+pub struct ReauthenticateCommand {
+    /// The caller.
+    pub user_id: UserId,
+    /// The caller's session.
+    pub session_id: SessionId,
+    /// What is proved.
+    pub proof: ReauthenticationProof,
+}
+
+/// A proof that is right, and what it uses up.
+struct Renewal {
+    claims: SessionClaims,
+    proof: Option<FactorProof>,
+}
+
+impl Auth {
+    /// Gives the session new claims for a right proof, and returns its tokens.
+    ///
+    /// Wrong passwords and codes are counted for each session, as those of a change of password: a stolen access token
+    /// allows neither unlimited guesses nor delaying the user's logins.
+    ///
+    /// # Errors
+    /// [`AuthError::InvalidCredentials`], [`AuthError::SecondFactorInvalid`], [`AuthError::AccountThrottled`],
+    /// [`AuthError::UserNotFound`], [`AuthError::TokenRevoked`], [`AuthError::Overloaded`],
+    /// [`AuthError::DatabaseUnavailable`].
+    pub async fn reauthenticate(
+        &self,
+        command: ReauthenticateCommand,
+        context: &RequestContext,
+    ) -> Result<TokenPair, AuthError> {
+        let ReauthenticateCommand {
+            user_id,
+            session_id,
+            proof,
+        } = command;
+        // One user has one attempt under way, and so one place in the hashing queue.
+        let locks = &self.locks.password_changes;
+        let lock = locks.lock(user_id, Writer::User, context.deadline);
+        let _lock = lock.await?;
+        let current = self.parts.store.find_session(session_id).await?;
+        // Lost by a restored backup: whoever holds its token logs in again.
+        let current = current.ok_or(AuthError::TokenRevoked)?.claims;
+        let context = context.clone();
+        self.in_attempt(context.deadline, move |auth, mut caller| async move {
+            let claimant = Claimant::Session(user_id, session_id);
+            match proof {
+                ReauthenticationProof::Password(password) => {
+                    let attempt = auth.begin_attempt(&claimant, &mut caller).await?;
+                    if !attempt.has_user() {
+                        return Err(AuthError::UserNotFound);
+                    }
+                    let proven = auth.judge(attempt, password, &mut caller).await?;
+                    let renewal = Renewal {
+                        claims: current.with_password(auth.parts.clock.now()),
+                        proof: None,
+                    };
+                    auth.renew((user_id, session_id), renewal, &proven.admitted, &context)
+                        .await
+                }
+                ReauthenticationProof::Factor(factor, token) => {
+                    let challenge = auth.passkey_challenge(token.as_ref())?;
+                    let (judged, admitted) = auth
+                        .judge_in_session(&claimant, &factor, challenge.as_ref(), &mut caller, &context)
+                        .await?;
+                    let renewal = Renewal {
+                        claims: judged.renewed_claims(&current, auth.parts.clock.now()),
+                        proof: Some(FactorProof {
+                            challenge: challenge.as_ref().map(ChallengeUse::from),
+                            factor: judged.factor,
+                        }),
+                    };
+                    auth.renew((user_id, session_id), renewal, &admitted, &context)
+                        .await
+                }
+            }
+        })
+        .await
+    }
+
+    /// The challenge that a passkey answers.
+    fn passkey_challenge(
+        &self,
+        token: Option<&Secret<String>>,
+    ) -> Result<Option<Challenge>, AuthError> {
+        let (keys, now) = (&self.parts.derived_keys, self.parts.clock.now());
+        token
+            .map(|token| {
+                keys.parse_challenge(ChallengePurpose::PasskeyLogin, token.expose(), now)
+                    .ok_or(AuthError::SecondFactorInvalid)
+            })
+            .transpose()
+    }
+
+    /// Admits and judges a second factor of a user within a session. A wrong one is counted before this returns.
+    async fn judge_in_session(
+        &self,
+        claimant: &Claimant,
+        factor: &SecondFactor,
+        challenge: Option<&Challenge>,
+        caller: &mut Caller,
+        context: &RequestContext,
+    ) -> Result<(JudgedFactor, Admitted), AuthError> {
+        let (found, (), admitted) = self.admit(claimant, caller, || Ok(())).await?;
+        let Some(found) = found else {
+            self.release(&admitted).await;
+            return Err(AuthError::UserNotFound);
+        };
+        match self.judge_factor(&found, factor, challenge, context).await {
+            Ok(Some(judged)) => Ok((judged, admitted)),
+            Ok(None) => {
+                let challenge = challenge.map(ChallengeUse::from);
+                Err(self
+                    .count_wrong_factor(&admitted, challenge.as_ref())
+                    .await?)
+            }
+            Err(error) => {
+                self.release(&admitted).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Stores the session's new claims and issues its tokens.
+    async fn renew(
+        &self,
+        (user_id, session_id): (UserId, SessionId),
+        renewal: Renewal,
+        admitted: &Admitted,
+        context: &RequestContext,
+    ) -> Result<TokenPair, AuthError> {
+        self.accept(admitted).await?;
+        let locks = &self.locks.users;
+        let lock = locks.lock(user_id, Writer::User, context.deadline).await?;
+        let Renewal { mut claims, proof } = renewal;
+        let event = context.audit_event(AuditKind::Reauthenticated, claims.authenticated_at);
+        let auth = self.clone();
+        let renewed = in_its_own_task(async move {
+            let _lock = lock;
+            let store = &auth.parts.store;
+            let proof = proof.as_ref();
+            let renewed = store
+                .renew_session_claims(user_id, session_id, &claims, proof, &event)
+                .await?;
+            match renewed {
+                RenewedSession::Renewed {
+                    generation,
+                    expires_at,
+                    issued_after,
+                    roles,
+                } => {
+                    claims.issued_after = issued_after;
+                    let grant = Grant {
+                        user_id,
+                        roles: &roles,
+                        session_id,
+                        generation,
+                        refresh_expires_at: expires_at,
+                        claims: &claims,
+                        narrowed: None,
+                    };
+                    auth.issue_pair(&grant, auth.parts.clock.now()).map(Some)
+                }
+                RenewedSession::ProofRefused => Ok(None),
+                RenewedSession::Ended => Err(AuthError::TokenRevoked),
+            }
+        });
+        match renewed.await? {
+            Some(tokens) => Ok(tokens),
+            None => Err(self.count_wrong_factor(admitted, None).await?),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Recovery codes: MACs, replaced all at once, each used once.
+
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection, RunQueryDsl};
+
+use super::{
+    AuditEvent, Store, StoreError, read,
+    schema::{audit_events, recovery_codes, users},
+    totp_factors::version_range,
+    write,
+};
+use crate::{clock::Timestamp, domain::UserId};
+
+/// New recovery codes of a user.
+#[derive(Clone, Debug)]
+pub struct NewRecoveryCodes {
+    /// The MACs.
+    pub macs: Vec<String>,
+    /// The version of the master key.
+    pub key_version: u8,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = recovery_codes)]
+pub(super) struct NewCodeRow {
+    mac: String,
+    user_id: String,
+    key_version: i32,
+    created_at: i64,
+}
+
+impl NewRecoveryCodes {
+    pub(super) fn rows(&self, user: UserId, now: Timestamp) -> Vec<NewCodeRow> {
+        let row = |mac: &String| NewCodeRow {
+            mac: mac.clone(),
+            user_id: user.to_string(),
+            key_version: self.key_version.into(),
+            created_at: now.micros(),
+        };
+        self.macs.iter().map(row).collect()
+    }
+}
+
+/// Replaces all codes of a user inside a transaction.
+macro_rules! replace_codes {
+    ($conn:expr, $codes:expr, $user:expr, $now:expr) => {{
+        use $crate::store::schema::recovery_codes;
+        let user: $crate::domain::UserId = $user;
+        let old = recovery_codes::table.filter(recovery_codes::user_id.eq(user.to_string()));
+        diesel::delete(old).execute($conn).await?;
+        for row in $codes.rows(user, $now) {
+            diesel::insert_into(recovery_codes::table)
+                .values(&row)
+                .execute($conn)
+                .await?;
+        }
+    }};
+}
+
+pub(super) use replace_codes;
+
+impl Store {
+    /// Replaces all recovery codes of a user and records that. `false` when the user has no second factor, or is disabled
+    /// or gone.
+    pub async fn replace_recovery_codes(
+        &self,
+        user: UserId,
+        codes: &NewRecoveryCodes,
+        now: Timestamp,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        let event = event.to_row_for(user);
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                let with_factor = users::table
+                    .find(user.to_string())
+                    .filter(users::disabled_at.is_null())
+                    .filter(users::factor_kinds.is_not_null());
+                // Changes nothing, and takes the lock.
+                let locked = diesel::update(with_factor)
+                    .set(users::updated_at.eq(users::updated_at))
+                    .execute(conn)
+                    .await?;
+                if locked == 0 {
+                    return Ok(false);
+                }
+                replace_codes!(conn, codes, user, now);
+                diesel::insert_into(audit_events::table)
+                    .values(&event)
+                    .execute(conn)
+                    .await?;
+                Ok(true)
+            })
+            .await
+        })
+    }
+
+    /// How many unused codes were made under this master key; under any for `None`.
+    pub async fn count_recovery_codes(&self, version: Option<u8>) -> Result<i64, StoreError> {
+        let (least, greatest) = version_range(version);
+        read!(self, |conn| {
+            Ok(recovery_codes::table
+                .filter(recovery_codes::used_at.is_null())
+                .filter(recovery_codes::key_version.between(least, greatest))
+                .count()
+                .get_result(conn)
+                .await?)
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! Bad days of second factors: a change of master keys, a restored backup, a login that began before the enrollment, and
+//! what a login costs.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use countersign::grpc::pb::LoginRequest;
+use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+use futures_util::future::join_all;
+
+use crate::support::{
+    Kind, PASSWORD, TestDatabase, TestServer, eventually,
+    factors::{STEP, recovery, totp},
+    on_both_databases,
+    process::run,
+    reason,
+    server::MASTER_KEYS,
+};
+
+const ADA: &str = "ada@example.org";
+const SECOND: &str = "v2:AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
+const ONE_STEP: Duration = Duration::from_secs(STEP);
+
+on_both_databases! {
+    async fn factors_survive_a_change_of_master_keys(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let (_, app) = server.with_app(ADA).await;
+        let pending = server.challenged(ADA).await;
+        let clock = server.clock.clone();
+        server.stop().await;
+
+        let both = format!("{SECOND},{MASTER_KEYS}");
+        let both = [("COUNTERSIGN_MASTER_KEYS", both.as_str())];
+        let server = TestServer::try_start(&database, &both, clock.clone()).await.unwrap();
+        // Under the older key: the secret, a challenge, a recovery code.
+        server.complete(&pending, totp(app.code(&server))).await.unwrap();
+        let challenge = server.challenged(ADA).await;
+        server.complete(&challenge, recovery(&app.recovery_codes[0])).await.unwrap();
+        let report = run(&database, &both, &["keys", "rewrap"]).await;
+        assert_eq!(report.status.code(), Some(0), "{report:?}");
+        let report = String::from_utf8(report.stdout).unwrap();
+        assert!(report.contains("1 secrets of authenticator apps sealed anew"), "{report}");
+        let line = |version: &str| {
+            let line = report.lines().find(|line| line.starts_with(version)).unwrap();
+            line.split_whitespace().skip(3).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(line("v2"), ["1", "0"], "{report}");
+        assert_eq!(line("v1"), ["0", "9"], "{report}");
+        let again = run(&database, &both, &["keys", "rewrap"]).await;
+        assert!(String::from_utf8(again.stdout).unwrap().contains("0 secrets of authenticator apps"));
+        server.clock.advance(ONE_STEP);
+        let challenge = server.challenged(ADA).await;
+        let tokens = server.complete(&challenge, totp(app.code(&server))).await.unwrap().tokens.unwrap();
+        let codes = server.new_recovery_codes(&tokens.access_token).await.unwrap();
+        server.stop().await;
+
+        // The older key is gone: what was sealed anew is good, a code that was not replaced is wrong.
+        let second = [("COUNTERSIGN_MASTER_KEYS", SECOND)];
+        let server = TestServer::try_start(&database, &second, clock).await.unwrap();
+        server.clock.advance(ONE_STEP);
+        let login = async |proof| {
+            let challenge = server.challenged(ADA).await;
+            server.complete(&challenge, proof).await
+        };
+        login(totp(app.code(&server))).await.unwrap();
+        login(recovery(&codes[0])).await.unwrap();
+        assert_eq!(reason(login(recovery(&app.recovery_codes[1])).await), "SECOND_FACTOR_INVALID");
+    }
+
+    async fn a_secret_whose_master_key_is_gone_is_our_fault_and_not_a_wrong_code(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let (_, app) = server.with_app(ADA).await;
+        database.execute("UPDATE totp_factors SET sealed_by = 77").await;
+        let challenge = server.challenged(ADA).await;
+        assert_eq!(reason(server.complete(&challenge, totp(app.code(&server))).await), "INTERNAL");
+        assert_eq!(database.count("login_failures").await, 0);
+    }
+
+    async fn a_database_restored_to_before_an_enrollment_knows_no_factor(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let (tokens, app) = server.with_app(ADA).await;
+        let challenge = server.challenged(ADA).await;
+        let used = server.challenged(ADA).await;
+        server.complete(&used, recovery(&app.recovery_codes[0])).await.unwrap();
+        database.execute(
+            "DELETE FROM totp_factors; DELETE FROM recovery_codes; DELETE FROM used_challenges; UPDATE users SET factor_kinds = NULL"
+        ).await;
+        // A challenge of before opens nothing, used or not.
+        for (challenge, proof) in [
+            (&challenge, totp(app.code(&server))),
+            (&challenge, recovery(&app.recovery_codes[1])),
+            (&used, recovery(&app.recovery_codes[0])),
+        ] {
+            assert_eq!(reason(server.complete(challenge, proof).await), "SECOND_FACTOR_INVALID");
+        }
+        // The user logs in by the password and enrolls again, by the same session, too.
+        server.login(ADA).await.unwrap();
+        let app = server.enroll(&tokens.access_token).await;
+        assert_eq!(app.recovery_codes.len(), 10);
+        server.clock.advance(ONE_STEP);
+        server.login_by_app(ADA, &app).await.unwrap();
+    }
+
+    async fn no_session_of_a_password_alone_is_opened_after_an_enrollment(database: TestDatabase) {
+        let servers = {
+            let mut servers = vec![TestServer::start(&database).await];
+            if database.kind == Kind::Postgres {
+                let second = servers[0].replica(&[]).await;
+                servers.push(second);
+            }
+            servers
+        };
+        let tokens = servers[0].signed_in(ADA).await;
+        let logins = (0..24).map(|number| {
+            let server = &servers[number % servers.len()];
+            let request = LoginRequest {
+                email: ADA.to_owned(),
+                password: PASSWORD.to_owned(),
+                device_label: "race".to_owned(),
+                ..LoginRequest::default()
+            };
+            async move { server.auth().login(request).await.unwrap().into_inner() }
+        });
+        let enroll = async { servers[0].enroll(&tokens.access_token).await };
+        let (answers, _) = tokio::join!(join_all(logins), enroll);
+        let opened = answers.iter().filter(|answer| answer.tokens.is_some()).count();
+        let opened = i64::try_from(opened).unwrap();
+        assert_eq!(database.count("sessions WHERE device_label = 'race'").await, opened);
+        // Transactions on the user's row are one after the other, so the moment of the enrollment divides them.
+        for server in &servers {
+            let after = server.login_whole(ADA, "").await.unwrap();
+            assert!(after.tokens.is_none() && after.challenge.is_some());
+        }
+    }
+
+    async fn what_is_known_about_challenges_is_purged(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let (_, app) = server.with_app(ADA).await;
+        server.login_by_app(ADA, &app).await.unwrap();
+        assert_eq!(database.count("used_challenges").await, 1);
+        let store = store_of(&database);
+        let now = server.clock.now();
+        store.purge(now + Duration::from_secs(300)).await.unwrap();
+        assert_eq!(database.count("used_challenges").await, 1);
+        store.purge(now + Duration::from_secs(300 + 3600)).await.unwrap();
+        assert_eq!(database.count("used_challenges").await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_waited_for_an_enrollment_is_challenged() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let server = TestServer::start(&database).await;
+    server.register(ADA).await.unwrap();
+    let mut client = database.client().await;
+    let enrollment = client.transaction().await.unwrap();
+    enrollment
+        .execute("UPDATE users SET factor_kinds = 'totp'", &[])
+        .await
+        .unwrap();
+    // It has read that there is no factor, and its password is right.
+    let login = server.login_whole(ADA, "");
+    let commit = async {
+        let waiting = "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        eventually("the login waits", async || database.count(waiting).await == 1).await;
+        enrollment.commit().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(login, commit);
+    let answer = answer.unwrap();
+    assert!(answer.tokens.is_none() && answer.challenge.is_some());
+    assert_eq!(database.count("sessions").await, 0);
+}
+
+fn store_of(database: &TestDatabase) -> countersign::store::Store {
+    use countersign::{config::Config, store::Store};
+    let config = Config::from_vars(crate::support::server::test_variables(database, &[])).unwrap();
+    Store::open(&config.database).unwrap()
+}
+
+/// Statements that were sent, those that begin and end transactions aside.
+static STATEMENTS: AtomicUsize = AtomicUsize::new(0);
+
+struct CountStatements;
+
+impl Instrumentation for CountStatements {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        if let InstrumentationEvent::StartQuery { query, .. } = event {
+            // The ping, the revocations and the outbox are read in the background.
+            let text = query.to_string();
+            let is_of_logins = ["users", "login_failures", "sessions", "totp_factors", "used_challenges"]
+                .iter()
+                .any(|table| text.contains(table));
+            if is_of_logins {
+                STATEMENTS.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_half_of_a_login_costs_two_statements_more_than_a_login() {
+    set_default_instrumentation(|| Some(Box::new(CountStatements))).unwrap();
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let server = TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_POOL_SIZE", "1")]).await;
+    let count = async |what: &str, call: &mut (dyn Future<Output = ()> + Unpin)| {
+        let before = STATEMENTS.load(Ordering::SeqCst);
+        call.await;
+        let sent = STATEMENTS.load(Ordering::SeqCst) - before;
+        assert!(sent > 0, "{what}: nothing is counted");
+        sent
+    };
+    server.register(ADA).await.unwrap();
+    server.register("bob@example.org").await.unwrap();
+    // Once before, so that all statements are prepared.
+    server.login("bob@example.org").await.unwrap();
+    let login = count("login", &mut Box::pin(async {
+        server.login("bob@example.org").await.unwrap();
+    }))
+    .await;
+    assert_eq!(login, 4, "user, counter, user again, session");
+    let (_, app) = {
+        let tokens = server.login(ADA).await.unwrap();
+        let app = server.enroll(&tokens.access_token).await;
+        server.clock.advance(ONE_STEP);
+        (tokens, app)
+    };
+    let mut challenge = None;
+    let first = count("challenged", &mut Box::pin(async {
+        challenge = Some(server.challenged(ADA).await);
+    }))
+    .await;
+    assert_eq!(first, 2, "user and counter");
+    let challenge = challenge.unwrap();
+    let code = app.code(&server);
+    let second = count("complete", &mut Box::pin(async {
+        server.complete(&challenge, totp(code)).await.unwrap();
+    }))
+    .await;
+    assert_eq!(second, login + 2);
+}
