@@ -15,7 +15,6 @@ pub(super) fn layer_settings(config: &Config, clock: &Clock) -> layers::Settings
         trusted_proxies: config.limits.trusted_proxies.clone(),
         max_header_size: config.serving.max_header_size,
         request_timeout: config.serving.request_timeout,
-        factors: config.factors.clone(),
     }
 }
 
@@ -90,5 +89,6 @@ pub(super) fn auth_settings(config: &Config) -> AuthSettings {
         reject_when_stale: config.revocation.stale_policy == StalePolicy::Reject,
         service_token_ttl: config.tokens.service_ttl,
         request_timeout: config.serving.request_timeout,
+        factors: config.factors.clone(),
     }
 }
