@@ -1,9 +1,10 @@
 //! ChangePassword: replaces the password, revokes every session of the user and opens a new one.
 
 use super::{
-    Auth, AuthError, RequestContext, in_its_own_task,
-    issue::{Grant, TokenPair},
+    Auth, AuthError, RequestContext,
     claimant::Claimant,
+    in_its_own_task,
+    issue::{Grant, TokenPair},
     throttle::Proven,
     write_locks::Writer,
 };

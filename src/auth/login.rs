@@ -2,9 +2,9 @@
 
 use super::{
     Auth, AuthError, RequestContext,
-    issue::{Grant, TokenPair},
     claimant::Claimant,
     complete_login::LoginChallenge,
+    issue::{Grant, TokenPair},
     throttle::{Caller, Proven},
     write_locks::Writer,
 };
@@ -168,7 +168,11 @@ impl Auth {
     }
 
     /// The tokens of a session that was opened.
-    pub(super) fn logged_in(&self, proven: Proven, session: &Session) -> Result<LoggedIn, AuthError> {
+    pub(super) fn logged_in(
+        &self,
+        proven: Proven,
+        session: &Session,
+    ) -> Result<LoggedIn, AuthError> {
         let now = self.parts.clock.now();
         let Proven { user, admitted, .. } = proven;
         let grant = Grant::of(session, &user.roles);

@@ -5,7 +5,10 @@ use crate::{domain::UserId, tokens::Challenge};
 
 impl Auth {
     /// Judges what a passkey answered. No user can have one yet, so no answer is right.
-    #[expect(clippy::unused_async, reason = "looks passkeys up once there can be some")]
+    #[expect(
+        clippy::unused_async,
+        reason = "looks passkeys up once there can be some"
+    )]
     pub(super) async fn judge_passkey(
         &self,
         _challenge: &Challenge,
@@ -16,7 +19,10 @@ impl Auth {
     }
 
     /// What a browser is asked for a passkey of the user. No user can have one yet.
-    #[expect(clippy::unused_async, reason = "looks passkeys up once there can be some")]
+    #[expect(
+        clippy::unused_async,
+        reason = "looks passkeys up once there can be some"
+    )]
     pub(super) async fn passkey_request_options(
         &self,
         _challenge: &Challenge,

@@ -88,7 +88,13 @@ impl Auth {
                 ReauthenticationProof::Factor(factor, token) => {
                     let challenge = auth.passkey_challenge(token.as_ref())?;
                     let (judged, admitted) = auth
-                        .judge_in_session(&claimant, &factor, challenge.as_ref(), &mut caller, &context)
+                        .judge_in_session(
+                            &claimant,
+                            &factor,
+                            challenge.as_ref(),
+                            &mut caller,
+                            &context,
+                        )
                         .await?;
                     let renewal = Renewal {
                         claims: judged.renewed_claims(&current, auth.parts.clock.now()),

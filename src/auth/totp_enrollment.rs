@@ -1,9 +1,6 @@
 //! The enrollment of an authenticator app: a secret is made and shown, and stored once the app has shown a right code.
 
-use super::{
-    AddedFactor, Auth, AuthError, RequestContext,
-    factors::ProvedFactor,
-};
+use super::{AddedFactor, Auth, AuthError, RequestContext, factors::ProvedFactor};
 use crate::{
     clock::Timestamp,
     domain::{FactorId, FactorKind},
@@ -75,8 +72,14 @@ impl Auth {
             .matching_step(code, now, None)
             .ok_or(AuthError::SecondFactorInvalid)?;
         let totp = ProvedFactor::Totp(self.sealed(&secret, step, now));
-        self.add_factor(claims, totp, None, |current| current.with_code(now), context)
-            .await
+        self.add_factor(
+            claims,
+            totp,
+            None,
+            |current| current.with_code(now),
+            context,
+        )
+        .await
     }
 
     fn sealed(&self, secret: &TotpSecret, step: i64, now: Timestamp) -> StoredTotp {

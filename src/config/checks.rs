@@ -24,7 +24,10 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     );
     problems.demand(
         &["COUNTERSIGN_AUDIENCES"],
-        tokens.audiences.iter().all(|name| name != ENROLLMENT_AUDIENCE),
+        tokens
+            .audiences
+            .iter()
+            .all(|name| name != ENROLLMENT_AUDIENCE),
         "one of them is the audience of tokens that are good for enrolling a second factor alone",
         "use another name",
     );

@@ -47,7 +47,12 @@ mod tests {
 
     #[test]
     fn a_name_for_apps_has_no_colon_and_is_short() {
-        for good in ["Example", "Example Accounts", " Söhne & Co ", &"x".repeat(64)] {
+        for good in [
+            "Example",
+            "Example Accounts",
+            " Söhne & Co ",
+            &"x".repeat(64),
+        ] {
             assert!(TotpIssuer::try_from(good.to_owned()).is_ok(), "{good}");
         }
         for bad in ["", " ", "a:b", "a\nb", &"x".repeat(65)] {

@@ -85,7 +85,11 @@ impl FactorKinds {
     pub(crate) fn from_stored(text: Option<&str>) -> Option<Self> {
         let mut kinds = Self::NONE;
         for name in text.unwrap_or_default().split_ascii_whitespace() {
-            kinds = kinds.with(FactorKind::ALL.into_iter().find(|kind| kind.as_str() == name)?);
+            kinds = kinds.with(
+                FactorKind::ALL
+                    .into_iter()
+                    .find(|kind| kind.as_str() == name)?,
+            );
         }
         Some(kinds)
     }

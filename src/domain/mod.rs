@@ -19,7 +19,9 @@ mod violation;
 pub use email::Email;
 pub use factor::{Factor, FactorKind, FactorKinds};
 pub(crate) use id::uuid_v7;
-pub use id::{ChallengeId, DeviceId, FactorId, ServiceAccountId, ServiceKeyId, SessionId, TokenId, UserId};
+pub use id::{
+    ChallengeId, DeviceId, FactorId, ServiceAccountId, ServiceKeyId, SessionId, TokenId, UserId,
+};
 pub use mail::{MailKind, NewMail, Recipient};
 pub use outage::{LONGEST_ALLOWANCE, Outage, allowance};
 pub use password::Password;

@@ -127,14 +127,22 @@ mod tests {
         ] {
             assert_eq!(parsed(text).as_deref(), Some(shown), "{text}");
         }
-        for text in ["", "01abc-xyz8", "01abc-xyz890", "01abc-xyz8u", "01abc-xyz8é"] {
+        for text in [
+            "",
+            "01abc-xyz8",
+            "01abc-xyz890",
+            "01abc-xyz8u",
+            "01abc-xyz8é",
+        ] {
             assert_eq!(parsed(text), None, "{text}");
         }
     }
 
     #[test]
     fn codes_differ_and_are_read_back() {
-        let codes: Vec<_> = (0..100).map(|_| RecoveryCode::generate().to_text()).collect();
+        let codes: Vec<_> = (0..100)
+            .map(|_| RecoveryCode::generate().to_text())
+            .collect();
         let distinct: std::collections::HashSet<_> = codes.iter().map(Secret::expose).collect();
         assert_eq!(distinct.len(), codes.len());
         for code in &codes {

@@ -115,10 +115,7 @@ impl TotpSecret {
     /// Seals the secret for the row of this factor. Returns the version of the master key as well.
     pub fn seal(&self, keys: &DerivedKeys, factor: FactorId) -> (Vec<u8>, u8) {
         let keys = keys.active();
-        (
-            keys.seal(&name_of_row(factor), self.expose()),
-            keys.version,
-        )
+        (keys.seal(&name_of_row(factor), self.expose()), keys.version)
     }
 
     /// Opens what [`seal`](Self::seal) made for the same factor.
@@ -199,14 +196,21 @@ mod tests {
         let of_step = made / 30;
         for (distance, is_good) in [(-2, false), (-1, true), (0, true), (1, true), (2, false)] {
             let now = made + distance * 30;
-            assert_eq!(step(code, now, None), is_good.then_some(of_step), "{distance}");
+            assert_eq!(
+                step(code, now, None),
+                is_good.then_some(of_step),
+                "{distance}"
+            );
         }
     }
 
     #[test]
     fn no_step_is_accepted_twice_nor_one_before_it() {
         let of_step = 1_111_111_111 / 30;
-        assert_eq!(step("050471", 1_111_111_111, Some(of_step - 1)), Some(of_step));
+        assert_eq!(
+            step("050471", 1_111_111_111, Some(of_step - 1)),
+            Some(of_step)
+        );
         assert_eq!(step("050471", 1_111_111_111, Some(of_step)), None);
         assert_eq!(step("050471", 1_111_111_111, Some(of_step + 1)), None);
     }
@@ -249,7 +253,15 @@ mod tests {
         for good in ["123456", "123 456", " 123456 "] {
             assert!(TotpCode::parse("totp_code", good).is_ok(), "{good:?}");
         }
-        for bad in ["", "12345", "1234567", "12345a", "+12345", "１２３４５６", "123\u{a0}456"] {
+        for bad in [
+            "",
+            "12345",
+            "1234567",
+            "12345a",
+            "+12345",
+            "１２３４５６",
+            "123\u{a0}456",
+        ] {
             assert!(TotpCode::parse("totp_code", bad).is_err(), "{bad:?}");
         }
     }

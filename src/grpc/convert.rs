@@ -11,8 +11,8 @@ use crate::{
     auth::{AuthError, TokenPair},
     clock::Timestamp,
     domain::{
-        FactorId, FieldViolation, Role, Roles, ServiceAccountId, ServiceKeyId, SessionId, User, UserId,
-        ViolationReason,
+        FactorId, FieldViolation, Role, Roles, ServiceAccountId, ServiceKeyId, SessionId, User,
+        UserId, ViolationReason,
     },
     tokens::{AccessClaims, Actor, PrincipalType},
 };

@@ -12,9 +12,7 @@ use crate::{
         Auth, AuthError, CompleteLoginCommand, LoginChallenge, ReauthenticateCommand,
         ReauthenticationProof, RequestContext, SecondFactor,
     },
-    domain::{
-        Factor, FactorKind, FieldViolation, Password, SessionId, UserId, ViolationReason,
-    },
+    domain::{Factor, FactorKind, FieldViolation, Password, SessionId, UserId, ViolationReason},
     factors::{RecoveryCode, TotpCode},
     secret::Secret,
     tokens::AccessClaims,
@@ -40,15 +38,11 @@ pub(super) fn complete_login_command(
     let mut violations = Violations::default();
     let parsed = match &request.proof {
         None => Err(no_proof()),
-        Some(Proof::TotpCode(code)) => {
-            TotpCode::parse("totp_code", code).map(SecondFactor::Totp)
-        }
+        Some(Proof::TotpCode(code)) => TotpCode::parse("totp_code", code).map(SecondFactor::Totp),
         Some(Proof::RecoveryCode(code)) => {
             RecoveryCode::parse("recovery_code", code).map(SecondFactor::RecoveryCode)
         }
-        Some(Proof::PasskeyResponseJson(json)) => {
-            passkey_response(json).map(SecondFactor::Passkey)
-        }
+        Some(Proof::PasskeyResponseJson(json)) => passkey_response(json).map(SecondFactor::Passkey),
     };
     let proof = violations.take(parsed).ok_or(violations)?;
     Ok(CompleteLoginCommand {
@@ -130,7 +124,10 @@ pub(super) async fn remove(
     context: &RequestContext,
 ) -> Result<pb::RemoveFactorResponse, AuthError> {
     let mut violations = Violations::default();
-    let id = violations.take(convert::factor_id("factor_id", &request.get_ref().factor_id));
+    let id = violations.take(convert::factor_id(
+        "factor_id",
+        &request.get_ref().factor_id,
+    ));
     let id = id.ok_or(violations)?;
     let removed = auth.remove_factor(claims(request)?, id, context).await?;
     let cursor = auth.revocation_cursor(&removed).await?;

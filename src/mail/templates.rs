@@ -183,10 +183,7 @@ mod tests {
                 !mail.subject.is_empty() && mail.text.contains("Ada"),
                 "{mail:?}"
             );
-            let has_token = matches!(
-                kind,
-                MailKind::PasswordReset | MailKind::EmailVerification
-            );
+            let has_token = matches!(kind, MailKind::PasswordReset | MailKind::EmailVerification);
             // A slash may be escaped in an attribute; readers undo that.
             for text in [&mail.text, &mail.html.replace("&#x2f;", "/")] {
                 assert_eq!(text.contains("cso_example"), has_token, "{text}");

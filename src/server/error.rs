@@ -3,8 +3,8 @@
 use std::{io, net::SocketAddr};
 
 use crate::{
-    config::KeyFileError, factors::RewrapError, mail::MailError, passwords::PasswordError, store::StoreError,
-    tls::TlsError, tokens::KeyringError, workloads::issuers::IssuersError,
+    config::KeyFileError, factors::RewrapError, mail::MailError, passwords::PasswordError,
+    store::StoreError, tls::TlsError, tokens::KeyringError, workloads::issuers::IssuersError,
 };
 
 /// What kept the server from starting.

@@ -23,7 +23,9 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{Factor, FactorId, FactorKind, FactorKinds, NewMail, SessionClaims, SessionId, UserId},
+    domain::{
+        Factor, FactorId, FactorKind, FactorKinds, NewMail, SessionClaims, SessionId, UserId,
+    },
 };
 
 /// A factor that was proved and is to be added.
@@ -176,9 +178,7 @@ impl Store {
         let methods = new.claims.stored_methods();
         let added = write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
-                let user = users::table
-                    .find(&id)
-                    .filter(users::disabled_at.is_null());
+                let user = users::table.find(&id).filter(users::disabled_at.is_null());
                 let lock = diesel::update(user)
                     .set(users::updated_at.eq(now.micros()))
                     .returning(users::factor_kinds);

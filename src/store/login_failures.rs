@@ -7,8 +7,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, Store, StoreError, StoredTotp,
-    read,
+    AuditEvent, Store, StoreError, StoredTotp, read,
     schema::{audit_events, login_failures, totp_factors, users},
     totp_factors::TotpRow,
     users::{UserRow, has_email, stored_kinds},

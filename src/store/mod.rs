@@ -50,11 +50,11 @@ mod schema_version;
 mod service_accounts;
 mod service_directory;
 mod service_keys;
+mod session_claims;
 mod sessions;
 mod signing_keys;
 mod sqlite;
 mod sqlite_file;
-mod session_claims;
 mod start;
 mod suspicion;
 mod sweeps;
@@ -64,10 +64,7 @@ mod users;
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::AtomicBool,
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -96,10 +93,10 @@ pub use rotation_queue::{Rotated, Rotation};
 pub use service_accounts::RevokedAccount;
 pub use service_directory::{DirectoryVersion, Versioned};
 pub use service_keys::RevokedKey;
+pub use session_claims::RenewedSession;
 pub use sessions::RefreshSubject;
 pub use signing_keys::StoredSigningKey;
 pub use sqlite_file::ServerLock;
-pub use session_claims::RenewedSession;
 pub use sweeps::{Sweep, SweptBatch};
 pub use totp_factors::StoredTotp;
 

@@ -97,7 +97,10 @@ macro_rules! use_challenge {
             .and(used_challenges::tries.lt(proofs::CHALLENGE_TRIES));
         // Not `QueryDsl::filter`, which is for what is read.
         let insert = diesel::query_dsl::methods::FilterDsl::filter(insert, is_open);
-        $crate::store::prepared::Prepared(insert).execute($conn).await? == 1
+        $crate::store::prepared::Prepared(insert)
+            .execute($conn)
+            .await?
+            == 1
     }};
 }
 

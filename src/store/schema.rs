@@ -204,7 +204,13 @@ diesel::table! {
 diesel::joinable!(sessions -> users (user_id));
 diesel::joinable!(totp_factors -> users (user_id));
 diesel::joinable!(passkeys -> users (user_id));
-diesel::allow_tables_to_appear_in_same_query!(users, sessions, login_failures, totp_factors, passkeys);
+diesel::allow_tables_to_appear_in_same_query!(
+    users,
+    sessions,
+    login_failures,
+    totp_factors,
+    passkeys
+);
 
 diesel::table! {
     mails (id) {

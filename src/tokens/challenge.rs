@@ -113,9 +113,9 @@ impl DerivedKeys {
             expires_at: new.expires_at.floor_to_second(),
             key_version: keys.version,
             login: new.login,
-            binding: new.bound_to.map(|state| {
-                URL_SAFE_NO_PAD.encode(binding(&keys.challenge, new.purpose, state))
-            }),
+            binding: new
+                .bound_to
+                .map(|state| URL_SAFE_NO_PAD.encode(binding(&keys.challenge, new.purpose, state))),
         }
     }
 

@@ -37,6 +37,6 @@ pub use lifecycle::{KeyState, SigningPolicy};
 pub use one_time::{OneTimePurpose, OneTimeToken};
 pub use refresh::{ParsedRefreshToken, RefreshTokenError};
 pub use rewrap::reseal;
-pub use sealing::UnsealError;
 pub use rotation::{SigningKeyInfo, describe};
+pub use sealing::UnsealError;
 pub use signing_key::SigningKey;

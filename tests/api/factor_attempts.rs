@@ -33,7 +33,9 @@ async fn servers(database: &TestDatabase, variables: &[(&str, &str)]) -> Vec<Tes
 async fn fail(server: &TestServer, app: &App, times: usize) {
     for _ in 0..times {
         let challenge = server.challenged(ADA).await;
-        let answer = server.complete(&challenge, totp(app.wrong_code(server))).await;
+        let answer = server
+            .complete(&challenge, totp(app.wrong_code(server)))
+            .await;
         assert_eq!(reason(answer), "SECOND_FACTOR_INVALID");
     }
 }
@@ -48,11 +50,12 @@ async fn answer_at_once(
         .into_iter()
         .enumerate()
         .map(|(number, proof)| servers[number % servers.len()].complete(challenge, proof));
-    let (right, wrong): (Vec<_>, Vec<_>) = join_all(answers)
-        .await
-        .into_iter()
-        .partition(Result::is_ok);
-    (right.len(), wrong.into_iter().filter_map(Result::err).collect())
+    let (right, wrong): (Vec<_>, Vec<_>) =
+        join_all(answers).await.into_iter().partition(Result::is_ok);
+    (
+        right.len(),
+        wrong.into_iter().filter_map(Result::err).collect(),
+    )
 }
 
 on_both_databases! {

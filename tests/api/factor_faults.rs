@@ -163,8 +163,12 @@ async fn a_login_that_waited_for_an_enrollment_is_challenged() {
     // It has read that there is no factor, and its password is right.
     let login = server.login_whole(ADA, "");
     let commit = async {
-        let waiting = "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        eventually("the login waits", async || database.count(waiting).await == 1).await;
+        let waiting =
+            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        eventually("the login waits", async || {
+            database.count(waiting).await == 1
+        })
+        .await;
         enrollment.commit().await.unwrap();
     };
     let (answer, ()) = tokio::join!(login, commit);
@@ -189,9 +193,15 @@ impl Instrumentation for CountStatements {
         if let InstrumentationEvent::StartQuery { query, .. } = event {
             // The ping, the revocations and the outbox are read in the background.
             let text = query.to_string();
-            let is_of_logins = ["users", "login_failures", "sessions", "totp_factors", "used_challenges"]
-                .iter()
-                .any(|table| text.contains(table));
+            let is_of_logins = [
+                "users",
+                "login_failures",
+                "sessions",
+                "totp_factors",
+                "used_challenges",
+            ]
+            .iter()
+            .any(|table| text.contains(table));
             if is_of_logins {
                 STATEMENTS.fetch_add(1, Ordering::SeqCst);
             }
@@ -203,7 +213,8 @@ impl Instrumentation for CountStatements {
 async fn the_second_half_of_a_login_costs_two_statements_more_than_a_login() {
     set_default_instrumentation(|| Some(Box::new(CountStatements))).unwrap();
     let database = TestDatabase::create(Kind::Postgres).await;
-    let server = TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_POOL_SIZE", "1")]).await;
+    let server =
+        TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_POOL_SIZE", "1")]).await;
     let count = async |what: &str, call: &mut (dyn Future<Output = ()> + Unpin)| {
         let before = STATEMENTS.load(Ordering::SeqCst);
         call.await;
@@ -215,9 +226,12 @@ async fn the_second_half_of_a_login_costs_two_statements_more_than_a_login() {
     server.register("bob@example.org").await.unwrap();
     // Once before, so that all statements are prepared.
     server.login("bob@example.org").await.unwrap();
-    let login = count("login", &mut Box::pin(async {
-        server.login("bob@example.org").await.unwrap();
-    }))
+    let login = count(
+        "login",
+        &mut Box::pin(async {
+            server.login("bob@example.org").await.unwrap();
+        }),
+    )
     .await;
     assert_eq!(login, 4, "user, counter, user again, session");
     let (_, app) = {
@@ -227,16 +241,22 @@ async fn the_second_half_of_a_login_costs_two_statements_more_than_a_login() {
         (tokens, app)
     };
     let mut challenge = None;
-    let first = count("challenged", &mut Box::pin(async {
-        challenge = Some(server.challenged(ADA).await);
-    }))
+    let first = count(
+        "challenged",
+        &mut Box::pin(async {
+            challenge = Some(server.challenged(ADA).await);
+        }),
+    )
     .await;
     assert_eq!(first, 2, "user and counter");
     let challenge = challenge.unwrap();
     let code = app.code(&server);
-    let second = count("complete", &mut Box::pin(async {
-        server.complete(&challenge, totp(code)).await.unwrap();
-    }))
+    let second = count(
+        "complete",
+        &mut Box::pin(async {
+            server.complete(&challenge, totp(code)).await.unwrap();
+        }),
+    )
     .await;
     assert_eq!(second, login + 2);
 }

@@ -6,9 +6,7 @@ use countersign::grpc::pb::{
 
 use crate::{
     account::Account,
-    support::{
-        PASSWORD, TestDatabase, TestServer, on_both_databases, operator::bearing, reason,
-    },
+    support::{PASSWORD, TestDatabase, TestServer, on_both_databases, operator::bearing, reason},
 };
 
 const ADA: &str = "ada@example.org";
@@ -23,9 +21,26 @@ async fn is_for_enrolling(server: &TestServer, tokens: &TokenPair) {
     let account = Account(server, token);
     assert_eq!(reason(account.user().await), "STEP_UP_REQUIRED");
     assert_eq!(reason(account.sessions().await), "STEP_UP_REQUIRED");
-    assert_eq!(reason(account.change_password(PASSWORD, "another mill that weaves").await), "STEP_UP_REQUIRED");
-    assert_eq!(reason(server.remove_factor(token, "01900000-0000-7000-8000-000000000000").await), "STEP_UP_REQUIRED");
-    assert_eq!(reason(server.watch(token, "").await.map(drop)), "STEP_UP_REQUIRED");
+    assert_eq!(
+        reason(
+            account
+                .change_password(PASSWORD, "another mill that weaves")
+                .await
+        ),
+        "STEP_UP_REQUIRED"
+    );
+    assert_eq!(
+        reason(
+            server
+                .remove_factor(token, "01900000-0000-7000-8000-000000000000")
+                .await
+        ),
+        "STEP_UP_REQUIRED"
+    );
+    assert_eq!(
+        reason(server.watch(token, "").await.map(drop)),
+        "STEP_UP_REQUIRED"
+    );
     server.factors(token).await.unwrap();
 }
 

@@ -3,9 +3,9 @@
 use std::{collections::HashSet, time::Duration};
 
 use countersign::grpc::pb::{
-    BeginPasskeyLoginRequest, BeginPasskeyRegistrationRequest, FinishPasskeyLoginRequest,
-    FinishPasskeyRegistrationRequest, CompleteLoginRequest, DisableUserRequest, FactorKind, LoginRequest, ReauthenticateRequest,
-    RemoveUserFactorsRequest, complete_login_request::Proof,
+    BeginPasskeyLoginRequest, BeginPasskeyRegistrationRequest, CompleteLoginRequest,
+    DisableUserRequest, FactorKind, FinishPasskeyLoginRequest, FinishPasskeyRegistrationRequest,
+    LoginRequest, ReauthenticateRequest, RemoveUserFactorsRequest, complete_login_request::Proof,
     reauthenticate_request::Proof as Again,
 };
 

@@ -29,7 +29,10 @@ fn step_up(status: &Status) -> HashMap<String, String> {
 async fn is_recent_and_strong(server: &TestServer, access_token: &str) -> bool {
     let request = ValidateTokenRequest {
         access_token: access_token.to_owned(),
-        max_auth_age: Some(PbDuration { seconds: 60, nanos: 0 }),
+        max_auth_age: Some(PbDuration {
+            seconds: 60,
+            nanos: 0,
+        }),
         acceptable_acrs: vec![TWO_FACTORS.to_owned()],
         ..ValidateTokenRequest::default()
     };

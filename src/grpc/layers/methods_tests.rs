@@ -19,8 +19,7 @@ fn served() -> HashMap<String, Kind> {
         for file in &files {
             for service in &file.service {
                 for method in &service.method {
-                    let path =
-                        format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let kind = match (method.client_streaming(), method.server_streaming()) {
                         (false, false) => Kind::Unary,
                         (false, true) => Kind::ServerStream,
@@ -66,8 +65,7 @@ fn access_is_as_the_contract_says() {
             ) => Access::Enrolling,
             ("countersign.auth.v1.AccountService", _) => Access::Bearer,
             (
-                "countersign.auth.v1.AdminService"
-                | "countersign.auth.v1.ServiceAccountService",
+                "countersign.auth.v1.AdminService" | "countersign.auth.v1.ServiceAccountService",
                 _,
             ) => Access::AnyCurrentRole(&["admin"]),
             (_, "WatchRevocations") => Access::AnyRole(&["verifier", "admin"]),

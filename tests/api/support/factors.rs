@@ -29,7 +29,8 @@ pub struct App {
 pub fn code_of(secret: &str, at: Timestamp) -> String {
     let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
     let totp = totp_rs::Builder::new().with_secret(secret).build().unwrap();
-    totp.generate(u64::try_from(at.seconds()).unwrap()).to_string()
+    totp.generate(u64::try_from(at.seconds()).unwrap())
+        .to_string()
 }
 
 impl App {
@@ -167,10 +168,19 @@ impl TestServer {
 
     pub async fn factors(&self, access_token: &str) -> Result<Vec<Factor>, Status> {
         let request = bearing(access_token, ListFactorsRequest {});
-        Ok(self.account().list_factors(request).await?.into_inner().factors)
+        Ok(self
+            .account()
+            .list_factors(request)
+            .await?
+            .into_inner()
+            .factors)
     }
 
-    pub async fn remove_factor(&self, access_token: &str, factor_id: &str) -> Result<String, Status> {
+    pub async fn remove_factor(
+        &self,
+        access_token: &str,
+        factor_id: &str,
+    ) -> Result<String, Status> {
         let factor_id = factor_id.to_owned();
         let request = bearing(access_token, RemoveFactorRequest { factor_id });
         let removed = self.account().remove_factor(request).await?;
