@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Auth, AuthError, ValidateQuery};
+use super::{Auth, AuthError, ClientCertificate, ValidateQuery};
 use crate::{
     clock::Timestamp,
     domain::ServiceAccount,
@@ -27,6 +27,8 @@ pub struct ExchangeCommand<'a> {
     pub audiences: &'a [String],
     /// The roles of the result; none: all that the subject token holds.
     pub roles: &'a [String],
+    /// The SHA-256 of the client certificate with which the request came.
+    pub certificate_sha256: Option<[u8; 32]>,
 }
 
 /// The result of an exchange.
@@ -49,8 +51,9 @@ impl Auth {
         &self,
         command: &ExchangeCommand<'_>,
     ) -> Result<ExchangedToken, AuthError> {
-        let subject = self.valid(command.subject_token)?;
-        let actor = self.valid(command.actor_token)?;
+        // It may be bound to the certificate of the service that called the actor; that one the actor has compared.
+        let subject = self.valid(command.subject_token, ClientCertificate::ComparedByCaller)?;
+        let actor = self.valid(command.actor_token, command.certificate_sha256.into())?;
         let account = self.acting_account(&actor)?;
         if subject.principal != PrincipalType::User {
             return Err(AuthError::ExchangeNotAllowed("the subject is not a user"));
@@ -90,6 +93,8 @@ impl Auth {
             audiences: &audiences,
             roles: &roles,
             expires_at,
+            // The result is presented by the actor, as its own token is.
+            certificate_sha256: actor.certificate_sha256,
         };
         let issued = parts
             .profile
@@ -104,13 +109,18 @@ impl Auth {
 
     /// The claims of a valid token. Whatever is wrong with it, the answer is one; that something is not known is not said
     /// to be wrong.
-    fn valid(&self, access_token: &str) -> Result<Arc<VerifiedClaims>, AuthError> {
+    fn valid(
+        &self,
+        access_token: &str,
+        certificate: ClientCertificate,
+    ) -> Result<Arc<VerifiedClaims>, AuthError> {
         let validated = self.validate(ValidateQuery {
             access_token,
             audience: "",
             required_roles: &[],
             max_auth_age: None,
             acceptable_acrs: &[],
+            certificate,
         });
         match validated {
             Ok(validated) => Ok(validated.claims),

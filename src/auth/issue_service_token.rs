@@ -32,7 +32,8 @@ pub struct IssuedServiceToken {
 
 impl Auth {
     /// Exchanges the credential of a service account for an access token with these audiences; with the first one of the
-    /// account when none is asked for.
+    /// account when none is asked for. The token is bound to the client certificate with this SHA-256, if there is one
+    /// (RFC 8705 section 3).
     ///
     /// # Errors
     /// [`AuthError::ClientCredentialInvalid`], [`AuthError::InvalidFields`] for an audience that the account does not have,
@@ -42,6 +43,7 @@ impl Auth {
         &self,
         credential: ClientCredential<'_>,
         audiences: &[String],
+        certificate_sha256: Option<[u8; 32]>,
     ) -> Result<IssuedServiceToken, AuthError> {
         let (known, session_id) = self.authenticate_client(credential).await?;
         let parts = &self.parts;
@@ -60,6 +62,7 @@ impl Auth {
             audiences: &audiences,
             known_at: known.known_at,
             ttl: parts.settings.service_token_ttl,
+            certificate_sha256,
         };
         let issued = parts
             .profile

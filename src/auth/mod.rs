@@ -59,7 +59,8 @@ pub use service_metrics::ServiceMetrics;
 pub use sessions::SessionPage;
 pub use totp_enrollment::TotpEnrollment;
 pub use users::Users;
-pub use validate::{ValidateQuery, Validated};
+pub use validate::{ClientCertificate, ValidateQuery, Validated};
+pub use watch::Watcher;
 
 use in_flight::InFlight;
 

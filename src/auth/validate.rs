@@ -25,6 +25,26 @@ pub struct ValidateQuery<'a> {
     pub max_auth_age: Option<Duration>,
     /// The values of `acr` of which it must have one; none for any.
     pub acceptable_acrs: &'a [String],
+    /// The client certificate that it came with.
+    pub certificate: ClientCertificate,
+}
+
+/// The client certificate with which a token was presented. A token that is bound to one is good with no other (RFC 8705
+/// section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// None.
+    Absent,
+    /// The one with this SHA-256 of its DER form.
+    Sha256([u8; 32]),
+    /// Whoever asks compares it: the answer tells the binding (RFC 8705 section 3.2).
+    ComparedByCaller,
+}
+
+impl From<Option<[u8; 32]>> for ClientCertificate {
+    fn from(sha256: Option<[u8; 32]>) -> Self {
+        sha256.map_or(Self::Absent, Self::Sha256)
+    }
 }
 
 /// A valid token.
@@ -62,6 +82,7 @@ impl Auth {
         if parts.settings.reject_when_stale && staleness > parts.settings.max_staleness {
             return Err(AuthError::RevocationStateStale);
         }
+        check_certificate(&claims, query.certificate)?;
         check_audience_and_roles(&claims, &query)?;
         check_authentication(&claims, &query, now)?;
         parts.passwords.leave_a_core_free(monotonic_now());
@@ -159,6 +180,18 @@ impl From<AccessTokenError> for AuthError {
             },
         }
     }
+}
+
+fn check_certificate(
+    claims: &AccessClaims,
+    certificate: ClientCertificate,
+) -> Result<(), AuthError> {
+    let is_good = match (claims.certificate_sha256, certificate) {
+        (None, _) | (_, ClientCertificate::ComparedByCaller) => true,
+        (Some(_), ClientCertificate::Absent) => false,
+        (Some(bound), ClientCertificate::Sha256(presented)) => bound == presented,
+    };
+    is_good.then_some(()).ok_or(AuthError::TokenInvalid)
 }
 
 fn check_audience_and_roles(

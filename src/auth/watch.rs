@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::{Auth, AuthError, user_places::Bounds};
 use crate::{
-    domain::FieldViolation,
+    domain::{FieldViolation, UserId},
     revocation::{Cursor, WatchEvents},
     tokens::{AccessClaims, VerifiedClaims},
 };
@@ -19,8 +19,32 @@ pub(super) fn places(most: NonZeroU32) -> Bounds {
     }
 }
 
+/// Who watches.
+pub enum Watcher {
+    /// The holder of the access token with these claims.
+    Token(Arc<VerifiedClaims>),
+    /// The holder of the client certificate with this SHA-256.
+    Certificate {
+        /// Of its DER form.
+        sha256: [u8; 32],
+    },
+}
+
+impl Watcher {
+    /// Whose places it takes.
+    fn place_key(&self) -> UserId {
+        match self {
+            Self::Token(claims) => claims.user_id,
+            Self::Certificate { sha256 } => {
+                let (key, _) = sha256.split_first_chunk().expect("32 bytes");
+                UserId::from_bytes(*key)
+            }
+        }
+    }
+}
+
 impl Auth {
-    /// Watches revocations and keys from `cursor` on, for as long as the access token with these claims is valid.
+    /// Watches revocations and keys from `cursor` on, for as long as the watcher may.
     ///
     /// # Errors
     /// [`AuthError::InvalidFields`] for a cursor that no replica has issued; [`AuthError::RateLimited`] when there are as
@@ -29,16 +53,20 @@ impl Auth {
     pub fn watch(
         &self,
         cursor: &str,
-        claims: Arc<VerifiedClaims>,
+        watcher: Watcher,
     ) -> Result<WatchEvents<AuthError>, AuthError> {
         let cursor = Cursor::parse("cursor", cursor)
             .map_err(|violation: FieldViolation| AuthError::InvalidFields(vec![violation]))?;
-        let place = self.watcher_places.take(claims.user_id)?;
+        let place = self.watcher_places.take(watcher.place_key())?;
         let auth = self.clone();
         Ok(self.parts.feed.watch(cursor, move || {
             // Taken for as long as the watcher is there, with this closure.
             let _place = &place;
-            auth.check_again(&claims)
+            match &watcher {
+                Watcher::Token(claims) => auth.check_again(claims),
+                // Its connection ends with it.
+                Watcher::Certificate { .. } => Ok(()),
+            }
         }))
     }
 

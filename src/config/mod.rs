@@ -26,6 +26,7 @@ mod tls;
 mod types;
 mod values;
 mod variables;
+mod verifier_names;
 
 #[cfg(test)]
 mod postgres_url_tests;

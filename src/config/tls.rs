@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     problems::Problems,
-    values::{ClientAuth, Tls},
+    values::{ClientAuth, List, Tls},
     variables::Values,
 };
 
@@ -26,6 +26,8 @@ pub struct TlsClients {
     pub authorities: PathBuf,
     /// Whether a client without a certificate is refused.
     pub required: bool,
+    /// The names of certificates that may watch revocations: DNS names in lower case, and URIs.
+    pub verifiers: Vec<String>,
 }
 
 /// The files, where the process itself encrypts.
@@ -33,6 +35,7 @@ pub(super) fn files(values: &Values, problems: &mut Problems) -> Option<TlsFiles
     const CERTIFICATE: &str = "COUNTERSIGN_TLS_CERT_FILE";
     const KEY: &str = "COUNTERSIGN_TLS_KEY_FILE";
     const CLIENT_CA: &str = "COUNTERSIGN_TLS_CLIENT_CA_FILE";
+    const VERIFIERS: &str = "COUNTERSIGN_TLS_VERIFIERS";
     const CLIENT_AUTH: &str = "COUNTERSIGN_TLS_CLIENT_AUTH";
     let is_on = values.tls == Tls::On;
     let files = [
@@ -60,12 +63,22 @@ pub(super) fn files(values: &Values, problems: &mut Problems) -> Option<TlsFiles
         "no authority is named whose client certificates are accepted",
         "set COUNTERSIGN_TLS_CLIENT_CA_FILE as well",
     );
+    problems.demand(
+        &[VERIFIERS, CLIENT_CA],
+        values.tls_verifiers.is_none() || values.tls_client_ca_file.is_some(),
+        "no authority is named whose client certificates are accepted",
+        "set COUNTERSIGN_TLS_CLIENT_CA_FILE as well",
+    );
+    let verifiers = values.tls_verifiers.clone();
     let clients = values
         .tls_client_ca_file
         .clone()
         .map(|authorities| TlsClients {
             authorities: authorities.0,
             required: values.tls_client_auth == Some(ClientAuth::Required),
+            verifiers: verifiers.map_or_else(Vec::new, |List(names)| {
+                names.into_iter().map(|name| name.0).collect()
+            }),
         });
     Some(TlsFiles {
         certificate: values.tls_cert_file.clone().filter(|_| is_on)?.0,

@@ -18,8 +18,21 @@ fn tls_in_the_process_needs_its_files_and_files_need_tls() {
         sources(&[ON, CERTIFICATE, KEY_FILE, REQUIRED]),
         [REQUIRED.0]
     );
+    const VERIFIERS: (&str, &str) = (
+        "COUNTERSIGN_TLS_VERIFIERS",
+        "Gateway.example.org,spiffe://example.org/gateway",
+    );
+    assert_eq!(
+        sources(&[ON, CERTIFICATE, KEY_FILE, VERIFIERS]),
+        [VERIFIERS.0]
+    );
     let files = |vars: &[_]| config(vars).unwrap().tls_files.unwrap();
     assert_eq!(files(&[ON, CERTIFICATE, KEY_FILE]).clients, None);
+    let named = files(&[ON, CERTIFICATE, KEY_FILE, AUTHORITIES, VERIFIERS]).clients;
+    assert_eq!(
+        named.unwrap().verifiers,
+        ["gateway.example.org", "spiffe://example.org/gateway"]
+    );
     for (all, required) in [
         (vec![ON, CERTIFICATE, KEY_FILE, AUTHORITIES], false),
         (vec![ON, CERTIFICATE, KEY_FILE, AUTHORITIES, REQUIRED], true),

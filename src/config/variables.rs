@@ -24,6 +24,7 @@ use super::{
         LogFormat, MILLISECOND, MINUTE, RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS,
         Tls, Whole,
     },
+    verifier_names::VerifierName,
 };
 
 /// What the names of our own variables begin with.
@@ -166,6 +167,8 @@ variables! {
         "Certificates of the authorities whose client certificates the gRPC port accepts, in PEM.";
     tls_client_auth: Option<ClientAuth>, "COUNTERSIGN_TLS_CLIENT_AUTH", Rule("optional with an authority"),
         "Whether clients of the gRPC port must show a certificate: optional or required.";
+    tls_verifiers: Option<List<VerifierName>>, "COUNTERSIGN_TLS_VERIFIERS", Rule("none"),
+        "Subject alternative names of the client certificates that may watch revocations without an access token, comma-separated: DNS names or spiffe:// URIs.";
     cors_origins: Option<List<Origin>>, "COUNTERSIGN_CORS_ORIGINS", Rule("none: no gRPC-Web"),
         "Origins of the pages that may call by gRPC-Web, comma-separated, such as https://app.example.com; only https in production.";
     smtp_url: Option<SmtpUrl>, "COUNTERSIGN_SMTP_URL", Rule("none: mails become files"),

@@ -1,11 +1,11 @@
-//! What a caller demands of a token's authentication: parsed, and bounded because a refusal repeats it.
+//! What a caller demands of a token: parsed, and bounded because a refusal repeats it.
 
 use std::time::Duration;
 
 use prost_types::Duration as PbDuration;
 
 use crate::{
-    auth::AuthError,
+    auth::{AuthError, ClientCertificate},
     domain::{FieldViolation, ViolationReason},
 };
 
@@ -48,6 +48,24 @@ pub(super) fn acceptable_acrs(values: &[String]) -> Result<&[String], AuthError>
     }
     let rule = "each must have 1 to 128 visible ASCII characters without spaces";
     Err(refused(FIELD, ViolationReason::Malformed, rule))
+}
+
+/// The client certificate with which the token came to the caller.
+pub(super) fn client_certificate(sha256: &[u8]) -> Result<ClientCertificate, AuthError> {
+    match sha256 {
+        [] => Ok(ClientCertificate::Absent),
+        sha256 => sha256
+            .try_into()
+            .map(ClientCertificate::Sha256)
+            .map_err(|_| {
+                const FIELD: &str = "client_certificate_sha256";
+                refused(
+                    FIELD,
+                    ViolationReason::Malformed,
+                    "must be 32 bytes, or empty",
+                )
+            }),
+    }
 }
 
 fn refused(field: &'static str, reason: ViolationReason, rule: &'static str) -> AuthError {

@@ -13,9 +13,10 @@ use super::{
         AttributeContext, CheckRequest, CheckResponse, attribute_context::HttpRequest,
         authorization_server,
     },
-    layers::RequestId,
+    forwarded_certificate::forwarded_sha256,
+    layers::{FromTrustedProxy, RequestId},
 };
-use crate::auth::{Auth, AuthError, ValidateQuery};
+use crate::auth::{Auth, AuthError, ClientCertificate, ValidateQuery};
 
 /// Serves `envoy.service.auth.v3.Authorization`.
 pub struct AuthorizationApi {
@@ -33,6 +34,7 @@ impl AuthorizationApi {
         &self,
         request: &HttpRequest,
         demands: &RouteDemands,
+        certificate: ClientCertificate,
     ) -> Result<CheckResponse, AuthError> {
         let access_token = bearer(request)?;
         if access_token.is_empty() && demands.optional {
@@ -44,6 +46,7 @@ impl AuthorizationApi {
             required_roles: &demands.required_roles,
             max_auth_age: demands.max_auth_age,
             acceptable_acrs: &demands.acceptable_acrs,
+            certificate,
         })?;
         let claims = Some(&**validated.claims);
         Ok(allowed(claims, demands.remove_authorization))
@@ -58,11 +61,14 @@ impl authorization_server::Authorization for AuthorizationApi {
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
         let own_id = RequestId::of(request.extensions());
+        let is_trusted = request.extensions().get::<FromTrustedProxy>().is_some();
         let attributes = request.into_inner().attributes.unwrap_or_default();
         let demands = RouteDemands::parse(&attributes.context_extensions)
             .map_err(|error| error_status(error, &own_id))?;
         let http = http_request(attributes);
-        let answer = self.decide(&http, &demands).unwrap_or_else(|error| {
+        let certificate = client_certificate(&http, is_trusted);
+        let decision = self.decide(&http, &demands, certificate);
+        let answer = decision.unwrap_or_else(|error| {
             // The id that the client of the proxy knows.
             let request_id = one_value(&http, "x-request-id").and_then(RequestId::from_text);
             let content_type = one_value(&http, "content-type").unwrap_or_default();
@@ -90,6 +96,12 @@ fn bearer(request: &HttpRequest) -> Result<&str, AuthError> {
         return Err(AuthError::TokenInvalid);
     }
     Ok(first.flatten().map_or("", convert::bearer_of))
+}
+
+/// The certificate of the proxy's client, which only a trusted proxy can tell.
+fn client_certificate(request: &HttpRequest, is_trusted: bool) -> ClientCertificate {
+    let forwarded = one_value(request, "x-forwarded-client-cert").filter(|_| is_trusted);
+    forwarded.and_then(forwarded_sha256).into()
 }
 
 /// The value of a header that came once and is text.

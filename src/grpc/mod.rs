@@ -15,6 +15,7 @@ mod ext_authz_answer;
 mod ext_authz_challenge;
 mod ext_authz_demands;
 mod factors;
+mod forwarded_certificate;
 pub mod health;
 pub mod layers;
 mod paging;

@@ -28,6 +28,8 @@ use super::{
 pub struct RouteSettings {
     /// What access control asks.
     pub checks: Arc<dyn CheckCaller>,
+    /// The names of client certificates that may watch revocations.
+    pub verifiers: Arc<[String]>,
     /// The rate limits.
     pub rate_limits: RateLimits,
     /// The limit on the calls of each user.
@@ -105,7 +107,8 @@ impl Routes {
     fn authorize<S>(&self, method: &Method, service: S) -> AuthorizationService<S> {
         let checks = Arc::clone(&self.settings.checks);
         let user_rate = self.settings.user_rate.clone();
-        AuthorizationLayer::new(checks, user_rate, method.access).layer(service)
+        let verifiers = Arc::clone(&self.settings.verifiers);
+        AuthorizationLayer::new(checks, user_rate, verifiers, method.access).layer(service)
     }
 
     /// The router with one more route, limited as the method and the service demand.
@@ -171,7 +174,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        auth::AuthError,
+        auth::{AuthError, ClientCertificate},
         grpc::layers::Quota,
         tokens::{AccessClaims, VerifiedClaims},
     };
@@ -220,7 +223,11 @@ mod tests {
 
     #[tonic::async_trait]
     impl CheckCaller for NoTokens {
-        fn validate(&self, _: &str) -> Result<Arc<VerifiedClaims>, AuthError> {
+        fn validate(
+            &self,
+            _: &str,
+            _: ClientCertificate,
+        ) -> Result<Arc<VerifiedClaims>, AuthError> {
             Err(AuthError::TokenInvalid)
         }
 
@@ -240,6 +247,7 @@ mod tests {
     fn routes() -> TonicRoutes {
         Routes::new(RouteSettings {
             checks: Arc::new(NoTokens),
+            verifiers: Arc::new([]),
             rate_limits: RateLimits::new(Quota::OFF, Quota::OFF),
             user_rate: UserRateLimit::new(None),
             max_concurrent_calls: NonZeroUsize::MIN,

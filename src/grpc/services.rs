@@ -30,6 +30,8 @@ pub struct ServiceSettings {
     pub health: HealthServer<HealthApi>,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// The names of client certificates that may watch revocations.
+    pub verifiers: Arc<[String]>,
     /// The rate limits.
     pub rate_limits: RateLimits,
     /// The limit on the calls of each user.
@@ -53,6 +55,7 @@ pub fn services(settings: ServiceSettings) -> Result<TonicRoutes, ReflectionErro
     let max = settings.max_message_size;
     let mut routes = Routes::new(RouteSettings {
         checks: Arc::new(auth.clone()),
+        verifiers: settings.verifiers,
         rate_limits: settings.rate_limits,
         user_rate: settings.user_rate,
         max_concurrent_calls: settings.max_concurrent_calls,

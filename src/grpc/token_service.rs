@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert,
+    layers::ConnectionCertificate,
     pb::{self, issue_token_request::Credential, token_service_server},
     request_info::RequestInfo,
 };
@@ -32,11 +33,12 @@ impl token_service_server::TokenService for TokenApi {
     ) -> Result<Response<pb::IssueTokenResponse>, Status> {
         let info = RequestInfo::of(&request);
         let result = async {
+            let certificate = ConnectionCertificate::sha256(request.extensions());
             let request = request.get_ref();
             let credential = credential(request.credential.as_ref())?;
             let issued = self
                 .auth
-                .issue_service_token(credential, &request.audiences)
+                .issue_service_token(credential, &request.audiences, certificate)
                 .await?;
             Ok(pb::IssueTokenResponse {
                 access_token: issued.access_token.expose().clone(),
@@ -52,12 +54,14 @@ impl token_service_server::TokenService for TokenApi {
         request: Request<pb::ExchangeTokenRequest>,
     ) -> Result<Response<pb::ExchangeTokenResponse>, Status> {
         let info = RequestInfo::of(&request);
+        let certificate_sha256 = ConnectionCertificate::sha256(request.extensions());
         let request = request.get_ref();
         let exchanged = self.auth.exchange_token(&ExchangeCommand {
             subject_token: &request.subject_token,
             actor_token: &request.actor_token,
             audiences: &request.audiences,
             roles: &request.roles,
+            certificate_sha256,
         });
         info.respond(exchanged.map(|exchanged| pb::ExchangeTokenResponse {
             access_token: exchanged.access_token.expose().clone(),

@@ -252,6 +252,7 @@ pub(super) fn query<'a>(
         required_roles: &request.required_roles,
         max_auth_age: demands::max_auth_age(request.max_auth_age.as_ref())?,
         acceptable_acrs: demands::acceptable_acrs(&request.acceptable_acrs)?,
+        certificate: demands::client_certificate(&request.client_certificate_sha256)?,
     })
 }
 

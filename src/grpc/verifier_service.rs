@@ -2,18 +2,19 @@
 
 use std::{pin::Pin, time::Duration};
 
+use http::Extensions;
 use prost_types::Duration as PbDuration;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
     Detail, Reason, convert, error_status,
-    layers::{Caller, RequestId},
+    layers::{Caller, ConnectionCertificate, RequestId},
     pb::{self, verifier_service_server, watch_revocations_response::Event},
     status,
 };
 use crate::{
-    auth::{Auth, AuthError},
+    auth::{Auth, AuthError, Watcher},
     domain::{PositionedRevocation, RevokedSubject},
     revocation::{FeedEvent, WatchEnd},
 };
@@ -53,13 +54,8 @@ impl verifier_service_server::VerifierService for VerifierApi {
         request: Request<pb::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
         let request_id = RequestId::of(request.extensions());
-        let caller = Caller::of(request.extensions());
-        let events = caller
-            .ok_or(AuthError::TokenMissing)
-            .and_then(|caller| {
-                self.auth
-                    .watch(&request.get_ref().cursor, caller.claims.clone())
-            })
+        let events = watcher(request.extensions())
+            .and_then(|watcher| self.auth.watch(&request.get_ref().cursor, watcher))
             .map_err(|error| error_status(error, &request_id))?;
         let max_age = self.auth.jwks_max_age();
         let stream = ReceiverStream::new(events).map(move |event| match event {
@@ -72,6 +68,15 @@ impl verifier_service_server::VerifierService for VerifierApi {
         });
         Ok(Response::new(Box::pin(stream)))
     }
+}
+
+/// Who watches: access control has let pass a good token, or else a certificate.
+fn watcher(extensions: &Extensions) -> Result<Watcher, AuthError> {
+    if let Some(caller) = Caller::of(extensions) {
+        return Ok(Watcher::Token(caller.claims.clone()));
+    }
+    let sha256 = ConnectionCertificate::sha256(extensions).ok_or(AuthError::TokenMissing)?;
+    Ok(Watcher::Certificate { sha256 })
 }
 
 fn response(event: FeedEvent, max_age: Duration) -> pb::WatchRevocationsResponse {

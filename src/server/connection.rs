@@ -30,7 +30,7 @@ use tower::{Service, ServiceExt as _};
 use crate::{
     clock::{Clock, monotonic_now},
     config::ServingSettings,
-    grpc::layers::ConnectionCalls,
+    grpc::layers::{ConnectionCalls, ConnectionCertificate},
     tls::{Accepted, TlsPort, TlsState},
 };
 
@@ -118,6 +118,7 @@ where
         let Some(tls) = &self.tls else {
             let (reader, writer) = stream.into_split();
             let halves = (Either::Left(reader), Either::Left(writer));
+            let peer = Peer::without_certificate(peer);
             return self.open(halves, peer, End::default(), time).await;
         };
         let began = monotonic_now();
@@ -127,6 +128,10 @@ where
         };
         let Some(accepted) = accepted else { return };
         let end = End::of(&accepted);
+        let peer = Peer {
+            address: peer,
+            certificate: accepted.peer.clone().map(ConnectionCertificate),
+        };
         let (reader, writer) = split(accepted.stream);
         let halves = (Either::Right(reader), Either::Right(writer));
         let left = time.saturating_sub(began.elapsed());
@@ -137,7 +142,7 @@ where
     async fn open(
         self,
         (mut reader, writer): (Reader, Writer),
-        peer: SocketAddr,
+        peer: Peer,
         end: End,
         time: Duration,
     ) {
@@ -179,6 +184,22 @@ where
             if aged || calls.under_way() == 0 {
                 return;
             }
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone)]
+struct Peer {
+    address: SocketAddr,
+    certificate: Option<ConnectionCertificate>,
+}
+
+impl Peer {
+    const fn without_certificate(address: SocketAddr) -> Self {
+        Self {
+            address,
+            certificate: None,
         }
     }
 }
@@ -234,7 +255,7 @@ fn varied(duration: Duration) -> Duration {
 /// Tells the service about the connection by the extensions of each request.
 fn with_extensions<S>(
     service: S,
-    peer: SocketAddr,
+    peer: Peer,
     calls: ConnectionCalls,
 ) -> tower::util::MapRequest<S, impl FnMut(Request<Incoming>) -> Request<Body> + Clone>
 where
@@ -242,12 +263,15 @@ where
 {
     let info = TcpConnectInfo {
         local_addr: None,
-        remote_addr: Some(peer),
+        remote_addr: Some(peer.address),
     };
     service.map_request(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(info.clone());
         request.extensions_mut().insert(calls.clone());
+        if let Some(certificate) = &peer.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         request
     })
 }

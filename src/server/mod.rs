@@ -230,6 +230,7 @@ impl Server {
         let routes = grpc::services(ServiceSettings {
             auth: auth.clone(),
             health,
+            verifiers: verifiers(&config),
             reflection: config.reflection,
             rate_limits: rate_limits.clone(),
             user_rate: user_rate.clone(),

@@ -1,5 +1,7 @@
 //! The settings of each part, taken from the configuration.
 
+use std::sync::Arc;
+
 use crate::{
     auth::{AuthSettings, CLOCK_SKEW},
     clock::Clock,
@@ -16,6 +18,15 @@ pub(super) fn layer_settings(config: &Config, clock: &Clock) -> layers::Settings
         max_header_size: config.serving.max_header_size,
         request_timeout: config.serving.request_timeout,
     }
+}
+
+/// The names of client certificates that may watch revocations.
+pub(super) fn verifiers(config: &Config) -> Arc<[String]> {
+    let clients = config
+        .tls_files
+        .as_ref()
+        .and_then(|files| files.clients.as_ref());
+    clients.map_or_else(Arc::default, |clients| clients.verifiers.clone().into())
 }
 
 pub(super) fn rate_limits(config: &Config) -> RateLimits {

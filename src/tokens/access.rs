@@ -160,6 +160,7 @@ impl AccessProfile {
             acr: None,
             principal_type: None,
             act: None,
+            cnf: None,
         }
     }
 

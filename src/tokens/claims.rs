@@ -7,6 +7,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use super::confirmation::{ConfirmationIn, ConfirmationOut};
 use crate::{
     clock::Timestamp,
     domain::{SessionId, TokenId, UserId},
@@ -67,6 +68,8 @@ pub struct AccessClaims {
     pub principal: PrincipalType,
     /// Claim `act` (RFC 8693 section 4.1): who acts for the subject, the present actor first. Empty: nobody does.
     pub actors: Vec<Actor>,
+    /// Claim `cnf`: the SHA-256 of the only client certificate with which the token is good (RFC 8705 section 3.1).
+    pub certificate_sha256: Option<[u8; 32]>,
     /// Header `kid`: the key that signed it.
     pub kid: String,
 }
@@ -93,6 +96,8 @@ pub(super) struct ClaimsOut<'a> {
     pub(super) principal_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) act: Option<Box<ActorOut>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cnf: Option<ConfirmationOut>,
 }
 
 /// Claim `act`: names the actor as its own token did, so that a revocation of that token's subject or session concerns
@@ -183,6 +188,8 @@ pub(super) struct ClaimsIn<'a> {
     principal_type: Option<String>,
     #[serde(default, deserialize_with = "boxed_object")]
     act: Option<Box<ActorIn>>,
+    #[serde(default, deserialize_with = "boxed_object")]
+    cnf: Option<Box<ConfirmationIn>>,
 }
 
 impl ClaimsIn<'_> {
@@ -208,6 +215,10 @@ impl ClaimsIn<'_> {
             actors: match self.act {
                 None => Vec::new(),
                 Some(act) => act.flatten()?,
+            },
+            certificate_sha256: match self.cnf {
+                None => None,
+                Some(confirmation) => Some(confirmation.sha256()?),
             },
             kid: kid.to_owned(),
         })

@@ -6,6 +6,7 @@ use super::{
     AccessClaims, AccessProfile, Actor, IssuedAccessToken, Keyring,
     access::{Content, shortened, sign},
     claims::{ActorOut, SERVICE},
+    confirmation::ConfirmationOut,
 };
 use crate::{
     clock::Timestamp,
@@ -28,6 +29,8 @@ pub struct ServiceSubject<'a> {
     pub known_at: Timestamp,
     /// How long the token is good, or up to a twentieth less.
     pub ttl: Duration,
+    /// Claim `cnf`: the SHA-256 of the client certificate that the token is bound to.
+    pub certificate_sha256: Option<[u8; 32]>,
 }
 
 /// A service that acts for the user of another token.
@@ -44,6 +47,8 @@ pub struct Delegation<'a> {
     pub roles: &'a [String],
     /// Claim `exp`.
     pub expires_at: Timestamp,
+    /// Claim `cnf`: the SHA-256 of the client certificate that the token is bound to.
+    pub certificate_sha256: Option<[u8; 32]>,
 }
 
 impl AccessProfile {
@@ -66,6 +71,7 @@ impl AccessProfile {
         claims.roles = subject.roles.names().collect();
         claims.client_id = subject.name;
         claims.principal_type = Some(SERVICE);
+        claims.cnf = subject.certificate_sha256.as_ref().map(ConfirmationOut::of);
         sign(keyring, &claims, content.expires_at, now)
     }
 
@@ -94,6 +100,10 @@ impl AccessProfile {
         claims.amr = (!subject.methods.is_empty()).then_some(&subject.methods[..]);
         claims.acr = (!subject.acr.is_empty()).then_some(subject.acr.as_str());
         claims.act = ActorOut::nest(delegation.actors.iter());
+        claims.cnf = delegation
+            .certificate_sha256
+            .as_ref()
+            .map(ConfirmationOut::of);
         sign(keyring, &claims, content.expires_at, now)
     }
 }

@@ -5,6 +5,7 @@ mod algorithm;
 mod cache;
 mod challenge;
 mod claims;
+mod confirmation;
 mod delegation;
 mod derived_keys;
 mod device;

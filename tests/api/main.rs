@@ -15,6 +15,7 @@ mod assertions;
 mod audiences;
 mod backup;
 mod bad_input;
+mod bound_tokens;
 mod clocks;
 mod concurrency;
 mod connections;

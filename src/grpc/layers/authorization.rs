@@ -12,13 +12,13 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{Extensions, Request, Response};
+use http::{Extensions, Request, Response, header::AUTHORIZATION};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{RequestId, methods::Access};
+use super::{ConnectionCertificate, RequestId, methods::Access};
 use crate::{
-    auth::{Auth, AuthError, ValidateQuery},
+    auth::{Auth, AuthError, ClientCertificate, ValidateQuery},
     grpc::{UserRateLimit, convert, error_status},
     tokens::{AccessClaims, PrincipalType, VerifiedClaims},
 };
@@ -26,8 +26,12 @@ use crate::{
 /// What access control asks of the use cases.
 #[tonic::async_trait]
 pub trait CheckCaller: Send + Sync {
-    /// The claims of a valid access token of any audience of this server.
-    fn validate(&self, access_token: &str) -> Result<Arc<VerifiedClaims>, AuthError>;
+    /// The claims of a valid access token of any audience of this server, which came with this client certificate.
+    fn validate(
+        &self,
+        access_token: &str,
+        certificate: ClientCertificate,
+    ) -> Result<Arc<VerifiedClaims>, AuthError>;
 
     /// The same, or those of a token that is good for enrolling a second factor alone.
     fn validate_for_enrollment(&self, access_token: &str)
@@ -43,7 +47,11 @@ pub trait CheckCaller: Send + Sync {
 
 #[tonic::async_trait]
 impl CheckCaller for Auth {
-    fn validate(&self, access_token: &str) -> Result<Arc<VerifiedClaims>, AuthError> {
+    fn validate(
+        &self,
+        access_token: &str,
+        certificate: ClientCertificate,
+    ) -> Result<Arc<VerifiedClaims>, AuthError> {
         let validated = Self::validate(
             self,
             ValidateQuery {
@@ -52,6 +60,7 @@ impl CheckCaller for Auth {
                 required_roles: &[],
                 max_auth_age: None,
                 acceptable_acrs: &[],
+                certificate,
             },
         )?;
         Ok(validated.claims)
@@ -93,34 +102,52 @@ impl Caller {
 pub(in crate::grpc) struct AuthorizationLayer {
     checks: Arc<dyn CheckCaller>,
     user_rate: UserRateLimit,
+    verifiers: Arc<[String]>,
     access: Access,
 }
 
 impl AuthorizationLayer {
-    /// Demands `access`. `user_rate` counts the calls of users on their own account.
+    /// Demands `access`. `user_rate` counts the calls of users on their own account; `verifiers` are the names of client
+    /// certificates that may watch revocations.
     pub(in crate::grpc) const fn new(
         checks: Arc<dyn CheckCaller>,
         user_rate: UserRateLimit,
+        verifiers: Arc<[String]>,
         access: Access,
     ) -> Self {
         Self {
             checks,
             user_rate,
+            verifiers,
             access,
         }
     }
 
-    /// Adds the [`Caller`] to the request, unless everybody may call.
+    /// Whether the caller needs no access token, because its certificate names a verifier. A token that is there is judged
+    /// all the same.
+    fn is_verifier<B>(&self, request: &Request<B>) -> bool {
+        matches!(self.access, Access::AnyRoleOrVerifierCertificate(_))
+            && !request.headers().contains_key(AUTHORIZATION)
+            && ConnectionCertificate::of(request.extensions())
+                .is_some_and(|own| self.verifiers.iter().any(|name| own.has_name(name)))
+    }
+
+    /// Adds the [`Caller`] to the request, unless no access token is demanded.
     async fn authorize<B>(&self, request: &mut Request<B>) -> Result<(), AuthError> {
         let roles = match self.access {
             Access::Open => return Ok(()),
             Access::Bearer | Access::Enrolling => None,
-            Access::AnyRole(roles) | Access::AnyCurrentRole(roles) => Some(roles),
+            Access::AnyRoleOrVerifierCertificate(_) if self.is_verifier(request) => return Ok(()),
+            Access::AnyRoleOrVerifierCertificate(roles) | Access::AnyCurrentRole(roles) => {
+                Some(roles)
+            }
         };
+        let certificate = ConnectionCertificate::sha256(request.extensions()).into();
         let bearer = convert::bearer(request.headers())?;
         let claims = match self.access {
+            // Only users enrol, and their tokens are not bound.
             Access::Enrolling => self.checks.validate_for_enrollment(bearer)?,
-            _ => self.checks.validate(bearer)?,
+            _ => self.checks.validate(bearer, certificate)?,
         };
         // A token with which a service acts for a user is for the services that it is passed on to. Here it would let
         // them end the user's sessions, or administer in the name of an administrator.
@@ -142,7 +169,7 @@ impl AuthorizationLayer {
         match self.access {
             Access::AnyCurrentRole(roles) => self.checks.require_current_role(&claims, roles).await,
             Access::Bearer | Access::Enrolling => self.user_rate.admit(claims.user_id).await,
-            Access::AnyRole(_) | Access::Open => Ok(()),
+            Access::AnyRoleOrVerifierCertificate(_) | Access::Open => Ok(()),
         }
     }
 }

@@ -15,6 +15,10 @@ pub use crate::http::ClientAddress;
 /// Where gateways that call in their own name leave the user agent of their client, the first one winning.
 const FORWARDED_USER_AGENT: [&str; 2] = ["x-forwarded-user-agent", "grpcgateway-user-agent"];
 
+/// In the extensions of every request whose peer is a trusted proxy.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::grpc) struct FromTrustedProxy;
+
 impl ClientAddress {
     /// The address of the client of the request with these extensions, if it came over TCP.
     pub fn of(extensions: &Extensions) -> Option<Self> {
@@ -75,6 +79,7 @@ where
         {
             if trusted.iter().any(|network| network.contains(&peer.ip())) {
                 take_forwarded_user_agent(request.headers_mut());
+                request.extensions_mut().insert(FromTrustedProxy);
             }
             let client = ClientAddress::behind(peer, trusted, request.headers());
             request.extensions_mut().insert(client);

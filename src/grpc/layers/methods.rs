@@ -39,9 +39,11 @@ pub(in crate::grpc) enum Access {
     Bearer,
     /// The same, or callers with an access token that is good for enrolling a second factor alone.
     Enrolling,
-    /// Callers with a valid access token that holds at least one of these roles.
-    AnyRole(&'static [&'static str]),
-    /// The same, and the database says that the user still has one of these roles.
+    /// Callers with a valid access token that holds at least one of these roles; or, without an access token, with a client
+    /// certificate that has a name of `COUNTERSIGN_TLS_VERIFIERS`.
+    AnyRoleOrVerifierCertificate(&'static [&'static str]),
+    /// Callers with a valid access token that holds at least one of these roles, and the database says that the user still
+    /// has one of them.
     AnyCurrentRole(&'static [&'static str]),
 }
 
@@ -97,7 +99,7 @@ pub(super) static METHODS: [Method; 52] = [
     credential("/countersign.auth.v1.AuthService/Register"),
     in_memory("/countersign.auth.v1.VerifierService/GetJwks"),
     Method {
-        access: Access::AnyRole(&["verifier", "admin"]),
+        access: Access::AnyRoleOrVerifierCertificate(&["verifier", "admin"]),
         kind: Kind::ServerStream,
         ..Method::open("/countersign.auth.v1.VerifierService/WatchRevocations")
     },

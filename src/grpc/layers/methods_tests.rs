@@ -68,7 +68,7 @@ fn access_is_as_the_contract_says() {
                 "countersign.auth.v1.AdminService" | "countersign.auth.v1.ServiceAccountService",
                 _,
             ) => Access::AnyCurrentRole(&["admin"]),
-            (_, "WatchRevocations") => Access::AnyRole(&["verifier", "admin"]),
+            (_, "WatchRevocations") => Access::AnyRoleOrVerifierCertificate(&["verifier", "admin"]),
             _ => Access::Open,
         };
         assert_eq!(method.access, expected, "{}", method.full_name());

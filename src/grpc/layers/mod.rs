@@ -18,6 +18,7 @@
 mod access;
 mod authorization;
 mod client_address;
+mod client_certificate;
 mod connection_calls;
 mod deadline;
 pub(in crate::grpc) mod methods;
@@ -34,7 +35,9 @@ mod tests;
 
 pub use authorization::CheckCaller;
 pub(in crate::grpc) use authorization::{AuthorizationLayer, AuthorizationService, Caller};
+pub(in crate::grpc) use client_address::FromTrustedProxy;
 pub use client_address::{ClientAddress, ClientAddressLayer, ClientAddressService};
+pub use client_certificate::ConnectionCertificate;
 pub use connection_calls::{ConnectionCalls, ConnectionCallsLayer};
 pub use deadline::{Deadline, DeadlineFuture, DeadlineLayer, DeadlineService};
 pub(in crate::grpc) use overload::ConcurrencyLimit;

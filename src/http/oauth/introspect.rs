@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use axum::response::Response;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value, json};
 
@@ -14,7 +15,7 @@ use super::{
     token::any_use_of,
 };
 use crate::{
-    auth::{AuthError, ValidateQuery},
+    auth::{AuthError, ClientCertificate, ValidateQuery},
     tokens::{AccessClaims, Actor},
 };
 
@@ -29,7 +30,12 @@ impl OAuth {
         form: &Form,
     ) -> Result<Response, OAuthError> {
         self.check_caller(headers, form).await?;
-        let answer = match self.auth.validate(any_use_of(form.required("token")?)) {
+        let query = ValidateQuery {
+            // The answer names the certificate (RFC 8705 section 3.2).
+            certificate: ClientCertificate::ComparedByCaller,
+            ..any_use_of(form.required("token")?)
+        };
+        let answer = match self.auth.validate(query) {
             Ok(validated) => described(&validated.claims, self.auth.issuer()),
             // One answer, whatever is wrong with it (RFC 7662 section 2.2).
             Err(
@@ -107,6 +113,9 @@ fn described(claims: &AccessClaims, issuer: &str) -> Value {
     }
     if !claims.methods.is_empty() {
         say("amr", json!(claims.methods));
+    }
+    if let Some(sha256) = claims.certificate_sha256 {
+        say("cnf", json!({"x5t#S256": URL_SAFE_NO_PAD.encode(sha256)}));
     }
     if let Some(act) = actors(&claims.actors) {
         say("act", act);

@@ -11,7 +11,7 @@ use super::{
     form::Form,
 };
 use crate::{
-    auth::{self, ExchangeCommand, IssuedServiceToken, ValidateQuery},
+    auth::{self, ClientCertificate, ExchangeCommand, IssuedServiceToken, ValidateQuery},
     clock::Timestamp,
     secret::Secret,
 };
@@ -93,7 +93,7 @@ impl OAuth {
             Proof::Secret(key) => auth::ClientCredential::ServiceKey(key),
             Proof::Assertion(assertion) => auth::ClientCredential::Assertion(assertion),
         };
-        let issued = self.auth.issue_service_token(proof, audiences).await;
+        let issued = self.auth.issue_service_token(proof, audiences, None).await;
         let issued = issued.map_err(OAuthError::of_issue)?;
         match &credential.client_id {
             // The same answer as for a wrong secret: a key tells its owner, so the id must be the owner's.
@@ -130,6 +130,7 @@ impl OAuth {
             actor_token,
             audiences: &audiences(form),
             roles: &words(scope),
+            certificate_sha256: None,
         });
         let exchanged = exchanged.map_err(OAuthError::of_exchange)?;
         self.check_scope(&exchanged.access_token, scope)?;
@@ -211,7 +212,8 @@ fn check_token_type(kind: Option<&str>) -> Result<(), OAuthError> {
     }
 }
 
-/// A query for whatever the token is good for.
+/// A query for whatever the token is good for. The HTTP port asks for no client certificates, so a token that is bound to
+/// one is good for nothing here.
 pub(super) const fn any_use_of(access_token: &str) -> ValidateQuery<'_> {
     ValidateQuery {
         access_token,
@@ -219,5 +221,6 @@ pub(super) const fn any_use_of(access_token: &str) -> ValidateQuery<'_> {
         required_roles: &[],
         max_auth_age: None,
         acceptable_acrs: &[],
+        certificate: ClientCertificate::Absent,
     }
 }

@@ -20,7 +20,7 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
-    auth::AuthError,
+    auth::{AuthError, ClientCertificate},
     clock::Clock,
     grpc::{
         Detail, Reason, RequestMemory, RouteSettings, Routes, UserRateLimit,
@@ -121,7 +121,7 @@ struct NoTokens;
 
 #[tonic::async_trait]
 impl CheckCaller for NoTokens {
-    fn validate(&self, _: &str) -> Result<Arc<VerifiedClaims>, AuthError> {
+    fn validate(&self, _: &str, _: ClientCertificate) -> Result<Arc<VerifiedClaims>, AuthError> {
         Err(AuthError::TokenInvalid)
     }
 
@@ -158,6 +158,7 @@ impl Fixture {
         };
         let routes = Routes::new(RouteSettings {
             checks: Arc::new(NoTokens),
+            verifiers: Arc::new([]),
             rate_limits: RateLimits::new(credential, Quota::OFF),
             user_rate: UserRateLimit::new(None),
             max_concurrent_calls: NonZeroUsize::new(100).unwrap(),
