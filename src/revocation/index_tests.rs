@@ -25,6 +25,7 @@ fn claims(issued_at: Timestamp) -> AccessClaims {
         client_id: String::new(),
         principal: PrincipalType::User,
         actors: Vec::new(),
+        certificate_sha256: None,
         kid: String::new(),
     }
 }

@@ -26,7 +26,7 @@ use connection::ConnectionServer;
 use descriptors::ConnectionLimits;
 use files::FollowedFiles;
 use grpc_port::GrpcPort;
-use settings::{auth_settings, layer_settings, password_settings, peppers, rate_limits};
+use settings::{auth_settings, layer_settings, password_settings, peppers, rate_limits, verifiers};
 use workers::ConnectionWorkers;
 
 use crate::{
