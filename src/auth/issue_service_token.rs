@@ -6,7 +6,7 @@ use crate::{
     domain::{ServiceAccount, ServiceAccountName, SessionId},
     secret::Secret,
     tokens::ServiceSubject,
-    workloads::{KeyLookup, KnownAccount},
+    workloads::{AccountLookup, KnownAccount},
 };
 
 /// How a service proves which service account it is.
@@ -95,15 +95,28 @@ impl Auth {
         let now = parts.clock.now();
         let bound = parts.issuers.authenticate(assertion, now).await?;
         // The file may name an account that nobody has created.
-        let name = ServiceAccountName::parse("service_account", &bound.service_account).ok();
-        let known = match name {
-            Some(name) => parts.directory.account_named(&name, &parts.clock)?,
-            None => None,
-        };
-        let known = known.ok_or(AuthError::credential(
-            "the bound service account does not exist or is disabled",
-        ))?;
-        Ok((known, SessionId::from_bytes(*bound.binding_id.as_bytes())))
+        let name = ServiceAccountName::parse("service_account", &bound.service_account)
+            .map_err(|_| AuthError::credential("the bound service account has no valid name"))?;
+        let mut found = parts.directory.account_named(&name, &parts.clock)?;
+        if matches!(found, AccountLookup::Unknown) {
+            // Another replica may have created it a moment ago.
+            parts
+                .directory
+                .read_again(&parts.store, &parts.clock)
+                .await?;
+            found = parts.directory.account_named(&name, &parts.clock)?;
+        }
+        match found {
+            AccountLookup::Live(known) => {
+                Ok((known, SessionId::from_bytes(*bound.binding_id.as_bytes())))
+            }
+            AccountLookup::Refused => Err(AuthError::credential(
+                "the bound service account is disabled",
+            )),
+            AccountLookup::Unknown => Err(AuthError::credential(
+                "the bound service account does not exist",
+            )),
+        }
     }
 
     async fn authenticate_key(&self, key: &str) -> Result<(KnownAccount, SessionId), AuthError> {
@@ -114,13 +127,13 @@ impl Auth {
             .parse_service_key(key)
             .ok_or(AuthError::credential("not a service key of ours"))?;
         let mut found = directory.key(id, &parts.clock)?;
-        if matches!(found, KeyLookup::Unknown) {
+        if matches!(found, AccountLookup::Unknown) {
             // The MAC proves that we made it: another replica may have, a moment ago.
             directory.read_again(&parts.store, &parts.clock).await?;
             found = directory.key(id, &parts.clock)?;
         }
         match found {
-            KeyLookup::Live(known) => {
+            AccountLookup::Live(known) => {
                 // Also where the database does not know it yet: a restored backup may have lost it.
                 if parts.revocations.is_session_revoked(id.into()) {
                     return Err(AuthError::credential("the key is revoked"));
@@ -128,10 +141,12 @@ impl Auth {
                 directory.note_use(id, parts.clock.now());
                 Ok((known, id.into()))
             }
-            KeyLookup::Refused => Err(AuthError::credential(
+            AccountLookup::Refused => Err(AuthError::credential(
                 "the key is revoked or expired, or its account disabled",
             )),
-            KeyLookup::Unknown => Err(AuthError::credential("the key or its account was deleted")),
+            AccountLookup::Unknown => {
+                Err(AuthError::credential("the key or its account was deleted"))
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use std::{
 
 use tokio::{sync::Mutex, time::sleep};
 
-use super::entries::{Entries, KeyLookup, KeyState, KnownAccount};
+use super::entries::{AccountLookup, Entries, KeyState, KnownAccount};
 use crate::{
     clock::{Clock, Timestamp, monotonic_now},
     domain::{ServiceAccount, ServiceAccountId, ServiceAccountName, ServiceKey, ServiceKeyId},
@@ -68,18 +68,18 @@ impl Directory {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the directory was never read, or last too long ago.
-    pub fn key(&self, id: ServiceKeyId, clock: &Clock) -> Result<KeyLookup, StoreError> {
+    pub fn key(&self, id: ServiceKeyId, clock: &Clock) -> Result<AccountLookup, StoreError> {
         let now = clock.now();
         let state = self.read();
         let known_at = state.known_at(now, clock.monotonic())?;
         Ok(match state.entries.key(id, now) {
-            KeyState::Unknown => KeyLookup::Unknown,
-            KeyState::Refused => KeyLookup::Refused,
-            KeyState::Live(account) => KeyLookup::Live(KnownAccount { account, known_at }),
+            KeyState::Unknown => AccountLookup::Unknown,
+            KeyState::Refused => AccountLookup::Refused,
+            KeyState::Live(account) => AccountLookup::Live(KnownAccount { account, known_at }),
         })
     }
 
-    /// The enabled service account with that name.
+    /// What is known about the service account with that name.
     ///
     /// # Errors
     /// As [`key`](Self::key).
@@ -87,12 +87,14 @@ impl Directory {
         &self,
         name: &ServiceAccountName,
         clock: &Clock,
-    ) -> Result<Option<KnownAccount>, StoreError> {
+    ) -> Result<AccountLookup, StoreError> {
         let state = self.read();
         let known_at = state.known_at(clock.now(), clock.monotonic())?;
-        let account = state.entries.account_named(name);
-        let enabled = account.filter(|account| account.disabled_at.is_none());
-        Ok(enabled.map(|account| KnownAccount { account, known_at }))
+        Ok(match state.entries.account_named(name) {
+            None => AccountLookup::Unknown,
+            Some(account) if account.disabled_at.is_some() => AccountLookup::Refused,
+            Some(account) => AccountLookup::Live(KnownAccount { account, known_at }),
+        })
     }
 
     /// The enabled service account with that id.
@@ -120,7 +122,7 @@ impl Directory {
         self.read_changes(&mut progress, store, clock).await
     }
 
-    /// Reads what has changed, for a key that is not known here. Callers that come at once share one read, and reads
+    /// Reads what has changed, for a key or name that is not known here. Callers that come at once share one read, and reads
     /// keep a distance from each other.
     ///
     /// # Errors

@@ -21,14 +21,14 @@ const MINUTE: i64 = 60 * 1_000_000;
 /// How long an expired key is remembered, so that it is refused without a look at the database.
 const EXPIRED: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What is known about a key.
+/// What is known about the account of a key, or about one with a name.
 #[derive(Clone, Debug)]
-pub enum KeyLookup {
-    /// It is live, and so is its account.
+pub enum AccountLookup {
+    /// The account is enabled, and the key is live.
     Live(KnownAccount),
-    /// It is revoked or expired, or its account is disabled.
+    /// The key is revoked or expired, or the account is disabled.
     Refused,
-    /// There is no such key here.
+    /// There is no such key or name here.
     Unknown,
 }
 

@@ -6,4 +6,4 @@ pub mod issuers;
 mod service_key;
 
 pub use directory::{DIRECTORY_MAX_AGE, Directory};
-pub use entries::{KeyLookup, KnownAccount};
+pub use entries::{AccountLookup, KnownAccount};

@@ -6,10 +6,11 @@ use countersign::grpc::pb::{IssueTokenRequest, PrincipalType, issue_token_reques
 use tonic::Status;
 
 use crate::support::{
-    TestDatabase, TestServer, eventually, failure,
-    issuer::{IssuerFiles, TestIssuer},
+    Kind, TestDatabase, TestServer, eventually, failure,
+    issuer::{IssuerFiles, JwksServer, TestIssuer},
     on_both_databases, reason,
     services::Rights,
+    tls::Authority,
 };
 
 const CLUSTER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -43,6 +44,78 @@ async fn issue(server: &TestServer, assertion: &str) -> Result<String, Status> {
     };
     let response = server.tokens().issue_token(request).await?;
     Ok(response.into_inner().access_token)
+}
+
+/// A file that trusts the issuer whose keys are behind the URL of the server, with a certificate of `authority`.
+fn files_at(server: &JwksServer, authority: &Authority) -> IssuerFiles {
+    let port = server.address.port();
+    let files = IssuerFiles::new("");
+    files.write("ca.crt", &authority.pem);
+    files.write(
+        "issuers.toml",
+        &format!(
+            r#"
+            [[issuer]]
+            name = "cluster"
+            issuer = "{CLUSTER}"
+            audience = "countersign"
+            jwks_url = "https://127.0.0.1:{port}/jwks"
+            allow_networks = ["127.0.0.0/8"]
+            ca_file = "FOLDER/ca.crt"
+            algorithms = ["ES256"]
+
+            [[binding]]
+            issuer = "cluster"
+            subject = "{ORDERS}"
+            service_account = "orders"
+            "#
+        ),
+    );
+    files
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_fetched_over_https_only_from_a_server_that_the_ca_file_vouches_for() {
+    let issuer = TestIssuer::new("ES256", "1", Some(CLUSTER));
+    let (trusted, other) = (Authority::new("cluster"), Authority::new("other"));
+    let keys = JwksServer::start_tls(&issuer.jwks(), &trusted).await;
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    for (authority, expected) in [(&trusted, true), (&other, false)] {
+        let files = files_at(&keys, authority);
+        let file = ("COUNTERSIGN_TRUSTED_ISSUERS_FILE", files.toml.as_str());
+        let server = TestServer::start_with(&database, &[file]).await;
+        let admin = server.administrator().await;
+        if expected {
+            let rights = Rights::default();
+            server
+                .create_account(&admin, "orders", rights)
+                .await
+                .unwrap();
+        }
+        let now = server.clock.now().seconds();
+        let issued = issue(&server, &issuer.sign(&issuer.claims(ORDERS, now))).await;
+        match expected {
+            true => assert!(issued.is_ok(), "{issued:?}"),
+            false => assert_eq!(reason(issued), "CLIENT_CREDENTIAL_INVALID"),
+        }
+        server.stop().await;
+    }
+}
+
+on_both_databases! {
+    async fn an_account_that_another_replica_has_just_created_is_found_by_its_binding(database: TestDatabase) {
+        let issuer = TestIssuer::new("ES256", "1", Some(CLUSTER));
+        let files = files_of(&issuer);
+        let file = ("COUNTERSIGN_TRUSTED_ISSUERS_FILE", files.toml.as_str());
+        let here = TestServer::start_with(&database, &[file]).await;
+        // On SQLite only a poll would tell it.
+        let rarely = [file, ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "1h"), ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "2h")];
+        let there = here.replica(&rarely).await;
+        let admin = here.administrator().await;
+        here.create_account(&admin, "orders", Rights::default()).await.unwrap();
+        let assertion = issuer.sign(&issuer.claims(ORDERS, here.clock.now().seconds()));
+        issue(&there, &assertion).await.unwrap();
+    }
 }
 
 on_both_databases! {

@@ -11,15 +11,24 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{PrivateKeyDer, pem::PemObject as _},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpListener,
     task::JoinHandle,
 };
+use tokio_rustls::TlsAcceptor;
 
-use super::forge::{Key, message};
+use super::{
+    forge::{Key, message},
+    tls::Authority,
+};
 
 /// The audience that every issuer of a test is trusted for.
 pub const AUDIENCE: &str = "countersign";
@@ -121,6 +130,25 @@ pub struct JwksServer {
 
 impl JwksServer {
     pub async fn start(jwks: &str) -> Self {
+        Self::listen(jwks, None).await
+    }
+
+    /// The same over TLS, with a certificate for the loopback address.
+    pub async fn start_tls(jwks: &str, authority: &Authority) -> Self {
+        let own = authority.sign("127.0.0.1", |_| {});
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![own.der()],
+                PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        Self::listen(jwks, Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn listen(jwks: &str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(Mutex::new(ok(jwks)));
@@ -130,7 +158,17 @@ impl JwksServer {
             while let Ok((stream, _)) = listener.accept().await {
                 counter.fetch_add(1, Ordering::SeqCst);
                 let bytes = shared.lock().unwrap().clone();
-                tokio::spawn(serve(stream, bytes));
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, bytes).await,
+                        // A client that does not trust the certificate goes away.
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => serve(stream, bytes).await,
+                            Err(_) => {}
+                        },
+                    }
+                });
             }
         });
         Self {
@@ -171,7 +209,7 @@ fn ok(jwks: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{jwks}").into_bytes()
 }
 
-async fn serve(mut stream: TcpStream, answer: Vec<u8>) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Vec<u8>) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let mut bytes = [0; 1024];
