@@ -1,8 +1,9 @@
-//! One function for each fuzz target. It takes any text and panics when the parser under test breaks its
+//! One function for each fuzz target. It takes any text, or any bytes, and panics when the parser under test breaks its
 //! promise. libFuzzer calls them (`scripts/fuzz`), and `tests/api/fuzz_corpus.rs` runs the corpus through them.
 
 mod access_token;
 mod email;
+mod feed;
 mod password_hash;
 mod refresh_token;
 mod signed_token;
@@ -10,6 +11,7 @@ mod world;
 
 pub use access_token::access_token;
 pub use email::email;
+pub use feed::feed;
 pub use password_hash::password_hash;
 pub use refresh_token::refresh_token;
 pub use signed_token::signed_token;

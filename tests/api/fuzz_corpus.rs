@@ -8,19 +8,25 @@ mod targets;
 
 /// Runs every input of the target's corpus that is text, and each of its prefixes.
 fn replay(target: &str, run: fn(&str)) {
+    replay_bytes(target, |bytes| {
+        // libFuzzer gives the targets text alone as well.
+        if let Ok(text) = str::from_utf8(bytes) {
+            run(text);
+        }
+    });
+}
+
+/// The same for a target that takes any bytes.
+fn replay_bytes(target: &str, run: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
         .join(target);
     let mut inputs = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
-        // libFuzzer gives the targets text alone as well.
-        let Ok(text) = str::from_utf8(&bytes) else {
-            continue;
-        };
         inputs += 1;
-        for end in (0..=text.len()).filter(|&end| text.is_char_boundary(end)) {
-            run(&text[..end]);
+        for end in 0..=bytes.len() {
+            run(&bytes[..end]);
         }
     }
     assert!(inputs > 5, "the corpus of {target} has {inputs} inputs");
@@ -49,4 +55,9 @@ fn no_input_of_the_corpus_breaks_the_email_parser() {
 #[test]
 fn no_input_of_the_corpus_breaks_the_readers_of_password_hashes() {
     replay("password_hash", targets::password_hash);
+}
+
+#[test]
+fn no_input_of_the_corpus_breaks_the_receiver_of_the_feed() {
+    replay_bytes("feed", targets::feed);
 }

@@ -14,6 +14,8 @@ mod demand;
 mod endpoint;
 mod error;
 mod feed;
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod key_fetch;
 mod keys;

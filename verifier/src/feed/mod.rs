@@ -18,7 +18,10 @@ use crate::{
     clock::{monotonic, now},
     config::VerifierConfig,
     cursor::Cursor,
-    pb::{WatchRevocationsRequest, verifier_service_client::VerifierServiceClient},
+    pb::{
+        WatchRevocationsRequest, WatchRevocationsResponse,
+        verifier_service_client::VerifierServiceClient,
+    },
     shared::Shared,
     source::CredentialError,
     state::FeedStatus,
@@ -48,6 +51,17 @@ pub(crate) struct Feed {
     pub(crate) shared: Arc<Shared>,
     pub(crate) endpoint: Endpoint,
     pub(crate) config: VerifierConfig,
+}
+
+/// Applies the messages of one new stream until one makes it unusable, as the task does. Returns how many there were.
+pub(crate) fn apply_all(
+    shared: &Shared,
+    messages: impl Iterator<Item = WatchRevocationsResponse>,
+) -> usize {
+    let mut receiver = Receiver::new(shared, None);
+    messages
+        .take_while(|message| receiver.apply(message.clone()).is_ok())
+        .count()
 }
 
 /// Why a stream ended.
