@@ -103,22 +103,6 @@ async fn keys_are_fetched_over_https_only_from_a_server_that_the_ca_file_vouches
 }
 
 on_both_databases! {
-    async fn an_account_that_another_replica_has_just_created_is_found_by_its_binding(database: TestDatabase) {
-        let issuer = TestIssuer::new("ES256", "1", Some(CLUSTER));
-        let files = files_of(&issuer);
-        let file = ("COUNTERSIGN_TRUSTED_ISSUERS_FILE", files.toml.as_str());
-        let here = TestServer::start_with(&database, &[file]).await;
-        // On SQLite only a poll would tell it.
-        let rarely = [file, ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "1h"), ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "2h")];
-        let there = here.replica(&rarely).await;
-        let admin = here.administrator().await;
-        here.create_account(&admin, "orders", Rights::default()).await.unwrap();
-        let assertion = issuer.sign(&issuer.claims(ORDERS, here.clock.now().seconds()));
-        issue(&there, &assertion).await.unwrap();
-    }
-}
-
-on_both_databases! {
     async fn a_platform_s_token_is_exchanged_for_one_of_the_account_that_it_is_bound_to(database: TestDatabase) {
         let issuer = TestIssuer::new("ES256", "1", Some(CLUSTER));
         let files = files_of(&issuer);
@@ -156,5 +140,19 @@ on_both_databases! {
             let Ok(token) = issue(&server, &assertion).await else { return false };
             server.validate(&token).await.is_ok()
         }).await;
+    }
+
+    async fn an_account_that_another_replica_has_just_created_is_found_by_its_binding(database: TestDatabase) {
+        let issuer = TestIssuer::new("ES256", "1", Some(CLUSTER));
+        let files = files_of(&issuer);
+        let file = ("COUNTERSIGN_TRUSTED_ISSUERS_FILE", files.toml.as_str());
+        let here = TestServer::start_with(&database, &[file]).await;
+        // On SQLite only a poll would tell it.
+        let rarely = [file, ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "1h"), ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "2h")];
+        let there = here.replica(&rarely).await;
+        let admin = here.administrator().await;
+        here.create_account(&admin, "orders", Rights::default()).await.unwrap();
+        let assertion = issuer.sign(&issuer.claims(ORDERS, here.clock.now().seconds()));
+        issue(&there, &assertion).await.unwrap();
     }
 }
