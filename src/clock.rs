@@ -84,6 +84,8 @@ impl Sub<Duration> for Timestamp {
 pub enum Clock {
     /// The machine's clock.
     System,
+    /// The machine's clock, were it ahead by so much: a wrong clock, for tests.
+    SystemAhead(Duration),
     /// A clock that a test moves.
     Manual(ManualClock),
 }
@@ -95,13 +97,13 @@ impl Clock {
         reason = "the one place where the system clock is read"
     )]
     pub fn now(&self) -> Timestamp {
+        let system = || {
+            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+            Timestamp(micros(since_epoch.unwrap_or_default()))
+        };
         match self {
-            Self::System => {
-                let since_epoch = SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
-                Timestamp(micros(since_epoch))
-            }
+            Self::System => system(),
+            Self::SystemAhead(ahead) => system() + *ahead,
             Self::Manual(clock) => clock.now(),
         }
     }
@@ -110,8 +112,16 @@ impl Clock {
     /// of day may jump.
     pub fn monotonic(&self) -> Duration {
         match self {
-            Self::System => since_boot(),
+            Self::System | Self::SystemAhead(_) => since_boot(),
             Self::Manual(clock) => clock.monotonic(),
+        }
+    }
+
+    /// Whether it runs with the machine's; one that a test moves does not.
+    pub const fn is_of_machine(&self) -> bool {
+        match self {
+            Self::System | Self::SystemAhead(_) => true,
+            Self::Manual(_) => false,
         }
     }
 }
@@ -132,6 +142,7 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::System => "Clock::System",
+            Self::SystemAhead(_) => "Clock::SystemAhead",
             Self::Manual(_) => "Clock::Manual",
         })
     }

@@ -47,7 +47,7 @@ impl Auth {
         let (keys, now) = (&parts.derived_keys, parts.clock.now());
         let token = keys
             .parse_one_time_token(OneTimePurpose::VerifyEmail, token, now)
-            .ok_or(AuthError::OneTimeTokenInvalid)?;
+            .ok_or_else(|| self.refused_token(token, AuthError::OneTimeTokenInvalid))?;
         let user = parts.store.find_user(token.user_id).await?;
         let user = user
             .filter(|user| keys.is_bound_to(&token, user.email.as_str()))

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use crate::{
     domain::FieldViolation,
-    passwords::PasswordError,
+    passwords::{HashingError, PasswordError},
     store::StoreError,
     tokens::RefreshTokenError,
     workloads::issuers::{AssertionRefused, RefusalCause},
@@ -178,6 +178,11 @@ impl From<PasswordError> for AuthError {
         match error {
             PasswordError::Overloaded { retry_after } => Self::Overloaded { retry_after },
             PasswordError::Weak(violation) => Self::WeakPassword(violation),
+            PasswordError::Internal(cause @ HashingError::UnknownPepper { .. }) => {
+                Self::DatabaseUnavailable(format!(
+                    "{cause}: give its master key in COUNTERSIGN_MASTER_KEYS, or let the user reset the password"
+                ))
+            }
             PasswordError::Internal(cause) => Self::Internal(cause.to_string()),
         }
     }

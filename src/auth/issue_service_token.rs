@@ -125,7 +125,10 @@ impl Auth {
         let id = parts
             .derived_keys
             .parse_service_key(key)
-            .ok_or(AuthError::credential("not a service key of ours"))?;
+            .ok_or_else(|| {
+                let refusal = AuthError::credential("not a service key of ours");
+                self.refused_token(key, refusal)
+            })?;
         let mut found = directory.key(id, &parts.clock)?;
         if matches!(found, AccountLookup::Unknown) {
             // The MAC proves that we made it: another replica may have, a moment ago.

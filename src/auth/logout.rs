@@ -14,7 +14,7 @@ impl Auth {
         refresh_token: &str,
         context: &RequestContext,
     ) -> Result<Revoked<()>, AuthError> {
-        let token = self.parts.derived_keys.parse_refresh_token(refresh_token)?;
+        let token = self.parse_refresh_token(refresh_token)?;
         let now = self.parts.clock.now();
         let (kind, writer) = (AuditKind::LoggedOut, Writer::User);
         self.revoke_session(token.session_id, kind, writer, context, now)

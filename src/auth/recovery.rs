@@ -95,7 +95,7 @@ impl Auth {
         let (keys, now) = (&parts.derived_keys, parts.clock.now());
         let token = keys
             .parse_one_time_token(OneTimePurpose::ResetPassword, token, now)
-            .ok_or(AuthError::OneTimeTokenInvalid)?;
+            .ok_or_else(|| self.refused_token(token, AuthError::OneTimeTokenInvalid))?;
         let found = parts.store.find_recovery_subject(token.user_id).await?;
         found
             .filter(|subject| subject.user.disabled_at.is_none())

@@ -28,7 +28,7 @@ impl Auth {
         audiences: &[String],
         context: &RequestContext,
     ) -> Result<TokenPair, AuthError> {
-        let token = self.parts.derived_keys.parse_refresh_token(refresh_token)?;
+        let token = self.parse_refresh_token(refresh_token)?;
         let narrowed = self.narrowed_audiences(token.session_id, audiences).await?;
         let narrowed = narrowed.as_deref();
         if self.parts.revocations.is_session_revoked(token.session_id) {
@@ -63,6 +63,22 @@ impl Auth {
         Err(AuthError::Internal(
             "a refreshable session could not be rotated".to_owned(),
         ))
+    }
+
+    /// Reads a refresh token and checks its MAC.
+    pub(super) fn parse_refresh_token(&self, text: &str) -> Result<ParsedRefreshToken, AuthError> {
+        let parsed = self.parts.derived_keys.parse_refresh_token(text);
+        parsed.map_err(|error| self.refused_token(text, error.into()))
+    }
+
+    /// Why a token with a MAC is refused: `refusal`, or that the master key is not known here by which it was made.
+    pub(super) fn refused_token(&self, token: &str, refusal: AuthError) -> AuthError {
+        match self.parts.derived_keys.lacks_key_of(token) {
+            Some(version) => AuthError::DatabaseUnavailable(format!(
+                "a token was made with master key v{version}, which other replicas use and which is not in COUNTERSIGN_MASTER_KEYS here"
+            )),
+            None => refusal,
+        }
     }
 
     /// The audiences of the next access token alone, if the call asks for some. They are judged before the rotation, so that
@@ -126,8 +142,8 @@ impl Auth {
         self.issue_pair(&grant, self.parts.clock.now())
     }
 
-    /// Judges a token by this replica's outages, and before it calls one reused by those of the others: the client may
-    /// have waited for an answer of theirs.
+    /// Judges a token by this replica's clock and outages, and before it calls one reused by the clock that all share and
+    /// by the outages of the others: the client may have waited for an answer of theirs.
     async fn judge_refresh(
         &self,
         token: ParsedRefreshToken,
@@ -136,18 +152,24 @@ impl Auth {
     ) -> Result<RefreshDecision, StoreError> {
         let (session, store) = (&subject.session, &self.parts.store);
         let grace = self.parts.settings.refresh_grace;
-        let judge = |outages: &[_]| {
+        let judge = |now, outages: &[_]| {
             let user_disabled = subject.user_disabled;
             session.judge_refresh(token.generation, now, grace, outages, user_disabled)
         };
         let mut outages = store.outages();
-        let decision = judge(&outages);
+        let decision = judge(now, &outages);
         let is_reuse = decision == RefreshDecision::Refuse(RefreshRefusal::Reused);
         if !is_reuse || !session.is_previous(token.generation) {
             return Ok(decision);
         }
+        // Another replica may have rotated it, whose clock differs from this one's.
+        let since = store.time_since_rotation(token.session_id, session.generation);
+        let now = match since.await? {
+            Some(since) => now.min(session.rotated_at + since),
+            None => now,
+        };
         outages.extend(store.outages_of_others(now).await?);
-        Ok(judge(&outages))
+        Ok(judge(now, &outages))
     }
 
     /// Rule 2: the response was lost or a race was on; the same successor is handed out again.

@@ -3,7 +3,7 @@
 use super::{Outcome, say};
 use crate::{
     clock::Clock,
-    config::{Config, MailRoute, MasterKeySource, Tls},
+    config::{Config, MailRoute, MasterKeySource, Tls, duration_text},
     mail,
     store::Store,
     tls::TlsReloader,
@@ -92,7 +92,6 @@ fn summary(config: &Config) -> Vec<(&'static str, String)> {
         MailRoute::Folder(folder) => format!("files in {}", folder.display()),
         MailRoute::Off => "not sent".to_owned(),
     };
-    let life = |duration| humantime::format_duration(duration).to_string();
     vec![
         ("profile", config.profile.to_string()),
         ("gRPC", config.grpc_addr.to_string()),
@@ -101,8 +100,8 @@ fn summary(config: &Config) -> Vec<(&'static str, String)> {
         ("master keys", master_keys),
         ("issuer", config.tokens.issuer.clone()),
         ("audiences", config.tokens.audiences.join(", ")),
-        ("access token", life(config.tokens.access_ttl)),
-        ("session", life(config.tokens.session_max_lifetime)),
+        ("access token", duration_text(config.tokens.access_ttl)),
+        ("session", duration_text(config.tokens.session_max_lifetime)),
         ("TLS", tls.to_owned()),
         ("mail", mail),
         (

@@ -5,12 +5,12 @@ use clap::Subcommand;
 use super::{Outcome, block_on, say};
 use crate::{
     clock::{Clock, Timestamp},
-    config::Config,
+    config::{Config, duration_text},
     factors::reseal_totp_secrets,
     passwords::PasswordHash,
     server::{StartError, signing_policy},
     store::{AuditEvent, AuditKind, Store},
-    tokens::{DerivedKeys, Keyring, SigningKeyInfo, describe, reseal},
+    tokens::{DerivedKeys, Keyring, SigningKeyInfo, check_master_keys, describe, reseal},
 };
 
 #[derive(Subcommand)]
@@ -100,6 +100,8 @@ async fn rotate(
 
 async fn rewrap(config: &Config, store: &Store) -> Result<(), StartError> {
     let keys = master_keys(config)?;
+    // Before anything is sealed: what a mistyped key seals, no server can open.
+    check_master_keys(store, &keys).await?;
     let rows = store.signing_keys().await?;
     let resealed = reseal(store, &keys, &rows).await?;
     let first = version(keys.active().version);
@@ -148,7 +150,7 @@ async fn rewrap(config: &Config, store: &Store) -> Result<(), StartError> {
         let counts = [0, of_other_keys, secrets_of_other_keys, codes_of_other_keys];
         row_of("not given", counts);
     }
-    let refresh_ttl = humantime::format_duration(config.tokens.refresh_ttl);
+    let refresh_ttl = duration_text(config.tokens.refresh_ttl);
     say(format_args!(
         "A password moves to {first} when its user logs in, recovery codes when they are replaced. A refresh token moves when it is used; an unused \
          one expires {refresh_ttl} after the last server stopped that did not have {first} in the first \

@@ -4,7 +4,7 @@ use super::{Outcome, block_on, say};
 use crate::{
     clock::Clock,
     config::Config,
-    server::upgrade_users,
+    server::{StartError, upgrade_users},
     store::{Store, StoreError},
     telemetry,
 };
@@ -15,7 +15,7 @@ pub(super) fn run(config: &Config) -> Outcome {
         let telemetry = telemetry::init(&config.telemetry).map_err(|error| error.to_string())?;
         let migrated = migrate(config).await;
         telemetry.shutdown().await;
-        migrated.map_err(|error| error.to_string())
+        migrated.map_err(|error| StartError::from(error).to_string())
     })
 }
 

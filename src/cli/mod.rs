@@ -10,9 +10,14 @@ mod service_accounts;
 mod service_keys;
 mod users;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, ErrorKind, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::OnceLock,
+};
 
-use clap::{Parser, Subcommand, builder::Str, error::ErrorKind};
+use clap::{Parser, Subcommand, builder::Str, error::ErrorKind as UsageError};
 
 use crate::{auth::AuthError, config::Config, cores, passwords::HashingBackend, telemetry};
 
@@ -101,15 +106,22 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error).into(),
     };
-    let config = match Config::from_env() {
+    let command = cli.command.unwrap_or(Command::Serve);
+    let read = match command {
+        // These touch the database alone: a job that migrates needs no key, certificate or issuer.
+        Command::Migrate | Command::Backup { .. } => Config::of_database_from_env(),
+        _ => Config::from_env(),
+    };
+    let config = match read {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
             return Outcome::BadConfiguration.into();
         }
     };
-    let outcome = match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(config),
+    let outcome = match command {
+        // Nobody need read where a server listens.
+        Command::Serve => return serve::run(config).into(),
         Command::Migrate => migrate::run(&config),
         Command::Backup { file } => backup::run(&config, &file),
         Command::Config {
@@ -121,15 +133,17 @@ pub fn run() -> ExitCode {
         Command::Mails { command } => mails::run(&config, &command),
         Command::Keys { command } => keys::run(&config, &command),
     };
-    outcome.into()
+    unless_unwritten(outcome).into()
 }
 
-/// The version, and which implementation of Argon2 runs on this processor. Printed by `--version`; `-V` prints the version
-/// alone.
+/// The version, the commit if the build knew it, the protos and their fingerprint, and which implementation of Argon2 runs on
+/// this processor. Printed by `--version`; `-V` prints the version alone.
 fn long_version() -> Str {
     Str::from(format!(
-        "{}\nargon2: {}",
+        "{}\ncommit: {}\nprotos: countersign.auth.v1 {}\nargon2: {}",
         env!("CARGO_PKG_VERSION"),
+        option_env!("COUNTERSIGN_COMMIT").unwrap_or("unknown"),
+        env!("COUNTERSIGN_PROTOS"),
         HashingBackend::detect()
     ))
 }
@@ -147,16 +161,36 @@ fn in_words(error: AuthError) -> Box<dyn std::error::Error> {
     }
 }
 
-/// Prints a line on standard output. A closed output is no error.
+/// Why standard output could not be written, the first time.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints a line on standard output. When that fails, the command goes on, and fails at its end.
 fn say(line: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let mut output = io::stdout();
+    if let Err(error) = writeln!(output, "{line}").and_then(|()| output.flush()) {
+        let _ = UNWRITTEN.set(error);
+    }
+}
+
+/// The outcome, unless something that was to be printed is lost.
+fn unless_unwritten(outcome: Outcome) -> Outcome {
+    match (outcome, UNWRITTEN.get()) {
+        (Outcome::Done, Some(error)) => {
+            // Whoever closed the pipe has seen enough, and knows.
+            if error.kind() != ErrorKind::BrokenPipe {
+                eprintln!("countersign: standard output cannot be written: {error}");
+            }
+            Outcome::Failed
+        }
+        (outcome, _) => outcome,
+    }
 }
 
 fn usage(error: &clap::Error) -> Outcome {
-    // A closed terminal is no error either.
-    let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Outcome::Done,
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    match (error.kind(), printed) {
+        (UsageError::DisplayHelp | UsageError::DisplayVersion, Ok(())) => Outcome::Done,
+        (UsageError::DisplayHelp | UsageError::DisplayVersion, Err(_)) => Outcome::Failed,
         _ => Outcome::BadUsage,
     }
 }

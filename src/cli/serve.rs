@@ -81,13 +81,15 @@ fn first_call(address: SocketAddr) -> String {
 /// `SIGXFSZ` (setrlimit(2), `RLIMIT_FSIZE`).
 const FILE_TOO_LARGE: i32 = rustix::process::Signal::XFSZ.as_raw();
 
-/// SIGTERM, which Kubernetes and systemd send, and SIGINT, which Ctrl-C sends.
+/// SIGTERM, which Kubernetes and systemd send, SIGINT, which Ctrl-C sends, and SIGHUP, which a terminal sends that is closed:
+/// each ends the server as it should. Under `nohup` SIGHUP stays ignored. Files need no signal to be read again.
 struct Signals {
     /// Would end the process when a file reaches the limit on its size. With a handler, writing fails instead, as on a full
     /// disk.
     _file_too_large: Signal,
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
@@ -96,14 +98,34 @@ impl Signals {
             _file_too_large: signal(SignalKind::from_raw(FILE_TOO_LARGE))?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: match ignores_hang_up() {
+                true => None,
+                false => Some(signal(SignalKind::hangup())?),
+            },
         })
     }
 
     /// The name of the next signal.
     async fn next(&mut self) -> &'static str {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            _ = hang_up => "SIGHUP",
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// Whether the process was started with SIGHUP ignored. A handler of ours would undo that.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The mask has a bit for each signal from 1 on.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }

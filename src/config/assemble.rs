@@ -7,6 +7,7 @@ use super::{
     fill::{self, Given},
     key_source::MasterKeySource,
     mail,
+    names::is_declared,
     problems::{ConfigError, Problems},
     profile::Profile,
     serving::ServingSettings,
@@ -40,6 +41,17 @@ impl Config {
         config(texts, problems)
     }
 
+    /// The same for what touches only the database: a problem with any other variable is no problem then, and where one is not
+    /// set or not usable, what the configuration has for it must not be used.
+    ///
+    /// # Errors
+    /// Every problem with the variables of the database, the log and the profile, and with names that do not exist.
+    pub fn of_database_from_env() -> Result<Self, ConfigError> {
+        let mut problems = Problems::default();
+        let texts = source::from_env(&mut problems);
+        of_database(texts, problems)
+    }
+
     /// The configuration that these names and values make; nothing else is read but
     /// `COUNTERSIGN_MASTER_KEYS_FILE`, where given. A name that occurs twice has its last value.
     ///
@@ -54,13 +66,32 @@ impl Config {
 
 /// Builds the configuration from `texts`; `problems` holds what was wrong with getting them.
 fn config(texts: Texts, mut problems: Problems) -> Result<Config, ConfigError> {
-    let given = fill::read(texts, &mut problems);
-    let config = group(&given, &mut problems);
-    checks::check(&config, &mut problems);
-    if config.profile == Profile::Production {
-        checks::check_production(&config, &given, &mut problems);
-    }
+    let config = assembled(texts, &mut problems);
     problems.into_result(config)
+}
+
+/// The same, where only the database is touched.
+pub(super) fn of_database(texts: Texts, mut problems: Problems) -> Result<Config, ConfigError> {
+    let config = assembled(texts, &mut problems);
+    problems.retain(|source| !is_declared(source) || concerns_database(source));
+    problems.into_result(config)
+}
+
+fn concerns_database(name: &str) -> bool {
+    ["COUNTERSIGN_DATABASE_", "COUNTERSIGN_LOG", "OTEL_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || ["COUNTERSIGN_PROFILE", "COUNTERSIGN_AUDIT_RETENTION"].contains(&name)
+}
+
+fn assembled(texts: Texts, problems: &mut Problems) -> Config {
+    let given = fill::read(texts, problems);
+    let config = group(&given, problems);
+    checks::check(&config, problems);
+    if config.profile == Profile::Production {
+        checks::check_production(&config, &given, problems);
+    }
+    config
 }
 
 fn group(given: &Given, problems: &mut Problems) -> Config {

@@ -11,6 +11,10 @@ use super::{
     values::Tls,
 };
 
+/// The largest message is at most this part of the memory for requests: of that one address gets a quarter, and of the
+/// quarter large requests leave some to ordinary ones.
+const REQUEST_MEMORY_PARTS: usize = 8;
+
 /// What must hold between variables, in every profile.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     let (tokens, argon2) = (&config.tokens, config.passwords.argon2);
@@ -78,6 +82,12 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         config.revocation.poll_interval < config.revocation.max_staleness,
         "revocations would be stale between two polls",
         "use less than COUNTERSIGN_REVOCATION_MAX_STALENESS",
+    );
+    problems.demand(
+        &["COUNTERSIGN_MAX_REQUEST_MEMORY", "COUNTERSIGN_MAX_MESSAGE_SIZE"],
+        config.serving.max_request_memory / REQUEST_MEMORY_PARTS >= config.serving.max_message_size,
+        "one address could not send a whole message",
+        "use at least eight times COUNTERSIGN_MAX_MESSAGE_SIZE",
     );
     problems.demand(
         &[

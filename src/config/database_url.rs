@@ -87,7 +87,8 @@ fn postgres_without_secrets(url: &str) -> Option<String> {
     let (hosts, name) = place.split_once('/').unwrap_or((place, ""));
     let user = credentials.split(':').next()?;
 
-    let sound = main.matches('@').count() <= 1
+    let sound = is_percent_encoded(rest)
+        && main.matches('@').count() <= 1
         && credentials.matches(':').count() <= 1
         && credentials
             .bytes()
@@ -121,7 +122,14 @@ fn is_host(text: &str) -> bool {
     host && (port.is_empty()
         || port
             .strip_prefix(':')
-            .is_some_and(|p| p.parse::<u16>().is_ok()))
+            .is_some_and(|p| p.parse::<u16>().is_ok_and(|port| port > 0)))
+}
+
+/// Whether every percent sign is followed by two hexadecimal digits, as libpq demands.
+fn is_percent_encoded(text: &str) -> bool {
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
+    let mut parts = text.split('%').skip(1).map(str::as_bytes);
+    parts.all(|part| is_digit(part.first()) && is_digit(part.get(1)))
 }
 
 /// `key=value`.
@@ -210,6 +218,10 @@ mod tests {
             "postgres://:hunter2@db/auth",
             "postgres://db:hunter2",
             "postgres://db:99999/auth",
+            "postgres://db:0/auth",
+            "postgres://ada:hun%zzter2@db/auth",
+            "postgres://ada:hunter2%@db/auth",
+            "postgres://db/auth?password=hunter2%4",
             "postgres://db/a/b",
             "postgres://d b/auth",
         ] {

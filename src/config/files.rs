@@ -1,7 +1,9 @@
 //! Whether the files and folders that a configuration names can be used. Looks only: creates nothing.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -11,13 +13,15 @@ use super::{
     database_url::DatabaseUrl,
     key_file::KeyFileError,
     key_source::MasterKeySource,
+    mail::MailRoute,
     problems::{ConfigError, Problems},
     refusal::Refusal,
+    regular_file::{demand_regular, open_regular},
     types::Config,
 };
 
 impl Config {
-    /// Checks that the SQLite file and the key file can be used, or created where they are missing.
+    /// Checks that the SQLite file, the key file and the folder of mails can be used, or created where they are missing.
     ///
     /// # Errors
     /// Every file that cannot, under the name of its variable.
@@ -28,35 +32,85 @@ impl Config {
         {
             problems.add("COUNTERSIGN_DATABASE_URL", refusal);
         }
-        if let MasterKeySource::KeyFile(path) = &self.master_keys {
-            let usable = match self.master_keys.load() {
-                Ok(_) => Ok(()),
-                Err(KeyFileError::Missing { .. }) => {
-                    creatable(path).map_err(|refusal| refusal.to_string())
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(wrong) = usable {
-                problems.add("COUNTERSIGN_MASTER_KEYS", wrong);
-            }
+        self.check_key_file(&mut problems);
+        if let MailRoute::Folder(folder) = &self.mail.route
+            && let Err(refusal) = usable_folder(folder)
+        {
+            problems.add("COUNTERSIGN_MAIL_FOLDER", refusal);
         }
         problems.into_result(())
+    }
+
+    /// Checks that the key file can be used, or created where it is missing.
+    ///
+    /// # Errors
+    /// It cannot, under the name of its variable.
+    pub fn check_master_keys(&self) -> Result<(), ConfigError> {
+        let mut problems = Problems::default();
+        self.check_key_file(&mut problems);
+        problems.into_result(())
+    }
+
+    fn check_key_file(&self, problems: &mut Problems) {
+        let MasterKeySource::KeyFile(path) = &self.master_keys else {
+            return;
+        };
+        let usable = match self.master_keys.load() {
+            Ok(_) => Ok(()),
+            Err(KeyFileError::Missing { .. }) => {
+                creatable(path).map_err(|refusal| refusal.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(wrong) = usable {
+            problems.add("COUNTERSIGN_MASTER_KEYS", wrong);
+        }
     }
 }
 
 fn usable_database(path: &Path) -> Result<(), Refusal> {
-    match fs::metadata(path) {
-        Ok(file) if !file.is_file() => Err(Refusal::new(
-            format!("{} is not a file", path.display()),
-            "use the path of a file",
+    let found = demand_regular(path).and_then(|()| fs::metadata(path));
+    match found {
+        Ok(file) if file.nlink() > 1 => Err(Refusal::new(
+            format!("{} has other names (hard links)", path.display()),
+            "delete the other names, or give them a copy: SQLite damages a file that is used under two",
         )),
         Ok(_) => {
             permitted(path, Access::READ_OK | Access::WRITE_OK)?;
+            is_database(path)?;
             // SQLite creates files of its own beside it.
             permitted(folder_of(path), Access::WRITE_OK | Access::EXEC_OK)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => creatable(path),
         Err(error) => Err(unusable(path, &error)),
+    }
+}
+
+/// Whether SQLite made this file, or nobody has written to it yet ("Database File Format", section 1.3).
+fn is_database(path: &Path) -> Result<(), Refusal> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    let mut head = Vec::new();
+    let opened = open_regular(path).map(|file| file.take(MAGIC.len() as u64));
+    let read = opened.and_then(|mut file| file.read_to_end(&mut head));
+    read.map_err(|error| unusable(path, &error))?;
+    match head.is_empty() || head == MAGIC {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            format!("{} is not a SQLite database", path.display()),
+            "use the path of a database, or of a file that does not exist yet",
+        )),
+    }
+}
+
+/// Whether files can be created in this folder, which may be missing.
+fn usable_folder(folder: &Path) -> Result<(), Refusal> {
+    match folder.is_dir() {
+        true => permitted(folder, Access::WRITE_OK | Access::EXEC_OK),
+        false if folder.exists() => Err(Refusal::new(
+            format!("{} is not a folder", folder.display()),
+            "use the path of a folder",
+        )),
+        false => creatable(folder),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -13,7 +13,10 @@ use thiserror::Error;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::master_keys::{MasterKey, MasterKeys};
+use super::{
+    master_keys::{MasterKey, MasterKeys},
+    regular_file::{LONGEST_FILE, open_regular, read_up_to},
+};
 
 /// Why the key file cannot be used.
 #[derive(Debug, Error)]
@@ -68,7 +71,7 @@ pub(super) fn load_or_create(path: &Path) -> Result<MasterKeys, KeyFileError> {
 /// The keys in the file at `path`.
 pub(super) fn load(path: &Path) -> Result<MasterKeys, KeyFileError> {
     let failed = failed(path, "read");
-    let mut file = match File::open(path) {
+    let file = match open_regular(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let path = path.to_owned();
@@ -83,12 +86,13 @@ pub(super) fn load(path: &Path) -> Result<MasterKeys, KeyFileError> {
             mode,
         });
     }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(failed)?;
-    MasterKeys::parse(&text).map_err(|refusal| KeyFileError::Malformed {
+    let bytes = Zeroizing::new(read_up_to(file, LONGEST_FILE).map_err(failed)?);
+    let malformed = |wrong: String| KeyFileError::Malformed {
         path: path.to_owned(),
-        wrong: refusal.wrong().to_owned(),
-    })
+        wrong,
+    };
+    let text = str::from_utf8(&bytes).map_err(|_| malformed("it is not text".to_owned()))?;
+    MasterKeys::parse(text).map_err(|refusal| malformed(refusal.wrong().to_owned()))
 }
 
 fn failed(path: &Path, action: &'static str) -> impl Fn(io::Error) -> KeyFileError {

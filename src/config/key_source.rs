@@ -12,6 +12,7 @@ use super::{
     problems::Problems,
     profile::Profile,
     refusal::Refusal,
+    regular_file::read_regular_text,
 };
 
 /// Where the master keys come from.
@@ -91,7 +92,7 @@ fn key_file_for(database: &DatabaseUrl) -> PathBuf {
 /// Keys from a file that the operator provides. Its mode is not checked: Docker and
 /// Kubernetes mount secrets that a group or everybody can read.
 fn read_file(path: &Path) -> Result<MasterKeys, Refusal> {
-    let text = std::fs::read_to_string(path)
+    let text = read_regular_text(path)
         .map(Zeroizing::new)
         .map_err(|error| {
             Refusal::new(

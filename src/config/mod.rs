@@ -4,6 +4,7 @@ mod addresses;
 mod assemble;
 mod checks;
 mod database_url;
+mod duration;
 mod factor_values;
 mod factors;
 mod files;
@@ -20,6 +21,7 @@ mod postgres_url;
 mod problems;
 mod profile;
 mod refusal;
+mod regular_file;
 mod serving;
 mod source;
 mod tls;
@@ -27,6 +29,7 @@ mod types;
 mod values;
 mod variables;
 mod verifier_names;
+mod words;
 
 #[cfg(test)]
 mod postgres_url_tests;
@@ -37,6 +40,7 @@ mod tests;
 
 pub use assemble::LONGEST_REFRESH_GRACE;
 pub use database_url::DatabaseUrl;
+pub use duration::duration_text;
 pub use factor_values::{ENROLLMENT_AUDIENCE, SecondFactorPolicy};
 pub use factors::FactorSettings;
 pub use key_file::KeyFileError;
@@ -49,6 +53,7 @@ pub use postgres_url::{Keepalive, Place, PostgresHost, PostgresUrl, TargetServer
 pub use problems::{ConfigError, Problem};
 pub use profile::Profile;
 pub use refusal::Refusal;
+pub use regular_file::{demand_regular, open_regular, open_with, read_regular, read_regular_text, read_up_to};
 pub use serving::ServingSettings;
 pub use tls::{TlsClients, TlsFiles};
 pub use types::{

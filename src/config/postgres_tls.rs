@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::postgres_parameters::{Wrong, choice};
+use super::{
+    postgres_parameters::{Wrong, choice},
+    regular_file::open_regular,
+};
 
 /// `sslmode` and the files that belong to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +131,7 @@ fn check_files(tls: &PostgresTls) -> Result<(), Wrong> {
         ("sslkey", client.map(|(_, key)| key)),
     ];
     for (key, file) in files {
-        if let Some(Err(error)) = file.map(std::fs::File::open) {
+        if let Some(Err(error)) = file.map(|file| open_regular(file)) {
             return Err(format!("the file of {key} cannot be read: {error}"));
         }
     }

@@ -5,6 +5,7 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+use percent_encoding::NON_ALPHANUMERIC;
 use tokio_postgres::{Config, config::Host};
 use zeroize::Zeroizing;
 
@@ -128,13 +129,14 @@ impl PostgresUrl {
         let mut url = Zeroizing::new(format!("{main}?"));
         let mut read = Reader::default();
         for (key, encoded, value) in &parameters.0 {
-            if PASSED_ON.contains(&key.as_str()) {
-                if !url.ends_with('?') {
-                    url.push('&');
+            if key == "host" {
+                // tokio-postgres takes the whole text for one host.
+                for host in value.split(',') {
+                    let host = percent_encoding::utf8_percent_encode(host, NON_ALPHANUMERIC);
+                    pass_on(&mut url, key, &host.to_string());
                 }
-                url.push_str(key);
-                url.push('=');
-                url.push_str(encoded);
+            } else if PASSED_ON.contains(&key.as_str()) {
+                pass_on(&mut url, key, encoded);
             } else {
                 read.parameter(key, value)?;
             }
@@ -160,12 +162,20 @@ impl PostgresUrl {
     }
 }
 
+fn pass_on(url: &mut String, key: &str, encoded: &str) {
+    if !url.ends_with('?') {
+        url.push('&');
+    }
+    for part in [key, "=", encoded] {
+        url.push_str(part);
+    }
+}
+
 /// Parameters that tokio-postgres reads as libpq does.
-const PASSED_ON: [&str; 8] = [
+const PASSED_ON: [&str; 7] = [
     "user",
     "password",
     "dbname",
-    "host",
     "hostaddr",
     "port",
     "options",
@@ -246,6 +256,13 @@ fn hosts(config: &Config) -> Result<Vec<PostgresHost>, Wrong> {
     let count = names.len().max(addresses.len());
     if count == 0 {
         return Err("it names no host".to_owned());
+    }
+    let is_empty = |host: &Host| matches!(host, Host::Tcp(name) if name.is_empty());
+    if names.iter().any(is_empty) {
+        return Err("one of its hosts has no name".to_owned());
+    }
+    if ports.contains(&0) {
+        return Err("a port is a number from 1 to 65535".to_owned());
     }
     if !names.is_empty() && !addresses.is_empty() && names.len() != addresses.len() {
         return Err("hostaddr has not as many addresses as there are hosts".to_owned());

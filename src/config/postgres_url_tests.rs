@@ -106,6 +106,18 @@ fn hosts_addresses_and_ports_are_paired() {
     ] {
         assert_eq!(hosts(url), [(String::new(), socket.clone(), 5432)]);
     }
+    let folder = |path: &str| (String::new(), Place::Socket(PathBuf::from(path)), 5432);
+    assert_eq!(
+        hosts("postgres:///d?host=/run/a,%2Frun%2Fb&user=u"),
+        [folder("/run/a"), folder("/run/b")]
+    );
+    assert_eq!(
+        hosts("postgres:///d?host=a,b&user=u"),
+        [
+            ("a".to_owned(), name("a"), 5432),
+            ("b".to_owned(), name("b"), 5432)
+        ]
+    );
     let address = Place::Address("10.0.0.7".parse().unwrap());
     assert_eq!(
         hosts("postgres://u@db.example/d?hostaddr=10.0.0.7"),
@@ -114,6 +126,8 @@ fn hosts_addresses_and_ports_are_paired() {
     for url in [
         "postgres://u@a,b/d?hostaddr=10.0.0.7",
         "postgres:///d?user=u",
+        "postgres:///d?host=a,&user=u",
+        "postgres://u@a/d?port=0",
     ] {
         assert!(parse(url).is_err(), "{url}");
     }

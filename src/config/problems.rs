@@ -74,6 +74,11 @@ impl Problems {
         }
     }
 
+    /// Leaves out the problems whose variable or file is not `kept`.
+    pub fn retain(&mut self, kept: impl Fn(&str) -> bool) {
+        self.0.retain(|problem| kept(&problem.source));
+    }
+
     /// `value`, when nothing was wrong.
     pub fn into_result<T>(self, value: T) -> Result<T, ConfigError> {
         if self.0.is_empty() {

@@ -34,6 +34,28 @@ fn production_starts_with_what_it_needs() {
 }
 
 #[test]
+fn what_touches_only_the_database_needs_no_keys_issuer_or_tls() {
+    let of_database = |vars: &[(&str, &str)]| {
+        let texts = vars
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        assemble::of_database(texts.collect(), problems::Problems::default())
+    };
+    let production = ("COUNTERSIGN_PROFILE", "production");
+    let config = of_database(&[production, ("COUNTERSIGN_ISSUER", "no URL")]).unwrap();
+    assert_eq!(config.profile, Profile::Production);
+    for (name, value) in [
+        ("COUNTERSIGN_DATABASE_URL", "postgres://a@db.example/c"),
+        ("COUNTERSIGN_DATABSE_URL", "sqlite://x.db"),
+        ("COUNTERSIGN_LOG_FORMAT", "xml"),
+    ] {
+        let error = of_database(&[production, (name, value)]).unwrap_err();
+        assert_eq!(error.problems()[0].source(), name, "{error}");
+        assert_eq!(error.problems().len(), 1, "{error}");
+    }
+}
+
+#[test]
 fn production_refuses_what_is_unsafe() {
     for (name, value) in [
         ("COUNTERSIGN_MASTER_KEYS", ""),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// Where the service runs; decides a few defaults and what is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Profile {
     /// A developer's machine: everything has a default, and keys are made where none are given.
     Development,

@@ -9,13 +9,17 @@ use super::{profile::Profile, variables::Values};
 pub struct ServingSettings {
     /// Connections that are open at the same time on the gRPC port; one more is closed at once.
     pub max_connections: NonZeroUsize,
+    /// How many of them one peer address may hold, trusted proxies apart; `None`: a quarter.
+    pub max_connections_per_peer: Option<NonZeroUsize>,
+    /// How long a connection is kept on which there is no call.
+    pub connection_idle_timeout: Duration,
     /// Streams that are open at the same time on one HTTP/2 connection (RFC 9113 section 5.1.2).
     pub max_concurrent_streams: u32,
     /// Calls that hash or use the database at the same time; one more is refused.
     pub max_concurrent_calls: NonZeroUsize,
     /// Bytes of one gRPC request message.
     pub max_message_size: usize,
-    /// Bytes of all gRPC requests that are still arriving, besides the first 16 KiB of each.
+    /// Bytes of all gRPC requests that are still arriving, headers included.
     pub max_request_memory: usize,
     /// Bytes of the headers of one request (RFC 9113 section 6.5.2, `SETTINGS_MAX_HEADER_LIST_SIZE`).
     pub max_header_size: u32,
@@ -45,6 +49,8 @@ impl ServingSettings {
         };
         Self {
             max_connections: values.max_connections.0,
+            max_connections_per_peer: values.max_connections_per_peer.map(|number| number.0),
+            connection_idle_timeout: values.connection_idle_timeout.0,
             max_concurrent_streams: values.max_concurrent_streams.0,
             max_concurrent_calls: values.max_concurrent_calls.0,
             max_message_size: values.max_message_size.0,

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, env, ffi::OsString, io, path::Path};
 
-use super::{names::is_ours, problems::Problems, refusal::Refusal};
+use super::{
+    names::is_ours, problems::Problems, refusal::Refusal, regular_file::read_regular_text,
+};
 
 /// The variables found, by name.
 pub(super) type Texts = BTreeMap<String, String>;
@@ -56,7 +58,7 @@ fn from_file(path: &Path, problems: &mut Problems) -> Vec<(String, String)> {
                     single quotes";
         problems.add(path.display().to_string(), Refusal::new(wrong, hint));
     };
-    let text = match std::fs::read_to_string(path) {
+    let text = match read_regular_text(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {

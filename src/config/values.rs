@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-use super::refusal::Refusal;
+use super::{duration::duration_text, refusal::Refusal};
 
 /// Units of [`Span`]'s bounds, in milliseconds.
 pub(super) const MILLISECOND: u64 = 1;
@@ -51,7 +51,7 @@ impl<const MIN: u64, const MAX: u64> TryFrom<String> for Span<MIN, MAX> {
         const MAX_BYTES: usize = 24;
         let bounds = [MIN, MAX].map(Duration::from_millis);
         let hint = || {
-            let [min, max] = bounds.map(humantime::format_duration);
+            let [min, max] = bounds.map(duration_text);
             format!("use a number with its unit, such as 30s, 15m, 12h or 7d, from {min} to {max}")
         };
         let parsed = Some(text.as_str())
@@ -67,17 +67,15 @@ impl<const MIN: u64, const MAX: u64> TryFrom<String> for Span<MIN, MAX> {
 
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub(super) enum Switch {
-    #[serde(alias = "true")]
     On,
-    #[serde(alias = "false")]
     Off,
 }
 
 /// What production demands of a database on another machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub(super) enum DatabaseTls {
     /// That it proves who it is.
     Verified,
@@ -87,27 +85,24 @@ pub(super) enum DatabaseTls {
 
 /// What signs new access tokens.
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) enum Algorithm {
-    #[serde(rename = "EdDSA")]
     EdDsa,
-    #[serde(rename = "ES256")]
     Es256,
-    #[serde(rename = "RS256")]
     Rs256,
 }
 
 /// The size of an RSA key.
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) enum RsaKeyBits {
-    #[serde(rename = "2048")]
     Bits2048,
-    #[serde(rename = "3072")]
     Bits3072,
 }
 
 /// What `ValidateToken` does when its knowledge of revocations is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum StalePolicy {
     /// Answer from what is known.
     Serve,
@@ -117,7 +112,7 @@ pub enum StalePolicy {
 
 /// Who encrypts the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Tls {
     /// Nobody: plain text, for development.
     Off,
@@ -129,7 +124,7 @@ pub enum Tls {
 
 /// Whether a client must show a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub(super) enum ClientAuth {
     /// It may.
     Optional,
@@ -139,7 +134,7 @@ pub(super) enum ClientAuth {
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum LogFormat {
     /// For people.
     Pretty,

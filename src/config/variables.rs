@@ -190,7 +190,11 @@ variables! {
     reflection: Option<Switch>, "COUNTERSIGN_REFLECTION", Rule("on; off in production"),
         "Whether gRPC reflection is served: on or off.";
     max_connections: Whole<NonZeroUsize, 1, 1_000_000>, "COUNTERSIGN_MAX_CONNECTIONS", Text("10000"),
-        "Open connections to the gRPC port; one more is closed at once. Fewer where the process may open fewer files.";
+        "Open connections to the gRPC port; one more is closed at once. Fewer where the process may open fewer files or has little memory.";
+    max_connections_per_peer: Option<Whole<NonZeroUsize, 1, 1_000_000>>, "COUNTERSIGN_MAX_CONNECTIONS_PER_PEER", Rule("a quarter of all, at least 16"),
+        "Open connections from one address (an IPv6 /64), on the gRPC port; trusted proxies have no limit of their own.";
+    connection_idle_timeout: Span<SECOND, DAY>, "COUNTERSIGN_CONNECTION_IDLE_TIMEOUT", Text("5m"),
+        "After this time without a call the server closes a connection.";
     max_concurrent_streams: Whole<u32, 1, 65_536>, "COUNTERSIGN_MAX_CONCURRENT_STREAMS", Text("256"),
         "Open streams on one HTTP/2 connection.";
     max_concurrent_calls: Whole<NonZeroUsize, 1, 1_000_000>, "COUNTERSIGN_MAX_CONCURRENT_CALLS", Text("4096"),
@@ -198,7 +202,7 @@ variables! {
     max_message_size: Whole<usize, 4_096, 16_777_216>, "COUNTERSIGN_MAX_MESSAGE_SIZE", Text("65536"),
         "Bytes of one gRPC request message.";
     max_request_memory: Whole<usize, 1_048_576, 1_099_511_627_776>, "COUNTERSIGN_MAX_REQUEST_MEMORY", Text("67108864"),
-        "Bytes of all gRPC requests that are still arriving, besides the first 16 KiB of each; more of a large request is answered OVERLOADED.";
+        "Bytes of all gRPC requests that are still arriving, headers included; one address gets a quarter. What exceeds it is answered OVERLOADED.";
     max_header_size: Whole<u32, 8_192, 1_048_576>, "COUNTERSIGN_MAX_HEADER_SIZE", Text("16384"),
         "Bytes of the headers of one request, on both ports.";
     handshake_timeout: Span<{ 100 * MILLISECOND }, MINUTE>, "COUNTERSIGN_HANDSHAKE_TIMEOUT", Text("5s"),

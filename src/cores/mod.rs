@@ -1,13 +1,15 @@
-//! The machine's cores: how many there are, how much of their time the process may use, and the priority of threads.
+//! What the machine gives to the process: cores, how much of their time, the priority of threads, and memory.
 
 #[cfg(target_os = "linux")]
 mod limit;
+mod memory;
 mod priority;
 
 use std::{num::NonZeroUsize, sync::LazyLock, thread};
 
 #[cfg(target_os = "linux")]
 pub use limit::cpu_limit;
+pub use memory::memory_limit;
 pub use priority::lower_thread_priority;
 
 /// How many cores this process may use: those of the machine, or fewer by affinity or by the control group's CPU limit.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use email_address::{EmailAddress, Options};
+use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
@@ -85,7 +86,31 @@ fn is_address(text: &str) -> bool {
         .without_domain_literal()
         .without_display_text();
     // Quoted local parts are legal in RFC 5321, but much software mishandles them.
-    !text.contains('"') && EmailAddress::parse_with_options(text, options).is_ok()
+    !text.contains('"') && EmailAddress::parse_with_options(&without_marks(text), options).is_ok()
+}
+
+/// The text with a letter of the same length in place of each combining mark that follows a letter. The crate takes letters
+/// and digits of every alphabet, but not the marks without which many of them cannot be written (RFC 6531 section 3.3 allows
+/// both).
+fn without_marks(text: &str) -> String {
+    let mut after_letter = false;
+    let instead = |c: char| {
+        let is_mark = after_letter && is_mark(c);
+        after_letter = is_mark || c.is_alphanumeric();
+        match (is_mark, c.len_utf8()) {
+            (false, _) => c,
+            (true, 2) => '\u{e9}',
+            (true, 3) => '\u{4e2d}',
+            (true, _) => '\u{20000}',
+        }
+    };
+    text.chars().map(instead).collect()
+}
+
+/// Whether it is a combining mark that can be seen.
+fn is_mark(c: char) -> bool {
+    let is_ignorable = || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c);
+    c.general_category_group() == GeneralCategoryGroup::Mark && !is_ignorable()
 }
 
 fn is_invisible(c: char) -> bool {
@@ -125,6 +150,30 @@ mod tests {
             .map(|s| Email::parse("email", s).unwrap().key())
             .collect();
         assert!(keys.iter().all(|key| key == &keys[0]), "{keys:?}");
+    }
+
+    #[test]
+    fn combining_marks_are_letters_of_an_address_where_they_follow_one() {
+        let dotted = Email::parse("email", "i\u{307}da@example.org").unwrap();
+        assert_eq!(dotted.key(), Email::parse("email", "\u{130}DA@example.org").unwrap().key());
+        for text in [
+            // Hindi, Tamil, Thai: vowels and tones are marks.
+            "\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}@\u{909}\u{926}\u{93e}\u{939}\u{930}\u{923}.\u{92d}\u{93e}\u{930}\u{924}",
+            "\u{ba4}\u{bae}\u{bbf}\u{bb4}\u{bcd}@example.org",
+            "\u{e17}\u{e35}\u{e48}@example.org",
+        ] {
+            assert_eq!(Email::parse("email", text).unwrap().as_str(), text);
+        }
+        for text in [
+            "\u{307}ada@example.org",
+            "ada.\u{307}b@example.org",
+            "ada@\u{307}example.org",
+            // Marks that cannot be seen: a joiner and a variation selector.
+            "a\u{34f}da@example.org",
+            "a\u{fe0f}da@example.org",
+        ] {
+            assert!(Email::parse("email", text).is_err(), "{text:?} was accepted");
+        }
     }
 
     #[test]

@@ -19,8 +19,6 @@ use super::{
         methods::{self, Method},
     },
     protocol_error::ProtocolError,
-    request_body::RequestBody,
-    request_memory::RequestMemory,
 };
 
 /// What the layers around the methods need.
@@ -36,8 +34,6 @@ pub struct RouteSettings {
     pub user_rate: UserRateLimit,
     /// How many calls to working services may be under way at once.
     pub max_concurrent_calls: NonZeroUsize,
-    /// The memory for large requests.
-    pub request_memory: RequestMemory,
     /// The runtime on which those calls run.
     pub runtime: Handle,
 }
@@ -128,12 +124,11 @@ impl Routes {
     {
         let router = mem::take(&mut self.router);
         let limit = method.limit;
-        let memory = self.settings.request_memory.clone();
         match limit.and_then(|limit| self.settings.rate_limits.governor(limit)) {
-            None => add_route(router, method.path, service, concurrency, memory),
+            None => add_route(router, method.path, service, concurrency),
             Some(governor) => {
                 let service = governor.layer(service);
-                add_route(router, method.path, service, concurrency, memory)
+                add_route(router, method.path, service, concurrency)
             }
         }
     }
@@ -149,7 +144,6 @@ fn add_route<S>(
     path: &str,
     service: S,
     concurrency: Option<&ConcurrencyLimit>,
-    memory: RequestMemory,
 ) -> Router
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -159,9 +153,8 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    let service = service.map_request(move |request: Request<axum::body::Body>| {
-        request.map(|body| Body::new(RequestBody::new(body, memory.share())))
-    });
+    let service =
+        service.map_request(|request: Request<axum::body::Body>| request.map(Body::new));
     match concurrency {
         None => router.route_service(path, service),
         Some(limit) => router.route_service(path, limit.wrap(service)),
@@ -251,7 +244,6 @@ mod tests {
             rate_limits: RateLimits::new(Quota::OFF, Quota::OFF),
             user_rate: UserRateLimit::new(None),
             max_concurrent_calls: NonZeroUsize::MIN,
-            request_memory: RequestMemory::new(0),
             runtime: Handle::current(),
         })
         .add_isolated(&AnswersEverything)

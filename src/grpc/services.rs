@@ -7,7 +7,7 @@ use tonic::service::Routes as TonicRoutes;
 use tonic_reflection::server::{Builder as ReflectionBuilder, Error as ReflectionError};
 
 use super::{
-    AccountApi, AdminApi, AuthApi, AuthorizationApi, DESCRIPTORS, RequestMemory, RouteSettings,
+    AccountApi, AdminApi, AuthApi, AuthorizationApi, DESCRIPTORS, RouteSettings,
     Routes, ServiceAccountApi, TokenApi, UserRateLimit, VerifierApi,
     ext_authz_pb::authorization_server::AuthorizationServer,
     health::HealthApi,
@@ -40,8 +40,6 @@ pub struct ServiceSettings {
     pub max_message_size: usize,
     /// How many calls may hash or use the database at once.
     pub max_concurrent_calls: NonZeroUsize,
-    /// The memory for large requests.
-    pub request_memory: RequestMemory,
     /// The runtime on which those calls run.
     pub runtime: Handle,
 }
@@ -59,7 +57,6 @@ pub fn services(settings: ServiceSettings) -> Result<TonicRoutes, ReflectionErro
         rate_limits: settings.rate_limits,
         user_rate: settings.user_rate,
         max_concurrent_calls: settings.max_concurrent_calls,
-        request_memory: settings.request_memory,
         runtime: settings.runtime,
     })
     .add_in_memory(&settings.health.max_decoding_message_size(max))

@@ -47,7 +47,9 @@ fn forwarded(peer: ClientAddress, trusted: &[IpNet], headers: &HeaderMap) -> Cli
         .get_all(FORWARDED_FOR)
         .iter()
         .rev()
-        .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+        .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
+        // A list may have empty elements, which do not count (RFC 9110 section 5.6.1.2).
+        .filter(|entry| !entry.trim_ascii().is_empty());
     while is_trusted(client) {
         match entries.next().and_then(parse) {
             Some(address) => client = address,
@@ -133,10 +135,22 @@ mod tests {
             address("10.0.0.1")
         );
         assert_eq!(
-            client("10.0.0.1", &["198.51.100.7,,10.0.0.2"]),
+            client("10.0.0.1", &["198.51.100.7,unknown,10.0.0.2"]),
             address("10.0.0.2")
         );
         assert_eq!(client("10.0.0.1", &["", "10.0.0.2"]), address("10.0.0.2"));
+    }
+
+    #[test]
+    fn empty_entries_do_not_count() {
+        for lines in [
+            &["198.51.100.7,"][..],
+            &["198.51.100.7, ,,10.0.0.2"],
+            &["198.51.100.7", ", ", ""],
+            &[",198.51.100.7 ,"],
+        ] {
+            assert_eq!(client("10.0.0.1", lines), address("198.51.100.7"), "{lines:?}");
+        }
     }
 
     #[test]

@@ -11,12 +11,14 @@ mod issuer_metrics;
 mod metadata;
 mod metrics;
 mod oauth;
+mod places;
 mod port;
 mod readiness;
 mod routes;
 
 pub use accept::Acceptor;
 pub use client_address::ClientAddress;
+pub use places::{Place, Places};
 pub use port::{HttpLimits, HttpPort};
 pub use readiness::Readiness;
 pub use routes::Site;

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{Acceptor, ClientAddress, Site};
+use super::{Acceptor, ClientAddress, Place, Places, Site};
 use crate::{
     config::ServingSettings,
     tls::{TlsPort, TlsState},
@@ -35,7 +35,8 @@ const CLOSING_TIME: Duration = Duration::from_secs(2);
 /// body has not arrived together with its headers.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
-    /// Connections at the same time; further ones wait in the queue of the system.
+    /// Connections at the same time; further ones wait in the queue of the system. An address that holds a quarter of them
+    /// gets no more, except trusted proxies.
     pub connections: usize,
     /// How long the headers of a request may take, the wait for it on an open connection included.
     pub header_time: Duration,
@@ -87,7 +88,9 @@ impl HttpPort {
     /// and returns.
     pub async fn serve(self, site: Site, limits: HttpLimits, stop: CancellationToken) {
         let tls = site.tls.clone();
-        accept(self.listener, site.into_router(), tls, limits, stop).await;
+        let share = Places::share_of(limits.connections);
+        let places = Places::new(share, site.trusted_proxies.clone());
+        accept(self.listener, site.into_router(), tls, limits, places, stop).await;
     }
 }
 
@@ -96,6 +99,7 @@ async fn accept(
     router: Router,
     tls: Option<TlsState>,
     limits: HttpLimits,
+    places: Places,
     stop: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
@@ -105,7 +109,11 @@ async fn accept(
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
             stream = acceptor.next(), if connections.len() < limits.connections => {
-                connections.spawn(open(stream, router.clone(), tls.clone(), limits, stop.clone()));
+                // A peer that is gone already has no address.
+                if let Some(place) = stream.peer_addr().ok().and_then(|peer| places.take(peer)) {
+                    let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
+                    connections.spawn(open(stream, place, router, tls, limits, stop));
+                }
             }
         }
     }
@@ -115,12 +123,13 @@ async fn accept(
 
 async fn open(
     stream: TcpStream,
+    place: Place,
     router: Router,
     tls: Option<TlsState>,
     limits: HttpLimits,
     stop: CancellationToken,
 ) {
-    let Ok(peer) = stream.peer_addr() else { return };
+    let peer = place.peer;
     let client = ClientAddress::from(peer.ip());
     let Some(tls) = tls else {
         return serve_connection(stream, client, router, limits, stop).await;
@@ -199,7 +208,8 @@ mod tests {
             .route("/", get(|| async { "here" }))
             .route("/long", get(|| async { "long".repeat(16 << 20) }));
         let stop = CancellationToken::new();
-        let ended = tokio::spawn(accept(listener, router, None, limits, stop.clone()));
+        let places = Places::new(usize::MAX, Vec::new());
+        let ended = tokio::spawn(accept(listener, router, None, limits, places, stop.clone()));
         Fixture {
             address,
             stop,

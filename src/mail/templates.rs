@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 use minijinja::{Environment, UndefinedBehavior, context};
 
 use super::MailError;
-use crate::domain::MailKind;
+use crate::{config::read_regular_text, domain::MailKind};
 
 /// The parts of a mail, in the order of [`Rendered`]'s fields.
 const PARTS: [&str; 3] = ["subject.txt", "txt", "html"];
@@ -139,11 +139,12 @@ fn add(environment: &mut Environment<'static>, name: &str, text: String) -> Resu
 }
 
 fn add_folder(environment: &mut Environment<'static>, folder: &Path) -> Result<(), MailError> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        MailError::Settings(format!("cannot read {}: {error}", folder.display()))
+    let unreadable = |path: &Path, error: std::io::Error| {
+        let path = path.display();
+        MailError::Settings(format!("COUNTERSIGN_MAIL_TEMPLATES: cannot read {path}: {error}"))
     };
-    for entry in fs::read_dir(folder).map_err(|error| unreadable(&error))? {
-        let name = entry.map_err(|error| unreadable(&error))?.file_name();
+    for entry in fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
+        let name = entry.map_err(|error| unreadable(folder, error))?.file_name();
         let name = name.to_string_lossy();
         // Editors and Kubernetes leave files like that.
         if name.starts_with('.') {
@@ -152,12 +153,13 @@ fn add_folder(environment: &mut Environment<'static>, folder: &Path) -> Result<(
         if !BUILT_IN.iter().any(|(known, _)| *known == name) {
             let known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
             return Err(MailError::Settings(format!(
-                "{name:?} in {} is the template of no mail; there are {}",
+                "COUNTERSIGN_MAIL_TEMPLATES: {name:?} in {} is the template of no mail; there are {}",
                 folder.display(),
                 known.join(", ")
             )));
         }
-        let text = fs::read_to_string(folder.join(&*name)).map_err(|error| unreadable(&error))?;
+        let path = folder.join(&*name);
+        let text = read_regular_text(&path).map_err(|error| unreadable(&path, error))?;
         add(environment, &name, text)?;
     }
     Ok(())

@@ -16,7 +16,7 @@ use lettre::{
 use tokio::time::timeout;
 
 use super::MailError;
-use crate::config::{MailRoute, MailSettings, SmtpServer, SmtpTls};
+use crate::config::{MailRoute, MailSettings, SmtpServer, SmtpTls, read_regular};
 
 /// How long one attempt may take. lettre's own time-out bounds the connection alone.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,7 +88,7 @@ fn tls_parameters(host: &str, authorities: Option<&Path>) -> Result<TlsParameter
                 path.display()
             ))
         };
-        let pem = fs::read(path).map_err(|error| unusable(&error))?;
+        let pem = read_regular(path).map_err(|error| unusable(&error))?;
         let certificate = Certificate::from_pem(&pem).map_err(|error| unusable(&error))?;
         builder = builder
             .certificate_store(CertificateStore::None)

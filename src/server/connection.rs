@@ -30,7 +30,11 @@ use tower::{Service, ServiceExt as _};
 use crate::{
     clock::{Clock, monotonic_now},
     config::ServingSettings,
-    grpc::layers::{ConnectionCalls, ConnectionCertificate},
+    grpc::{
+        PeerMemory, RequestMemory, count_request,
+        layers::{ConnectionCalls, ConnectionCertificate},
+    },
+    http::Place,
     tls::{Accepted, TlsPort, TlsState},
 };
 
@@ -51,6 +55,9 @@ const MAX_SEND_BUFFER: usize = 64 * 1024;
 /// that is counted and logged, and what is above it is refused by hyper unseen.
 const HEADER_MARGIN: u32 = 4;
 
+/// How often in the idle time-out a connection is looked at.
+const IDLE_ROUNDS: u32 = 4;
+
 /// The client connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The header of a frame. That of SETTINGS must follow the preface.
@@ -69,6 +76,7 @@ pub(super) struct ConnectionServer<S> {
     http2: http2::Builder<TokioExecutor>,
     settings: ServingSettings,
     tls: Option<TlsState>,
+    memory: RequestMemory,
     service: S,
     draining: CancellationToken,
 }
@@ -100,6 +108,7 @@ where
             .max_header_list_size(settings.max_header_size.saturating_mul(HEADER_MARGIN));
         Self {
             http2,
+            memory: RequestMemory::new(settings.max_request_memory),
             settings,
             tls,
             service,
@@ -107,42 +116,37 @@ where
         }
     }
 
-    /// Serves one connection until it ends: because the peer closes it or breaks the protocol, because it is too old,
-    /// or because the server drains.
-    pub(super) async fn serve(self, stream: TcpStream) {
-        let Ok(peer) = stream.peer_addr() else {
-            return;
-        };
+    /// Serves one connection until it ends: because the peer closes it or breaks the protocol, because it has had no call
+    /// for long or is too old, or because the server drains.
+    pub(super) async fn serve(self, stream: TcpStream, place: Place) {
         // One limit for the TLS handshake and the opening of HTTP/2 together.
         let time = self.settings.handshake_timeout;
         let Some(tls) = &self.tls else {
             let (reader, writer) = stream.into_split();
             let halves = (Either::Left(reader), Either::Left(writer));
-            let peer = Peer::without_certificate(peer);
-            return self.open(halves, peer, End::default(), time).await;
+            let end = End::default();
+            return self.open(halves, &place, None, end, time).await;
         };
         let began = monotonic_now();
         let accepted = tokio::select! {
-            accepted = tls.accept(TlsPort::Grpc, stream, peer, time) => accepted,
+            accepted = tls.accept(TlsPort::Grpc, stream, place.peer, time) => accepted,
             () = self.draining.cancelled() => return,
         };
         let Some(accepted) = accepted else { return };
         let end = End::of(&accepted);
-        let peer = Peer {
-            address: peer,
-            certificate: accepted.peer.clone().map(ConnectionCertificate),
-        };
+        let certificate = accepted.peer.clone().map(ConnectionCertificate);
         let (reader, writer) = split(accepted.stream);
         let halves = (Either::Right(reader), Either::Right(writer));
         let left = time.saturating_sub(began.elapsed());
-        self.open(halves, peer, end, left).await;
+        self.open(halves, &place, certificate, end, left).await;
     }
 
     /// Serves HTTP/2, which the peer has to open within `time`.
     async fn open(
         self,
         (mut reader, writer): (Reader, Writer),
-        peer: Peer,
+        place: &Place,
+        certificate: Option<ConnectionCertificate>,
         end: End,
         time: Duration,
     ) {
@@ -156,7 +160,8 @@ where
         let stream = join(Cursor::new(opening).chain(reader), writer);
         // Dropped with the connection; ends its response streams.
         let calls = ConnectionCalls::new(&self.draining);
-        let service = with_extensions(self.service, peer, calls.clone());
+        let memory = self.memory.of_peer(place.request_bytes());
+        let service = with_extensions(self.service, place.peer, certificate, calls.clone(), memory);
         let connection = self
             .http2
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
@@ -166,6 +171,7 @@ where
             () = self.draining.cancelled() => {}
             () = sleep(varied(self.settings.max_connection_age).min(end.latest)) => {}
             () = end.authorities_replaced.cancelled() => {}
+            () = idle(&calls, self.settings.connection_idle_timeout) => {}
         }
         connection.as_mut().graceful_shutdown();
         if !self.draining.is_cancelled() {
@@ -188,19 +194,15 @@ where
     }
 }
 
-/// Who is at the other end of a connection.
-#[derive(Clone)]
-struct Peer {
-    address: SocketAddr,
-    certificate: Option<ConnectionCertificate>,
-}
-
-impl Peer {
-    const fn without_certificate(address: SocketAddr) -> Self {
-        Self {
-            address,
-            certificate: None,
-        }
+/// Waits until there has been no call for `timeout`, and returns at most a quarter of it later.
+async fn idle(calls: &ConnectionCalls, timeout: Duration) {
+    let mut begun = calls.begun();
+    let mut rounds = 0;
+    while rounds < IDLE_ROUNDS {
+        sleep(timeout / IDLE_ROUNDS).await;
+        let is_quiet = calls.open() == 0 && calls.begun() == begun;
+        rounds = if is_quiet { rounds + 1 } else { 0 };
+        begun = calls.begun();
     }
 }
 
@@ -255,21 +257,23 @@ fn varied(duration: Duration) -> Duration {
 /// Tells the service about the connection by the extensions of each request.
 fn with_extensions<S>(
     service: S,
-    peer: Peer,
+    peer: SocketAddr,
+    certificate: Option<ConnectionCertificate>,
     calls: ConnectionCalls,
+    memory: PeerMemory,
 ) -> tower::util::MapRequest<S, impl FnMut(Request<Incoming>) -> Request<Body> + Clone>
 where
     S: Service<Request<Body>>,
 {
     let info = TcpConnectInfo {
         local_addr: None,
-        remote_addr: Some(peer.address),
+        remote_addr: Some(peer),
     };
     service.map_request(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let mut request = count_request(request, &memory);
         request.extensions_mut().insert(info.clone());
         request.extensions_mut().insert(calls.clone());
-        if let Some(certificate) = &peer.certificate {
+        if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());
         }
         request

@@ -1,6 +1,8 @@
-//! Open files: raises the soft limit of the process, and says how many connections fit under it.
+//! How many connections fit under the limits of the process on open files, whose soft limit is raised, and on memory.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::cores;
 
 /// How many connections each port may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,17 @@ const HTTP_CONNECTIONS: usize = 512;
 /// Files that are open besides: database, log, listeners, runtimes.
 const OTHER_FILES: usize = 64;
 
+/// The part of the memory that is for connections. The rest is for hashing, requests that are arriving, and what is known of
+/// tokens and revocations.
+const MEMORY_PART: usize = 3;
+
+/// What a gRPC connection may cost beside its calls: header fields that are still arriving, the buffers of a frame in each
+/// direction, and the state of HTTP/2.
+const GRPC_CONNECTION: usize = 96 * 1024;
+
+/// The same for HTTP/1.1.
+const HTTP_CONNECTION: usize = 32 * 1024;
+
 impl ConnectionLimits {
     /// Raises the soft limit on open files as far as the system allows, and fits `max_connections` under it together
     /// with `pool_size` connections to the database.
@@ -25,6 +38,17 @@ impl ConnectionLimits {
             grpc: max_connections,
             http: HTTP_CONNECTIONS,
         };
+        let limits = match cores::memory_limit() {
+            Some(bytes) => wanted.within_memory(bytes),
+            None => wanted,
+        };
+        if limits.grpc < wanted.grpc {
+            tracing::warn!(
+                connections = limits.grpc,
+                "the memory of this process allows fewer connections than COUNTERSIGN_MAX_CONNECTIONS"
+            );
+        }
+        let wanted = limits;
         let Some(files) = raise_soft_limit() else {
             return wanted;
         };
@@ -37,6 +61,15 @@ impl ConnectionLimits {
             );
         }
         limits
+    }
+
+    /// The limits with so many bytes of memory.
+    fn within_memory(self, bytes: usize) -> Self {
+        let left = (bytes / MEMORY_PART).saturating_sub(self.http * HTTP_CONNECTION);
+        Self {
+            grpc: self.grpc.min(left / GRPC_CONNECTION).max(1),
+            ..self
+        }
     }
 
     /// The limits with so many files, some of which are for other things. However few there are, each port gets some.
@@ -81,6 +114,18 @@ mod tests {
             assert!(limits.grpc + limits.http + others <= files, "{limits:?}");
             assert!(limits.grpc >= 1 && limits.http >= 1, "{limits:?}");
         }
+    }
+
+    #[test]
+    fn connections_take_no_more_than_their_part_of_the_memory() {
+        for megabytes in [64, 256, 512, 1_024, 2_048] {
+            let bytes = megabytes << 20;
+            let limits = WANTED.within_memory(bytes);
+            let cost = limits.grpc * GRPC_CONNECTION + limits.http * HTTP_CONNECTION;
+            assert!(limits.grpc == 1 || cost <= bytes / MEMORY_PART, "{limits:?}");
+        }
+        assert_eq!(WANTED.within_memory(256 << 20).grpc, 739);
+        assert_eq!(WANTED.within_memory(4 << 30), WANTED);
     }
 
     #[test]

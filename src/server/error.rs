@@ -3,16 +3,25 @@
 use std::{io, net::SocketAddr};
 
 use crate::{
-    config::KeyFileError, factors::RewrapError, mail::MailError, passwords::PasswordError,
-    store::StoreError, tls::TlsError, tokens::KeyringError, workloads::issuers::IssuersError,
+    config::{ConfigError, KeyFileError},
+    factors::RewrapError,
+    mail::MailError,
+    passwords::PasswordError,
+    store::StoreError,
+    tls::TlsError,
+    tokens::KeyringError,
+    workloads::issuers::IssuersError,
 };
 
 /// What kept the server from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The database.
-    #[error(transparent)]
+    #[error("COUNTERSIGN_DATABASE_URL: {0}")]
     Store(#[from] StoreError),
+    /// What the configuration names cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The signing keys.
     #[error(transparent)]
     Keyring(#[from] KeyringError),

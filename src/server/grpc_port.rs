@@ -6,7 +6,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::workers::ConnectionWorkers;
-use crate::{http::Acceptor, telemetry::LogLimit};
+use crate::{
+    http::{Acceptor, Place, Places},
+    telemetry::LogLimit,
+};
 
 /// A port that is bound, but not served yet.
 #[derive(Debug)]
@@ -32,13 +35,15 @@ impl GrpcPort {
     }
 
     /// Accepts until `draining` is cancelled, then closes the port. Each connection is served on `workers`. While
-    /// `limit` connections are open, further ones are closed at once, so that their clients can try another replica.
+    /// `limit` connections are open, further ones are closed at once, so that their clients can try another replica; so are
+    /// those of an address that holds its share of `places`.
     pub(super) async fn accept<F>(
         self,
         workers: &ConnectionWorkers,
         limit: usize,
+        places: Places,
         draining: CancellationToken,
-        serve: impl Fn(TcpStream) -> F + Clone + Send + 'static,
+        serve: impl Fn(TcpStream, Place) -> F + Clone + Send + 'static,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -49,10 +54,17 @@ impl GrpcPort {
                 () = draining.cancelled() => return,
                 stream = acceptor.next() => stream,
             };
-            if workers.connections().len() < limit {
-                workers.spawn(stream, serve.clone());
-            } else if refusals.permits() {
-                tracing::warn!(limit, "too many connections: new ones are closed at once");
+            if workers.connections().len() >= limit {
+                if refusals.permits() {
+                    tracing::warn!(limit, "too many connections: new ones are closed at once");
+                }
+                continue;
+            }
+            // A peer that is gone already has no address.
+            let place = stream.peer_addr().ok().and_then(|peer| places.take(peer));
+            if let Some(place) = place {
+                let serve = serve.clone();
+                workers.spawn(stream, move |stream| serve(stream, place));
             }
         }
     }

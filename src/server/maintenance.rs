@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::background::next_tick;
-use crate::{auth::Auth, clock::Clock, store::Store};
+use crate::{auth::Auth, store::Store};
 
 /// How often rows that have outlived their use are deleted.
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
@@ -19,12 +19,14 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is written down when service keys were last used, which is known to the minute.
 const KEY_USES_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Deletes what has outlived its use, until `stop`.
-pub(super) async fn purge(store: Store, clock: Clock, stop: CancellationToken) {
+/// Deletes what has outlived its use, until `stop`. By the clock that all replicas share: one whose own clock is ahead would
+/// delete revocations and sessions that the others need.
+pub(super) async fn purge(store: Store, stop: CancellationToken) {
     while next_tick(PURGE_INTERVAL, &stop).await {
+        let purge = async { store.purge(store.shared_now().await?).await };
         tokio::select! {
             () = stop.cancelled() => return,
-            purged = store.purge(clock.now()) => match purged {
+            purged = purge => match purged {
                 Ok(rows) => tracing::debug!(rows, "old rows deleted"),
                 Err(error) => tracing::warn!(%error, "old rows could not be deleted; trying again later"),
             },

@@ -11,7 +11,7 @@ mod settings;
 mod upgrade;
 mod workers;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -34,13 +34,13 @@ use crate::{
     clock::Clock,
     config::{Config, KeyFileError, MasterKeySource, MasterKeys},
     grpc::{
-        self, FastPath, RequestMemory, ServiceSettings, UserRateLimit, WebLayer,
+        self, FastPath, ServiceSettings, UserRateLimit, WebLayer,
         health::{HealthApi, HealthStatuses},
         health_pb::health_server::HealthServer,
         layers::{self, RateLimits},
     },
-    http::{HttpLimits, HttpPort, Readiness, Site},
-    mail::{Courier, CourierParts},
+    http::{HttpLimits, HttpPort, Places, Readiness, Site},
+    mail::{self, Courier, CourierParts},
     passwords::Passwords,
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::{ServerLock, Store},
@@ -90,10 +90,13 @@ impl Server {
             None => None,
         };
 
+        // So do the files that it names, and the key file, if there is one.
         let files = FollowedFiles::read(&config, &clock)?;
+        config.check_master_keys()?;
+        mail::check(&config.mail)?;
         let store = Store::open_or_create(&config.database)?.on_clock(clock.clone());
         let lock = store.lock_for_serving()?;
-        store.migrate().await?;
+        store.migrate_or_wait().await?;
         upgrade::log_upgrade(&upgrade_users(&store, clock.now()).await?);
         let master_keys = load_master_keys(&config.master_keys, &store).await?;
         let derived_keys = Arc::new(DerivedKeys::derive(master_keys.as_slice()));
@@ -236,7 +239,6 @@ impl Server {
             user_rate: user_rate.clone(),
             max_message_size: serving.max_message_size,
             max_concurrent_calls: serving.max_concurrent_calls,
-            request_memory: RequestMemory::new(serving.max_request_memory),
             runtime: Handle::current(),
         })?;
         let service = ServiceBuilder::new()
@@ -263,8 +265,11 @@ impl Server {
         tasks.spawn(courier.run(stopping.clone()));
         sweep_limits(user_rate, rate_limits, &tasks, &stopping);
 
-        let serve = move |stream| connections.clone().serve(stream);
-        let accept = port.accept(&workers, limits.grpc, draining.clone(), serve);
+        let serve = move |stream, place| connections.clone().serve(stream, place);
+        let share = serving.max_connections_per_peer.map(NonZeroUsize::get);
+        let share = share.unwrap_or_else(|| Places::share_of(limits.grpc));
+        let places = Places::new(share, config.limits.trusted_proxies.clone());
+        let accept = port.accept(&workers, limits.grpc, places, draining.clone(), serve);
         let shut_down = async {
             stop.await;
             shutting_down.cancel();
@@ -322,10 +327,10 @@ impl Upkeep {
         tasks.spawn(upgrade::follow_password_parameters(
             store.clone(),
             passwords,
-            clock.clone(),
+            clock,
             stop(),
         ));
-        tasks.spawn(maintenance::purge(store, clock, stop()));
+        tasks.spawn(maintenance::purge(store, stop()));
         tasks.spawn(maintenance::sweep_sessions(auth.clone(), stop()));
         tasks.spawn(maintenance::record_key_uses(auth, stop()));
     }

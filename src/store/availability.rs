@@ -65,6 +65,11 @@ impl Availability {
         }
     }
 
+    /// The clock of this replica.
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// The time of day.
     pub(super) fn time_of_day(&self) -> Timestamp {
         self.clock.now()

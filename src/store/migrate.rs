@@ -72,11 +72,21 @@ fn least_in_sqlite(path: &Path) -> Option<String> {
     read.first(&mut connection).ok()
 }
 
+/// What to do where the role may not create tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WithoutRights {
+    /// Fail at once.
+    Fail,
+    /// Wait until somebody with the rights has run `countersign migrate`.
+    Wait,
+}
+
 /// The same for PostgreSQL, once it answers; and checks that the role may use the tables.
 pub(super) async fn postgres(
     connector: &Connector,
     shown: &str,
     patience: Duration,
+    without_rights: WithoutRights,
 ) -> Result<usize, StoreError> {
     let what = format!("the database {shown}");
     retried(&what, patience, async || {
@@ -94,7 +104,12 @@ pub(super) async fn postgres(
         }
         let applied = apply(session, &known).await;
         drop(driver);
-        applied
+        match (applied, without_rights) {
+            (Err(StoreError::Forbidden(text)), WithoutRights::Wait) => {
+                Err(StoreError::NotWritable(text))
+            }
+            (applied, _) => applied,
+        }
     })
     .await
 }

@@ -52,6 +52,7 @@ mod service_directory;
 mod service_keys;
 mod session_claims;
 mod sessions;
+mod shared_clock;
 mod signing_keys;
 mod sqlite;
 mod sqlite_file;
@@ -102,6 +103,7 @@ pub use totp_factors::StoredTotp;
 
 use availability::Availability;
 use circuit::Circuit;
+use migrate::WithoutRights;
 use pool::Pool;
 use postgres::Connector;
 use revoking_turns::RevokingTurns;
@@ -262,10 +264,23 @@ impl Store {
     /// # Errors
     /// The database stays out of reach, refuses, is locked, or was migrated by a newer version.
     pub async fn migrate(&self) -> Result<usize, StoreError> {
+        self.migrate_with(WithoutRights::Fail).await
+    }
+
+    /// The same, but where the role may not create tables it waits until another has brought them up to date.
+    ///
+    /// # Errors
+    /// As [`Store::migrate`].
+    pub async fn migrate_or_wait(&self) -> Result<usize, StoreError> {
+        self.migrate_with(WithoutRights::Wait).await
+    }
+
+    async fn migrate_with(&self, without_rights: WithoutRights) -> Result<usize, StoreError> {
         match (&self.url, &self.pool) {
             (DatabaseUrl::Sqlite(path), _) => migrate::sqlite(path),
             (_, Pool::Postgres(pool)) => {
-                migrate::postgres(&pool.connector, &self.url.describe(), self.start_timeout).await
+                let (shown, patience) = (self.url.describe(), self.start_timeout);
+                migrate::postgres(&pool.connector, &shown, patience, without_rights).await
             }
             (DatabaseUrl::Postgres(_), Pool::Sqlite { .. }) => unreachable!("one URL, one pool"),
         }

@@ -97,7 +97,8 @@ impl Store {
                 let probed = probed.await;
                 lease.end(probed)
             }
-            Pool::Sqlite { writer, .. } => {
+            Pool::Sqlite { writer, file, .. } => {
+                file.check()?;
                 let probe = async || {
                     let pooled = writer.get().await?;
                     sqlite::in_place(pooled, async |conn| {

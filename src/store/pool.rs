@@ -1,6 +1,6 @@
 //! Connections: two kinds of database, one shape of pool.
 
-use std::{fs, future, path::Path, time::Duration};
+use std::{future, time::Duration};
 
 use deadpool::{
     Runtime,
@@ -19,6 +19,7 @@ use super::{
     postgres::{Connector, from_connection_error, to_connection_error},
     postgres_pool::{CREATE_TIMEOUT, PostgresPool, WAIT_TIMEOUT},
     sqlite::{self, AsyncSqliteConnection},
+    sqlite_file::{self, FileIdentity},
 };
 use crate::config::{DatabaseSettings, DatabaseUrl};
 
@@ -38,6 +39,7 @@ pub(super) enum Pool {
     Sqlite {
         readers: Deadpool<AsyncSqliteConnection>,
         writer: Deadpool<AsyncSqliteConnection>,
+        file: FileIdentity,
     },
 }
 
@@ -45,7 +47,9 @@ impl Pool {
     pub(super) fn loads(&self) -> Vec<PoolLoad> {
         match self {
             Self::Postgres(pool) => vec![pool.load()],
-            Self::Sqlite { readers, writer } => vec![
+            Self::Sqlite {
+                readers, writer, ..
+            } => vec![
                 PoolLoad::new("readers", readers.status()),
                 PoolLoad::new("writer", writer.status()),
             ],
@@ -73,7 +77,8 @@ impl Pool {
                 ))))
             }
             DatabaseUrl::Sqlite(path) => {
-                prepare_folder(path)?;
+                sqlite_file::create(path)?;
+                let file = FileIdentity::of(path)?;
                 let path = path.clone();
                 let setup = move || future::ready(sqlite::connect(&path)).boxed();
                 Ok(Self::Sqlite {
@@ -83,6 +88,7 @@ impl Pool {
                         setup.clone(),
                     )?,
                     writer: deadpool(1, SQLITE_WAIT_TIMEOUT, setup)?,
+                    file,
                 })
             }
         }
@@ -135,31 +141,4 @@ where
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(|error| StoreError::Query(error.to_string()))
-}
-
-/// Creates the database's folder and file so that nobody else on the machine can read them.
-fn prepare_folder(path: &Path) -> Result<(), StoreError> {
-    let fail = |error: std::io::Error| {
-        StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
-    };
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        create_private_folder(folder).map_err(fail)?;
-    }
-    let mut options = fs::OpenOptions::new();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(fail)?;
-    Ok(())
-}
-
-fn create_private_folder(folder: &Path) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
 }

@@ -12,6 +12,7 @@ use super::{
     prepared::Prepared,
     rotation_queue::{Rotated, Rotation},
     schema::{sessions, users},
+    shared_clock::DatabaseTime,
     write,
 };
 use crate::{
@@ -42,6 +43,7 @@ macro_rules! rotate_live {
                 .set((
                     sessions::generation.eq($next_generation),
                     sessions::rotated_at.eq(now.micros()),
+                    sessions::rotated_by_database_at.eq(DatabaseTime::beside(&$rotation.clock)),
                     sessions::idle_expires_at.eq((now + $rotation.idle_ttl).micros()),
                 ))
                 .returning((

@@ -68,6 +68,7 @@ diesel::table! {
         authenticated_at -> Nullable<BigInt>,
         authentication_methods -> Nullable<Text>,
         audiences -> Nullable<Text>,
+        rotated_by_database_at -> Nullable<BigInt>,
     }
 }
 

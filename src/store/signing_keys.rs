@@ -174,13 +174,19 @@ impl Store {
             .filter(signing_keys::sealed_by.eq(i32::from(from)))
             .filter(signing_keys::revoked_at.is_null());
         let changed = write!(self, |conn| {
-            Ok(diesel::update(sealed_before)
-                .set((
-                    signing_keys::sealed_private_key.eq(sealed_private_key),
-                    signing_keys::sealed_by.eq(i32::from(sealed_by)),
-                ))
-                .execute(conn)
-                .await?)
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                let changed = diesel::update(sealed_before)
+                    .set((
+                        signing_keys::sealed_private_key.eq(sealed_private_key),
+                        signing_keys::sealed_by.eq(i32::from(sealed_by)),
+                    ))
+                    .execute(conn)
+                    .await?;
+                // A replica without that master key has to know that there are tokens which it cannot judge.
+                conn.announce_change().await?;
+                Ok(changed)
+            })
+            .await
         })?;
         Ok(changed > 0)
     }

@@ -1,26 +1,83 @@
-//! The SQLite file as a file: only the server and `migrate` create it, and only one process serves it.
+//! The SQLite file as a file: only the server and `migrate` create it, only one process serves it, and it must stay where it
+//! is.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use super::StoreError;
+use crate::config::{demand_regular, open_with};
 
 /// Refuses a file that is not there.
 pub(super) fn demand(path: &Path) -> Result<(), StoreError> {
-    match fs::exists(path) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(StoreError::Unavailable(format!(
+    // Only a look: closing a file descriptor of the database would release the locks that SQLite has on it.
+    match demand_regular(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unavailable(format!(
             "there is no file {}: `countersign serve` and `countersign migrate` create it (a relative path begins at \
              the working directory)",
             path.display()
         ))),
         Err(error) => Err(failed(path)(error)),
+    }
+}
+
+/// Creates the database's folder and file so that nobody else on the machine can read them.
+pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent();
+    if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(folder).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                let text = format!("{} is not a folder", folder.display());
+                failed(path)(io::Error::new(io::ErrorKind::NotADirectory, text))
+            }
+            _ => failed(path)(error),
+        })?;
+    }
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    open_with(path, &mut options).map_err(failed(path))?;
+    Ok(())
+}
+
+/// Which file a path named when the database was opened. SQLite goes on with that file when it is deleted or another takes
+/// its name, and what is written then is lost with the process.
+#[derive(Clone, Debug)]
+pub(super) struct FileIdentity {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
+        let file = fs::metadata(path).map_err(failed(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: file.dev(),
+            inode: file.ino(),
+        })
+    }
+
+    /// Whether the path still names that file.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let now = fs::metadata(&self.path);
+        if now.is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode)) {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable(format!(
+            "the file {} was deleted or replaced while it was in use: what is written would be lost; put it back, or stop \
+             this process before another file takes its place",
+            self.path.display()
+        )))
     }
 }
 
@@ -40,6 +97,15 @@ static HELD: Mutex<BTreeMap<PathBuf, Weak<File>>> = Mutex::new(BTreeMap::new());
 impl ServerLock {
     pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
         let database = fs::canonicalize(database).map_err(failed(database))?;
+        // SQLite's files beside the database have its name, so under two names it is soon damaged ("How to corrupt an SQLite
+        // database file", section 2.5); nor would the lock beside it hold the other name.
+        if fs::metadata(&database).map_err(failed(&database))?.nlink() > 1 {
+            return Err(StoreError::Unavailable(format!(
+                "{} has other names (hard links): a server that uses one of them would damage the database; delete the \
+                 other names, or give them a copy",
+                database.display()
+            )));
+        }
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = held.get(&database).and_then(Weak::upgrade) {
             return Ok(Self(file));
@@ -56,9 +122,8 @@ fn lock(database: &Path) -> Result<File, StoreError> {
     let path = PathBuf::from(path);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&path).map_err(failed(&path))?;
+    options.mode(0o600);
+    let mut file = open_with(&path, &mut options).map_err(failed(&path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

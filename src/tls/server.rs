@@ -1,6 +1,6 @@
 //! What the files make: the TLS configurations of the two ports.
 
-use std::{fmt, fs, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use rustls::{
     ServerConfig,
@@ -16,7 +16,7 @@ use super::{
     clients::ClientAuthorities,
     pair::{Pair, PairFiles},
 };
-use crate::{clock::Timestamp, config::TlsFiles};
+use crate::{clock::Timestamp, config::{TlsFiles, read_regular}};
 
 /// The contents of the files. The private key is wiped when this is dropped, and `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Contents {
     /// Reads the files. It blocks.
     pub(super) fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let read = |variable, path: &PathBuf| {
-            let contents = fs::read(path);
+            let contents = read_regular(path);
             contents
                 .map_err(|error| TlsError::new(variable, path, format!("cannot be read: {error}")))
         };

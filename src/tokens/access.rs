@@ -84,9 +84,9 @@ pub enum AccessTokenError {
     /// It is ours, and good for enrolling a second factor alone.
     #[error("the token is good for enrolling a second factor alone")]
     EnrollmentOnly,
-    /// It names a key that is not known here, while keys have not been read for so long that one may be
-    /// missing. Such a token must not be called invalid.
-    #[error("signing keys have not been read for too long")]
+    /// It names a key that is not known here, while keys have not been read for so long that one may be missing; or one that
+    /// cannot be opened here. Such a token must not be called invalid.
+    #[error("signing keys have not been read for too long, or their master key is not in COUNTERSIGN_MASTER_KEYS")]
     KeyUnknown,
 }
 
@@ -205,7 +205,7 @@ impl AccessProfile {
         now: Timestamp,
     ) -> Result<(AccessClaims, Use), AccessTokenError> {
         self.verified(keyring, token, now).ok_or_else(|| {
-            if keyring.may_lack_keys() && names_unknown_key(keyring, token, now) {
+            if names_unknown_key(keyring, token, now) {
                 AccessTokenError::KeyUnknown
             } else {
                 AccessTokenError::Invalid
@@ -307,14 +307,18 @@ pub(super) fn shortened(ttl: Duration, token_id: TokenId) -> Duration {
     Duration::from_secs(seconds - random % (seconds / 20 + 1))
 }
 
-/// Whether it is a token of our type whose key is not known.
+/// Whether it is a token of our type whose key may be one that is not known, or not open, here.
 fn names_unknown_key(keyring: &Keyring, token: &str, now: Timestamp) -> bool {
     let header = token
         .split_once('.')
         .filter(|_| token.len() <= AccessProfile::MAX_TOKEN_LENGTH)
         .and_then(|(header, _)| URL_SAFE_NO_PAD.decode(header).ok());
     let header = header.as_deref().and_then(object::<HeaderIn<'_>>);
-    header.is_some_and(|header| header.typ == TOKEN_TYPE && keyring.find(header.kid, now).is_none())
+    header.is_some_and(|HeaderIn { typ, kid, .. }| {
+        typ == TOKEN_TYPE
+            && keyring.find(kid, now).is_none()
+            && (keyring.may_lack_keys() || keyring.cannot_open(kid, now))
+    })
 }
 
 #[cfg(test)]

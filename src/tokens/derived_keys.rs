@@ -1,5 +1,7 @@
 //! Derives the working keys of the service from its master keys (RFC 5869).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use aws_lc_rs::{
     aead::{AES_256_GCM, LessSafeKey, UnboundKey},
     hkdf::{HKDF_SHA256, KeyType, Salt},
@@ -45,6 +47,8 @@ pub struct KeySet {
 /// The derived keys of every configured master key: those of the first make new tokens and seal, all verify and open.
 pub struct DerivedKeys {
     sets: Vec<KeySet>,
+    /// A bit for each version that seals a live signing key: other replicas work with that master key.
+    in_use: [AtomicU64; 4],
 }
 
 impl DerivedKeys {
@@ -55,7 +59,36 @@ impl DerivedKeys {
     pub fn derive<'a>(keys: impl IntoIterator<Item = &'a MasterKey>) -> Self {
         let sets: Vec<_> = keys.into_iter().map(KeySet::derive).collect();
         assert!(!sets.is_empty(), "configuration ensures one master key");
-        Self { sets }
+        Self {
+            sets,
+            in_use: Default::default(),
+        }
+    }
+
+    /// Notes by which versions the live signing keys are sealed.
+    pub(super) fn note_in_use(&self, versions: impl Iterator<Item = u8>) {
+        let mut bits = [0_u64; 4];
+        for version in versions {
+            bits[usize::from(version / 64)] |= 1 << (version % 64);
+        }
+        for (known, bits) in self.in_use.iter().zip(bits) {
+            known.store(bits, Ordering::Relaxed);
+        }
+    }
+
+    /// The version of the master key by which a token of ours names it was made, if other replicas use that key and this one
+    /// was not given it: such a token is unknown here, and must not be called invalid.
+    pub fn lacks_key_of(&self, token: &str) -> Option<u8> {
+        let (_, encoded) = token.strip_prefix("cs")?.split_once('_')?;
+        let first = URL_SAFE_NO_PAD.decode(encoded.get(..4)?).ok()?;
+        let version = *first.first()?;
+        self.lacks(version).then_some(version)
+    }
+
+    /// Whether other replicas use the master key of that version, and this one was not given it.
+    pub fn lacks(&self, version: u8) -> bool {
+        let bits = self.in_use[usize::from(version / 64)].load(Ordering::Relaxed);
+        bits & (1 << (version % 64)) != 0 && self.of_version(version).is_none()
     }
 
     /// The set that new tokens, hashes and sealed keys use.

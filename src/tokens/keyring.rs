@@ -94,6 +94,16 @@ impl Keyring {
         }
     }
 
+    /// Whether there is a key of that name whose tokens are accepted at `now`, and this replica cannot open it: its master
+    /// key was not given.
+    pub(super) fn cannot_open(&self, kid: &str, now: Timestamp) -> bool {
+        let snapshot = self.snapshot();
+        let index = snapshot.by_kid.get(kid);
+        index.is_some_and(|&index| {
+            snapshot.keys[index].is_none() && snapshot.is_accepted(index, now)
+        })
+    }
+
     /// Rises whenever a key stops verifying before its time. A cache of verified tokens reads it *before* it verifies one,
     /// and ignores entries of another epoch.
     pub fn epoch(&self) -> u64 {
@@ -168,6 +178,7 @@ impl Keyring {
         let live: Vec<&StoredSigningKey> =
             rows.iter().filter(|row| row.revoked_at.is_none()).collect();
         let times: Vec<KeyTimes> = live.iter().map(|row| KeyTimes::from(*row)).collect();
+        master_keys.note_in_use(live.iter().map(|row| row.sealed_by));
         let mut fault = None;
         let mut open_once = |index: usize| {
             let row = live[index];

@@ -173,16 +173,30 @@ pub fn due_successor(
         return None;
     }
     let activates_at = due.max(now + ahead);
-    // A successor that activates much later than that was planned by a clock far ahead of this one.
     let planned = keys.iter().any(|key| {
         key.revoked_at.is_none()
             && key.ordinal > active.ordinal
-            && key.activates_at <= activates_at + ahead
+            && !is_far(key, policy, activates_at - ahead)
     });
     (!planned).then_some(Successor {
         ordinal,
         activates_at,
     })
+}
+
+/// Whether a key activates so much later than one that is published at `now` that a clock far ahead must have planned it: it
+/// counts as if it were not there. A successor that is published meanwhile takes its place.
+fn is_far(key: &KeyTimes, policy: &SigningPolicy, now: Timestamp) -> bool {
+    key.activates_at > now + policy.publish_ahead() * 2
+}
+
+/// The key that is published already and signs next, if any.
+pub fn pending(keys: &[KeyTimes], policy: &SigningPolicy, now: Timestamp) -> Option<usize> {
+    let is_pending = |index: &usize| {
+        state(keys, *index, policy, now) == KeyState::Published
+            && !is_far(&keys[*index], policy, now)
+    };
+    (0..keys.len()).rev().find(is_pending)
 }
 
 /// The successor of a rotation that is asked for at `now`; `None` while the JWKS has no room for it.
@@ -199,7 +213,9 @@ pub fn successor_now(
 
 /// Whether the JWKS has as many keys as it may have.
 fn is_full(keys: &[KeyTimes], policy: &SigningPolicy, now: Timestamp) -> bool {
-    let verifies = |index: &usize| state(keys, *index, policy, now).verifies();
+    let verifies = |index: &usize| {
+        state(keys, *index, policy, now).verifies() && !is_far(&keys[*index], policy, now)
+    };
     (0..keys.len()).filter(verifies).count() >= MOST_KEYS
 }
 

@@ -112,6 +112,20 @@ fn a_successor_planned_by_a_clock_that_is_far_ahead_does_not_stop_the_rotation()
 }
 
 #[test]
+fn a_key_of_a_clock_that_is_far_ahead_is_not_pending_and_takes_no_room() {
+    let far = key(2, START + DAY * 365);
+    let keys = [key(1, START), far];
+    assert_eq!(pending(&keys, &POLICY, START), None);
+    let next = successor_now(&keys, &POLICY, START).unwrap();
+    assert_eq!(next.activates_at, START + AHEAD);
+    let keys = [keys[0], far, key(3, next.activates_at)];
+    assert_eq!(pending(&keys, &POLICY, START), Some(2));
+    let many: Vec<_> = (2..9).map(|ordinal| key(ordinal, START + DAY * 365)).collect();
+    let many = [&keys[..1], &many].concat();
+    assert!(successor_now(&many, &POLICY, START).is_some());
+}
+
+#[test]
 fn a_clock_that_was_set_back_finds_a_signer_and_no_revoked_key() {
     let keys = [key(1, START), key(2, START + DAY)];
     assert_eq!(active(&keys, START - DAY), Some(0));

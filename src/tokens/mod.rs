@@ -37,7 +37,7 @@ pub use keyring::Keyring;
 pub use lifecycle::{KeyState, SigningPolicy};
 pub use one_time::{OneTimePurpose, OneTimeToken};
 pub use refresh::{ParsedRefreshToken, RefreshTokenError};
-pub use rewrap::reseal;
+pub use rewrap::{check_master_keys, reseal};
 pub use rotation::{SigningKeyInfo, describe};
 pub use sealing::UnsealError;
 pub use signing_key::SigningKey;

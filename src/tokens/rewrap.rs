@@ -40,7 +40,7 @@ pub async fn reseal<'a>(
 ///
 /// # Errors
 /// The database fails, or a version has another key than before.
-pub(super) async fn check_master_keys(
+pub async fn check_master_keys(
     store: &Store,
     keys: &DerivedKeys,
 ) -> Result<(), KeyringError> {

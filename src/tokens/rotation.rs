@@ -82,12 +82,13 @@ impl Keyring {
         let (ring, rows) = Self::open(store, keys, policy, now).await?;
         reseal(store, keys, in_use(&rows, &policy, now)).await?;
         let times = times(&rows);
-        let successor = lifecycle::due_successor(&times, &policy, now).or_else(|| {
+        let shared_now = store.shared_now().await?;
+        let successor = lifecycle::due_successor(&times, &policy, shared_now).or_else(|| {
             let newest = ring.newest()?;
             if newest.is_of(policy.algorithm) {
                 return None;
             }
-            let successor = lifecycle::successor_now(&times, &policy, now);
+            let successor = lifecycle::successor_now(&times, &policy, shared_now);
             if successor.is_none() {
                 tracing::warn!(
                     "the JWKS has no room for a key of another algorithm: start again once old keys are gone"
@@ -97,7 +98,7 @@ impl Keyring {
         });
         if let Some(successor) = successor {
             let key = NewKey::make(policy.algorithm).await?;
-            ring.add(store, keys, &key, successor, now).await?;
+            ring.add(store, keys, &key, successor, shared_now).await?;
             let began = monotonic_now();
             ring.install(&store.signing_keys().await?, keys, now, began)?;
         }
@@ -121,8 +122,11 @@ impl Keyring {
     ) -> Result<bool, KeyringError> {
         let mut maintenance = self.maintenance.lock().await;
         let rows = self.read(store, keys, now).await?;
+        // Keys are dated by the clock that all replicas share. A replica whose own is wrong would publish keys that sign in a
+        // year, or delete those with which the others sign.
+        let shared_now = store.shared_now().await?;
         match self
-            .maintain(&mut maintenance, store, keys, &rows, now)
+            .maintain(&mut maintenance, store, keys, &rows, shared_now)
             .await
         {
             Ok(false) => {}
@@ -153,20 +157,20 @@ impl Keyring {
         let _maintenance = self.maintenance.lock().await;
         for _ in 0..ATTEMPTS {
             let rows = self.read(store, keys, now).await?;
-            let known = describe(&rows, &self.policy, now);
-            let pending = |key: &SigningKeyInfo| key.state == KeyState::Published;
-            if let Some(pending) = known.into_iter().rev().find(pending) {
-                return Ok(pending);
-            }
+            let shared_now = store.shared_now().await?;
             let times = times(&rows);
+            if let Some(pending) = lifecycle::pending(&times, &self.policy, shared_now) {
+                return Ok(describe(&rows, &self.policy, shared_now).swap_remove(pending));
+            }
             let successor =
-                lifecycle::successor_now(&times, &self.policy, now).ok_or_else(|| {
-                    let room_at = lifecycle::next_room(&times, &self.policy, now);
+                lifecycle::successor_now(&times, &self.policy, shared_now).ok_or_else(|| {
+                    let room_at = lifecycle::next_room(&times, &self.policy, shared_now);
+                    let retry_after = room_at.map(|at| at.since(shared_now));
                     KeyringError::TooManyKeys {
-                        retry_after: room_at.map_or(self.policy.token_life, |at| at.since(now)),
+                        retry_after: retry_after.unwrap_or(self.policy.token_life),
                     }
                 })?;
-            let row = key.row(keys, successor, now);
+            let row = key.row(keys, successor, shared_now);
             store.insert_signing_key(&row, Some(&event)).await?;
             // Ours, or that of a replica that was first, is found by the next read.
         }
@@ -193,11 +197,12 @@ impl Keyring {
         let _maintenance = self.maintenance.lock().await;
         for _ in 0..ATTEMPTS {
             let rows = store.signing_keys().await?;
+            let shared_now = store.shared_now().await?;
             let at_once = Successor {
                 ordinal: lifecycle::next_ordinal(&times(&rows)),
-                activates_at: now,
+                activates_at: shared_now,
             };
-            let row = key.row(keys, at_once, now);
+            let row = key.row(keys, at_once, shared_now);
             if store.replace_signing_keys(&row, &event).await? {
                 let rows = self.read(store, keys, now).await?;
                 let known = describe(&rows, &self.policy, now);

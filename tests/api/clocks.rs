@@ -6,6 +6,7 @@ use countersign::clock::{Clock, ManualClock};
 
 use crate::{
     account::Account,
+    keys::{published, rotate},
     support::{
         Kind, PASSWORD, TestDatabase, TestServer, eventually, on_both_databases, reason,
         server::START,
@@ -42,6 +43,66 @@ on_both_databases! {
         let last = right.login_as(ADA, NEW_PASSWORD).await.unwrap();
         right.validate(&last.access_token).await.unwrap();
     }
+
+    async fn a_rotation_by_a_wrong_clock_does_not_stop_later_rotations(database: TestDatabase) {
+        server_at(&database, Duration::ZERO).await.stop().await;
+        let wrong = server_at(&database, YEAR).await;
+        let far = rotate(&wrong, false).await;
+        assert!(far.activates_at > START + YEAR);
+        wrong.stop().await;
+
+        let right = server_at(&database, Duration::ZERO).await;
+        let tokens = right.signed_in(ADA).await;
+        let next = rotate(&right, false).await;
+        assert!(next.activates_at < START + Duration::from_secs(3600), "{next:?}");
+        assert_eq!(rotate(&right, false).await.kid, next.kid, "one successor is enough");
+        right.clock.advance(Duration::from_secs(3600));
+        eventually("the successor signs, and the key of the wrong clock is gone", async || {
+            published(&right).first() == Some(&next.kid) && !published(&right).contains(&far.kid)
+        }).await;
+        right.refresh(&tokens.refresh_token).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_whose_clock_is_wrong_dates_signing_keys_by_that_of_the_database() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let right = TestServer::start_at(&database, &[], Clock::System).await;
+    let tokens = right.signed_in(ADA).await;
+    let wrong = TestServer::start_at(&database, &[], Clock::SystemAhead(YEAR)).await;
+    let soon = Clock::System.now() + Duration::from_secs(3600);
+    let next = rotate(&wrong, false).await;
+    assert!(next.activates_at < soon, "{next:?}");
+    assert_eq!(rotate(&right, false).await.kid, next.kid);
+    // It deletes no key with which the others sign: by its own clock that was superseded a year ago.
+    eventually("the wrong replica has looked at the keys again", async || {
+        published(&right).contains(&next.kid)
+    })
+    .await;
+    assert_eq!(database.count("signing_keys").await, 2);
+    right.validate(&tokens.access_token).await.unwrap();
+    let emergency = rotate(&wrong, true).await;
+    assert!(emergency.activates_at < soon, "{emergency:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_at_a_replica_whose_clock_is_ahead_is_no_reuse() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let settings = [("COUNTERSIGN_REFRESH_GRACE", "5s")];
+    let here = TestServer::start_at(&database, &settings, Clock::System).await;
+    let ahead = Clock::SystemAhead(Duration::from_secs(600));
+    let ahead = TestServer::start_at(&database, &settings, ahead).await;
+    let first = here.signed_in(ADA).await;
+    let second = here.refresh(&first.refresh_token).await.unwrap();
+    let retried = ahead.refresh(&first.refresh_token).await.unwrap();
+    assert_eq!(retried.refresh_token, second.refresh_token);
+    // The grace ends there as well.
+    eventually("the first token is reused", async || {
+        ahead.refresh(&first.refresh_token).await.is_err()
+    })
+    .await;
+    let answer = here.refresh(&second.refresh_token).await;
+    assert_eq!(reason(answer), "SESSION_REVOKED");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

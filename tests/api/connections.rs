@@ -30,7 +30,7 @@ const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 const SHORT: Duration = Duration::from_millis(200);
 
-async fn peer(address: SocketAddr, sends: &[u8]) -> TcpStream {
+pub async fn peer(address: SocketAddr, sends: &[u8]) -> TcpStream {
     let mut peer = TcpStream::connect(address).await.unwrap();
     // A peer that is refused may be gone before it has sent anything.
     let _ = peer.write_all(sends).await;
@@ -38,7 +38,7 @@ async fn peer(address: SocketAddr, sends: &[u8]) -> TcpStream {
 }
 
 /// Reads until the server closes the connection.
-async fn closed(mut peer: TcpStream) -> Vec<u8> {
+pub async fn closed(mut peer: TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let read = timeout(PATIENCE, peer.read_to_end(&mut bytes)).await;
     // A reset closes it as well.
@@ -68,7 +68,7 @@ async fn half_sent_call(
     (response, body)
 }
 
-fn resident_megabytes(process: &TestProcess) -> u64 {
+pub fn resident_megabytes(process: &TestProcess) -> u64 {
     let status =
         fs::read_to_string(format!("/proc/{}/status", process.child.id().unwrap())).unwrap();
     let line = status
@@ -177,21 +177,25 @@ on_both_databases! {
     }
 
     async fn large_requests_over_the_memory_limit_are_refused_and_ordinary_ones_are_not(database: TestDatabase) {
-        let server = TestServer::start_with(&database, &[("COUNTERSIGN_MAX_REQUEST_MEMORY", "1048576")]).await;
-        let large = [whole(&vec![b'x'; 60_000])];
-        let refusal = async || failure(&Call::new(LOGIN, large.clone()).send(server.address).await.unwrap().status());
-        assert_eq!(refusal().await.code, Code::InvalidArgument);
-        // Each of them counts 60,000 - 16,384 bytes, so some 24 fit.
-        let mut arriving = Vec::new();
-        eventually("a large request is refused", async || {
-            let half = Call::new(LOGIN, [frame(0, 60_001, &vec![b'x'; 59_995])]);
-            arriving.push(half.begin(server.address).await);
-            refusal().await.reason == "OVERLOADED"
-        }).await;
-        assert!(arriving.len() >= 24, "{}", arriving.len());
-        server.signed_in("ada@example.org").await;
-        drop(arriving);
-        eventually("a large request is read again", async || refusal().await.code == Code::InvalidArgument).await;
+        // Large requests get three quarters of the memory; an address has a quarter of that, a trusted proxy all of it.
+        for (trusted, fitting) in [("none", 2), ("127.0.0.1/32", 11)] {
+            let settings = [("COUNTERSIGN_MAX_REQUEST_MEMORY", "1048576"), ("COUNTERSIGN_TRUSTED_PROXIES", trusted)];
+            let server = TestServer::start_with(&database, &settings).await;
+            let large = [whole(&vec![b'x'; 60_000])];
+            let refusal = async || failure(&Call::new(LOGIN, large.clone()).send(server.address).await.unwrap().status());
+            assert_eq!(refusal().await.code, Code::InvalidArgument);
+            let mut arriving = Vec::new();
+            eventually("a large request is refused", async || {
+                let half = Call::new(LOGIN, [frame(0, 60_001, &vec![b'x'; 59_995])]);
+                arriving.push(half.begin(server.address).await);
+                refusal().await.reason == "OVERLOADED"
+            }).await;
+            assert!(arriving.len() >= fitting, "{}", arriving.len());
+            server.signed_in(&format!("ada{fitting}@example.org")).await;
+            drop(arriving);
+            eventually("a large request is read again", async || refusal().await.code == Code::InvalidArgument).await;
+            server.stop().await;
+        }
     }
 
     async fn streams_of_an_old_connection_end_with_a_retriable_status(database: TestDatabase) {

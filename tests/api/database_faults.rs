@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use crate::support::{
     Kind, PATIENCE, TestDatabase, TestServer, cluster::Cluster, eventually, on_both_databases,
-    process::TestProcess, reason,
+    process::{TestProcess, run},
+    reason,
 };
 
 const UNAVAILABLE: &str = "DATABASE_UNAVAILABLE";
@@ -290,6 +291,37 @@ async fn a_role_without_create_serves_and_missing_privileges_are_named() {
     .await;
     database.execute(&grant).await;
     is_well_again(&server, &tokens).await;
+    server.stop().await;
+    role.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_may_not_create_tables_waits_for_them() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let role = Role::create(&database, "").await;
+    let grant = format!(
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {}",
+        role.name
+    );
+    database.execute(&grant).await;
+    let settings = [
+        ("COUNTERSIGN_DATABASE_URL", role.url.as_str()),
+        ("COUNTERSIGN_DATABASE_START_TIMEOUT", "0s"),
+    ];
+    let output = run(&database, &settings, &[]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("`countersign migrate` first"), "{said}");
+
+    let starting = TestServer::start_with(&database, &settings[..1]);
+    let migrating = async {
+        // By now the server has looked in vain.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let migrated = run(&database, &[], &["migrate"]).await;
+        assert_eq!(migrated.status.code(), Some(0), "{migrated:?}");
+    };
+    let (server, ()) = tokio::join!(starting, migrating);
+    server.signed_in("ada@example.org").await;
     server.stop().await;
     role.remove().await;
 }

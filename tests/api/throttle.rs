@@ -98,24 +98,39 @@ fn delays_within(time: Duration) -> usize {
     usize::try_from((time.as_secs() + 1).ilog2()).unwrap()
 }
 
-/// Attempts at once, by turns on each replica, sorted into answers of `INVALID_CREDENTIALS` and delays.
-async fn guess_at_once(
-    servers: &[TestServer],
-    email: &str,
-    count: usize,
-) -> (usize, Vec<Duration>) {
-    let guesses = (0..count).map(|i| servers[i % servers.len()].login_as(email, WRONG));
-    let mut judged = 0;
-    let mut delays = Vec::new();
-    for outcome in join_all(guesses).await {
-        let status = outcome.unwrap_err();
+/// What came of attempts at once.
+#[derive(Default)]
+struct Guesses {
+    /// Answers of `INVALID_CREDENTIALS`.
+    judged: usize,
+    delays: Vec<Duration>,
+    /// Answers without a verdict, as a busy machine gives them: the attempt may have been counted or not, and is made again.
+    unanswered: usize,
+}
+
+/// Attempts at once, by turns on each replica.
+async fn guess_at_once(servers: &[TestServer], email: &str, count: usize) -> Guesses {
+    let guess = async |server: &TestServer| {
+        let mut unanswered = 0;
+        loop {
+            let status = server.login_as(email, WRONG).await.unwrap_err();
+            if !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) {
+                return (status, unanswered);
+            }
+            unanswered += 1;
+        }
+    };
+    let attempts = (0..count).map(|i| guess(&servers[i % servers.len()]));
+    let mut guesses = Guesses::default();
+    for (status, unanswered) in join_all(attempts).await {
+        guesses.unanswered += unanswered;
         if failure(&status).reason == "INVALID_CREDENTIALS" {
-            judged += 1;
+            guesses.judged += 1;
         } else {
-            delays.push(throttled(&status));
+            guesses.delays.push(throttled(&status));
         }
     }
-    (judged, delays)
+    guesses
 }
 
 /// Whether just one counter has this many failures.
@@ -177,11 +192,17 @@ on_both_databases! {
             for email in ["ada@example.org", "nobody@example.org"] {
                 let _ = servers[0].register("ada@example.org").await;
                 let start = clock.now();
-                let (judged, delays) = guess_at_once(&servers, email, 50).await;
+                let Guesses { judged, delays, unanswered } = guess_at_once(&servers, email, 50).await;
                 let longest = LIMIT + delays_within(clock.now().since(start));
-                assert!((LIMIT..=longest).contains(&judged), "{judged}");
-                assert_eq!(delays.len(), 50 - judged);
-                assert!(has_failures(&database, judged).await, "each is counted once");
+                assert_eq!(judged + delays.len(), 50);
+                let possible = judged.max(LIMIT)..=longest.min(judged + unanswered);
+                let mut counted = Vec::new();
+                for failures in possible.clone() {
+                    if has_failures(&database, failures).await {
+                        counted.push(failures);
+                    }
+                }
+                assert_eq!(counted.len(), 1, "each is counted once: {judged} answered, {possible:?} possible");
                 database.execute("DELETE FROM login_failures").await;
             }
         }
@@ -219,8 +240,8 @@ on_both_databases! {
         assert_eq!(delay(&servers[1], ADA).await, Duration::from_secs(1));
         for (round, next) in [2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900].into_iter().enumerate() {
             clock.advance(delay(&servers[0], ADA).await);
-            let (judged, delays) = guess_at_once(&servers, ADA, 20).await;
-            assert_eq!(judged, 1, "round {round}");
+            let Guesses { judged, delays, unanswered } = guess_at_once(&servers, ADA, 20).await;
+            assert!(judged <= 1 && judged + unanswered >= 1, "round {round}: {judged} and {unanswered}");
             assert!(delays.iter().all(|delay| *delay <= Duration::from_secs(next)), "{delays:?}");
             assert!(has_failures(&database, LIMIT + round + 1).await);
             assert_eq!(delay(&servers[1], ADA).await, Duration::from_secs(next));

@@ -33,6 +33,8 @@ pub struct ConnectionCalls(Arc<Calls>);
 struct Calls {
     streams_end: CancellationToken,
     under_way: AtomicUsize,
+    open: AtomicUsize,
+    begun: AtomicUsize,
 }
 
 impl ConnectionCalls {
@@ -41,6 +43,8 @@ impl ConnectionCalls {
         Self(Arc::new(Calls {
             streams_end: draining.child_token(),
             under_way: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
         }))
     }
 
@@ -52,6 +56,33 @@ impl ConnectionCalls {
     /// How many calls wait for their response, or for the end of one that is not a stream.
     pub fn under_way(&self) -> usize {
         self.0.under_way.load(Ordering::Relaxed)
+    }
+
+    /// How many calls have not ended, streams included.
+    pub fn open(&self) -> usize {
+        self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// How many calls have begun so far; wraps around.
+    pub fn begun(&self) -> usize {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts as a call that has not ended until it is dropped.
+struct Open(ConnectionCalls);
+
+impl Open {
+    fn begin(calls: ConnectionCalls) -> Self {
+        calls.0.begun.fetch_add(1, Ordering::Relaxed);
+        calls.0.open.fetch_add(1, Ordering::Relaxed);
+        Self(calls)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -103,8 +134,9 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let calls = request.extensions_mut().remove();
-        let call = calls.map(|calls| Call {
-            under_way: UnderWay::begin(calls),
+        let call = calls.map(|calls: ConnectionCalls| Call {
+            under_way: UnderWay::begin(calls.clone()),
+            open: Open::begin(calls),
             request_id: RequestId::of(request.extensions()),
         });
         ConnectionCallsFuture {
@@ -116,6 +148,7 @@ where
 
 struct Call {
     under_way: UnderWay,
+    open: Open,
     request_id: RequestId,
 }
 
@@ -165,6 +198,7 @@ pin_project! {
         #[pin]
         connection_closes: WaitForCancellationFutureOwned,
         request_id: RequestId,
+        _open: Open,
     }
 }
 
@@ -197,6 +231,7 @@ impl<B: Body> Body for EndableBody<B> {
         // From now on it is a stream, and no call under way: nobody waits for the end of a stream.
         if let Some(Call {
             under_way,
+            open,
             request_id,
         }) = this.call.take()
         {
@@ -204,6 +239,7 @@ impl<B: Body> Body for EndableBody<B> {
             this.stream.set(Some(EndOfStream {
                 connection_closes,
                 request_id,
+                _open: open,
             }));
         }
         let Some(stream) = this.stream.as_pin_mut() else {
@@ -294,6 +330,8 @@ mod tests {
         drop(unary);
         assert_eq!(calls.under_way(), 1);
         assert!(stream.frame().now_or_never().is_none());
-        assert_eq!(calls.under_way(), 0);
+        assert_eq!((calls.under_way(), calls.open()), (0, 1));
+        stream.set(body(&calls, endless).await);
+        assert_eq!((calls.open(), calls.begun()), (1, 3), "the first stream is dropped");
     }
 }

@@ -41,6 +41,7 @@ pub use client_certificate::ConnectionCertificate;
 pub use connection_calls::{ConnectionCalls, ConnectionCallsLayer};
 pub use deadline::{Deadline, DeadlineFuture, DeadlineLayer, DeadlineService};
 pub(in crate::grpc) use overload::ConcurrencyLimit;
+pub(in crate::grpc) use protocol::header_size;
 pub use protocol::{ProtocolLayer, ProtocolService};
 pub use rate_limit::{Quota, RateLimits};
 pub use request_id::{RequestId, RequestIdFuture, RequestIdLayer, RequestIdService};

@@ -101,7 +101,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// The size as HTTP/2 counts it (RFC 9113 section 6.5.2), with the path as the only pseudo-header.
-fn header_size(path: &str, headers: &HeaderMap) -> usize {
+pub(in crate::grpc) fn header_size(path: &str, headers: &HeaderMap) -> usize {
     const OVERHEAD: usize = 32;
     let fields = headers.iter();
     let sizes = fields.map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD);

@@ -29,6 +29,7 @@ use tokio::{net, time};
 use tokio_postgres::{
     Config,
     config::{SslMode, SslNegotiation},
+    error::SqlState,
 };
 
 pub(super) use connection::{PostgresConnection, from_connection_error, to_connection_error};
@@ -264,7 +265,7 @@ impl Connector {
             pooling.learn_direct();
         } else {
             let other = self.start(host, address);
-            pooling.learn(session, facts.process, other).await;
+            pooling.learn(session, facts.process, other).await?;
             pooling.check(access)?;
             if !pooling.keeps_sessions() {
                 return Ok(facts);
@@ -352,6 +353,14 @@ fn without_stream(host: &PostgresHost, error: &io::Error) -> StoreError {
     unreachable(host, error)
 }
 
+/// Whether PgBouncer takes no more clients: in all, of this user or for this database. It gives all its refusals one code,
+/// and its messages are in one language: they name the setting.
+fn is_full_pooler(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| {
+        *error.code() == SqlState::PROTOCOL_VIOLATION && error.message().contains("_client_conn")
+    })
+}
+
 /// Sorts why a session did not begin. What has neither a code nor an I/O error behind it is a configuration that
 /// the server does not accept, such as a missing password.
 fn not_begun(error: &tokio_postgres::Error, observed: &Observed) -> StoreError {
@@ -360,6 +369,9 @@ fn not_begun(error: &tokio_postgres::Error, observed: &Observed) -> StoreError {
         .and_then(|source| source.downcast_ref::<io::Error>())
         .is_some();
     match sorted(error, observed) {
+        StoreError::Unavailable(text) if is_full_pooler(error) => {
+            StoreError::TooManyConnections(text)
+        }
         StoreError::Unavailable(text) if error.code().is_none() && !is_io && !error.is_closed() => {
             StoreError::Refused(text)
         }

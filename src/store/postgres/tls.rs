@@ -13,9 +13,10 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
+use zeroize::Zeroizing;
 
 use crate::{
-    config::{PostgresTls, TlsMode},
+    config::{PostgresTls, TlsMode, read_regular},
     store::StoreError,
 };
 
@@ -41,7 +42,7 @@ pub(super) fn encryption(tls: &PostgresTls) -> Result<Option<MakeRustlsConnect>,
         Some((certificate, key)) => builder
             .with_client_auth_cert(
                 certificates("sslcert", certificate)?,
-                PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("sslkey", &error))?,
+                private_key(key)?,
             )
             .map_err(wrong)?,
     };
@@ -89,11 +90,18 @@ fn verifier(
 }
 
 fn certificates(parameter: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, StoreError> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    let pem = read_regular(file).map_err(|error| unreadable(parameter, &error))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match read.map_err(|error| unreadable(parameter, &error))? {
         none if none.is_empty() => Err(unreadable(parameter, &"it holds no certificate")),
         some => Ok(some),
     }
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, StoreError> {
+    let pem = read_regular(file).map_err(|error| unreadable("sslkey", &error))?;
+    let pem = Zeroizing::new(pem);
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| unreadable("sslkey", &error))
 }
 
 fn unreadable(parameter: &str, error: &dyn std::fmt::Display) -> StoreError {

@@ -2,8 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
-    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,7 +21,10 @@ use super::{
     remote_keys::{RemoteKeys, rules},
     single_use::UsedAssertions,
 };
-use crate::clock::{Clock, Timestamp};
+use crate::{
+    clock::{Clock, Timestamp},
+    config::{open_regular, read_up_to},
+};
 
 /// The service account that an assertion stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,22 +110,10 @@ impl Contents {
     }
 }
 
-/// Reads a file of at most `limit` bytes: it may be a device, or grow while it is read.
+/// Reads a regular file of at most `limit` bytes.
 fn read_file(path: &Path, limit: usize) -> Result<Vec<u8>, IssuersError> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| {
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        file.take(limit).read_to_end(&mut bytes)
-    });
-    let fail = |error: io::Error| IssuersError::of(path, format_args!("cannot be read: {error}"));
-    read.map_err(fail)?;
-    match bytes.len() > limit {
-        true => Err(IssuersError::of(
-            path,
-            format_args!("is longer than {limit} bytes"),
-        )),
-        false => Ok(bytes),
-    }
+    let read = open_regular(path).and_then(|file| read_up_to(file, limit));
+    read.map_err(|error| IssuersError::of(path, format_args!("cannot be read: {error}")))
 }
 
 impl Loaded {

@@ -9,6 +9,7 @@ pub mod issuer;
 pub mod mailbox;
 pub mod operator;
 pub mod process;
+pub mod pooler;
 pub mod proxy;
 pub mod raw;
 pub mod server;

@@ -222,6 +222,19 @@ pub async fn run(
         .unwrap()
 }
 
+/// Runs the binary to its end with a standard output to which nothing can be written.
+pub async fn run_unwritten(database: &TestDatabase, arguments: &[&str]) -> Output {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = command(database, &[]);
+    command.args(arguments).stderr(Stdio::piped());
+    // `output` would replace it by a pipe.
+    let child = command.stdout(full).spawn().unwrap();
+    timeout(PATIENCE, child.wait_with_output())
+        .await
+        .expect("the command ends in time")
+        .unwrap()
+}
+
 /// Runs the binary to its end, as a user for whom the permissions of files count: root is above them.
 pub async fn run_unprivileged(database: &TestDatabase, arguments: &[&str]) -> Output {
     const NOBODY: u32 = 65_534;

@@ -1,6 +1,9 @@
 //! A gRPC call over HTTP/2 by hand, for requests that no gRPC library sends.
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::{
@@ -8,7 +11,11 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
-use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::AbortHandle,
+    time::timeout,
+};
 use tonic::Status;
 
 use super::PATIENCE;
@@ -115,6 +122,15 @@ impl Connection {
     /// Opens one.
     pub async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(stream, address).await
+    }
+
+    /// Opens one as the peer `127.0.0.LAST`.
+    pub async fn open_as(last: u8, address: SocketAddr) -> Self {
+        Self::over(stream_as(last, address).await.unwrap(), address).await
+    }
+
+    async fn over(stream: TcpStream, address: SocketAddr) -> Self {
         let (sender, connection) = h2::client::handshake(stream).await.unwrap();
         let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();
         Self {
@@ -147,8 +163,8 @@ impl Connection {
         })
     }
 
-    /// Sends a call without the end of its body.
-    async fn begin(&self, call: Call) -> (ResponseFuture, SendStream<Bytes>) {
+    /// Sends a call without the end of its body; dropping what comes back resets it.
+    pub async fn begin(&self, call: Call) -> (ResponseFuture, SendStream<Bytes>) {
         let mut sender = self.sender.clone().ready().await.unwrap();
         let mut request = Request::builder()
             .method(call.method)
@@ -165,6 +181,13 @@ impl Connection {
         }
         (response, body)
     }
+}
+
+/// A TCP connection from `127.0.0.LAST`: on Linux all of 127.0.0.0/8 is this machine.
+pub async fn stream_as(last: u8, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), 0))?;
+    socket.connect(address).await
 }
 
 /// A call whose body has not ended.

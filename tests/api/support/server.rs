@@ -81,7 +81,7 @@ impl TestServer {
     ) -> Self {
         let manual = match &clock {
             Clock::Manual(manual) => manual.clone(),
-            Clock::System => ManualClock::new(START),
+            Clock::System | Clock::SystemAhead(_) => ManualClock::new(START),
         };
         Self::try_start_on(database, variables, manual, clock)
             .await

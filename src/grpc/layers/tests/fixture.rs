@@ -23,7 +23,7 @@ use crate::{
     auth::{AuthError, ClientCertificate},
     clock::Clock,
     grpc::{
-        Detail, Reason, RequestMemory, RouteSettings, Routes, UserRateLimit,
+        Detail, Reason, RouteSettings, Routes, UserRateLimit,
         health::HealthStatuses,
         layers::{CheckCaller, ClientAddress, Quota, RateLimits, RequestId, Settings, stack},
         pb::{
@@ -162,7 +162,6 @@ impl Fixture {
             rate_limits: RateLimits::new(credential, Quota::OFF),
             user_rate: UserRateLimit::new(None),
             max_concurrent_calls: NonZeroUsize::new(100).unwrap(),
-            request_memory: RequestMemory::new(usize::MAX),
             runtime: Handle::current(),
         })
         .add_isolated(&AuthServiceServer::new(ScriptedService))
