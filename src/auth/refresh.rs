@@ -165,7 +165,15 @@ impl Auth {
         // Another replica may have rotated it, whose clock differs from this one's.
         let since = store.time_since_rotation(token.session_id, session.generation);
         let now = match since.await? {
-            Some(since) => now.min(session.rotated_at + since),
+            Some(since) => {
+                let shared = now.min(session.rotated_at + since);
+                let ahead = now.since(shared);
+                for outage in &mut outages {
+                    outage.began = outage.began - ahead;
+                    outage.ended = outage.ended - ahead;
+                }
+                shared
+            }
             None => now,
         };
         outages.extend(store.outages_of_others(now).await?);
