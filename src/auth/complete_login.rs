@@ -130,7 +130,9 @@ impl Auth {
         let (keys, now) = (&parts.derived_keys, parts.clock.now());
         let challenge = keys
             .parse_challenge(ChallengePurpose::Login, challenge_token.expose(), now)
-            .ok_or(AuthError::SecondFactorInvalid)?;
+            .ok_or_else(|| {
+                self.refused_token(challenge_token.expose(), AuthError::SecondFactorInvalid)
+            })?;
         let context = context.clone();
         self.in_attempt(context.deadline, |auth, caller| async move {
             auth.complete(challenge, proof, &context, caller).await

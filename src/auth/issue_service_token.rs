@@ -122,13 +122,10 @@ impl Auth {
     async fn authenticate_key(&self, key: &str) -> Result<(KnownAccount, SessionId), AuthError> {
         let parts = &self.parts;
         let directory = &parts.directory;
-        let id = parts
-            .derived_keys
-            .parse_service_key(key)
-            .ok_or_else(|| {
-                let refusal = AuthError::credential("not a service key of ours");
-                self.refused_token(key, refusal)
-            })?;
+        let id = parts.derived_keys.parse_service_key(key).ok_or_else(|| {
+            let refusal = AuthError::credential("not a service key of ours");
+            self.refused_token(key, refusal)
+        })?;
         let mut found = directory.key(id, &parts.clock)?;
         if matches!(found, AccountLookup::Unknown) {
             // The MAC proves that we made it: another replica may have, a moment ago.

@@ -120,7 +120,9 @@ impl Auth {
         token
             .map(|token| {
                 keys.parse_challenge(ChallengePurpose::PasskeyLogin, token.expose(), now)
-                    .ok_or(AuthError::SecondFactorInvalid)
+                    .ok_or_else(|| {
+                        self.refused_token(token.expose(), AuthError::SecondFactorInvalid)
+                    })
             })
             .transpose()
     }

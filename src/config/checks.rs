@@ -84,7 +84,10 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         "use less than COUNTERSIGN_REVOCATION_MAX_STALENESS",
     );
     problems.demand(
-        &["COUNTERSIGN_MAX_REQUEST_MEMORY", "COUNTERSIGN_MAX_MESSAGE_SIZE"],
+        &[
+            "COUNTERSIGN_MAX_REQUEST_MEMORY",
+            "COUNTERSIGN_MAX_MESSAGE_SIZE",
+        ],
         config.serving.max_request_memory / REQUEST_MEMORY_PARTS >= config.serving.max_message_size,
         "one address could not send a whole message",
         "use at least eight times COUNTERSIGN_MAX_MESSAGE_SIZE",

@@ -10,7 +10,7 @@ pub const ENROLLMENT_AUDIENCE: &str = "urn:countersign:enrollment";
 
 /// Which users must have a second factor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum SecondFactorPolicy {
     /// Nobody: each user decides.
     Off,

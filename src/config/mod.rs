@@ -53,7 +53,9 @@ pub use postgres_url::{Keepalive, Place, PostgresHost, PostgresUrl, TargetServer
 pub use problems::{ConfigError, Problem};
 pub use profile::Profile;
 pub use refusal::Refusal;
-pub use regular_file::{demand_regular, open_regular, open_with, read_regular, read_regular_text, read_up_to};
+pub use regular_file::{
+    demand_regular, open_regular, open_with, read_regular, read_regular_text, read_up_to,
+};
 pub use serving::ServingSettings;
 pub use tls::{TlsClients, TlsFiles};
 pub use types::{

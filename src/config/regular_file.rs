@@ -124,7 +124,11 @@ mod tests {
             assert!(error.contains(said), "{}: {error}", path.display());
             let mut write = OpenOptions::new();
             let error = open_with(path, write.append(true).create(true)).unwrap_err();
-            assert!(error.to_string().contains(said), "{}: {error}", path.display());
+            assert!(
+                error.to_string().contains(said),
+                "{}: {error}",
+                path.display()
+            );
         }
     }
 

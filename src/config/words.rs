@@ -1,11 +1,10 @@
 //! Variables whose value is one of a few words.
 
 use super::{
+    factor_values::SecondFactorPolicy,
     profile::Profile,
     refusal::Refusal,
-    values::{
-        Algorithm, ClientAuth, DatabaseTls, LogFormat, RsaKeyBits, StalePolicy, Switch, Tls,
-    },
+    values::{Algorithm, ClientAuth, DatabaseTls, LogFormat, RsaKeyBits, StalePolicy, Switch, Tls},
 };
 
 macro_rules! words {
@@ -33,6 +32,7 @@ words! {
     StalePolicy { "serve" => Serve, "reject" => Reject, } or {}
     Tls { "off" => Off, "on" => On, "terminated" => Terminated, } or {}
     ClientAuth { "optional" => Optional, "required" => Required, } or {}
+    SecondFactorPolicy { "off" => Off, "admins" => Admins, "all" => All, } or {}
     LogFormat { "pretty" => Pretty, "json" => Json, } or {}
 }
 

@@ -29,7 +29,9 @@ fn lowest(groups: &str, mounted: &Path) -> Option<u64> {
         };
         let path = Path::new(parts.next().unwrap_or("/"));
         // Within a container the path may be the one outside: then only the root is there, and it is the container's.
-        let groups = path.ancestors().filter_map(|group| group.strip_prefix("/").ok());
+        let groups = path
+            .ancestors()
+            .filter_map(|group| group.strip_prefix("/").ok());
         groups.map(|group| folder.join(group).join(file)).collect()
     });
     // Version 1 has a number beyond all memory for no limit, version 2 the word `max`.
@@ -39,7 +41,9 @@ fn lowest(groups: &str, mounted: &Path) -> Option<u64> {
 
 /// `MemTotal` of `/proc/meminfo`, in bytes.
 fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -69,7 +73,10 @@ mod tests {
         assert_eq!(found("0::/pod/container\n", &files), Some(256 << 20));
         assert_eq!(found("0::/pod\n", &files), Some(512 << 20));
         assert_eq!(found("0::/\n", &files), None);
-        assert_eq!(found("0::/../elsewhere\n", &[("memory.max", "1024")]), Some(1024));
+        assert_eq!(
+            found("0::/../elsewhere\n", &[("memory.max", "1024")]),
+            Some(1024)
+        );
     }
 
     #[test]
@@ -90,8 +97,16 @@ mod tests {
         for groups in ["", "nonsense", "0:cpu", ":::", "0::"] {
             assert_eq!(found(groups, &[]), None, "{groups}");
         }
-        assert_eq!(total("MemTotal:       16000 kB\nMemFree: 1 kB\n"), Some(16_384_000));
-        for text in ["", "MemTotal:", "MemTotal: x kB", "MemTotal: 99999999999999999999 kB"] {
+        assert_eq!(
+            total("MemTotal:       16000 kB\nMemFree: 1 kB\n"),
+            Some(16_384_000)
+        );
+        for text in [
+            "",
+            "MemTotal:",
+            "MemTotal: x kB",
+            "MemTotal: 99999999999999999999 kB",
+        ] {
             assert_eq!(total(text), None, "{text}");
         }
     }

@@ -155,7 +155,12 @@ mod tests {
     #[test]
     fn combining_marks_are_letters_of_an_address_where_they_follow_one() {
         let dotted = Email::parse("email", "i\u{307}da@example.org").unwrap();
-        assert_eq!(dotted.key(), Email::parse("email", "\u{130}DA@example.org").unwrap().key());
+        assert_eq!(
+            dotted.key(),
+            Email::parse("email", "\u{130}DA@example.org")
+                .unwrap()
+                .key()
+        );
         for text in [
             // Hindi, Tamil, Thai: vowels and tones are marks.
             "\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}@\u{909}\u{926}\u{93e}\u{939}\u{930}\u{923}.\u{92d}\u{93e}\u{930}\u{924}",
@@ -172,7 +177,10 @@ mod tests {
             "a\u{34f}da@example.org",
             "a\u{fe0f}da@example.org",
         ] {
-            assert!(Email::parse("email", text).is_err(), "{text:?} was accepted");
+            assert!(
+                Email::parse("email", text).is_err(),
+                "{text:?} was accepted"
+            );
         }
     }
 

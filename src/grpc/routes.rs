@@ -153,8 +153,7 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    let service =
-        service.map_request(|request: Request<axum::body::Body>| request.map(Body::new));
+    let service = service.map_request(|request: Request<axum::body::Body>| request.map(Body::new));
     match concurrency {
         None => router.route_service(path, service),
         Some(limit) => router.route_service(path, limit.wrap(service)),

@@ -7,8 +7,8 @@ use tonic::service::Routes as TonicRoutes;
 use tonic_reflection::server::{Builder as ReflectionBuilder, Error as ReflectionError};
 
 use super::{
-    AccountApi, AdminApi, AuthApi, AuthorizationApi, DESCRIPTORS, RouteSettings,
-    Routes, ServiceAccountApi, TokenApi, UserRateLimit, VerifierApi,
+    AccountApi, AdminApi, AuthApi, AuthorizationApi, DESCRIPTORS, RouteSettings, Routes,
+    ServiceAccountApi, TokenApi, UserRateLimit, VerifierApi,
     ext_authz_pb::authorization_server::AuthorizationServer,
     health::HealthApi,
     health_pb::health_server::HealthServer,

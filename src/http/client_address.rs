@@ -149,7 +149,11 @@ mod tests {
             &["198.51.100.7", ", ", ""],
             &[",198.51.100.7 ,"],
         ] {
-            assert_eq!(client("10.0.0.1", lines), address("198.51.100.7"), "{lines:?}");
+            assert_eq!(
+                client("10.0.0.1", lines),
+                address("198.51.100.7"),
+                "{lines:?}"
+            );
         }
     }
 

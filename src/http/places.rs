@@ -155,7 +155,9 @@ mod tests {
     #[test]
     fn trusted_proxies_have_no_share() {
         let places = Places::new(1, vec!["10.0.0.0/8".parse().unwrap()]);
-        let held: Vec<_> = (0..5).filter_map(|_| places.take(peer("10.1.2.3"))).collect();
+        let held: Vec<_> = (0..5)
+            .filter_map(|_| places.take(peer("10.1.2.3")))
+            .collect();
         assert_eq!(held.len(), 5);
         assert!(held[0].request_bytes().is_none());
     }

@@ -141,10 +141,14 @@ fn add(environment: &mut Environment<'static>, name: &str, text: String) -> Resu
 fn add_folder(environment: &mut Environment<'static>, folder: &Path) -> Result<(), MailError> {
     let unreadable = |path: &Path, error: std::io::Error| {
         let path = path.display();
-        MailError::Settings(format!("COUNTERSIGN_MAIL_TEMPLATES: cannot read {path}: {error}"))
+        MailError::Settings(format!(
+            "COUNTERSIGN_MAIL_TEMPLATES: cannot read {path}: {error}"
+        ))
     };
     for entry in fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
-        let name = entry.map_err(|error| unreadable(folder, error))?.file_name();
+        let name = entry
+            .map_err(|error| unreadable(folder, error))?
+            .file_name();
         let name = name.to_string_lossy();
         // Editors and Kubernetes leave files like that.
         if name.starts_with('.') {

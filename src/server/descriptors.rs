@@ -122,7 +122,10 @@ mod tests {
             let bytes = megabytes << 20;
             let limits = WANTED.within_memory(bytes);
             let cost = limits.grpc * GRPC_CONNECTION + limits.http * HTTP_CONNECTION;
-            assert!(limits.grpc == 1 || cost <= bytes / MEMORY_PART, "{limits:?}");
+            assert!(
+                limits.grpc == 1 || cost <= bytes / MEMORY_PART,
+                "{limits:?}"
+            );
         }
         assert_eq!(WANTED.within_memory(256 << 20).grpc, 739);
         assert_eq!(WANTED.within_memory(4 << 30), WANTED);

@@ -19,11 +19,13 @@ pub(super) fn demand(path: &Path) -> Result<(), StoreError> {
     // Only a look: closing a file descriptor of the database would release the locks that SQLite has on it.
     match demand_regular(path) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unavailable(format!(
-            "there is no file {}: `countersign serve` and `countersign migrate` create it (a relative path begins at \
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(StoreError::Unavailable(format!(
+                "there is no file {}: `countersign serve` and `countersign migrate` create it (a relative path begins at \
              the working directory)",
-            path.display()
-        ))),
+                path.display()
+            )))
+        }
         Err(error) => Err(failed(path)(error)),
     }
 }

@@ -16,7 +16,10 @@ use super::{
     clients::ClientAuthorities,
     pair::{Pair, PairFiles},
 };
-use crate::{clock::Timestamp, config::{TlsFiles, read_regular}};
+use crate::{
+    clock::Timestamp,
+    config::{TlsFiles, read_regular},
+};
 
 /// The contents of the files. The private key is wiped when this is dropped, and `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]

@@ -86,7 +86,9 @@ pub enum AccessTokenError {
     EnrollmentOnly,
     /// It names a key that is not known here, while keys have not been read for so long that one may be missing; or one that
     /// cannot be opened here. Such a token must not be called invalid.
-    #[error("signing keys have not been read for too long, or their master key is not in COUNTERSIGN_MASTER_KEYS")]
+    #[error(
+        "signing keys have not been read for too long, or their master key is not in COUNTERSIGN_MASTER_KEYS"
+    )]
     KeyUnknown,
 }
 

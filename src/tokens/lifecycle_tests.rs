@@ -120,7 +120,9 @@ fn a_key_of_a_clock_that_is_far_ahead_is_not_pending_and_takes_no_room() {
     assert_eq!(next.activates_at, START + AHEAD);
     let keys = [keys[0], far, key(3, next.activates_at)];
     assert_eq!(pending(&keys, &POLICY, START), Some(2));
-    let many: Vec<_> = (2..9).map(|ordinal| key(ordinal, START + DAY * 365)).collect();
+    let many: Vec<_> = (2..9)
+        .map(|ordinal| key(ordinal, START + DAY * 365))
+        .collect();
     let many = [&keys[..1], &many].concat();
     assert!(successor_now(&many, &POLICY, START).is_some());
 }

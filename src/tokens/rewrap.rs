@@ -40,10 +40,7 @@ pub async fn reseal<'a>(
 ///
 /// # Errors
 /// The database fails, or a version has another key than before.
-pub async fn check_master_keys(
-    store: &Store,
-    keys: &DerivedKeys,
-) -> Result<(), KeyringError> {
+pub async fn check_master_keys(store: &Store, keys: &DerivedKeys) -> Result<(), KeyringError> {
     for set in keys.all() {
         let known = store.master_key_fingerprint(set.version, &set.fingerprint);
         if known.await? != set.fingerprint {

@@ -75,9 +75,10 @@ async fn a_replica_whose_clock_is_wrong_dates_signing_keys_by_that_of_the_databa
     assert!(next.activates_at < soon, "{next:?}");
     assert_eq!(rotate(&right, false).await.kid, next.kid);
     // It deletes no key with which the others sign: by its own clock that was superseded a year ago.
-    eventually("the wrong replica has looked at the keys again", async || {
-        published(&right).contains(&next.kid)
-    })
+    eventually(
+        "the wrong replica has looked at the keys again",
+        async || published(&right).contains(&next.kid),
+    )
     .await;
     assert_eq!(database.count("signing_keys").await, 2);
     right.validate(&tokens.access_token).await.unwrap();

@@ -88,7 +88,10 @@ async fn the_version_names_the_commit_and_the_protos() {
     let output = run(&database, &[], &["--version"]).await;
     let said = String::from_utf8(output.stdout).unwrap();
     for line in ["commit: ", "protos: countersign.auth.v1 ", "argon2: "] {
-        assert!(said.lines().any(|text| text.starts_with(line)), "{line} is missing in {said}");
+        assert!(
+            said.lines().any(|text| text.starts_with(line)),
+            "{line} is missing in {said}"
+        );
     }
     let short = run(&database, &[], &["-V"]).await;
     assert_eq!(String::from_utf8(short.stdout).unwrap().lines().count(), 1);

@@ -12,7 +12,9 @@ use tonic_health::pb::{
 use uuid::Uuid;
 
 use crate::support::{
-    Kind, PATIENCE, TestDatabase, TestServer, cluster::Cluster, eventually, on_both_databases,
+    Kind, PATIENCE, TestDatabase, TestServer,
+    cluster::Cluster,
+    eventually, on_both_databases,
     process::{TestProcess, run},
     reason,
 };

@@ -30,9 +30,15 @@ async fn refused(database: &TestDatabase, variables: &[(&str, &str)], variable: 
         let output = run(database, variables, arguments).await;
         let said = String::from_utf8(output.stderr).unwrap();
         let code = output.status.code();
-        assert!(matches!(code, Some(78 | 1)), "{arguments:?}: {code:?} {said}");
+        assert!(
+            matches!(code, Some(78 | 1)),
+            "{arguments:?}: {code:?} {said}"
+        );
         assert_eq!(said.trim_end().lines().count(), 1, "{arguments:?}: {said}");
-        assert!(said.contains(&format!("{variable}: ")), "{arguments:?}: {said}");
+        assert!(
+            said.contains(&format!("{variable}: ")),
+            "{arguments:?}: {said}"
+        );
         last = said;
     }
     last
@@ -49,10 +55,16 @@ async fn files_that_are_not_regular_are_refused_at_once() {
         let path = path.to_str().unwrap();
         let database_url = format!("sqlite://{path}");
         for (variable, settings) in [
-            ("COUNTERSIGN_DATABASE_URL", vec![("COUNTERSIGN_DATABASE_URL", database_url.as_str())]),
+            (
+                "COUNTERSIGN_DATABASE_URL",
+                vec![("COUNTERSIGN_DATABASE_URL", database_url.as_str())],
+            ),
             (
                 "COUNTERSIGN_MASTER_KEYS_FILE",
-                vec![("COUNTERSIGN_MASTER_KEYS", ""), ("COUNTERSIGN_MASTER_KEYS_FILE", path)],
+                vec![
+                    ("COUNTERSIGN_MASTER_KEYS", ""),
+                    ("COUNTERSIGN_MASTER_KEYS_FILE", path),
+                ],
             ),
             (
                 "COUNTERSIGN_TLS_CERT_FILE",
@@ -70,7 +82,10 @@ async fn files_that_are_not_regular_are_refused_at_once() {
                     ("COUNTERSIGN_MAIL_FROM", "a@example.org"),
                 ],
             ),
-            ("COUNTERSIGN_TRUSTED_ISSUERS_FILE", vec![("COUNTERSIGN_TRUSTED_ISSUERS_FILE", path)]),
+            (
+                "COUNTERSIGN_TRUSTED_ISSUERS_FILE",
+                vec![("COUNTERSIGN_TRUSTED_ISSUERS_FILE", path)],
+            ),
         ] {
             let said = refused(&database, &settings, variable).await;
             assert!(said.contains("not a regular file"), "{said}");
@@ -89,7 +104,10 @@ async fn a_key_file_a_template_and_an_env_file_that_are_pipes_are_refused_at_onc
     fs::remove_file(&key_file).unwrap();
     fs::create_dir(&key_file).unwrap();
     let said = refused(&database, &no_keys, "COUNTERSIGN_MASTER_KEYS").await;
-    assert!(said.contains("a folder") && !said.contains("chmod"), "{said}");
+    assert!(
+        said.contains("a folder") && !said.contains("chmod"),
+        "{said}"
+    );
 
     let templates = folder.join("templates");
     fs::create_dir(&templates).unwrap();
@@ -103,7 +121,10 @@ async fn a_key_file_a_template_and_an_env_file_that_are_pipes_are_refused_at_onc
     let said = refused(&database, &development, ".env").await;
     assert!(said.contains("a pipe (FIFO)"), "{said}");
     fs::remove_file(env).unwrap();
-    assert!(!database.sqlite_path().exists(), "a refused start has created a database");
+    assert!(
+        !database.sqlite_path().exists(),
+        "a refused start has created a database"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,7 +134,12 @@ async fn a_start_with_files_that_cannot_be_used_creates_no_database() {
     let key_file = folder.join("master.key");
     fs::write(&key_file, "no keys").unwrap();
     fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
-    refused(&database, &[("COUNTERSIGN_MASTER_KEYS", "")], "COUNTERSIGN_MASTER_KEYS").await;
+    refused(
+        &database,
+        &[("COUNTERSIGN_MASTER_KEYS", "")],
+        "COUNTERSIGN_MASTER_KEYS",
+    )
+    .await;
     let missing = folder.join("missing");
     let settings = [("COUNTERSIGN_MAIL_TEMPLATES", missing.to_str().unwrap())];
     refused(&database, &settings, "COUNTERSIGN_MAIL_TEMPLATES").await;
@@ -122,7 +148,12 @@ async fn a_start_with_files_that_cannot_be_used_creates_no_database() {
     let no_database = folder.join("text");
     fs::write(&no_database, "this is no database, but text of some length").unwrap();
     let url = format!("sqlite://{}", no_database.display());
-    refused(&database, &[("COUNTERSIGN_DATABASE_URL", &url)], "COUNTERSIGN_DATABASE_URL").await;
+    refused(
+        &database,
+        &[("COUNTERSIGN_DATABASE_URL", &url)],
+        "COUNTERSIGN_DATABASE_URL",
+    )
+    .await;
     let below_a_file = format!("{url}/x.db");
     let settings = [("COUNTERSIGN_DATABASE_URL", below_a_file.as_str())];
     let said = refused(&database, &settings, "COUNTERSIGN_DATABASE_URL").await;
@@ -145,7 +176,11 @@ async fn a_sqlite_file_with_a_second_name_is_refused() {
     first.signed_in("ada@example.org").await;
     first.kill().await;
     fs::remove_file(alias).unwrap();
-    TestProcess::start(&database).await.login("ada@example.org").await.unwrap();
+    TestProcess::start(&database)
+        .await
+        .login("ada@example.org")
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,11 +201,20 @@ async fn a_sqlite_file_that_is_moved_or_replaced_is_an_outage_until_it_is_back()
         if replaced {
             fs::write(&path, "").unwrap();
         }
-        eventually("the loss is noticed", async || health().await == ServingStatus::NotServing).await;
-        assert_eq!(reason(server.login("ada@example.org").await), "DATABASE_UNAVAILABLE");
+        eventually("the loss is noticed", async || {
+            health().await == ServingStatus::NotServing
+        })
+        .await;
+        assert_eq!(
+            reason(server.login("ada@example.org").await),
+            "DATABASE_UNAVAILABLE"
+        );
         server.validate(&tokens.access_token).await.unwrap();
         fs::rename(&moved, &path).unwrap();
-        eventually("the file is back", async || health().await == ServingStatus::Serving).await;
+        eventually("the file is back", async || {
+            health().await == ServingStatus::Serving
+        })
+        .await;
         server.login("ada@example.org").await.unwrap();
     }
 }

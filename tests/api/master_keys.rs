@@ -40,9 +40,10 @@ async fn a_replica_without_the_new_master_key_calls_no_token_or_password_invalid
     settings.push(("COUNTERSIGN_MASTER_KEYS", both.as_str()));
     let new = old.replica(&settings).await;
     let tokens = new.refresh(&before.refresh_token).await.unwrap();
-    eventually("the old replica knows of the key that it lacks", async || {
-        reason(old.refresh(&tokens.refresh_token).await) == UNAVAILABLE
-    })
+    eventually(
+        "the old replica knows of the key that it lacks",
+        async || reason(old.refresh(&tokens.refresh_token).await) == UNAVAILABLE,
+    )
     .await;
     assert_eq!(reason(old.logout(&tokens.refresh_token).await), UNAVAILABLE);
     // What is no token of any key is invalid all the same.

@@ -35,14 +35,21 @@ fn half_message(path: &str) -> Call {
 
 /// Whether the server still answers on this connection. It reads frames in order, so all that was sent before has arrived.
 async fn has_read_all(connection: &Connection) -> bool {
-    connection.send(Call::new(HEALTH, [whole(&[])])).await.is_some()
+    connection
+        .send(Call::new(HEALTH, [whole(&[])]))
+        .await
+        .is_some()
 }
 
 /// Whether a connection from `127.0.0.LAST` is taken: the server sends its SETTINGS.
 async fn is_taken(last: u8, address: SocketAddr) -> Option<tokio::net::TcpStream> {
     let mut stream = stream_as(last, address).await.ok()?;
-    tokio::io::AsyncWriteExt::write_all(&mut stream, OPENING).await.ok()?;
-    let read = timeout(PATIENCE, stream.read(&mut [0; 64])).await.expect("an answer or an end");
+    tokio::io::AsyncWriteExt::write_all(&mut stream, OPENING)
+        .await
+        .ok()?;
+    let read = timeout(PATIENCE, stream.read(&mut [0; 64]))
+        .await
+        .expect("an answer or an end");
     read.is_ok_and(|bytes| bytes > 0).then_some(stream)
 }
 

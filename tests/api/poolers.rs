@@ -23,15 +23,23 @@ async fn a_pooler_that_takes_no_more_clients_makes_callers_wait() {
         server.register(email).await.unwrap();
     }
     let clients = pooler.take_no_more_clients();
-    assert!((1..16).contains(&clients), "{clients} connections were open");
+    assert!(
+        (1..16).contains(&clients),
+        "{clients} connections were open"
+    );
     for login in join_all(emails.iter().map(|email| server.login(email))).await {
         login.unwrap();
     }
     let request = HealthCheckRequest {
         service: "countersign.auth.v1.AuthService".to_owned(),
     };
-    let health = HealthClient::new(server.channel.clone()).check(request).await;
-    assert_eq!(health.unwrap().into_inner().status(), ServingStatus::Serving);
+    let health = HealthClient::new(server.channel.clone())
+        .check(request)
+        .await;
+    assert_eq!(
+        health.unwrap().into_inner().status(),
+        ServingStatus::Serving
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,6 +53,9 @@ async fn a_pooler_of_statements_is_refused_at_once_with_the_setting_that_mends_i
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
         assert!(said.contains("pool_mode = session"), "{command:?}: {said}");
-        assert!(began.elapsed() < PATIENCE, "{command:?} waited for what does not pass");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{command:?} waited for what does not pass"
+        );
     }
 }

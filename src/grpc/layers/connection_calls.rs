@@ -332,6 +332,10 @@ mod tests {
         assert!(stream.frame().now_or_never().is_none());
         assert_eq!((calls.under_way(), calls.open()), (0, 1));
         stream.set(body(&calls, endless).await);
-        assert_eq!((calls.open(), calls.begun()), (1, 3), "the first stream is dropped");
+        assert_eq!(
+            (calls.open(), calls.begun()),
+            (1, 3),
+            "the first stream is dropped"
+        );
     }
 }

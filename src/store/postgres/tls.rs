@@ -40,10 +40,7 @@ pub(super) fn encryption(tls: &PostgresTls) -> Result<Option<MakeRustlsConnect>,
     let mut config = match &tls.client_files {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => builder
-            .with_client_auth_cert(
-                certificates("sslcert", certificate)?,
-                private_key(key)?,
-            )
+            .with_client_auth_cert(certificates("sslcert", certificate)?, private_key(key)?)
             .map_err(wrong)?,
     };
     if tls.is_direct {
