@@ -83,13 +83,13 @@ on_both_databases! {
         let connection = Connection::open_as(2, server.address).await;
         eventually("the address has used up its share", async || {
             held.push(connection.begin(half_message(LOGIN)).await);
-            let answer = connection.send(Call::new(LOGIN, [whole(&[0; 2_000])])).await.unwrap();
+            let answer = connection.send(Call::new(LOGIN, [whole(&[0; 15_000])])).await.unwrap();
             failure(&answer.status()).reason == "OVERLOADED"
         }).await;
         server.signed_in("ada@example.org").await;
         drop(held);
         eventually("its requests are read again", async || {
-            let answer = connection.send(Call::new(LOGIN, [whole(&[0; 2_000])])).await.unwrap();
+            let answer = connection.send(Call::new(LOGIN, [whole(&[0; 15_000])])).await.unwrap();
             failure(&answer.status()).reason == "INVALID_FIELD"
         }).await;
     }
