@@ -26,7 +26,8 @@ pub fn count_request<B>(request: Request<B>, memory: &PeerMemory) -> Request<Ton
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
-    let headers = header_size(request.uri().path(), request.headers());
+    // The decoder of header fields reserves twice the length of a compressed value.
+    let headers = 2 * header_size(request.uri().path(), request.headers());
     request.map(|inner| TonicBody::new(RequestBody::new(inner, memory.share(), headers)))
 }
 
