@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::{
     Auth, AuthError, LoggedIn, RequestContext, SecondFactor,
     claimant::Claimant,
+    login_challenge::LoginChallenge,
     throttle::{Caller, Proven},
 };
 use crate::{
-    clock::Timestamp,
-    domain::{DeviceLabel, FactorKind, FactorKinds, Session},
+    domain::{DeviceLabel, FactorKind, Session},
     passwords::PasswordHash,
     secret::Secret,
     store::{ChallengeUse, FactorProof, UserCredentials},
@@ -19,18 +19,6 @@ use crate::{
 
 /// How long a challenge may be answered.
 pub(super) const CHALLENGE_TTL: Duration = Duration::from_secs(300);
-
-/// What a login gets whose password was right and whose user has a second factor.
-pub struct LoginChallenge {
-    /// For CompleteLogin.
-    pub token: Secret<String>,
-    /// The factors that the user has.
-    pub factor_kinds: FactorKinds,
-    /// What the browser is asked for a passkey, in JSON; empty where the user has none.
-    pub request_options: String,
-    /// When the challenge expires.
-    pub expires_at: Timestamp,
-}
 
 /// A validated CompleteLogin request.
 pub struct CompleteLoginCommand {

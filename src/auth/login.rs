@@ -3,8 +3,8 @@
 use super::{
     Auth, AuthError, RequestContext,
     claimant::Claimant,
-    complete_login::LoginChallenge,
     issue::{Grant, TokenPair},
+    login_challenge::LoginChallenge,
     throttle::{Caller, Proven},
     write_locks::Writer,
 };

@@ -16,6 +16,7 @@ mod issue;
 mod issue_service_token;
 mod keys;
 mod login;
+mod login_challenge;
 mod logout;
 mod passkeys;
 mod reauthenticate;
@@ -43,7 +44,7 @@ use std::{
 };
 
 pub use change_password::ChangePasswordCommand;
-pub use complete_login::{CompleteLoginCommand, LoginChallenge};
+pub use complete_login::CompleteLoginCommand;
 pub use error::{AuthError, CredentialRefusal};
 pub use exchange::{ExchangeCommand, ExchangedToken};
 pub use factor_attempts::SecondFactor;
@@ -51,6 +52,7 @@ pub use factors::AddedFactor;
 pub use issue::TokenPair;
 pub use issue_service_token::{ClientCredential, IssuedServiceToken};
 pub use login::{LoggedIn, LoginCommand, LoginOutcome};
+pub use login_challenge::LoginChallenge;
 pub use reauthenticate::{ReauthenticateCommand, ReauthenticationProof};
 pub use register::RegisterCommand;
 pub use revoked::Revoked;
