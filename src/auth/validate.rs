@@ -125,6 +125,8 @@ impl Auth {
             .profile
             .verify_for_enrollment(&parts.keyring, access_token, now)?;
         parts.profile.check_expiry(&verified, now)?;
+        // No user's token is bound to a certificate.
+        check_certificate(&verified, ClientCertificate::Absent)?;
         let claims = Arc::new(VerifiedClaims::new(verified));
         let last_read = parts.revocations.last_read();
         if parts.revocations.is_revoked(&claims) {
