@@ -85,7 +85,12 @@ impl TotpSecret {
 
     /// The secret in base32 without padding, as apps have it typed in.
     pub fn to_base32(&self) -> Secret<String> {
-        Secret::new(totp_rs::Secret::from(self.expose()).to_base32().to_string())
+        Secret::new(
+            totp_rs::Secret::from(self.expose())
+                .to_base32()
+                .as_str()
+                .to_owned(),
+        )
     }
 
     /// The newest step whose code this is, of those within the drift around `now` and after `last_used_step`. `None` when
