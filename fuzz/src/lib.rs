@@ -4,6 +4,7 @@
 mod access_token;
 mod email;
 mod feed;
+mod passkey;
 mod password_hash;
 mod refresh_token;
 mod signed_token;
@@ -12,6 +13,7 @@ mod world;
 pub use access_token::access_token;
 pub use email::email;
 pub use feed::feed;
+pub use passkey::passkey;
 pub use password_hash::password_hash;
 pub use refresh_token::refresh_token;
 pub use signed_token::signed_token;

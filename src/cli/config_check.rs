@@ -104,6 +104,7 @@ fn summary(config: &Config) -> Vec<(&'static str, String)> {
         ("session", duration_text(config.tokens.session_max_lifetime)),
         ("TLS", tls.to_owned()),
         ("mail", mail),
+        ("passkeys", config.webauthn.rp_id.clone()),
         (
             "proxies",
             or_word((!proxies.is_empty()).then(|| proxies.join(", ")), "none"),

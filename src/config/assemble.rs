@@ -19,6 +19,7 @@ use super::{
     },
     values::{Algorithm, DatabaseTls, List, LogFormat, RsaKeyBits, Switch},
     variables::{VARIABLES, Values, Variable},
+    webauthn,
 };
 use crate::cores;
 
@@ -111,6 +112,7 @@ fn group(given: &Given, problems: &mut Problems) -> Config {
                 origins.into_iter().map(|origin| origin.0).collect()
             }),
         mail: mail::settings(values, problems),
+        webauthn: webauthn::settings(values, problems),
         reflection: match values.reflection {
             Some(switch) => switch == Switch::On,
             None => profile != Profile::Production,

@@ -29,6 +29,7 @@ mod types;
 mod values;
 mod variables;
 mod verifier_names;
+mod webauthn;
 mod words;
 
 #[cfg(test)]
@@ -64,3 +65,4 @@ pub use types::{
 };
 pub use values::{LogFormat, StalePolicy, Tls};
 pub use variables::{DefaultValue, Variable};
+pub use webauthn::WebauthnSettings;

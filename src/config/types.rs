@@ -18,6 +18,7 @@ use super::{
     serving::ServingSettings,
     tls::TlsFiles,
     values::{LogFormat, StalePolicy, Tls},
+    webauthn::WebauthnSettings,
 };
 
 /// Everything an operator can decide, checked. The variables behind it: [`Config::VARIABLES`].
@@ -37,6 +38,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// How mails are sent.
     pub mail: MailSettings,
+    /// For which name passkeys are made, and which pages may use them.
+    pub webauthn: WebauthnSettings,
     /// Whether gRPC reflection is served.
     pub reflection: bool,
     /// The bounds on connections and calls, and the times of a shutdown.

@@ -25,6 +25,7 @@ use super::{
         Tls, Whole,
     },
     verifier_names::VerifierName,
+    webauthn::RpId,
 };
 
 /// What the names of our own variables begin with.
@@ -187,6 +188,10 @@ variables! {
         "How long the token in a mail may reset a password.";
     email_verification_ttl: Span<MINUTE, { 30 * DAY }>, "COUNTERSIGN_EMAIL_VERIFICATION_TTL", Text("3d"),
         "How long the token in a mail may verify an address.";
+    webauthn_rp_id: RpId, "COUNTERSIGN_WEBAUTHN_RP_ID", Text("localhost"),
+        "The domain that passkeys are made for; a change makes all of them useless.";
+    webauthn_origins: List<Origin>, "COUNTERSIGN_WEBAUTHN_ORIGINS", Text("http://localhost:5173"),
+        "Origins of the pages that may use passkeys, comma-separated: of that domain or a subdomain, https or http://localhost.";
     reflection: Option<Switch>, "COUNTERSIGN_REFLECTION", Rule("on; off in production"),
         "Whether gRPC reflection is served: on or off.";
     max_connections: Whole<NonZeroUsize, 1, 1_000_000>, "COUNTERSIGN_MAX_CONNECTIONS", Text("10000"),

@@ -1,6 +1,7 @@
 //! Second factors: authenticator apps, recovery codes, and the token of an enrollment. Pure rules, but for `rewrap`, which
 //! reads and writes the database.
 
+pub mod passkeys;
 mod enrollment;
 mod recovery_codes;
 mod rewrap;

@@ -61,3 +61,8 @@ fn no_input_of_the_corpus_breaks_the_readers_of_password_hashes() {
 fn no_input_of_the_corpus_breaks_the_receiver_of_the_feed() {
     replay_bytes("feed", targets::feed);
 }
+
+#[test]
+fn no_input_of_the_corpus_breaks_the_ceremonies_of_passkeys() {
+    replay("passkey", targets::passkey);
+}

@@ -1,0 +1,101 @@
+//! The options that a page hands to the browser, as the JSON that `parseCreationOptionsFromJSON` and
+//! `parseRequestOptionsFromJSON` take (WebAuthn sections 5.1.8 and 5.1.9).
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+use super::{
+    public_key::PasskeyAlgorithm,
+    registration::{CredentialDescriptor, Transport},
+    relying_party::RelyingParty,
+};
+
+/// How long a browser waits for the user: as long as a challenge is good.
+pub const CEREMONY_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// For whom a passkey is made.
+#[derive(Clone, Copy, Debug)]
+pub struct PasskeyOwner<'a> {
+    /// The user handle: 1 to 64 bytes that tell nothing about the user (section 14.6.1).
+    pub handle: &'a [u8],
+    /// Tells accounts apart where the browser lists them: the e-mail address.
+    pub name: &'a str,
+    /// The name to show; the e-mail address where it is empty.
+    pub display_name: &'a str,
+}
+
+impl RelyingParty {
+    /// The options of a registration. `existing` are the user's passkeys: none of their authenticators makes another one.
+    pub fn creation_options(
+        &self,
+        challenge: &[u8],
+        owner: PasskeyOwner<'_>,
+        existing: &[CredentialDescriptor],
+    ) -> String {
+        let algorithms = PasskeyAlgorithm::ALL
+            .map(|algorithm| json!({"type": "public-key", "alg": algorithm.number()}));
+        let display_name = match owner.display_name {
+            "" => owner.name,
+            name => name,
+        };
+        json!({
+            "rp": {"id": self.id(), "name": self.id()},
+            "user": {
+                "id": URL_SAFE_NO_PAD.encode(owner.handle),
+                "name": owner.name,
+                "displayName": display_name,
+            },
+            "challenge": URL_SAFE_NO_PAD.encode(challenge),
+            "pubKeyCredParams": algorithms,
+            "timeout": timeout(),
+            "excludeCredentials": descriptors(existing),
+            "authenticatorSelection": {
+                "residentKey": "required",
+                "requireResidentKey": true,
+                "userVerification": "required",
+            },
+            "attestation": "none",
+        })
+        .to_string()
+    }
+
+    /// The options of an authentication. `allowed` are the passkeys of a user who is known; when it is empty, the browser
+    /// offers all that it has for this relying party.
+    pub fn request_options(&self, challenge: &[u8], allowed: &[CredentialDescriptor]) -> String {
+        json!({
+            "challenge": URL_SAFE_NO_PAD.encode(challenge),
+            "timeout": timeout(),
+            "rpId": self.id(),
+            "allowCredentials": descriptors(allowed),
+            "userVerification": "required",
+        })
+        .to_string()
+    }
+}
+
+/// In milliseconds, as the standard has it.
+const fn timeout() -> u64 {
+    CEREMONY_TIMEOUT.as_secs() * 1_000
+}
+
+fn descriptors(credentials: &[CredentialDescriptor]) -> Vec<Value> {
+    let describe = |credential: &CredentialDescriptor| {
+        let names: Vec<_> = credential
+            .transports
+            .iter()
+            .copied()
+            .map(Transport::as_str)
+            .collect();
+        let mut descriptor = json!({
+            "type": "public-key",
+            "id": URL_SAFE_NO_PAD.encode(&credential.id),
+        });
+        if !names.is_empty() {
+            descriptor["transports"] = json!(names);
+        }
+        descriptor
+    };
+    credentials.iter().map(describe).collect()
+}
