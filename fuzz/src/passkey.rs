@@ -4,9 +4,7 @@
 use std::sync::LazyLock;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign::factors::passkeys::{
-    Assertion, RegisteredPasskey, RelyingParty, UserIdentity,
-};
+use countersign::factors::passkeys::{Assertion, RegisteredPasskey, RelyingParty, UserIdentity};
 
 const RP_ID: &str = "localhost";
 const ORIGIN: &str = "http://localhost:36357";

@@ -2,7 +2,7 @@
 
 use super::{Auth, AuthError};
 use crate::{
-    domain::{DeviceId, Email, SessionId, UserId},
+    domain::{ChallengeId, DeviceId, Email, SessionId, User, UserId},
     store::{CounterKey, Credentials},
     tokens::{KnownDevice, PendingLogin},
 };
@@ -19,6 +19,13 @@ pub(super) enum Claimant {
     /// A user whose password was right and who owes a second factor. The failures go on where those of the password are
     /// counted.
     Challenged(UserId, PendingLogin),
+    /// Whoever has the passkey with that id. The failures are those of the account.
+    Passkey {
+        /// The id that the authenticator gave it.
+        credential_id: Vec<u8>,
+        /// The challenge that is answered.
+        challenge: ChallengeId,
+    },
     /// A user within a session.
     Session(UserId, SessionId),
 }
@@ -31,7 +38,7 @@ impl Claimant {
                 .filter(|device| Some(device.user_id) == user)
                 .map(|device| device.device_id),
             Self::Challenged(_, login) => login.device_id,
-            Self::Session(..) => None,
+            Self::Passkey { .. } | Self::Session(..) => None,
         }
     }
 }
@@ -63,6 +70,22 @@ impl Auth {
                     user_id: login.device_id.map(|_| *user_id),
                 };
                 store.find_credentials_of(*user_id, &key).await?
+            }
+            Claimant::Passkey {
+                credential_id,
+                challenge,
+            } => {
+                let choose = |owner: Option<&User>| CounterKey {
+                    name: match owner {
+                        Some(user) => keys.account_counter(&user.email),
+                        // No failure of an unknown passkey is counted; no two challenges wait for each other.
+                        None => challenge.to_string(),
+                    },
+                    user_id: None,
+                };
+                store
+                    .find_credentials_by_passkey(credential_id, choose)
+                    .await?
             }
             Claimant::Session(user_id, session_id) => {
                 let key = CounterKey {

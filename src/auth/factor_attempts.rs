@@ -86,7 +86,7 @@ impl Auth {
                 let Some(challenge) = challenge else {
                     return Ok(None);
                 };
-                return self.judge_passkey(challenge, user, response).await;
+                return self.judge_passkey(challenge, &found.user, response).await;
             }
         };
         Ok(factor.map(|factor| JudgedFactor {

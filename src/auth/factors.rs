@@ -27,7 +27,6 @@ pub(super) enum ProvedFactor {
     /// An authenticator app.
     Totp(StoredTotp),
     /// A passkey.
-    #[expect(dead_code, reason = "registered by the ceremonies of passkeys")]
     Passkey(StoredPasskey),
 }
 

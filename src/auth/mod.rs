@@ -18,6 +18,7 @@ mod keys;
 mod login;
 mod login_challenge;
 mod logout;
+mod passkey_registration;
 mod passkeys;
 mod reauthenticate;
 mod recovery;
@@ -53,6 +54,8 @@ pub use issue::TokenPair;
 pub use issue_service_token::{ClientCredential, IssuedServiceToken};
 pub use login::{LoggedIn, LoginCommand, LoginOutcome};
 pub use login_challenge::LoginChallenge;
+pub use passkey_registration::PasskeyRegistrationCommand;
+pub use passkeys::{PasskeyCeremony, PasskeyLoginCommand};
 pub use reauthenticate::{ReauthenticateCommand, ReauthenticationProof};
 pub use register::RegisterCommand;
 pub use revoked::Revoked;
@@ -70,6 +73,7 @@ use crate::{
     clock::{Clock, Timestamp},
     config::FactorSettings,
     domain::{MailKind, NewMail, PositionedRevocation, Recipient, Revocation, SessionId, UserId},
+    factors::passkeys::RelyingParty,
     mail::MailLoad,
     passwords::Passwords,
     revocation::{Feed, RevocationIndex},
@@ -159,6 +163,8 @@ pub struct AuthParts {
     pub revocations: Arc<RevocationIndex>,
     /// What watchers are told.
     pub feed: Feed,
+    /// For which name passkeys are made, and which pages may use them.
+    pub relying_party: RelyingParty,
     /// The outbox, for metrics.
     pub mails: MailLoad,
     /// The time.

@@ -46,8 +46,7 @@ impl TryFrom<String> for RpId {
 }
 
 fn is_label(label: &str) -> bool {
-    let is_letter =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&label.len())
         && label.bytes().all(is_letter)
         && !label.starts_with('-')
@@ -56,10 +55,7 @@ fn is_label(label: &str) -> bool {
 
 /// The relying party; browsers would refuse every ceremony where the two variables do not fit together.
 pub(super) fn settings(values: &Values, problems: &mut Problems) -> WebauthnSettings {
-    const VARIABLES: [&str; 2] = [
-        "COUNTERSIGN_WEBAUTHN_ORIGINS",
-        "COUNTERSIGN_WEBAUTHN_RP_ID",
-    ];
+    const VARIABLES: [&str; 2] = ["COUNTERSIGN_WEBAUTHN_ORIGINS", "COUNTERSIGN_WEBAUTHN_RP_ID"];
     let RpId(rp_id) = values.webauthn_rp_id.clone();
     let List(origins) = values.webauthn_origins.clone();
     let origins: Vec<_> = origins.into_iter().map(|origin| origin.0).collect();
@@ -110,7 +106,12 @@ mod tests {
 
     #[test]
     fn an_rp_id_is_a_domain_in_lower_case() {
-        for text in ["localhost", "example.com", "a.b-c.example", "xn--bcher-kva.example"] {
+        for text in [
+            "localhost",
+            "example.com",
+            "a.b-c.example",
+            "xn--bcher-kva.example",
+        ] {
             assert_eq!(RpId::try_from(text.to_owned()).unwrap().0, text);
         }
         for text in [

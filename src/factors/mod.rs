@@ -1,8 +1,8 @@
 //! Second factors: authenticator apps, recovery codes, and the token of an enrollment. Pure rules, but for `rewrap`, which
 //! reads and writes the database.
 
-pub mod passkeys;
 mod enrollment;
+pub mod passkeys;
 mod recovery_codes;
 mod rewrap;
 mod totp;

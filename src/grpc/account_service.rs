@@ -163,16 +163,20 @@ impl account_service_server::AccountService for AccountApi {
 
     async fn begin_passkey_registration(
         &self,
-        _: Request<pb::BeginPasskeyRegistrationRequest>,
+        request: Request<pb::BeginPasskeyRegistrationRequest>,
     ) -> Result<Response<pb::BeginPasskeyRegistrationResponse>, Status> {
-        Err(passkeys::not_served())
+        let info = RequestInfo::of(&request);
+        let result = passkeys::begin_registration(&self.auth, &request).await;
+        info.respond(result)
     }
 
     async fn finish_passkey_registration(
         &self,
-        _: Request<pb::FinishPasskeyRegistrationRequest>,
+        request: Request<pb::FinishPasskeyRegistrationRequest>,
     ) -> Result<Response<pb::FinishPasskeyRegistrationResponse>, Status> {
-        Err(passkeys::not_served())
+        let info = RequestInfo::of(&request);
+        let result = passkeys::finish_registration(&self.auth, &request, &info.context()).await;
+        info.respond(result)
     }
 
     async fn remove_factor(

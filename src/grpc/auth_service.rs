@@ -89,16 +89,20 @@ impl auth_service_server::AuthService for AuthApi {
 
     async fn begin_passkey_login(
         &self,
-        _: Request<pb::BeginPasskeyLoginRequest>,
+        request: Request<pb::BeginPasskeyLoginRequest>,
     ) -> Result<Response<pb::BeginPasskeyLoginResponse>, Status> {
-        Err(passkeys::not_served())
+        let info = RequestInfo::of(&request);
+        let result = passkeys::begin_login(&self.auth, request.get_ref());
+        info.respond(result)
     }
 
     async fn finish_passkey_login(
         &self,
-        _: Request<pb::FinishPasskeyLoginRequest>,
+        request: Request<pb::FinishPasskeyLoginRequest>,
     ) -> Result<Response<pb::FinishPasskeyLoginResponse>, Status> {
-        Err(passkeys::not_served())
+        let info = RequestInfo::of(&request);
+        let result = passkeys::finish_login(&self.auth, request.get_ref(), &info.context()).await;
+        info.respond(result)
     }
 
     async fn refresh(

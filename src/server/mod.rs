@@ -26,7 +26,10 @@ use connection::ConnectionServer;
 use descriptors::ConnectionLimits;
 use files::FollowedFiles;
 use grpc_port::GrpcPort;
-use settings::{auth_settings, layer_settings, password_settings, peppers, rate_limits, verifiers};
+use settings::{
+    auth_settings, layer_settings, password_settings, peppers, rate_limits, relying_party,
+    verifiers,
+};
 use workers::ConnectionWorkers;
 
 use crate::{
@@ -138,6 +141,7 @@ impl Server {
             directory,
             revocations: index,
             feed,
+            relying_party: relying_party(&config),
             mails: courier.load(),
             clock: clock.clone(),
             settings: auth_settings(&config),

@@ -6,6 +6,7 @@ use crate::{
     auth::{AuthSettings, CLOCK_SKEW},
     clock::Clock,
     config::{Config, Rate, StalePolicy},
+    factors::passkeys::RelyingParty,
     grpc::layers::{self, Quota, RateLimits},
     passwords::{Argon2Cost, PasswordSettings, Pepper},
     tokens::{AccessProfile, DerivedKeys, SigningPolicy},
@@ -86,6 +87,12 @@ pub fn signing_policy(config: &Config) -> SigningPolicy {
         poll_interval: config.revocation.poll_interval,
         token_life: access_profile(config).longest_life() + CLOCK_SKEW,
     }
+}
+
+/// For which name passkeys are made, and which pages may use them.
+pub(super) fn relying_party(config: &Config) -> RelyingParty {
+    let webauthn = &config.webauthn;
+    RelyingParty::new(webauthn.rp_id.clone(), webauthn.origins.clone())
 }
 
 pub(super) fn auth_settings(config: &Config) -> AuthSettings {

@@ -7,8 +7,10 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, Store, StoreError, StoredTotp, read,
-    schema::{audit_events, login_failures, totp_factors, users},
+    AuditEvent, Store, StoreError, StoredPasskey, StoredTotp,
+    passkeys::PasskeyRow,
+    read,
+    schema::{audit_events, login_failures, passkeys, totp_factors, users},
     totp_factors::TotpRow,
     users::{UserRow, has_email, stored_kinds},
     write,
@@ -48,6 +50,8 @@ pub struct UserCredentials {
     pub factors: FactorKinds,
     /// The authenticator app, if the user has one and it was asked for.
     pub totp: Option<StoredTotp>,
+    /// The passkey by which the user was found.
+    pub passkey: Option<StoredPasskey>,
 }
 
 /// What became of a wrong password.
@@ -135,6 +139,39 @@ impl Store {
             let found = found.map(|(user, hash, kinds)| (user, hash, kinds, None));
             let user = credentials(found)?;
             let key = choose(user.as_ref().map(|found| found.user.id));
+            let counter = find_counter!(conn, &key.name);
+            Ok(Credentials { user, key, counter })
+        })
+    }
+
+    /// The same for whoever has the passkey with that id of its authenticator.
+    pub async fn find_credentials_by_passkey(
+        &self,
+        credential_id: &[u8],
+        choose: impl Fn(Option<&User>) -> CounterKey + Send + Sync,
+    ) -> Result<Credentials, StoreError> {
+        read!(self, |conn| {
+            let found: Option<(PasskeyRow, UserRow, String, Option<String>)> = passkeys::table
+                .inner_join(users::table)
+                .filter(passkeys::credential_id.eq(credential_id))
+                .select((
+                    PasskeyRow::as_select(),
+                    UserRow::as_select(),
+                    users::password_hash,
+                    users::factor_kinds,
+                ))
+                .get_result(conn)
+                .await
+                .optional()?;
+            let user = match found {
+                None => None,
+                Some((passkey, user, hash, kinds)) => {
+                    let passkey = Some(StoredPasskey::try_from(passkey)?);
+                    let user = credentials(Some((user, hash, kinds, None)))?;
+                    user.map(|user| UserCredentials { passkey, ..user })
+                }
+            };
+            let key = choose(user.as_ref().map(|found| &found.user));
             let counter = find_counter!(conn, &key.name);
             Ok(Credentials { user, key, counter })
         })
@@ -317,6 +354,7 @@ fn credentials(found: Option<CredentialsRow>) -> Result<Option<UserCredentials>,
                 password_hash,
                 factors: stored_kinds(kinds.as_deref())?,
                 totp: totp.map(StoredTotp::try_from).transpose()?,
+                passkey: None,
             })
         })
         .transpose()

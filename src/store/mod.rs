@@ -83,7 +83,7 @@ pub use feed_state::FeedState;
 pub use login_failures::{CounterKey, Counting, Credentials, Failure, UserCredentials};
 pub use logins::{Login, OpenedSession, Opening};
 pub use mails::{ClaimedMail, FailedMail, MailCounts};
-pub use passkeys::{PasskeyOwner, StoredPasskey};
+pub use passkeys::StoredPasskey;
 pub use password_change::{ChangedPassword, PasswordChange};
 pub use pool_load::PoolLoad;
 pub use proofs::{ChallengeUse, FactorProof, FactorUse};

@@ -7,12 +7,11 @@ use super::{
     Store, StoreError,
     ids::{parse_factor_id, parse_user_id},
     read,
-    schema::{passkeys, users},
-    users::{UserRow, stored_kinds},
+    schema::passkeys,
 };
 use crate::{
     clock::Timestamp,
-    domain::{DeviceLabel, Factor, FactorId, FactorKind, FactorKinds, User, UserId},
+    domain::{DeviceLabel, Factor, FactorId, FactorKind, UserId},
 };
 
 /// A passkey.
@@ -42,19 +41,6 @@ pub struct StoredPasskey {
     pub created_at: Timestamp,
     /// When it was last accepted.
     pub last_used_at: Option<Timestamp>,
-}
-
-/// A passkey with its user.
-#[derive(Clone, Debug)]
-pub struct PasskeyOwner {
-    /// The passkey.
-    pub passkey: StoredPasskey,
-    /// Whose it is.
-    pub user: User,
-    /// The stored hash of the user's password.
-    pub password_hash: String,
-    /// What factors the user has.
-    pub factors: FactorKinds,
 }
 
 #[derive(Insertable, Queryable, Selectable)]
@@ -141,35 +127,21 @@ impl Store {
         rows.into_iter().map(StoredPasskey::try_from).collect()
     }
 
-    /// The passkey with that id of its authenticator, and its user. One statement.
+    /// The user's passkey with that id of its authenticator.
     pub async fn find_passkey(
         &self,
+        user: UserId,
         credential_id: &[u8],
-    ) -> Result<Option<PasskeyOwner>, StoreError> {
-        type Row = (PasskeyRow, UserRow, String, Option<String>);
-        let found: Option<Row> = read!(self, |conn| {
+    ) -> Result<Option<StoredPasskey>, StoreError> {
+        let found: Option<PasskeyRow> = read!(self, |conn| {
             Ok(passkeys::table
-                .inner_join(users::table)
                 .filter(passkeys::credential_id.eq(credential_id))
-                .select((
-                    PasskeyRow::as_select(),
-                    UserRow::as_select(),
-                    users::password_hash,
-                    users::factor_kinds,
-                ))
+                .filter(passkeys::user_id.eq(user.to_string()))
+                .select(PasskeyRow::as_select())
                 .get_result(conn)
                 .await
                 .optional()?)
         })?;
-        found
-            .map(|(passkey, user, password_hash, kinds)| {
-                Ok(PasskeyOwner {
-                    passkey: passkey.try_into()?,
-                    user: user.try_into()?,
-                    password_hash,
-                    factors: stored_kinds(kinds.as_deref())?,
-                })
-            })
-            .transpose()
+        found.map(StoredPasskey::try_from).transpose()
     }
 }

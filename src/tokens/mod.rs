@@ -23,6 +23,7 @@ mod rotation;
 mod sealing;
 mod signing_key;
 mod stored_key;
+mod webauthn_challenge;
 
 pub use access::{AccessProfile, AccessTokenError, IssuedAccessToken, Subject};
 pub use cache::{VerifiedClaims, VerifiedTokens};

@@ -3,13 +3,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use countersign::grpc::pb::{
-    BeginPasskeyLoginRequest, BeginPasskeyRegistrationRequest, CompleteLoginRequest,
-    DisableUserRequest, FactorKind, FinishPasskeyLoginRequest, FinishPasskeyRegistrationRequest,
-    LoginRequest, ReauthenticateRequest, RemoveUserFactorsRequest, complete_login_request::Proof,
+    CompleteLoginRequest, DisableUserRequest, FactorKind, LoginRequest, ReauthenticateRequest,
+    RemoveUserFactorsRequest, complete_login_request::Proof,
     reauthenticate_request::Proof as Again,
 };
-
-use tonic::Code;
 
 use crate::{
     account::Account,
@@ -290,18 +287,5 @@ on_both_databases! {
         assert_eq!(reason(server.complete(&challenge, json).await), "SECOND_FACTOR_INVALID");
         let huge = Again::PasskeyResponseJson("x".repeat(20_000));
         assert_eq!(reason(server.reauthenticate(&tokens.access_token, huge).await), "INVALID_FIELD");
-    }
-    async fn passkeys_are_not_served_yet(database: TestDatabase) {
-        let server = TestServer::start(&database).await;
-        let token = server.signed_in(ADA).await.access_token;
-        let (mut auth, mut account) = (server.auth(), server.account());
-        let codes = [
-            auth.begin_passkey_login(BeginPasskeyLoginRequest::default()).await.map(drop),
-            auth.finish_passkey_login(FinishPasskeyLoginRequest::default()).await.map(drop),
-            account.begin_passkey_registration(bearing(&token, BeginPasskeyRegistrationRequest {})).await.map(drop),
-            account.finish_passkey_registration(bearing(&token, FinishPasskeyRegistrationRequest::default())).await.map(drop),
-        ]
-        .map(|answer| answer.unwrap_err().code());
-        assert_eq!(codes, [Code::Unimplemented; 4]);
     }
 }

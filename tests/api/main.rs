@@ -52,6 +52,7 @@ mod master_keys;
 mod moving_watchers;
 mod oauth;
 mod outage;
+mod passkeys;
 mod password_cost;
 mod peers;
 mod poolers;

@@ -69,7 +69,9 @@ impl AttestationObject {
 /// A statement of exactly `alg` and `sig`. With `x5c` it would be an attestation by a manufacturer.
 fn self_attestation(statement: &[(Value, Value)]) -> Option<Statement> {
     let find = |name: &str| {
-        let entry = statement.iter().find(|(key, _)| key.as_text() == Some(name));
+        let entry = statement
+            .iter()
+            .find(|(key, _)| key.as_text() == Some(name));
         entry.map(|(_, value)| value)
     };
     (statement.len() == 2).then_some(())?;

@@ -102,12 +102,10 @@ impl<'a> AttestedCredential<'a> {
         let from_key = *rest;
         Map::take(rest)?;
         let public_key = &from_key[..from_key.len() - rest.len()];
-        (1..=MAX_CREDENTIAL_ID)
-            .contains(&id.len())
-            .then_some(Self {
-                aaguid,
-                id,
-                public_key,
-            })
+        (1..=MAX_CREDENTIAL_ID).contains(&id.len()).then_some(Self {
+            aaguid,
+            id,
+            public_key,
+        })
     }
 }

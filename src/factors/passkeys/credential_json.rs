@@ -71,8 +71,7 @@ pub(super) fn parse<'de, R: Deserialize<'de>>(
     if json.len() > MAX_LENGTH {
         return Err(PasskeyRefusal::TooLong);
     }
-    let read: CredentialJson<R> =
-        serde_json::from_str(json).map_err(|_| PasskeyRefusal::Json)?;
+    let read: CredentialJson<R> = serde_json::from_str(json).map_err(|_| PasskeyRefusal::Json)?;
     let Kind::PublicKey = read.kind;
     if read.id != read.raw_id {
         return Err(PasskeyRefusal::CredentialId);

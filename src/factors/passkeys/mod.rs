@@ -11,6 +11,8 @@ mod cbor;
 mod client_data;
 mod credential_json;
 mod options;
+#[cfg(test)]
+mod property_tests;
 mod public_key;
 mod refusal;
 mod registration;

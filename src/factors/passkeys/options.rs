@@ -99,3 +99,52 @@ fn descriptors(credentials: &[CredentialDescriptor]) -> Vec<Value> {
     };
     credentials.iter().map(describe).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RP_ID: &str = "auth.example.org";
+    const CHALLENGE: [u8; 32] = [7; 32];
+
+    #[test]
+    fn the_options_demand_what_is_verified_later() {
+        let relying_party = RelyingParty::new(RP_ID.to_owned(), Vec::new());
+        let owner = PasskeyOwner {
+            handle: &[9; 16],
+            name: "ada@example.org",
+            display_name: "",
+        };
+        let existing = [CredentialDescriptor {
+            id: b"id".to_vec(),
+            transports: vec![Transport::Usb],
+        }];
+        let parse = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+        let options = parse(relying_party.creation_options(&CHALLENGE, owner, &existing));
+        assert_eq!(options["rp"], json!({"id": RP_ID, "name": RP_ID}));
+        assert_eq!(options["user"]["displayName"], "ada@example.org");
+        assert_eq!(options["challenge"], URL_SAFE_NO_PAD.encode(CHALLENGE));
+        assert_eq!(options["authenticatorSelection"]["residentKey"], "required");
+        assert_eq!(
+            options["authenticatorSelection"]["userVerification"],
+            "required"
+        );
+        assert_eq!(options["attestation"], "none");
+        let algorithms: Vec<_> = options["pubKeyCredParams"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["alg"].as_i64())
+            .collect();
+        assert_eq!(algorithms, [Some(-7), Some(-8), Some(-257)]);
+        let described = json!([{"type": "public-key", "id": "aWQ", "transports": ["usb"]}]);
+        assert_eq!(options["excludeCredentials"], described);
+        let options = parse(relying_party.request_options(&CHALLENGE, &[]));
+        assert_eq!(options["allowCredentials"], json!([]));
+        assert_eq!(
+            (&options["rpId"], &options["userVerification"]),
+            (&json!(RP_ID), &json!("required"))
+        );
+        assert_eq!(options["timeout"], 300_000);
+    }
+}

@@ -103,10 +103,7 @@ fn rsa(map: &Map) -> Option<ParsedPublicKey> {
     let (n, e) = (map.bytes(CRV_OR_N)?, map.bytes(X_OR_E)?);
     // RFC 8230 section 4 forbids leading zeros.
     let is_minimal = |number: &[u8]| number.first().is_some_and(|byte| *byte != 0);
-    if map.integer(KTY)? != RSA
-        || !is_minimal(n)
-        || !is_minimal(e)
-        || e.len() > MAX_EXPONENT_LENGTH
+    if map.integer(KTY)? != RSA || !is_minimal(n) || !is_minimal(e) || e.len() > MAX_EXPONENT_LENGTH
     {
         return None;
     }

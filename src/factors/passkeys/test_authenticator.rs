@@ -139,7 +139,11 @@ impl Answer {
         data.extend(self.sign_count.to_be_bytes());
         if self.flags & AT != 0 {
             data.extend([3; 16]);
-            data.extend(u16::try_from(self.credential_id.len()).unwrap().to_be_bytes());
+            data.extend(
+                u16::try_from(self.credential_id.len())
+                    .unwrap()
+                    .to_be_bytes(),
+            );
             data.extend(&self.credential_id);
             data.extend(encode(&Cbor::Map(self.cose.clone())));
         }

@@ -2,7 +2,6 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ciborium::Value as Cbor;
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
@@ -15,15 +14,15 @@ use super::{
 const BE: u8 = 0x08;
 const BS: u8 = 0x10;
 
-fn relying_party() -> RelyingParty {
+pub(super) fn relying_party() -> RelyingParty {
     RelyingParty::new(RP_ID.to_owned(), vec![ORIGIN.to_owned()])
 }
 
-fn register(json: &Value) -> Result<NewPasskey, PasskeyRefusal> {
+pub(super) fn register(json: &Value) -> Result<NewPasskey, PasskeyRefusal> {
     relying_party().verify_registration(&json.to_string(), &CHALLENGE)
 }
 
-fn authenticate(
+pub(super) fn authenticate(
     json: &Value,
     identity: UserIdentity,
     stored: &RegisteredPasskey,
@@ -45,21 +44,37 @@ fn authenticate_with(change: impl FnOnce(&mut Answer)) -> Result<UsedPasskey, Pa
     let mut answer = authenticator.authentication();
     change(&mut answer);
     let json = authenticator.assertion_json(&answer);
-    authenticate(&json, UserIdentity::FromResponse, &authenticator.registered())
+    authenticate(
+        &json,
+        UserIdentity::FromResponse,
+        &authenticator.registered(),
+    )
 }
 
 /// One change of an answer to either ceremony, and the rule that it breaks.
 type Change = (fn(&mut Answer), PasskeyRefusal);
 
 const CHANGES_OF_BOTH: &[Change] = &[
-    (|answer| answer.client_data = json!("text"), PasskeyRefusal::ClientData),
-    (|answer| answer.client_data["challenge"] = json!(7), PasskeyRefusal::ClientData),
-    (|answer| answer.client_data["type"] = json!("payment.get"), PasskeyRefusal::Ceremony),
+    (
+        |answer| answer.client_data = json!("text"),
+        PasskeyRefusal::ClientData,
+    ),
+    (
+        |answer| answer.client_data["challenge"] = json!(7),
+        PasskeyRefusal::ClientData,
+    ),
+    (
+        |answer| answer.client_data["type"] = json!("payment.get"),
+        PasskeyRefusal::Ceremony,
+    ),
     (
         |answer| answer.client_data["challenge"] = json!(URL_SAFE_NO_PAD.encode([8; 32])),
         PasskeyRefusal::Challenge,
     ),
-    (|answer| answer.client_data["challenge"] = json!(""), PasskeyRefusal::Challenge),
+    (
+        |answer| answer.client_data["challenge"] = json!(""),
+        PasskeyRefusal::Challenge,
+    ),
     (
         |answer| answer.client_data["origin"] = json!("https://auth.example.org.evil.example"),
         PasskeyRefusal::Origin,
@@ -76,18 +91,36 @@ const CHANGES_OF_BOTH: &[Change] = &[
         |answer| answer.client_data["origin"] = json!("https://auth.example.org:8443"),
         PasskeyRefusal::Origin,
     ),
-    (|answer| answer.client_data["crossOrigin"] = json!(true), PasskeyRefusal::CrossOrigin),
+    (
+        |answer| answer.client_data["crossOrigin"] = json!(true),
+        PasskeyRefusal::CrossOrigin,
+    ),
     (
         |answer| answer.client_data["topOrigin"] = json!("https://evil.example"),
         PasskeyRefusal::CrossOrigin,
     ),
-    (|answer| answer.rp_id = "example.org", PasskeyRefusal::RelyingParty),
+    (
+        |answer| answer.rp_id = "example.org",
+        PasskeyRefusal::RelyingParty,
+    ),
     (|answer| answer.flags &= !0x01, PasskeyRefusal::UserPresence),
-    (|answer| answer.flags &= !0x04, PasskeyRefusal::UserVerification),
+    (
+        |answer| answer.flags &= !0x04,
+        PasskeyRefusal::UserVerification,
+    ),
     (|answer| answer.flags |= BS, PasskeyRefusal::BackupFlags),
-    (|answer| answer.flags |= ED, PasskeyRefusal::AuthenticatorData),
-    (|answer| answer.tail = vec![0xa0], PasskeyRefusal::AuthenticatorData),
-    (|answer| answer.raw_id = b"another".to_vec(), PasskeyRefusal::CredentialId),
+    (
+        |answer| answer.flags |= ED,
+        PasskeyRefusal::AuthenticatorData,
+    ),
+    (
+        |answer| answer.tail = vec![0xa0],
+        PasskeyRefusal::AuthenticatorData,
+    ),
+    (
+        |answer| answer.raw_id = b"another".to_vec(),
+        PasskeyRefusal::CredentialId,
+    ),
 ];
 
 #[test]
@@ -96,8 +129,14 @@ fn a_registration_that_breaks_one_rule_is_refused_for_that_rule() {
         assert_eq!(register_with(change), Err(*refusal), "change {at}");
     }
     let changes: &[Change] = &[
-        (|answer| answer.client_data["type"] = json!("webauthn.get"), PasskeyRefusal::Ceremony),
-        (|answer| answer.flags &= !AT, PasskeyRefusal::AuthenticatorData),
+        (
+            |answer| answer.client_data["type"] = json!("webauthn.get"),
+            PasskeyRefusal::Ceremony,
+        ),
+        (
+            |answer| answer.flags &= !AT,
+            PasskeyRefusal::AuthenticatorData,
+        ),
         (
             |answer| (answer.credential_id, answer.raw_id) = (vec![1; 1024], vec![1; 1024]),
             PasskeyRefusal::AuthenticatorData,
@@ -106,16 +145,40 @@ fn a_registration_that_breaks_one_rule_is_refused_for_that_rule() {
             |answer| (answer.credential_id, answer.raw_id) = (vec![], vec![]),
             PasskeyRefusal::AuthenticatorData,
         ),
-        (|answer| answer.cose[1].1 = (-257).into(), PasskeyRefusal::PublicKey),
+        (
+            |answer| answer.cose[1].1 = (-257).into(),
+            PasskeyRefusal::PublicKey,
+        ),
         // ES384, and ES256K.
-        (|answer| answer.cose[1].1 = (-35).into(), PasskeyRefusal::Algorithm),
-        (|answer| answer.cose[1].1 = (-47).into(), PasskeyRefusal::Algorithm),
+        (
+            |answer| answer.cose[1].1 = (-35).into(),
+            PasskeyRefusal::Algorithm,
+        ),
+        (
+            |answer| answer.cose[1].1 = (-47).into(),
+            PasskeyRefusal::Algorithm,
+        ),
         // Another curve, a point that is not on the curve, a coordinate that is too short.
-        (|answer| answer.cose[2].1 = 2.into(), PasskeyRefusal::PublicKey),
-        (|answer| answer.cose[4].1 = Cbor::Bytes(vec![1; 32]), PasskeyRefusal::PublicKey),
-        (|answer| answer.cose[3].1 = Cbor::Bytes(vec![1; 31]), PasskeyRefusal::PublicKey),
-        (|answer| drop(answer.cose.remove(1)), PasskeyRefusal::PublicKey),
-        (|answer| answer.format = "fido-u2f", PasskeyRefusal::AttestationFormat),
+        (
+            |answer| answer.cose[2].1 = 2.into(),
+            PasskeyRefusal::PublicKey,
+        ),
+        (
+            |answer| answer.cose[4].1 = Cbor::Bytes(vec![1; 32]),
+            PasskeyRefusal::PublicKey,
+        ),
+        (
+            |answer| answer.cose[3].1 = Cbor::Bytes(vec![1; 31]),
+            PasskeyRefusal::PublicKey,
+        ),
+        (
+            |answer| drop(answer.cose.remove(1)),
+            PasskeyRefusal::PublicKey,
+        ),
+        (
+            |answer| answer.format = "fido-u2f",
+            PasskeyRefusal::AttestationFormat,
+        ),
         (
             |answer| answer.statement = vec![("sig".into(), Cbor::Bytes(vec![1]))],
             PasskeyRefusal::AttestationFormat,
@@ -132,14 +195,26 @@ fn an_authentication_that_breaks_one_rule_is_refused_for_that_rule() {
         assert_eq!(authenticate_with(change), Err(*refusal), "change {at}");
     }
     let changes: &[Change] = &[
-        (|answer| answer.client_data["type"] = json!("webauthn.create"), PasskeyRefusal::Ceremony),
-        (|answer| answer.flags |= AT, PasskeyRefusal::AuthenticatorData),
+        (
+            |answer| answer.client_data["type"] = json!("webauthn.create"),
+            PasskeyRefusal::Ceremony,
+        ),
+        (
+            |answer| answer.flags |= AT,
+            PasskeyRefusal::AuthenticatorData,
+        ),
         // A passkey that was bound to its device is not suddenly a synced one.
         (|answer| answer.flags |= BE, PasskeyRefusal::BackupFlags),
         (|answer| answer.sign_count = 1, PasskeyRefusal::SignCount),
         (|answer| answer.sign_count = 0, PasskeyRefusal::SignCount),
-        (|answer| answer.user_handle = None, PasskeyRefusal::UserHandle),
-        (|answer| answer.user_handle = Some(vec![1; 16]), PasskeyRefusal::UserHandle),
+        (
+            |answer| answer.user_handle = None,
+            PasskeyRefusal::UserHandle,
+        ),
+        (
+            |answer| answer.user_handle = Some(vec![1; 16]),
+            PasskeyRefusal::UserHandle,
+        ),
     ];
     for (at, (change, refusal)) in changes.iter().enumerate() {
         assert_eq!(authenticate_with(change), Err(*refusal), "change {at}");
@@ -154,8 +229,14 @@ fn extension_outputs_and_unknown_members_are_accepted() {
         answer.client_data["random_7f3a"] = json!({"do": ["not", "compare"]});
     };
     let new = register_with(with_extensions).unwrap();
-    assert_eq!(new.credential.transports, [Transport::Hybrid, Transport::Internal]);
-    assert_eq!((new.algorithm, new.sign_count), (PasskeyAlgorithm::Es256, 1));
+    assert_eq!(
+        new.credential.transports,
+        [Transport::Hybrid, Transport::Internal]
+    );
+    assert_eq!(
+        (new.algorithm, new.sign_count),
+        (PasskeyAlgorithm::Es256, 1)
+    );
     assert!(authenticate_with(with_extensions).is_ok());
 }
 
@@ -232,9 +313,15 @@ fn besides_none_only_a_genuine_self_attestation_is_accepted() {
         register(&answer.registration_json()).map(drop)
     };
     assert_eq!(verify(&authenticator, -7, false), Ok(()));
-    assert_eq!(verify(&authenticator, -8, false), Err(PasskeyRefusal::Signature));
+    assert_eq!(
+        verify(&authenticator, -8, false),
+        Err(PasskeyRefusal::Signature)
+    );
     assert_eq!(verify(&other, -7, false), Err(PasskeyRefusal::Signature));
-    assert_eq!(verify(&authenticator, -7, true), Err(PasskeyRefusal::AttestationFormat));
+    assert_eq!(
+        verify(&authenticator, -7, true),
+        Err(PasskeyRefusal::AttestationFormat)
+    );
 }
 
 #[test]
@@ -255,7 +342,10 @@ fn json_that_is_no_credential_is_refused() {
         assert_eq!(register(&json), Err(PasskeyRefusal::Json), "change {at}");
     }
     let megabyte = format!("{{\"id\":\"{}\"}}", "A".repeat(1 << 20));
-    assert_eq!(Assertion::parse(&megabyte).err(), Some(PasskeyRefusal::TooLong));
+    assert_eq!(
+        Assertion::parse(&megabyte).err(),
+        Some(PasskeyRefusal::TooLong)
+    );
     let result = relying_party().verify_registration(&megabyte, &CHALLENGE);
     assert_eq!(result, Err(PasskeyRefusal::TooLong));
 }
@@ -268,88 +358,10 @@ fn an_attestation_object_that_is_cut_off_is_refused() {
     for end in 0..whole.len() {
         let cut = URL_SAFE_NO_PAD.encode(&whole[..end]);
         json["response"]["attestationObject"] = json!(cut);
-        assert_eq!(register(&json), Err(PasskeyRefusal::AttestationObject), "{end}");
-    }
-}
-
-#[test]
-fn the_options_demand_what_is_verified_later() {
-    let owner = PasskeyOwner {
-        handle: &USER_HANDLE,
-        name: "ada@example.org",
-        display_name: "",
-    };
-    let existing = [CredentialDescriptor {
-        id: b"id".to_vec(),
-        transports: vec![Transport::Usb],
-    }];
-    let parse = |text: String| serde_json::from_str::<Value>(&text).unwrap();
-    let options = parse(relying_party().creation_options(&CHALLENGE, owner, &existing));
-    assert_eq!(options["rp"], json!({"id": RP_ID, "name": RP_ID}));
-    assert_eq!(options["user"]["displayName"], "ada@example.org");
-    assert_eq!(options["challenge"], URL_SAFE_NO_PAD.encode(CHALLENGE));
-    assert_eq!(options["authenticatorSelection"]["residentKey"], "required");
-    assert_eq!(options["authenticatorSelection"]["userVerification"], "required");
-    assert_eq!(options["attestation"], "none");
-    let algorithms: Vec<_> = options["pubKeyCredParams"].as_array().unwrap().iter().map(|it| it["alg"].as_i64()).collect();
-    assert_eq!(algorithms, [Some(-7), Some(-8), Some(-257)]);
-    let described = json!([{"type": "public-key", "id": "aWQ", "transports": ["usb"]}]);
-    assert_eq!(options["excludeCredentials"], described);
-    let options = parse(relying_party().request_options(&CHALLENGE, &[]));
-    assert_eq!(options["allowCredentials"], json!([]));
-    assert_eq!((&options["rpId"], &options["userVerification"]), (&json!(RP_ID), &json!("required")));
-    assert_eq!(options["timeout"], 300_000);
-}
-
-proptest! {
-    #[test]
-    fn no_text_makes_a_ceremony_panic(text in any::<String>()) {
-        prop_assert!(Assertion::parse(&text).is_err());
-        prop_assert!(relying_party().verify_registration(&text, &CHALLENGE).is_err());
-    }
-
-    #[test]
-    fn no_bytes_in_place_of_a_part_make_a_ceremony_panic(
-        bytes in prop::collection::vec(any::<u8>(), 0..300),
-    ) {
-        let authenticator = Authenticator::new();
-        let part = json!(URL_SAFE_NO_PAD.encode(&bytes));
-        for member in ["clientDataJSON", "attestationObject"] {
-            let mut json = authenticator.registration().registration_json();
-            json["response"][member] = part.clone();
-            prop_assert!(register(&json).is_err());
-        }
-        for member in ["clientDataJSON", "authenticatorData", "signature"] {
-            let mut json = authenticator.assertion_json(&authenticator.authentication());
-            json["response"][member] = part.clone();
-            let stored = authenticator.registered();
-            prop_assert!(authenticate(&json, UserIdentity::FromResponse, &stored).is_err());
-        }
-    }
-
-    #[test]
-    fn a_changed_bit_in_an_assertion_is_refused_and_none_in_an_attestation_object_panics(
-        at in any::<prop::sample::Index>(),
-        bit in 0..8_u8,
-    ) {
-        let authenticator = Authenticator::new();
-        let flip = |bytes: &[u8]| {
-            let mut bytes = bytes.to_vec();
-            bytes[at.index(bytes.len())] ^= 1 << bit;
-            json!(URL_SAFE_NO_PAD.encode(bytes))
-        };
-        let good = authenticator.assertion_json(&authenticator.authentication());
-        for member in ["clientDataJSON", "authenticatorData", "signature"] {
-            let bytes = URL_SAFE_NO_PAD.decode(good["response"][member].as_str().unwrap()).unwrap();
-            let mut json = good.clone();
-            json["response"][member] = flip(&bytes);
-            let stored = authenticator.registered();
-            prop_assert!(authenticate(&json, UserIdentity::FromResponse, &stored).is_err());
-        }
-        let answer = authenticator.registration();
-        let mut json = answer.registration_json();
-        json["response"]["attestationObject"] = flip(&answer.attestation_object());
-        // A self-made registration may say anything about the authenticator; it must only not panic.
-        let _ = register(&json);
+        assert_eq!(
+            register(&json),
+            Err(PasskeyRefusal::AttestationObject),
+            "{end}"
+        );
     }
 }

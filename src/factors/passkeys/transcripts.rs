@@ -39,7 +39,9 @@ impl Transcript {
 
     /// The passkey as it was stored after the registration.
     fn registered(&self) -> RegisteredPasskey {
-        let new = self.register().unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        let new = self
+            .register()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
         RegisteredPasskey {
             credential_id: new.credential.id,
             user_handle: bytes(&self.file["registration"]["options"]["user"]["id"]),
@@ -62,7 +64,12 @@ impl Transcript {
             };
             let mut forged = step["response"].clone();
             forged["response"]["signature"] = flipped(&forged["response"]["signature"]);
-            assert_eq!(verify(&forged), Err(PasskeyRefusal::Signature), "{}", self.name);
+            assert_eq!(
+                verify(&forged),
+                Err(PasskeyRefusal::Signature),
+                "{}",
+                self.name
+            );
             let used = verify(&step["response"]);
             let used = used.unwrap_or_else(|error| panic!("{}: {error}", self.name));
             let expect = &step["expect"];
@@ -105,14 +112,19 @@ fn a_passkey_of_a_browser_or_a_password_manager_is_accepted() {
         "passkey-rs-es256-counter-0.json",
     ] {
         let transcript = Transcript::read(name);
-        let new = transcript.register().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let new = transcript
+            .register()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let expect = &transcript.file["registration"]["expect"];
         assert_eq!(expect["alg"], new.algorithm.number(), "{name}");
         assert_eq!(expect["aaguid"], hex(&new.aaguid), "{name}");
         assert_eq!(expect["counter"], new.sign_count, "{name}");
         assert_eq!(expect["be"], u8::from(new.is_backup_eligible), "{name}");
         assert_eq!(expect["bs"], u8::from(new.is_backed_up), "{name}");
-        assert!(new.credential.transports.contains(&Transport::Internal), "{name}");
+        assert!(
+            new.credential.transports.contains(&Transport::Internal),
+            "{name}"
+        );
         transcript.authenticate(transcript.registered());
     }
 }

@@ -8,6 +8,7 @@ pub mod forge;
 pub mod issuer;
 pub mod mailbox;
 pub mod operator;
+pub mod passkey;
 pub mod pooler;
 pub mod process;
 pub mod proxy;
