@@ -1,7 +1,7 @@
 //! Countersign: a gRPC authentication service.
 //!
 //! The layers, top to bottom; each imports only layers below it (`tests/tidy.rs` checks it):
-//! `cli` → `server` → `grpc` → `http` → `tls` → `auth` → `revocation` → `workloads` → `factors` → `tokens` → `passwords` → `store` → `domain`
+//! `cli` → `server` → `grpc` → `http` → `tls` → `auth` → `import` → `mail` → `revocation` → `workloads` → `factors` → `tokens` → `passwords` → `store` → `domain`
 //! → `telemetry` → `config` → `clock`, `cores`, `secret`.
 
 pub mod auth;
@@ -13,6 +13,7 @@ pub mod domain;
 pub mod factors;
 pub mod grpc;
 pub mod http;
+pub mod import;
 pub mod mail;
 pub mod passwords;
 pub mod revocation;

@@ -22,6 +22,7 @@ const LAYERS: &[&str] = &[
     "http",
     "tls",
     "auth",
+    "import",
     "mail",
     "revocation",
     "workloads",

@@ -106,6 +106,12 @@ impl Fixture {
         self.folder.path()
     }
 
+    /// Its settings, as variables of the environment.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.variables.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Starts the service.
     pub async fn start(&self) -> Result<Process> {
         self.start_program(Path::new(env!("CARGO_BIN_EXE_countersign")))

@@ -89,6 +89,11 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Its folder, in which the server may write.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Makes an empty database and returns its URL.
     pub async fn create(&self, name: &str) -> Result<String> {
         let client = self.connect("postgres").await?;

@@ -11,6 +11,7 @@ mod factor_attempts;
 mod factor_policy;
 mod factors;
 mod freshness;
+mod import_users;
 mod in_flight;
 mod issue;
 mod issue_service_token;
@@ -50,6 +51,7 @@ pub use error::{AuthError, CredentialRefusal};
 pub use exchange::{ExchangeCommand, ExchangedToken};
 pub use factor_attempts::SecondFactor;
 pub use factors::AddedFactor;
+pub use import_users::UserImport;
 pub use issue::TokenPair;
 pub use issue_service_token::{ClientCredential, IssuedServiceToken};
 pub use login::{LoggedIn, LoginCommand, LoginOutcome};
@@ -139,6 +141,7 @@ pub struct Auth {
     locks: WriteLocks,
     watcher_places: UserPlaces,
     waiting_places: UserPlaces,
+    import_places: UserPlaces,
 }
 
 /// What [`Auth`] is made of.
@@ -180,6 +183,7 @@ impl Auth {
             locks: WriteLocks::default(),
             watcher_places: UserPlaces::new(watch::places(parts.settings.max_watchers)),
             waiting_places: UserPlaces::new(freshness::PLACES),
+            import_places: UserPlaces::new(import_users::PLACES),
             parts: Arc::new(parts),
             in_flight: Arc::default(),
         }

@@ -203,7 +203,16 @@ impl Auth {
         };
         let verdict = place.verify_unless(caller.gone(), password, account).await;
         match (verdict, found) {
-            (Ok(Some(Verdict::Right { rehashed })), Some(found)) => {
+            (
+                Ok(Some(Verdict::Right {
+                    rehashed,
+                    is_breached,
+                })),
+                Some(found),
+            ) => {
+                if is_breached {
+                    tracing::info!(user_id = %found.user.id, "a user has used a password that is known from a breach");
+                }
                 let proven = Proven {
                     user: found.user,
                     verified_hash: found.password_hash,

@@ -5,6 +5,7 @@ use crate::{
     clock::Clock,
     config::{Config, MailRoute, MasterKeySource, Tls, duration_text},
     mail,
+    passwords::BreachedPasswords,
     store::Store,
     tls::TlsReloader,
     workloads::issuers::IssuersReloader,
@@ -36,6 +37,14 @@ pub(super) fn run(config: &Config) -> Outcome {
             return Outcome::BadConfiguration;
         }
     };
+    let breached = config.passwords.breached_file.as_deref();
+    let breached = match breached.map(BreachedPasswords::read).transpose() {
+        Ok(breached) => breached,
+        Err(error) => {
+            eprintln!("{error}");
+            return Outcome::BadConfiguration;
+        }
+    };
     if let Err(error) = mail::check(&config.mail) {
         eprintln!("{error}");
         return Outcome::BadConfiguration;
@@ -58,6 +67,13 @@ pub(super) fn run(config: &Config) -> Outcome {
         say(format_args!(
             "  {:<12} {issuers} with {bindings} bindings",
             "issuers"
+        ));
+    }
+    if let Some(breached) = breached {
+        say(format_args!(
+            "  {:<12} {} breached ones are refused",
+            "passwords",
+            breached.passwords()
         ));
     }
     Outcome::Done

@@ -5,10 +5,13 @@ mod config_check;
 mod keys;
 mod mails;
 mod migrate;
+mod passwords;
 mod serve;
 mod service_accounts;
 mod service_keys;
 mod users;
+mod users_import;
+mod users_import_report;
 
 use std::{
     io::{self, ErrorKind, Write as _},
@@ -47,7 +50,7 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Grant and revoke roles, disable and enable users
+    /// Import users, grant and revoke roles, disable and enable users
     Users {
         #[command(subcommand)]
         command: users::UsersCommand,
@@ -61,6 +64,11 @@ enum Command {
     ServiceKeys {
         #[command(subcommand)]
         command: service_keys::ServiceKeysCommand,
+    },
+    /// Prepare the list of passwords that are known from breaches
+    Passwords {
+        #[command(subcommand)]
+        command: passwords::PasswordsCommand,
     },
     /// Look at the mails that could not be delivered and have them tried again
     Mails {
@@ -130,6 +138,7 @@ pub fn run() -> ExitCode {
         Command::Users { command } => users::run(&config, command),
         Command::ServiceAccounts { command } => service_accounts::run(&config, command),
         Command::ServiceKeys { command } => service_keys::run(&config, command),
+        Command::Passwords { command } => passwords::run(&command),
         Command::Mails { command } => mails::run(&config, &command),
         Command::Keys { command } => keys::run(&config, &command),
     };

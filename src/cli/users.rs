@@ -5,7 +5,10 @@ use std::error::Error;
 
 use clap::Subcommand;
 
-use super::{Outcome, block_on, say};
+use super::{
+    Outcome, block_on, say,
+    users_import::{self, ImportArguments},
+};
 use crate::{
     auth::{RequestContext, Users},
     clock::Clock,
@@ -17,6 +20,17 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(super) enum UsersCommand {
+    /// Import users of another system, with their password hashes
+    ///
+    /// Can be repeated after a failure: what is imported already is skipped.
+    Import(ImportArguments),
+    /// What changes a user.
+    #[command(flatten)]
+    Change(UserChange),
+}
+
+#[derive(Subcommand)]
+pub(super) enum UserChange {
     /// Grant a role to a user
     ///
     /// The user's access tokens carry it from the next login or refresh on. `admin` opens AdminService,
@@ -76,45 +90,49 @@ fn role(name: &str) -> Result<Role, &'static str> {
 }
 
 pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
+    let change = match command {
+        UsersCommand::Import(arguments) => return users_import::run(config, &arguments),
+        UsersCommand::Change(change) => change,
+    };
     block_on(async {
         let store = Store::open(&config.database)?;
         let tokens = &config.tokens;
         let users = Users::standalone(store, Clock::System, tokens.access_ttl, tokens.leeway);
-        carry_out(&users, config, command).await
+        carry_out(&users, config, change).await
     })
 }
 
 async fn carry_out(
     users: &Users,
     config: &Config,
-    command: UsersCommand,
+    change: UserChange,
 ) -> Result<(), Box<dyn Error>> {
     let context = RequestContext {
         client_ip: "command line".to_owned(),
         ..RequestContext::default()
     };
-    let (email, what) = match &command {
-        UsersCommand::Grant { email, .. } => (email, "role granted"),
-        UsersCommand::Revoke { email, .. } => (email, "role revoked"),
-        UsersCommand::Disable { email } => (email, "user disabled"),
-        UsersCommand::Enable { email } => (email, "user enabled"),
-        UsersCommand::Unlock { email } => (email, "failed logins cleared"),
-        UsersCommand::RemoveFactors { email } => (email, "second factors removed"),
+    let (email, what) = match &change {
+        UserChange::Grant { email, .. } => (email, "role granted"),
+        UserChange::Revoke { email, .. } => (email, "role revoked"),
+        UserChange::Disable { email } => (email, "user disabled"),
+        UserChange::Enable { email } => (email, "user enabled"),
+        UserChange::Unlock { email } => (email, "failed logins cleared"),
+        UserChange::RemoveFactors { email } => (email, "second factors removed"),
     };
     let id = users.find_by_email(email).await?.id;
-    let user = match &command {
-        UsersCommand::Grant { role, .. } => users.grant_role(id, role, &context).await,
-        UsersCommand::Revoke { role, .. } => users.revoke_role(id, role, &context).await,
-        UsersCommand::Disable { .. } => users
+    let user = match &change {
+        UserChange::Grant { role, .. } => users.grant_role(id, role, &context).await,
+        UserChange::Revoke { role, .. } => users.revoke_role(id, role, &context).await,
+        UserChange::Disable { .. } => users
             .disable_user(id, &context)
             .await
             .map(|disabled| disabled.outcome),
-        UsersCommand::Enable { .. } => users.enable_user(id, &context).await,
-        UsersCommand::Unlock { .. } => {
+        UserChange::Enable { .. } => users.enable_user(id, &context).await,
+        UserChange::Unlock { .. } => {
             let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
             users.clear_login_failures(id, &keys, &context).await
         }
-        UsersCommand::RemoveFactors { .. } => {
+        UserChange::RemoveFactors { .. } => {
             users.remove_factors(id, &context).await?;
             users.find(id).await
         }

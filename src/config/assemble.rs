@@ -191,6 +191,7 @@ fn passwords(values: &Values) -> PasswordSettings {
         workers: values.hashing_workers.map_or_else(cores::count, |n| n.0),
         queue: values.hashing_queue.0,
         min_length: values.password_min_length.0,
+        breached_file: values.breached_passwords_file.clone().map(|file| file.0),
     }
 }
 

@@ -141,6 +141,8 @@ pub struct PasswordSettings {
     pub queue: NonZeroUsize,
     /// Shortest new password, in code points; 8 to 256.
     pub min_length: usize,
+    /// A filter of passwords that are known from breaches; `None`: new ones are not compared with a list.
+    pub breached_file: Option<PathBuf>,
 }
 
 /// Cost parameters of Argon2id (RFC 9106 section 3.1).

@@ -128,6 +128,8 @@ variables! {
         "Hashing jobs that may wait; further ones are answered OVERLOADED.";
     password_min_length: Whole<usize, 8, 256>, "COUNTERSIGN_PASSWORD_MIN_LENGTH", Text("15"),
         "Shortest new password, in code points; at least 8.";
+    breached_passwords_file: Option<FilePath>, "COUNTERSIGN_BREACHED_PASSWORDS_FILE", Rule("none: new passwords are not compared with a list"),
+        "Filter of passwords that are known from breaches, made by countersign passwords build-filter; new ones among them are refused.";
     require_second_factor: SecondFactorPolicy, "COUNTERSIGN_REQUIRE_SECOND_FACTOR", Text("off"),
         "Who must have a second factor, and without one may only enroll it: off, admins (who hold the role admin) or all.";
     totp_issuer: Option<TotpIssuer>, "COUNTERSIGN_TOTP_ISSUER", Rule("the host of the issuer"),

@@ -15,6 +15,8 @@ pub enum ViolationReason {
     ForbiddenCharacter,
     /// The password is too easy to guess.
     TooGuessable,
+    /// The password is known from a breach.
+    Breached,
     /// The value is none of those that are allowed.
     NotAllowed,
 }
@@ -29,6 +31,7 @@ impl ViolationReason {
             Self::Malformed => "MALFORMED",
             Self::ForbiddenCharacter => "FORBIDDEN_CHARACTER",
             Self::TooGuessable => "TOO_GUESSABLE",
+            Self::Breached => "BREACHED",
             Self::NotAllowed => "NOT_ALLOWED",
         }
     }

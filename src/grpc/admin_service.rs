@@ -1,9 +1,10 @@
 //! `AdminService`. `layers::AuthorizationLayer` has checked that the access token holds the role `admin`.
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     convert::{self, Violations},
+    import_users,
     pb::{self, admin_service_server},
     request_info::RequestInfo,
 };
@@ -123,6 +124,13 @@ impl admin_service_server::AdminService for AdminApi {
             })
         };
         info.respond(result.await)
+    }
+
+    async fn import_users(
+        &self,
+        request: Request<Streaming<pb::ImportUsersRequest>>,
+    ) -> Result<Response<pb::ImportUsersResponse>, Status> {
+        import_users::import_users(&self.auth, request).await
     }
 
     async fn set_user_roles(

@@ -17,6 +17,7 @@ mod ext_authz_demands;
 mod factors;
 mod forwarded_certificate;
 pub mod health;
+mod import_users;
 pub mod layers;
 mod paging;
 mod passkeys;

@@ -170,6 +170,11 @@ fn write_metrics(metrics: &ServiceMetrics, writer: &mut MetricWriter<'_>) -> fmt
         "What a failed login costs, in the same unit: the most expensive parameters that stored hashes have.",
         hashing.failed_login_work_kib,
     )?;
+    writer.counter(
+        "countersign_breached_passwords_used",
+        "Right passwords that are known from a breach: the list of COUNTERSIGN_BREACHED_PASSWORDS_FILE has them.",
+        hashing.breached_uses,
+    )?;
     writer.info(
         "countersign_hashing_backend",
         "The implementation of Argon2 that runs on this processor.",

@@ -9,10 +9,11 @@ use subtle::ConstantTimeEq;
 use super::{
     Argon2Cost, Pepper,
     argon2id::{Argon2Input, HashingMemory},
-    error::HashingError,
-    formats::{self, Effort, StoredHash},
+    error::{HashingError, PasswordError},
+    formats::{self, Effort},
     imported,
     phc::{Parts, PasswordHash},
+    sealer::HashSealer,
 };
 use crate::domain::Password;
 
@@ -122,9 +123,9 @@ impl PasswordHasher {
         }
     }
 
-    /// Encrypts an imported hash under the active pepper.
-    pub fn seal(&self, hash: &StoredHash) -> Result<PasswordHash, HashingError> {
-        imported::seal(hash, &self.peppers[0]).map(PasswordHash::from_stored)
+    /// What encrypts and marks imported hashes.
+    pub fn sealer(&self) -> Result<HashSealer, PasswordError> {
+        HashSealer::new(&self.peppers)
     }
 
     /// Compares a password with a hash, with the hash's own parameters and the pepper it names. A hash that names none, or

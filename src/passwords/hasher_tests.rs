@@ -206,7 +206,11 @@ fn debug_shows_no_key() {
 fn an_imported_hash_verifies_in_the_clear_and_encrypted_and_is_never_current() {
     const BCRYPT: &str = "$2b$04$9NKIZ4axYpeEiq3o56T8hehibNiGT.b/n618oAW4HPZfQE9eojp9u";
     let before = hasher(&[(1, 7)]);
-    let sealed = before.seal(&formats::accept(BCRYPT).unwrap()).unwrap();
+    let sealed = before
+        .sealer()
+        .unwrap()
+        .seal(&formats::accept(BCRYPT).unwrap())
+        .unwrap();
     // The pepper was rotated since.
     let now = hasher(&[(2, 8), (1, 7)]);
     for stored in [BCRYPT, sealed.as_str()] {

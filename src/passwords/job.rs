@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::{
     PasswordError, Verdict,
     argon2id::HashingMemory,
+    breached::BreachedPasswords,
     equal_work::FailedLoginCost,
     formats::{self, Effort},
     hasher::PasswordHasher,
@@ -18,7 +19,7 @@ use super::{
     queue::Refused,
     workers,
 };
-use crate::domain::Password;
+use crate::domain::{FieldViolation, Password, ViolationReason};
 
 /// The way back to the caller. Dropped without an answer, it tells the caller that the job panicked.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, PasswordError>>;
@@ -31,6 +32,10 @@ pub(super) struct Shared {
     pub hasher: PasswordHasher,
     pub policy: Policy,
     pub failed_login_cost: FailedLoginCost,
+    /// Passwords that are known from breaches, where the operator gave a list.
+    pub breached: Option<BreachedPasswords>,
+    /// Right passwords that were among them.
+    pub breached_uses: AtomicU64,
     /// Work done since the start, in KiB written.
     pub work_kib: AtomicU64,
 }
@@ -124,6 +129,8 @@ impl Shared {
         personal: &[String],
         memory: &mut HashingMemory,
     ) -> Result<PasswordHash, PasswordError> {
+        self.check_breached(field, password)
+            .map_err(PasswordError::Weak)?;
         Policy::check_guessability(field, password, personal).map_err(PasswordError::Weak)?;
         Ok(self.hasher.hash(password, memory)?)
     }
@@ -139,6 +146,9 @@ impl Shared {
             Account::Known(stored) => (stored, true),
             Account::Disabled(stored) => (stored, false),
         };
+        if stored.is_absent() {
+            return self.fail(password, Effort::None, memory);
+        }
         let compared = self.hasher.verify(password, stored, memory)?;
         self.failed_login_cost.note(stored);
         if !(compared.equal && may_log_in) {
@@ -148,7 +158,35 @@ impl Shared {
             true => None,
             false => Some(self.hasher.hash(password, memory)?),
         };
-        Ok(Verdict::Right { rehashed })
+        let is_breached = self.is_breached(password);
+        if is_breached {
+            self.breached_uses.fetch_add(1, Relaxed);
+        }
+        Ok(Verdict::Right {
+            rehashed,
+            is_breached,
+        })
+    }
+
+    fn is_breached(&self, password: &Password) -> bool {
+        let list = self.breached.as_ref();
+        list.is_some_and(|list| list.contains(password))
+    }
+
+    /// NIST SP 800-63B-4 section 3.1.1.2: a new password is compared with a list of compromised ones.
+    fn check_breached(
+        &self,
+        field: &'static str,
+        password: &Password,
+    ) -> Result<(), FieldViolation> {
+        if !self.is_breached(password) {
+            return Ok(());
+        }
+        Err(FieldViolation::new(
+            field,
+            ViolationReason::Breached,
+            "must not be a password that is known from a breach",
+        ))
     }
 
     /// Does the rest of the work that every failed login costs, after what is done.

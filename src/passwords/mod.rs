@@ -4,12 +4,13 @@
 //! bear. A request's job waits in a short `queue`, unless that is full or too slow for the request's deadline; a
 //! thread of low priority (`workers`) runs it. A caller that stops waiting leaves the queue at once. `hasher` makes and
 //! verifies hashes, `argon2id` computes them, `phc` knows their stored form, `equal_work` makes failed logins
-//! indistinguishable by time, `policy` is what a new password must fulfil.
+//! indistinguishable by time, `policy` is what a new password must fulfil, `breached` the list of those that are known from breaches.
 //!
 //! Hashes of other systems are read and verified by `formats`, and stored in the form of `imported`. A login with the right
 //! password replaces them.
 
 mod argon2id;
+mod breached;
 mod cost;
 mod cpu_share;
 mod equal_work;
@@ -22,6 +23,7 @@ mod pepper;
 mod phc;
 mod policy;
 mod queue;
+mod sealer;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -38,16 +40,17 @@ use tokio::sync::oneshot;
 
 pub use self::{
     argon2id::{Argon2Input, HashingBackend, HashingMemory},
+    breached::{BreachedPasswords, BuildError, BuiltFilter, FilterError, build as build_filter},
     cost::{Argon2Cost, MAX_STORED_MEMORY_KIB, MAX_STORED_WORK_KIB},
     error::{HashingError, PasswordError},
     job::Account,
     pepper::Pepper,
     phc::PasswordHash,
+    sealer::HashSealer,
 };
 use self::{
     cpu_share::{CpuLimit, CpuShare},
     equal_work::FailedLoginCost,
-    formats::StoredHash,
     hasher::PasswordHasher,
     job::{Answer, Job, Reply, Shared, Task},
     policy::Policy,
@@ -84,6 +87,8 @@ pub enum Verdict {
         /// A new hash to store in place of the old, when that was made with another cost, algorithm
         /// or pepper than new ones are.
         rehashed: Option<PasswordHash>,
+        /// Whether the password is known from a breach. It is right all the same.
+        is_breached: bool,
     },
 }
 
@@ -106,6 +111,8 @@ pub struct HashingLoad {
     pub work_kib: u64,
     /// What a failed login costs, in the same unit.
     pub failed_login_work_kib: u64,
+    /// Right passwords since the start that are known from a breach.
+    pub breached_uses: u64,
     /// The implementation of Argon2 that is used.
     pub backend: HashingBackend,
 }
@@ -132,6 +139,18 @@ impl Passwords {
     /// [`PasswordError::Internal`]: no worker, no pepper, two peppers of one version, a cost that
     /// Argon2 does not accept, or a thread that did not start.
     pub fn start(settings: PasswordSettings, peppers: Vec<Pepper>) -> Result<Self, PasswordError> {
+        Self::start_with_list(settings, peppers, None)
+    }
+
+    /// The same with a list of passwords that are known from breaches: new ones among them are refused.
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub fn start_with_list(
+        settings: PasswordSettings,
+        peppers: Vec<Pepper>,
+        breached: Option<BreachedPasswords>,
+    ) -> Result<Self, PasswordError> {
         let PasswordSettings {
             cost,
             workers,
@@ -151,6 +170,8 @@ impl Passwords {
                 hasher,
                 policy: Policy { min_length },
                 failed_login_cost: FailedLoginCost::new(cost),
+                breached,
+                breached_uses: AtomicU64::new(0),
                 work_kib: AtomicU64::new(0),
             }),
             queue: Arc::new(Queue::new(cpu_share, queue)),
@@ -197,13 +218,12 @@ impl Passwords {
         self.0.shared.failed_login_cost.unlisted()
     }
 
-    /// The form in which an imported hash is stored: encrypted under the active pepper, so that a stolen database alone
-    /// allows no guessing.
+    /// What encrypts and marks imported hashes.
     ///
     /// # Errors
-    /// [`PasswordError::Internal`]: the system has no randomness.
-    pub fn seal(&self, hash: &StoredHash) -> Result<PasswordHash, PasswordError> {
-        Ok(self.0.shared.hasher.seal(hash)?)
+    /// [`PasswordError::Internal`]: there is no pepper.
+    pub fn sealer(&self) -> Result<HashSealer, PasswordError> {
+        self.0.shared.hasher.sealer()
     }
 
     /// How busy the workers are, for metrics.
@@ -218,6 +238,7 @@ impl Passwords {
             average: queue.average,
             work_kib: shared.work_kib.load(Relaxed),
             failed_login_work_kib: shared.failed_login_cost.get().work_kib(),
+            breached_uses: shared.breached_uses.load(Relaxed),
             backend: HashingBackend::detect(),
         }
     }

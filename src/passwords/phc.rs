@@ -12,7 +12,14 @@ use argon2::{
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
-use super::{Argon2Cost, error::HashingError, imported};
+use super::{
+    Argon2Cost,
+    error::{HashingError, PasswordError},
+    imported,
+};
+
+/// What is stored in place of a hash begins with this where there is no password.
+const ABSENT: &str = "$none$";
 
 /// What every PHC string of the Argon2 family begins with.
 const ARGON2: &str = "$argon2";
@@ -25,6 +32,22 @@ impl PasswordHash {
     /// A hash read from the database. Whether it is readable is checked when it is verified.
     pub fn from_stored(phc: String) -> Self {
         Self(phc)
+    }
+
+    /// What is stored for a user who has no password yet: no password matches it, and no other user's is the same, so that a
+    /// one-time token that is bound to it is this user's.
+    ///
+    /// # Errors
+    /// [`PasswordError::Internal`]: the system has no randomness.
+    pub fn absent() -> Result<Self, PasswordError> {
+        let mut bytes = [0; 16];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| HashingError::NoRandomness)?;
+        Ok(Self(ABSENT.to_owned() + &STANDARD_NO_PAD.encode(bytes)))
+    }
+
+    /// Whether the user has no password yet.
+    pub fn is_absent(&self) -> bool {
+        self.0.starts_with(ABSENT)
     }
 
     /// What every stored hash contains that was made with the pepper of `version`, and no other; `None`

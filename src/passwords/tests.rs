@@ -53,7 +53,10 @@ async fn only_the_right_password_is_accepted() {
     let verify = |text| passwords.verify(password(text), Some(stored.clone()), None);
     assert_eq!(
         verify(GOOD).await.unwrap(),
-        Verdict::Right { rehashed: None }
+        Verdict::Right {
+            rehashed: None,
+            is_breached: false
+        }
     );
     assert_eq!(
         verify("Correct horse battery staple").await.unwrap(),
@@ -85,6 +88,7 @@ async fn a_hash_of_another_cost_is_replaced_by_a_current_one() {
         .unwrap();
     let Verdict::Right {
         rehashed: Some(new),
+        ..
     } = verdict
     else {
         panic!("not replaced");
@@ -93,7 +97,13 @@ async fn a_hash_of_another_cost_is_replaced_by_a_current_one() {
         .verify(password(GOOD), Some(new), None)
         .await
         .unwrap();
-    assert_eq!(verdict, Verdict::Right { rehashed: None });
+    assert_eq!(
+        verdict,
+        Verdict::Right {
+            rehashed: None,
+            is_breached: false
+        }
+    );
     let wrong = expensive
         .verify(password("wrong"), Some(old), None)
         .await
@@ -291,7 +301,13 @@ async fn a_failed_login_costs_the_same_for_old_current_and_unknown_accounts() {
         // The right password costs no more than its own hash, and a new one where that is old.
         let before = passwords.load().work_kib;
         let verdict = passwords.verify(password(GOOD), Some(current), None).await;
-        assert_eq!(verdict.unwrap(), Verdict::Right { rehashed: None });
+        assert_eq!(
+            verdict.unwrap(),
+            Verdict::Right {
+                rehashed: None,
+                is_breached: false
+            }
+        );
         assert_eq!(passwords.load().work_kib - before, now.work_kib());
     }
 }
@@ -304,7 +320,11 @@ async fn a_failed_login_does_the_work_of_argon2_for_an_imported_hash_too() {
     let passwords = passwords(SETTINGS, 1);
     passwords.set_stored_parameters([passwords.current_parameters()]);
     let clear = PasswordHash::from_stored(BCRYPT.to_owned());
-    let sealed = passwords.seal(&formats::accept(BCRYPT).unwrap()).unwrap();
+    let sealed = passwords
+        .sealer()
+        .unwrap()
+        .seal(&formats::accept(BCRYPT).unwrap())
+        .unwrap();
     for stored in [clear, sealed] {
         for (account, text) in [
             (Account::Known(stored.clone()), "not the password of anyone"),
@@ -326,12 +346,19 @@ async fn a_failed_login_does_the_work_of_argon2_for_an_imported_hash_too() {
         let verdict = passwords.verify(password(IMPORTED), Some(stored), None);
         let Ok(Verdict::Right {
             rehashed: Some(new),
+            ..
         }) = verdict.await
         else {
             panic!("the imported hash did not verify or was not renewed");
         };
         let verdict = passwords.verify(password(IMPORTED), Some(new), None).await;
-        assert_eq!(verdict.unwrap(), Verdict::Right { rehashed: None });
+        assert_eq!(
+            verdict.unwrap(),
+            Verdict::Right {
+                rehashed: None,
+                is_breached: false
+            }
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     config::{ConfigError, KeyFileError},
     factors::RewrapError,
     mail::MailError,
-    passwords::PasswordError,
+    passwords::{FilterError, PasswordError},
     store::StoreError,
     tls::TlsError,
     tokens::KeyringError,
@@ -40,6 +40,9 @@ pub enum StartError {
     /// The mails.
     #[error(transparent)]
     Mail(#[from] MailError),
+    /// The list of breached passwords.
+    #[error(transparent)]
+    Breached(#[from] FilterError),
     /// The hashing threads.
     #[error("password hashing cannot start: {0}")]
     Passwords(#[from] PasswordError),

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceBuilder;
 
 pub use error::StartError;
-pub use settings::{access_profile, signing_policy};
+pub use settings::{access_profile, peppers, signing_policy};
 pub use upgrade::upgrade_users;
 
 use background::HealthPublisher;
@@ -27,8 +27,8 @@ use descriptors::ConnectionLimits;
 use files::FollowedFiles;
 use grpc_port::GrpcPort;
 use settings::{
-    auth_settings, layer_settings, password_settings, peppers, rate_limits, relying_party,
-    verifiers,
+    auth_settings, layer_settings, password_settings, rate_limits, read_breached_passwords,
+    relying_party, verifiers,
 };
 use workers::ConnectionWorkers;
 
@@ -121,7 +121,12 @@ impl Server {
         directory.keep_up(&store, &clock).await?;
         let (feed, feed_hub) = Feed::new(Arc::clone(&index), Arc::clone(&keyring), clock.clone());
 
-        let passwords = Passwords::start(password_settings(&config), peppers(&derived_keys))?;
+        let breached = read_breached_passwords(&config)?;
+        let passwords = Passwords::start_with_list(
+            password_settings(&config),
+            peppers(&derived_keys),
+            breached,
+        )?;
         upgrade::sync_password_parameters(&store, &passwords, clock.now()).await?;
         let courier = Courier::new(CourierParts {
             store: store.clone(),

@@ -8,7 +8,7 @@ use crate::{
     config::{Config, Rate, StalePolicy},
     factors::passkeys::RelyingParty,
     grpc::layers::{self, Quota, RateLimits},
-    passwords::{Argon2Cost, PasswordSettings, Pepper},
+    passwords::{Argon2Cost, BreachedPasswords, FilterError, PasswordSettings, Pepper},
     tokens::{AccessProfile, DerivedKeys, SigningPolicy},
 };
 
@@ -56,7 +56,27 @@ pub(super) fn password_settings(config: &Config) -> PasswordSettings {
     }
 }
 
-pub(super) fn peppers(keys: &DerivedKeys) -> Vec<Pepper> {
+/// Reads the list of passwords that are known from breaches, where there is one.
+///
+/// # Errors
+/// The file cannot be used.
+pub(super) fn read_breached_passwords(
+    config: &Config,
+) -> Result<Option<BreachedPasswords>, FilterError> {
+    let file = config.passwords.breached_file.as_deref();
+    let breached = file.map(BreachedPasswords::read).transpose()?;
+    if let Some(breached) = &breached {
+        let passwords = breached.passwords();
+        tracing::info!(
+            passwords,
+            "new passwords are compared with a list of breached ones"
+        );
+    }
+    Ok(breached)
+}
+
+/// The keys that go into password hashes; the first is active.
+pub fn peppers(keys: &DerivedKeys) -> Vec<Pepper> {
     keys.all()
         .map(|set| Pepper {
             version: set.version,

@@ -69,6 +69,8 @@ pub enum AuditKind {
     RecoveryCodeUsed,
     /// A user proved again who it is, inside a session.
     Reauthenticated,
+    /// A batch of users of another system was imported; written once for each batch.
+    UsersImported,
 }
 
 impl AuditKind {
@@ -103,6 +105,7 @@ impl AuditKind {
             Self::RecoveryCodesReplaced => "recovery_codes_replaced",
             Self::RecoveryCodeUsed => "recovery_code_used",
             Self::Reauthenticated => "reauthenticated",
+            Self::UsersImported => "users_imported",
         }
     }
 }

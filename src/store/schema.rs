@@ -41,6 +41,7 @@ diesel::table! {
         session_epoch -> BigInt,
         email_identity -> Nullable<Text>,
         factor_kinds -> Nullable<Text>,
+        import_mark -> Nullable<Text>,
     }
 }
 

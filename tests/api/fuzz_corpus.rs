@@ -66,3 +66,8 @@ fn no_input_of_the_corpus_breaks_the_receiver_of_the_feed() {
 fn no_input_of_the_corpus_breaks_the_ceremonies_of_passkeys() {
     replay("passkey", targets::passkey);
 }
+
+#[test]
+fn no_input_of_the_corpus_breaks_the_reader_of_import_records() {
+    replay("import_record", targets::import_record);
+}

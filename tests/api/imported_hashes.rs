@@ -75,7 +75,11 @@ fn sealed(database: &TestDatabase, hash: &str) -> String {
         min_length: 15,
     };
     let passwords = Passwords::start(settings, keys.all().map(pepper).collect()).unwrap();
-    let hash = passwords.seal(&formats::accept(hash).unwrap()).unwrap();
+    let hash = passwords
+        .sealer()
+        .unwrap()
+        .seal(&formats::accept(hash).unwrap())
+        .unwrap();
     hash.as_str().to_owned()
 }
 

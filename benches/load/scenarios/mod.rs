@@ -4,6 +4,7 @@ mod cold;
 mod compare;
 mod ext_authz;
 mod growth;
+mod import;
 mod login;
 mod memory;
 mod refresh;
@@ -60,6 +61,8 @@ pub enum Scenario {
     Services,
     /// All three with a thousand and with a million users
     Growth,
+    /// `users import` on PostgreSQL against COPY, with validation beside it
+    Import,
     /// Resident memory
     Memory,
     /// From the start of the process to SERVING
@@ -85,6 +88,7 @@ impl Scenario {
                 "services: tokens of services, against an echo that verifies and signs"
             }
             Self::Growth => "growth: a small and a large database",
+            Self::Import => "import: users on PostgreSQL, against COPY",
             Self::Memory => "memory: idle, per revocation, over many validations",
             Self::Start => "start: from the process to SERVING",
             Self::Watchers => "watchers: a thousand that listen, beside validation",
@@ -104,6 +108,7 @@ impl Scenario {
             Self::Tls => tls::run(bench).await,
             Self::Services => services::run(bench).await,
             Self::Growth => growth::run(bench).await,
+            Self::Import => import::run(bench).await,
             Self::Memory => memory::run(bench).await,
             Self::Start => start::run(bench).await,
             Self::Watchers => watchers::run(bench).await,

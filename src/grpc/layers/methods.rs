@@ -61,6 +61,8 @@ pub(in crate::grpc) enum Limit {
 pub(super) enum Kind {
     /// One request, one response.
     Unary,
+    /// Many requests, one response.
+    ClientStream,
     /// One request, many responses.
     ServerStream,
     /// Both sides stream.
@@ -72,6 +74,7 @@ impl Kind {
     const fn label(self) -> &'static str {
         match self {
             Self::Unary => "unary",
+            Self::ClientStream => "client_stream",
             Self::ServerStream => "server_stream",
             Self::BidiStream => "bidi_stream",
         }
@@ -79,7 +82,7 @@ impl Kind {
 }
 
 /// The methods, the most called one first: the search is linear.
-pub(super) static METHODS: [Method; 52] = [
+pub(super) static METHODS: [Method; 53] = [
     Method {
         limit: Some(Limit::Token),
         ..in_memory("/countersign.auth.v1.AuthService/ValidateToken")
@@ -133,6 +136,10 @@ pub(super) static METHODS: [Method; 52] = [
     admin("/countersign.auth.v1.AdminService/ClearLoginFailures"),
     admin("/countersign.auth.v1.AdminService/RemoveUserFactors"),
     admin("/countersign.auth.v1.AdminService/SetUserRoles"),
+    Method {
+        kind: Kind::ClientStream,
+        ..admin("/countersign.auth.v1.AdminService/ImportUsers")
+    },
     admin("/countersign.auth.v1.ServiceAccountService/CreateServiceAccount"),
     admin("/countersign.auth.v1.ServiceAccountService/GetServiceAccount"),
     admin("/countersign.auth.v1.ServiceAccountService/ListServiceAccounts"),

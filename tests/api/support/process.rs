@@ -15,7 +15,7 @@ use countersign::grpc::pb::{
     ValidateTokenResponse, auth_service_client::AuthServiceClient,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt as _, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, Command},
     task::JoinHandle,
     time::timeout,
@@ -233,6 +233,29 @@ pub async fn run_unwritten(database: &TestDatabase, arguments: &[&str]) -> Outpu
         .await
         .expect("the command ends in time")
         .unwrap()
+}
+
+/// The same with something to read on standard input.
+pub async fn run_with_input(database: &TestDatabase, arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = command(database, &[]);
+    command.args(arguments);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let write = async {
+        // The command may end before it has read everything.
+        let _ = stdin.write_all(input).await;
+        drop(stdin);
+    };
+    let (_, output) = timeout(PATIENCE, async {
+        tokio::join!(write, child.wait_with_output())
+    })
+    .await
+    .expect("the command ends in time");
+    output.unwrap()
 }
 
 /// Runs the binary to its end, as a user for whom the permissions of files count: root is above them.
