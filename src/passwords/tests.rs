@@ -165,6 +165,8 @@ fn without_workers(capacity: usize) -> Passwords {
             hasher,
             policy: Policy { min_length: 15 },
             failed_login_cost: FailedLoginCost::new(SETTINGS.cost),
+            breached: None,
+            breached_uses: AtomicU64::new(0),
             work_kib: AtomicU64::new(0),
         }),
         queue: Arc::new(Queue::new(CpuShare::new(1, 1, monotonic_now()), capacity)),

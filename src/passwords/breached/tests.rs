@@ -44,7 +44,7 @@ fn every_password_of_a_list_is_found_and_hardly_another() {
         assert_eq!((built.passwords, built.left_out), (count.into(), 0));
         assert_eq!(built.bytes, fs::metadata(&file).unwrap().len());
         let filter = BreachedPasswords::read(&file).unwrap();
-        assert_eq!(filter.passwords(), count.into());
+        assert_eq!(filter.passwords(), u64::from(count));
         for n in 1..=count {
             assert!(filter.contains(&password(&format!("password {n}"))), "{n}");
         }

@@ -235,8 +235,12 @@ pub async fn run_unwritten(database: &TestDatabase, arguments: &[&str]) -> Outpu
         .unwrap()
 }
 
-/// The same with something to read on standard input.
-pub async fn run_with_input(database: &TestDatabase, arguments: &[&str], input: &[u8]) -> Output {
+/// Runs the binary to its end with this standard input.
+pub async fn run_with_input(
+    database: &TestDatabase,
+    arguments: &[&str],
+    input: impl AsRef<[u8]>,
+) -> Output {
     let mut command = command(database, &[]);
     command.args(arguments);
     let mut child = command
@@ -247,7 +251,7 @@ pub async fn run_with_input(database: &TestDatabase, arguments: &[&str], input: 
     let mut stdin = child.stdin.take().unwrap();
     let write = async {
         // The command may end before it has read everything.
-        let _ = stdin.write_all(input).await;
+        let _ = stdin.write_all(input.as_ref()).await;
         drop(stdin);
     };
     let (_, output) = timeout(PATIENCE, async {
