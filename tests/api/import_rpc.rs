@@ -122,7 +122,7 @@ on_both_databases! {
     }
 
     async fn a_large_message_a_silent_stream_and_a_second_stream_are_refused(database: TestDatabase) {
-        let server = TestServer::start_with(&database, &[("COUNTERSIGN_REQUEST_TIMEOUT", "5s")]).await;
+        let server = TestServer::start_with(&database, &[("COUNTERSIGN_REQUEST_TIMEOUT", "15s")]).await;
         let admin = administrator(&server).await;
         let large = ImportUsersRequest { display_name: "x".repeat(70_000), ..user("ada@example.org") };
         let refused = import(&server, &admin.access_token, iter([large])).await.unwrap_err();
