@@ -130,7 +130,7 @@ async fn import(config: &Config, arguments: &ImportArguments) -> Result<(), Box<
     };
     let reader = thread::Builder::new()
         .name("import".to_owned())
-        .spawn(move || read_all(&source, file, options, preparer, &steps))?;
+        .spawn(move || read_all(&source, file, options, &preparer, &steps))?;
     while let Some(step) = read.recv().await {
         let Step {
             batch,
@@ -263,7 +263,7 @@ fn read_all(
     source: &Source,
     input: Input,
     options: SourceOptions,
-    preparer: Preparer,
+    preparer: &Preparer,
     steps: &mpsc::Sender<Step>,
 ) -> Result<(), String> {
     let bytes = Arc::new(AtomicU64::new(0));

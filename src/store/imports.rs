@@ -70,7 +70,7 @@ impl<'a> ImportRow<'a> {
             created_at: user.created_at.micros(),
             updated_at: user.updated_at.micros(),
             disabled_at: user.disabled_at.map(|at| at.micros()),
-            import_mark: imported.marks.iter().next().map_or("", String::as_str),
+            import_mark: imported.marks.split_first().map_or("", |(first, _)| first),
         }
     }
 }

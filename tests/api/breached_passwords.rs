@@ -1,6 +1,6 @@
 //! Passwords that are known from breaches: refused as new ones, marked when they are used, and the file is checked.
 
-use std::{fs, path::PathBuf};
+use std::{fmt::Write as _, fs, path::PathBuf};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use countersign::grpc::pb::{
@@ -24,8 +24,11 @@ const VARIABLE: &str = "COUNTERSIGN_BREACHED_PASSWORDS_FILE";
 /// A line of a public list.
 fn line(password: &str, count: u32) -> String {
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
-    let digits = hash.as_ref().iter().map(|byte| format!("{byte:02X}"));
-    format!("{}:{count}\r\n", digits.collect::<String>())
+    let mut line = String::new();
+    for byte in hash.as_ref() {
+        write!(line, "{byte:02X}").unwrap();
+    }
+    line + &format!(":{count}\r\n")
 }
 
 /// The list of these passwords, in order, with others around them.

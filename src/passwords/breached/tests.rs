@@ -1,6 +1,6 @@
 //! Filters made and read again.
 
-use std::{fs, path::PathBuf};
+use std::{fmt::Write as _, fs, path::PathBuf};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use tempfile::TempDir;
@@ -10,10 +10,11 @@ use crate::domain::Password;
 
 fn sha1(text: &str) -> String {
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
-    hash.as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02X}"))
-        .collect()
+    let mut digits = String::new();
+    for byte in hash.as_ref() {
+        write!(digits, "{byte:02X}").unwrap();
+    }
+    digits
 }
 
 /// The list of so many passwords, in order; the n-th was seen n times.
