@@ -15,7 +15,7 @@ use super::{
     sqlite::AsyncSqliteConnection,
     write,
 };
-use crate::domain::User;
+use crate::{clock::Timestamp, domain::User};
 
 /// A user to be imported.
 pub struct ImportedUser {
@@ -66,10 +66,10 @@ impl<'a> ImportRow<'a> {
             display_name: user.display_name.as_str(),
             password_hash: &imported.password_hash,
             roles: user.roles.to_stored(),
-            email_verified_at: user.email_verified_at.map(|at| at.micros()),
+            email_verified_at: user.email_verified_at.map(Timestamp::micros),
             created_at: user.created_at.micros(),
             updated_at: user.updated_at.micros(),
-            disabled_at: user.disabled_at.map(|at| at.micros()),
+            disabled_at: user.disabled_at.map(Timestamp::micros),
             import_mark: imported.marks.split_first().map_or("", |(first, _)| first),
         }
     }

@@ -38,11 +38,11 @@ impl HashConfig {
     /// The parameter that is missing or cannot be read. It repeats no value.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let value = |name: &str| {
-            let values = text.lines().filter_map(|line| {
+            let mut values = text.lines().filter_map(|line| {
                 let (key, value) = line.trim().split_once(':')?;
                 (key.trim() == name).then(|| value.trim().trim_end_matches(',').trim())
             });
-            values.last()
+            values.next_back()
         };
         let number = |name| value(name)?.parse().ok();
         if value("algorithm") != Some("SCRYPT") {

@@ -37,7 +37,8 @@ struct User {
 struct Credential {
     r#type: Option<String>,
     secret_data: Option<String>,
-    credential_data: Option<String>,
+    #[serde(rename = "credentialData")]
+    parameters: Option<String>,
 }
 
 pub(super) fn read(
@@ -90,7 +91,7 @@ fn credential(password: &Credential) -> String {
     serde_json::json!({
         "type": "password",
         "secretData": password.secret_data,
-        "credentialData": password.credential_data,
+        "credentialData": password.parameters,
     })
     .to_string()
 }

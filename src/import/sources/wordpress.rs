@@ -24,10 +24,13 @@ const HASH: &str = "user_pass";
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct User {
-    user_email: String,
-    user_pass: String,
+    #[serde(rename = "user_email")]
+    email: String,
+    #[serde(rename = "user_pass")]
+    hash: String,
     display_name: String,
-    user_registered: String,
+    #[serde(rename = "user_registered")]
+    registered: String,
     roles: String,
 }
 
@@ -88,19 +91,19 @@ fn into_io(error: csv::Error) -> ReadError {
 }
 
 fn record(user: User, options: SourceOptions) -> Result<Record, Reason> {
-    if user.user_email.is_empty() {
+    if user.email.is_empty() {
         return Err(Reason::NotAnAccount("an account without an e-mail address"));
     }
     let names = user.roles.split(',').map(str::trim);
     Ok(Record {
         roles: roles::kept(names, options),
-        email: user.user_email,
+        email: user.email,
         display_name: user.display_name,
         // WordPress does not know.
         email_verified: false,
         disabled: false,
-        create_time: time::loose(&user.user_registered),
-        password_hash: Some(Secret::new(user.user_pass)),
+        create_time: time::loose(&user.registered),
+        password_hash: Some(Secret::new(user.hash)),
         password_secret: None,
     })
 }
