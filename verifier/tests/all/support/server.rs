@@ -304,6 +304,27 @@ impl auth::AuthService for Fake {
         }))
     }
 
+    async fn complete_login(
+        &self,
+        _: Request<pb::CompleteLoginRequest>,
+    ) -> Result<Response<pb::CompleteLoginResponse>, Status> {
+        Err(not_here())
+    }
+
+    async fn begin_passkey_login(
+        &self,
+        _: Request<pb::BeginPasskeyLoginRequest>,
+    ) -> Result<Response<pb::BeginPasskeyLoginResponse>, Status> {
+        Err(not_here())
+    }
+
+    async fn finish_passkey_login(
+        &self,
+        _: Request<pb::FinishPasskeyLoginRequest>,
+    ) -> Result<Response<pb::FinishPasskeyLoginResponse>, Status> {
+        Err(not_here())
+    }
+
     async fn refresh(
         &self,
         request: Request<pb::RefreshRequest>,
