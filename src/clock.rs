@@ -45,6 +45,12 @@ impl Timestamp {
         Self::from_seconds(self.seconds())
     }
 
+    /// RFC 3339 in UTC, to the microsecond.
+    pub fn to_rfc3339_micros(self) -> String {
+        let since_epoch = self.since(Self::default());
+        humantime::format_rfc3339_micros(UNIX_EPOCH + since_epoch).to_string()
+    }
+
     /// The time since `earlier`; zero if that is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))

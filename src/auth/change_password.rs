@@ -50,7 +50,7 @@ impl Auth {
             new_password,
         } = command;
         let proven = self
-            .in_attempt(context.deadline, move |auth, mut caller| async move {
+            .in_attempt(context, move |auth, mut caller| async move {
                 let claimant = Claimant::Session(user_id, session_id);
                 let attempt = auth.begin_attempt(&claimant, &mut caller).await?;
                 if !attempt.has_user() {

@@ -31,6 +31,14 @@ pub(super) enum Claimant {
 }
 
 impl Claimant {
+    /// The session within which something is proved; `None` at a login.
+    pub(super) const fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Login { .. } | Self::Challenged(..) => None,
+            Self::Session(_, session) => Some(*session),
+        }
+    }
+
     /// The known device, if it is this user's.
     pub(super) fn device_of(&self, user: Option<UserId>) -> Option<DeviceId> {
         match self {

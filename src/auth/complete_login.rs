@@ -122,8 +122,14 @@ impl Auth {
                 self.refused_token(challenge_token.expose(), AuthError::SecondFactorInvalid)
             })?;
         let context = context.clone();
-        self.in_attempt(context.deadline, |auth, caller| async move {
-            auth.complete(challenge, proof, &context, caller).await
+        let user = challenge.user_id;
+        self.in_attempt(&context.clone(), |auth, caller| async move {
+            let completed = auth.complete(challenge, proof, &context, caller).await;
+            // Others are noted where they arise.
+            if let Err(refusal @ AuthError::SecondFactorInvalid) = &completed {
+                auth.note_refusal(refusal, user, None, &context);
+            }
+            completed
         })
         .await
     }

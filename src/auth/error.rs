@@ -43,6 +43,12 @@ pub enum AuthError {
     /// The e-mail address belongs to a user already.
     #[error("e-mail taken")]
     EmailTaken,
+    /// Only administrators create users.
+    #[error("registration closed")]
+    RegistrationClosed,
+    /// No administrator who can log in would be left.
+    #[error("the last administrator keeps the role, stays enabled and is not deleted")]
+    LastAdmin,
     /// Unknown e-mail, wrong password or disabled account.
     #[error("invalid credentials")]
     InvalidCredentials,
@@ -165,6 +171,7 @@ impl From<StoreError> for AuthError {
             | StoreError::PoolExhausted
             | StoreError::Refused(_)
             | StoreError::Unsorted(_) => Self::DatabaseUnavailable(error.to_string()),
+            StoreError::LastAdministrator => Self::LastAdmin,
             StoreError::Conflict
             | StoreError::Corrupt(_)
             | StoreError::NewerSchema(_)

@@ -11,11 +11,12 @@ use super::{
 use crate::{
     clock::Timestamp,
     domain::{
-        DeviceId, DeviceLabel, Email, Password, Roles, Session, SessionClaims, SessionId, User,
+        DeviceId, DeviceLabel, Email, MailKind, NewMail, Password, Recipient, Roles, Session,
+        SessionClaims, SessionId, User,
     },
     passwords::PasswordHash,
     secret::Secret,
-    store::{AuditKind, FactorProof, Login, Opening},
+    store::{AuditDetails, AuditEvent, AuditKind, FactorProof, Login, Opening},
     tokens::KnownDevice,
 };
 
@@ -58,7 +59,7 @@ pub struct LoggedIn {
 impl Auth {
     /// Checks the credentials and opens a session, or asks for the second factor of a user who has one.
     ///
-    /// An unknown address, a wrong password and a disabled account take the same steps and get the same answer.
+    /// An unknown address, a wrong password and an account that may not log in take the same steps and get the same answer.
     ///
     /// # Errors
     /// [`AuthError::InvalidCredentials`], [`AuthError::AccountThrottled`], [`AuthError::Overloaded`],
@@ -70,7 +71,7 @@ impl Auth {
     ) -> Result<LoginOutcome, AuthError> {
         let audiences = self.asked_audiences(&command.audiences)?;
         let context = context.clone();
-        self.in_attempt(context.deadline, |auth, caller| async move {
+        self.in_attempt(&context.clone(), |auth, caller| async move {
             auth.log_in(command, audiences, &context, caller).await
         })
         .await
@@ -134,7 +135,15 @@ impl Auth {
             }
         };
         let parts = &self.parts;
-        let ended_event = context.audit_event(AuditKind::SessionLimitReached, session.created_at);
+        let now = session.created_at;
+        let ended_event = context.audit_event(AuditKind::SessionLimitReached, now);
+        let new_device = admitted.device.is_none();
+        let event = AuditEvent {
+            details: AuditDetails::Login { new_device },
+            ..context.audit_event(AuditKind::LoggedIn, now)
+        };
+        let mail = (new_device && admitted.has_logged_in)
+            .then(|| self.new_device_mail(&proven.user, context, now));
         let opening = parts.store.open_session(Login {
             session,
             verified_hash: &proven.verified_hash,
@@ -146,7 +155,9 @@ impl Auth {
             proof,
             max_sessions: parts.settings.max_sessions_per_user,
             remember: parts.remember(),
+            event: &event,
             ended_event: &ended_event,
+            mail: mail.as_ref(),
         });
         match opening.await {
             Ok(Opening::Opened(opened)) => {
@@ -159,11 +170,28 @@ impl Auth {
                 Ok(None)
             }
             Ok(Opening::ProofRefused) => Err(AuthError::SecondFactorInvalid),
-            Ok(Opening::Throttled(counter)) => Err(self.throttled(counter)),
+            Ok(Opening::Throttled(counter)) => {
+                let refusal = self.throttled(counter);
+                self.note_refusal(&refusal, Some(session.user_id), None, context);
+                Err(refusal)
+            }
             Err(error) => {
                 self.release(admitted).await;
                 Err(error.into())
             }
+        }
+    }
+
+    /// What tells the owner that somebody logged in without a device token of an earlier login. One is enough for each
+    /// client address and program within a day, for clients that keep no device token.
+    fn new_device_mail(&self, user: &User, context: &RequestContext, now: Timestamp) -> NewMail {
+        let kind = MailKind::NewDevice;
+        let client = [context.client_ip.as_str(), &context.user_agent];
+        let keys = &self.parts.derived_keys;
+        let slot = keys.client_mail_slot(kind.as_str(), &user.email, client, now);
+        NewMail {
+            slot: Some(slot),
+            ..context.mail(kind, Recipient::User(user.id), now)
         }
     }
 

@@ -1,5 +1,7 @@
 //! The use cases: what the service does, in the words of the trade. No protobuf, no SQL.
 
+mod accounts;
+mod audit_trail;
 mod change_password;
 mod claimant;
 mod complete_login;
@@ -24,6 +26,7 @@ mod passkeys;
 mod reauthenticate;
 mod recovery;
 mod refresh;
+mod refusal_log;
 mod register;
 mod revoked;
 mod service_accounts;
@@ -45,6 +48,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use accounts::NewUser;
+pub use audit_trail::{AuditExport, ExportError, ExportedEvent};
 pub use change_password::ChangePasswordCommand;
 pub use complete_login::CompleteLoginCommand;
 pub use error::{AuthError, CredentialRefusal};
@@ -70,16 +75,17 @@ pub use validate::{ClientCertificate, ValidateQuery, Validated};
 pub use watch::Watcher;
 
 use in_flight::InFlight;
+use refusal_log::RefusalLog;
 
 use crate::{
     clock::{Clock, Timestamp},
-    config::FactorSettings,
+    config::{FactorSettings, Registration},
     domain::{MailKind, NewMail, PositionedRevocation, Recipient, Revocation, SessionId, UserId},
     factors::passkeys::RelyingParty,
     mail::MailLoad,
     passwords::Passwords,
     revocation::{Feed, RevocationIndex},
-    store::{AuditEvent, AuditKind, Store},
+    store::{AuditDetails, AuditEvent, AuditKind, Store},
     tokens::{AccessProfile, DerivedKeys, Keyring, VerifiedTokens},
     workloads::{Directory, issuers::TrustedIssuers},
 };
@@ -114,6 +120,8 @@ pub struct AuthSettings {
     pub service_token_ttl: Duration,
     /// How long a call may take that waits for knowledge.
     pub request_timeout: Duration,
+    /// Who may register, and whether an address must be verified before the first login.
+    pub registration: Registration,
     /// What holds for second factors.
     pub factors: FactorSettings,
 }
@@ -141,6 +149,7 @@ pub struct Auth {
     locks: WriteLocks,
     watcher_places: UserPlaces,
     waiting_places: UserPlaces,
+    refusals: Arc<RefusalLog>,
     import_places: UserPlaces,
 }
 
@@ -186,6 +195,7 @@ impl Auth {
             import_places: UserPlaces::new(import_users::PLACES),
             parts: Arc::new(parts),
             in_flight: Arc::default(),
+            refusals: Arc::default(),
         }
     }
 
@@ -241,6 +251,7 @@ impl RequestContext {
             client_ip: self.client_ip.clone(),
             request_id: self.request_id.clone(),
             at: now,
+            details: AuditDetails::None,
         }
     }
 }

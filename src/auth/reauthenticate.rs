@@ -69,7 +69,7 @@ impl Auth {
         // Lost by a restored backup: whoever holds its token logs in again.
         let current = current.ok_or(AuthError::TokenRevoked)?.claims;
         let context = context.clone();
-        self.in_attempt(context.deadline, move |auth, mut caller| async move {
+        self.in_attempt(&context.clone(), move |auth, mut caller| async move {
             let claimant = Claimant::Session(user_id, session_id);
             match proof {
                 ReauthenticationProof::Password(password) => {
@@ -145,9 +145,11 @@ impl Auth {
             Ok(Some(judged)) => Ok((judged, admitted)),
             Ok(None) => {
                 let challenge = challenge.map(ChallengeUse::from);
-                Err(self
-                    .count_wrong_factor(&admitted, challenge.as_ref())
-                    .await?)
+                let counted = self.count_wrong_factor(&admitted, challenge.as_ref());
+                let refusal = counted.await?;
+                let session = claimant.session();
+                self.note_refusal(&refusal, Some(found.user.id), session, context);
+                Err(refusal)
             }
             Err(error) => {
                 self.release(&admitted).await;

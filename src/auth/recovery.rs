@@ -93,8 +93,10 @@ impl Auth {
     async fn reset_subject(&self, token: &str) -> Result<RecoverySubject, AuthError> {
         let parts = &self.parts;
         let (keys, now) = (&parts.derived_keys, parts.clock.now());
-        let token = keys
-            .parse_one_time_token(OneTimePurpose::ResetPassword, token, now)
+        let purposes = [OneTimePurpose::ResetPassword, OneTimePurpose::Invitation];
+        let token = purposes
+            .into_iter()
+            .find_map(|purpose| keys.parse_one_time_token(purpose, token, now))
             .ok_or_else(|| self.refused_token(token, AuthError::OneTimeTokenInvalid))?;
         let found = parts.store.find_recovery_subject(token.user_id).await?;
         found

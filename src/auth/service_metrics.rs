@@ -22,6 +22,8 @@ pub struct ServiceMetrics {
     pub hashing: HashingLoad,
     /// The outbox of mails.
     pub mails: MailLoad,
+    /// Refused attempts that were not audited one by one, because too many waited to be written.
+    pub dropped_refusals: u64,
 }
 
 impl Auth {
@@ -41,6 +43,7 @@ impl Auth {
             signing_key_age: since.map_or(Duration::ZERO, |since| now.since(since)),
             hashing: parts.passwords.load(),
             mails: parts.mails.clone(),
+            dropped_refusals: self.dropped_refusals(),
         }
     }
 }

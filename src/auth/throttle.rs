@@ -17,10 +17,12 @@ use std::{
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
-use super::{Auth, AuthError, claimant::Claimant, in_flight::Slot, in_its_own_task};
+use super::{
+    Auth, AuthError, RequestContext, claimant::Claimant, in_flight::Slot, in_its_own_task,
+};
 use crate::{
     clock::monotonic_now,
-    domain::{Admission, DeviceId, FactorKinds, FailureCounter, Password, User},
+    domain::{Admission, DeviceId, FactorKinds, FailureCounter, Password, SessionId, User},
     passwords::{Account, HashingPermit, PasswordHash, Verdict},
     store::{CounterKey, Counting, Credentials, Failure, UserCredentials},
 };
@@ -39,6 +41,7 @@ const ROUNDS: usize = 16;
 pub(super) struct Caller {
     gone: oneshot::Receiver<()>,
     deadline: Instant,
+    context: RequestContext,
 }
 
 impl Caller {
@@ -54,6 +57,8 @@ impl Caller {
 
 /// An attempt that was admitted.
 pub(super) struct Attempt {
+    /// The session within which the password is given; `None` at Login.
+    session: Option<SessionId>,
     /// The user, if there is one.
     found: Option<UserCredentials>,
     place: HashingPermit,
@@ -70,6 +75,8 @@ pub(super) struct Admitted {
     pub(super) claim: Option<FailureCounter>,
     /// The known device whose counter admitted the attempt.
     pub(super) device: Option<DeviceId>,
+    /// Whether the user has logged in before.
+    pub(super) has_logged_in: bool,
     _slot: Slot,
 }
 
@@ -89,7 +96,7 @@ impl Auth {
     /// Runs an attempt in a task of its own, which continues when the caller cancels the call: a failure must be counted.
     pub(super) async fn in_attempt<T, F>(
         &self,
-        deadline: Option<Instant>,
+        context: &RequestContext,
         attempt: impl FnOnce(Self, Caller) -> F,
     ) -> Result<T, AuthError>
     where
@@ -98,8 +105,15 @@ impl Auth {
     {
         let (waiting, gone) = oneshot::channel();
         let latest = monotonic_now() + LONGEST_WAIT;
-        let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
-        let work = attempt(self.clone(), Caller { gone, deadline });
+        let deadline = context
+            .deadline
+            .map_or(latest, |deadline| deadline.min(latest));
+        let caller = Caller {
+            gone,
+            deadline,
+            context: context.clone(),
+        };
+        let work = attempt(self.clone(), caller);
         let result = in_its_own_task(work.in_current_span()).await;
         // Dropped earlier, together with this future, when the call is cancelled.
         drop(waiting);
@@ -116,6 +130,7 @@ impl Auth {
         let reserve = || Ok(self.parts.passwords.reserve(Some(deadline))?);
         let (found, place, admitted) = self.admit(claimant, caller, reserve).await?;
         Ok(Attempt {
+            session: claimant.session(),
             found,
             place,
             admitted,
@@ -134,7 +149,12 @@ impl Auth {
         for _ in 0..ROUNDS {
             // First, so that an overload is refused before it costs the database anything.
             let place = reserve()?;
-            let Credentials { user, key, counter } = self.look_up(claimant).await?;
+            let Credentials {
+                user,
+                has_logged_in,
+                key,
+                counter,
+            } = self.look_up(claimant).await?;
             let held = self.take_slot(slot.take(), &key.name)?;
             if !held.is_admitted() {
                 // Free the place for other accounts while this attempt waits; then read the state again.
@@ -148,7 +168,10 @@ impl Auth {
             let claim = match seen.admit(self.failure_limit(), now) {
                 Admission::Open => None,
                 Admission::Delayed(retry_after) => {
-                    return Err(AuthError::AccountThrottled { retry_after });
+                    let refusal = AuthError::AccountThrottled { retry_after };
+                    let user = user.map(|found| found.user.id);
+                    self.note_refusal(&refusal, user, claimant.session(), &caller.context);
+                    return Err(refusal);
                 }
                 Admission::Trial(claim) => {
                     if !parts.store.replace_counter(&key, seen, claim, now).await? {
@@ -168,6 +191,7 @@ impl Auth {
             };
             let admitted = Admitted {
                 device: claimant.device_of(user.as_ref().map(|found| found.user.id)),
+                has_logged_in,
                 key,
                 has_failures,
                 claim,
@@ -187,6 +211,7 @@ impl Auth {
         caller: &mut Caller,
     ) -> Result<Proven, AuthError> {
         let Attempt {
+            session,
             found,
             place,
             admitted,
@@ -195,9 +220,11 @@ impl Auth {
             None => Account::Unknown,
             Some(found) => {
                 let hash = PasswordHash::from_stored(found.password_hash.clone());
-                match found.user.disabled_at {
-                    None => Account::Known(hash),
-                    Some(_) => Account::Disabled(hash),
+                let is_admitted = session.is_some() || self.admits(&found.user);
+                match found.user.disabled_at.is_none() && is_admitted {
+                    _ if hash.is_absent() => Account::Unknown,
+                    true => Account::Known(hash),
+                    false => Account::Disabled(hash),
                 }
             }
         };
@@ -226,8 +253,13 @@ impl Auth {
                 }
                 Ok(proven)
             }
-            // A disabled user's password counts as wrong even if it is right.
-            (Ok(Some(_)), _) => Err(self.count_failure(&admitted).await?),
+            // The password of a user who may not log in counts as wrong even if it is right.
+            (Ok(Some(_)), found) => {
+                let refusal = self.count_failure(&admitted).await?;
+                let user = found.map(|found| found.user.id);
+                self.note_refusal(&refusal, user, session, &caller.context);
+                Err(refusal)
+            }
             (no_verdict, _) => {
                 self.release(&admitted).await;
                 Err(no_verdict.map_or_else(AuthError::from, |_| overloaded()))

@@ -1,4 +1,4 @@
-//! Administration of users: disable, enable, revoke sessions, change roles.
+//! Administration of users: disable, enable, revoke sessions, change roles. (`accounts` creates, lists and deletes them.)
 //!
 //! Separate from [`Auth`], which needs keys and hashing threads, so that the command line can use it with a database
 //! alone.
@@ -22,12 +22,12 @@ use crate::{
 /// Administration of users. Cheap to clone.
 #[derive(Clone)]
 pub struct Users {
-    store: Store,
-    revocations: Arc<RevocationIndex>,
-    clock: Clock,
+    pub(super) store: Store,
+    pub(super) revocations: Arc<RevocationIndex>,
+    pub(super) clock: Clock,
     locks: WriteLocks,
     /// How long revocations are kept.
-    remember: Duration,
+    pub(super) remember: Duration,
 }
 
 impl Auth {
@@ -92,7 +92,8 @@ impl Users {
     /// Disables a user: login and refresh fail, and every access token is revoked. Idempotent.
     ///
     /// # Errors
-    /// [`AuthError::UserNotFound`], [`AuthError::RateLimited`], [`AuthError::DatabaseUnavailable`].
+    /// [`AuthError::UserNotFound`], [`AuthError::LastAdmin`], [`AuthError::RateLimited`],
+    /// [`AuthError::DatabaseUnavailable`].
     pub async fn disable_user(
         &self,
         id: UserId,
@@ -176,7 +177,7 @@ impl Users {
     /// Replaces the roles of a user. Takes effect with the next access token.
     ///
     /// # Errors
-    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    /// [`AuthError::UserNotFound`], [`AuthError::LastAdmin`], [`AuthError::DatabaseUnavailable`].
     pub async fn set_roles(
         &self,
         id: UserId,
@@ -203,7 +204,7 @@ impl Users {
     /// Removes a role from a user. Takes effect with the next access token.
     ///
     /// # Errors
-    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    /// [`AuthError::UserNotFound`], [`AuthError::LastAdmin`], [`AuthError::DatabaseUnavailable`].
     pub async fn revoke_role(
         &self,
         id: UserId,

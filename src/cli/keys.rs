@@ -9,7 +9,7 @@ use crate::{
     factors::reseal_totp_secrets,
     passwords::PasswordHash,
     server::{StartError, signing_policy},
-    store::{AuditEvent, AuditKind, Store},
+    store::{AuditDetails, AuditEvent, AuditKind, Store},
     tokens::{DerivedKeys, Keyring, SigningKeyInfo, check_master_keys, describe, reseal},
 };
 
@@ -76,6 +76,7 @@ async fn rotate(
         client_ip: String::new(),
         request_id: "countersign keys rotate".to_owned(),
         at: now,
+        details: AuditDetails::None,
     };
     let rotated = match emergency {
         true => keyring.rotate_in_emergency(store, &keys, event, now).await,

@@ -1,15 +1,18 @@
 //! The command line: one file per subcommand, all on the same configuration.
 
+mod audit;
 mod backup;
 mod config_check;
 mod keys;
 mod mails;
 mod migrate;
+mod password_prompt;
 mod passwords;
 mod serve;
 mod service_accounts;
 mod service_keys;
 mod users;
+mod users_accounts;
 mod users_import;
 mod users_import_report;
 
@@ -50,10 +53,15 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Import users, grant and revoke roles, disable and enable users
+    /// Create, list, import and delete users, grant and revoke roles, disable and enable users
     Users {
         #[command(subcommand)]
         command: users::UsersCommand,
+    },
+    /// Export the audit trail
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
     },
     /// Create, list, disable and delete the accounts of services
     ServiceAccounts {
@@ -136,6 +144,7 @@ pub fn run() -> ExitCode {
             command: ConfigCommand::Check,
         } => config_check::run(&config),
         Command::Users { command } => users::run(&config, command),
+        Command::Audit { command } => audit::run(&config, command),
         Command::ServiceAccounts { command } => service_accounts::run(&config, command),
         Command::ServiceKeys { command } => service_keys::run(&config, command),
         Command::Passwords { command } => passwords::run(&command),
@@ -165,6 +174,9 @@ fn in_words(error: AuthError) -> Box<dyn std::error::Error> {
                 .iter()
                 .map(|violation| format!("{}: {}", violation.field, violation.description));
             rules.collect::<Vec<_>>().join("; ").into()
+        }
+        AuthError::WeakPassword(violation) => {
+            format!("the password {}", violation.description).into()
         }
         other => other.into(),
     }

@@ -1,25 +1,61 @@
-//! `countersign users`: grant and revoke roles, disable and enable users. It needs the configuration and no
-//! administrator's token, so it also makes the first administrator.
+//! `countersign users`: what changes a user. It needs the configuration and no administrator's token. (`users_accounts` has
+//! `create`, `list`, `show` and `delete`.)
 
 use std::error::Error;
 
 use clap::Subcommand;
 
 use super::{
-    Outcome, block_on, say,
+    Outcome, block_on, say, users_accounts,
     users_import::{self, ImportArguments},
 };
 use crate::{
-    auth::{RequestContext, Users},
+    auth::{NewUser, RequestContext, Users},
     clock::Clock,
     config::Config,
-    domain::{Email, Role},
+    domain::{DisplayName, Email, Role, Roles, User},
     store::Store,
     tokens::DerivedKeys,
 };
 
 #[derive(Subcommand)]
 pub(super) enum UsersCommand {
+    /// Create a user: the first administrator, say, with `--role admin`
+    ///
+    /// The password is asked for on a terminal, and read from standard input otherwise: its first line. The address counts as
+    /// verified.
+    Create {
+        /// The user's e-mail address
+        #[arg(value_parser = email)]
+        email: Email,
+        /// The name to display
+        #[arg(long, default_value = "", value_parser = display_name)]
+        display_name: DisplayName,
+        /// A role; may be given several times
+        #[arg(long = "role", value_parser = role)]
+        roles: Vec<Role>,
+        /// Ask for no password, but have a mail sent with a token that sets it; a running server sends it
+        #[arg(long)]
+        invite: bool,
+    },
+    /// List users, the oldest first
+    List {
+        /// Which ones, such as `roles:admin AND disabled = false`; see ListUsers
+        #[arg(long, default_value = "")]
+        filter: String,
+    },
+    /// Show a user
+    Show {
+        /// The user's e-mail address
+        #[arg(value_parser = email)]
+        email: Email,
+    },
+    /// Delete a user with all personal data: access tokens are revoked at once, on every replica
+    Delete {
+        /// The user's e-mail address
+        #[arg(value_parser = email)]
+        email: Email,
+    },
     /// Import users of another system, with their password hashes
     ///
     /// Can be repeated after a failure: what is imported already is skipped.
@@ -85,6 +121,10 @@ fn email(text: &str) -> Result<Email, String> {
     Email::parse("EMAIL", text).map_err(|violation| violation.description)
 }
 
+fn display_name(text: &str) -> Result<DisplayName, String> {
+    DisplayName::parse("display-name", text).map_err(|violation| violation.description)
+}
+
 fn role(name: &str) -> Result<Role, &'static str> {
     Role::parse(name).ok_or("a role is 1 to 64 characters of a-z, 0-9, _ - . and :")
 }
@@ -111,7 +151,50 @@ async fn carry_out(
         client_ip: "command line".to_owned(),
         ..RequestContext::default()
     };
-    let (email, what) = match &change {
+    match command {
+        UsersCommand::Create {
+            email,
+            display_name,
+            roles,
+            invite,
+        } => {
+            let new = NewUser {
+                email,
+                display_name,
+                roles: Roles::new(roles),
+            };
+            let (what, user) = match invite {
+                true => {
+                    let invited = users_accounts::invite(users, new, &context).await?;
+                    ("user invited", invited)
+                }
+                false => {
+                    let created = users_accounts::create(users, config, new, &context).await?;
+                    ("user created", created)
+                }
+            };
+            report(what, &user);
+            Ok(())
+        }
+        UsersCommand::List { filter } => users_accounts::list(users, &filter).await,
+        UsersCommand::Show { email } => users_accounts::show(users, &email).await,
+        UsersCommand::Delete { email } => {
+            let user = users.find_by_email(&email).await?;
+            users_accounts::delete(users, config, user.id, &context).await?;
+            report("user deleted", &user);
+            Ok(())
+        }
+        UsersCommand::Change(change) => apply(users, config, &change, &context).await,
+    }
+}
+
+async fn apply(
+    users: &Users,
+    config: &Config,
+    change: &UserChange,
+    context: &RequestContext,
+) -> Result<(), Box<dyn Error>> {
+    let (email, what) = match change {
         UserChange::Grant { email, .. } => (email, "role granted"),
         UserChange::Revoke { email, .. } => (email, "role revoked"),
         UserChange::Disable { email } => (email, "user disabled"),
@@ -120,27 +203,33 @@ async fn carry_out(
         UserChange::RemoveFactors { email } => (email, "second factors removed"),
     };
     let id = users.find_by_email(email).await?.id;
-    let user = match &change {
-        UserChange::Grant { role, .. } => users.grant_role(id, role, &context).await,
-        UserChange::Revoke { role, .. } => users.revoke_role(id, role, &context).await,
+    let user = match change {
+        UserChange::Grant { role, .. } => users.grant_role(id, role, context).await,
+        UserChange::Revoke { role, .. } => users.revoke_role(id, role, context).await,
         UserChange::Disable { .. } => users
-            .disable_user(id, &context)
+            .disable_user(id, context)
             .await
             .map(|disabled| disabled.outcome),
-        UserChange::Enable { .. } => users.enable_user(id, &context).await,
+        UserChange::Enable { .. } => users.enable_user(id, context).await,
         UserChange::Unlock { .. } => {
             let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
-            users.clear_login_failures(id, &keys, &context).await
+            users.clear_login_failures(id, &keys, context).await
         }
         UserChange::RemoveFactors { .. } => {
-            users.remove_factors(id, &context).await?;
+            users.remove_factors(id, context).await?;
             users.find(id).await
         }
     }?;
-    let roles = user.roles.to_stored();
+    report(what, &user);
+    Ok(())
+}
+
+/// Says what was done, without personal data.
+fn report(what: &str, user: &User) {
     say(format_args!(
-        "countersign: {what} user_id={id} roles=\"{roles}\" disabled={}",
+        "countersign: {what} user_id={} roles=\"{}\" disabled={}",
+        user.id,
+        user.roles.to_stored(),
         user.disabled_at.is_some()
     ));
-    Ok(())
 }

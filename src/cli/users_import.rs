@@ -28,7 +28,7 @@ use crate::{
     },
     passwords::HashSealer,
     server::peppers,
-    store::{AuditEvent, AuditKind, Store},
+    store::{AuditDetails, AuditEvent, AuditKind, Store},
     tokens::{DerivedKeys, check_master_keys},
 };
 
@@ -172,6 +172,7 @@ fn event() -> AuditEvent {
         client_ip: "command line".to_owned(),
         request_id: "countersign users import".to_owned(),
         at: Clock::System.now(),
+        details: AuditDetails::None,
     }
 }
 

@@ -217,6 +217,7 @@ fn limits(values: &Values, problems: &mut Problems) -> LimitSettings {
         max_sessions_per_user: values.max_sessions_per_user.0,
         max_watchers: values.max_watchers.0,
         account_failure_limit: values.account_failure_limit.0,
+        registration: values.registration,
         trusted_proxies: values
             .trusted_proxies
             .clone()

@@ -27,6 +27,8 @@ pub struct MailSettings {
     pub reset_ttl: Duration,
     /// How long a token to verify an address is good.
     pub verification_ttl: Duration,
+    /// How long a token that sets the first password is good.
+    pub invitation_ttl: Duration,
 }
 
 /// Where mails go.
@@ -83,5 +85,6 @@ pub(super) fn settings(values: &Values, problems: &mut Problems) -> MailSettings
         app_url: values.app_url.clone().map(|url| url.0),
         reset_ttl: values.password_reset_ttl.0,
         verification_ttl: values.email_verification_ttl.0,
+        invitation_ttl: values.invitation_ttl.0,
     }
 }

@@ -63,6 +63,6 @@ pub use types::{
     Argon2Settings, Config, DatabaseSettings, LimitSettings, PasswordSettings, Rate,
     RevocationSettings, SigningAlgorithm, SigningSettings, TelemetrySettings, TokenSettings,
 };
-pub use values::{LogFormat, StalePolicy, Tls};
+pub use values::{LogFormat, Registration, StalePolicy, Tls};
 pub use variables::{DefaultValue, Variable};
 pub use webauthn::WebauthnSettings;

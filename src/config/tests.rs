@@ -63,6 +63,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((rate.per_second.get(), rate.burst.get()), (5, 20));
     assert_eq!(config.limits.token, None);
     assert_eq!(config.limits.account_failure_limit.get(), 10);
+    assert_eq!(config.limits.registration, Registration::Open);
     let account = config.limits.account.unwrap();
     assert_eq!((account.per_second.get(), account.burst.get()), (20, 100));
     assert_eq!(config.limits.max_sessions_per_user.get(), 100);

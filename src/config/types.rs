@@ -17,7 +17,7 @@ use super::{
     profile::Profile,
     serving::ServingSettings,
     tls::TlsFiles,
-    values::{LogFormat, StalePolicy, Tls},
+    values::{LogFormat, Registration, StalePolicy, Tls},
     webauthn::WebauthnSettings,
 };
 
@@ -171,6 +171,8 @@ pub struct LimitSettings {
     pub max_watchers: NonZeroU32,
     /// Failed logins on one account before growing delays set in.
     pub account_failure_limit: NonZeroU32,
+    /// Who may register.
+    pub registration: Registration,
     /// Networks whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
 }

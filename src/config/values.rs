@@ -100,6 +100,18 @@ pub(super) enum RsaKeyBits {
     Bits3072,
 }
 
+/// Who may register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Everybody; the answer tells that an address is taken.
+    Open,
+    /// Nobody: administrators and the command line create users.
+    Closed,
+    /// Everybody, but no login succeeds before the address is verified, and no answer tells that an address is taken.
+    Verified,
+}
+
 /// What `ValidateToken` does when its knowledge of revocations is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]

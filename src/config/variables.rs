@@ -21,7 +21,7 @@ use super::{
     profile::Profile,
     values::{
         Algorithm, ClaimName, ClientAuth, DAY, DatabaseTls, FilePath, HOUR, List, LogFilter,
-        LogFormat, MILLISECOND, MINUTE, RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS,
+        LogFormat, MILLISECOND, MINUTE, Registration, RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS,
         Tls, Whole,
     },
     verifier_names::VerifierName,
@@ -152,6 +152,8 @@ variables! {
         "WatchRevocations streams at once on each replica; one user may hold half of them.";
     account_failure_limit: Whole<NonZeroU32, 1, 1_000_000>, "COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", Text("10"),
         "Failed logins on one account before growing delays set in.";
+    registration: Registration, "COUNTERSIGN_REGISTRATION", Text("open"),
+        "Who may register: open (everybody), closed (only administrators create users) or verified (no login before the address is verified).";
     trusted_proxies: Option<TrustedProxies>, "COUNTERSIGN_TRUSTED_PROXIES", Rule("none"),
         "Networks whose x-forwarded-for is believed, as CIDR, comma-separated; production behind a gateway demands it (or the word none).";
     revocation_poll_interval: Span<{ 100 * MILLISECOND }, HOUR>, "COUNTERSIGN_REVOCATION_POLL_INTERVAL", Text("5s"),
@@ -190,6 +192,8 @@ variables! {
         "How long the token in a mail may reset a password.";
     email_verification_ttl: Span<MINUTE, { 30 * DAY }>, "COUNTERSIGN_EMAIL_VERIFICATION_TTL", Text("3d"),
         "How long the token in a mail may verify an address.";
+    invitation_ttl: Span<HOUR, { 30 * DAY }>, "COUNTERSIGN_INVITATION_TTL", Text("7d"),
+        "How long the token in the mail to an invited user may set the first password.";
     webauthn_rp_id: RpId, "COUNTERSIGN_WEBAUTHN_RP_ID", Text("localhost"),
         "The domain that passkeys are made for; a change makes all of them useless.";
     webauthn_origins: List<Origin>, "COUNTERSIGN_WEBAUTHN_ORIGINS", Text("http://localhost:5173"),

@@ -73,6 +73,11 @@ id_type! {
 }
 
 id_type! {
+    /// Names an audit event.
+    AuditEventId
+}
+
+id_type! {
     /// Names a challenge, which is answered once.
     ChallengeId
 }
@@ -125,6 +130,13 @@ pub(crate) fn uuid_v7(now: Timestamp) -> Uuid {
     Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
 }
 
+/// What no UUIDv7 of the given moment or later sorts before.
+pub(crate) fn first_uuid_of(moment: Timestamp) -> Uuid {
+    let millis = u128::try_from(moment.millis()).unwrap_or(0);
+    // The time is in the first 48 bits (RFC 9562 section 5.7).
+    Uuid::from_u128(millis << 80)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +149,8 @@ mod tests {
         assert_eq!(early.0.get_version_num(), 7);
         assert_eq!(early.created_at(), Timestamp::from_seconds(1_700_000_000));
         assert_eq!(early.to_string().parse::<UserId>().unwrap(), early);
+        let first = first_uuid_of(Timestamp::from_seconds(1_700_000_001));
+        assert!(early.0 < first && first < late.0);
     }
 
     #[test]

@@ -12,6 +12,12 @@ pub enum MailKind {
     EmailVerification,
     /// The password was changed.
     PasswordChanged,
+    /// Somebody logged in on a device that is not known.
+    NewDevice,
+    /// An administrator created the account: a token that sets the first password.
+    Invitation,
+    /// Somebody tried to register with the address of a user: a token that sets a new password.
+    RegistrationAttempt,
     /// A second factor was added.
     FactorAdded,
     /// A second factor was removed.
@@ -20,10 +26,13 @@ pub enum MailKind {
 
 impl MailKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::PasswordReset,
         Self::EmailVerification,
         Self::PasswordChanged,
+        Self::NewDevice,
+        Self::Invitation,
+        Self::RegistrationAttempt,
         Self::FactorAdded,
         Self::FactorRemoved,
     ];
@@ -34,6 +43,9 @@ impl MailKind {
             Self::PasswordReset => "password_reset",
             Self::EmailVerification => "email_verification",
             Self::PasswordChanged => "password_changed",
+            Self::NewDevice => "new_device",
+            Self::Invitation => "invitation",
+            Self::RegistrationAttempt => "registration_attempt",
             Self::FactorAdded => "factor_added",
             Self::FactorRemoved => "factor_removed",
         }

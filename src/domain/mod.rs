@@ -3,7 +3,9 @@
 mod email;
 mod email_key;
 mod factor;
+mod filter;
 mod id;
+mod list_conditions;
 mod mail;
 mod outage;
 mod password;
@@ -18,9 +20,13 @@ mod violation;
 
 pub use email::Email;
 pub use factor::{Factor, FactorKind, FactorKinds};
-pub(crate) use id::uuid_v7;
+pub(crate) use id::{first_uuid_of, uuid_v7};
 pub use id::{
-    ChallengeId, DeviceId, FactorId, ServiceAccountId, ServiceKeyId, SessionId, TokenId, UserId,
+    AuditEventId, ChallengeId, DeviceId, FactorId, ServiceAccountId, ServiceKeyId, SessionId, TokenId,
+    UserId,
+};
+pub use list_conditions::{
+    AuditCondition, TextBound, TimeBound, UserCondition, audit_conditions, user_conditions,
 };
 pub use mail::{MailKind, NewMail, Recipient};
 pub use outage::{LONGEST_ALLOWANCE, Outage, allowance};

@@ -3,16 +3,12 @@
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    convert::{self, Violations},
-    import_users,
+    admin_users::{self, invited, roles_of, user_id},
+    convert, import_users,
     pb::{self, admin_service_server},
     request_info::RequestInfo,
 };
-use crate::{
-    auth::{Auth, AuthError},
-    domain::{Roles, UserId},
-    tokens::SigningKeyInfo,
-};
+use crate::{auth::Auth, tokens::SigningKeyInfo};
 
 /// Serves `countersign.auth.v1.AdminService`.
 pub struct AdminApi {
@@ -28,6 +24,67 @@ impl AdminApi {
 
 #[tonic::async_trait]
 impl admin_service_server::AdminService for AdminApi {
+    async fn get_user(
+        &self,
+        request: Request<pb::GetUserRequest>,
+    ) -> Result<Response<pb::GetUserResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = async {
+            let id = user_id(&request.get_ref().user_id)?;
+            let user = self.auth.users().find(id).await?;
+            Ok(pb::GetUserResponse {
+                user: Some(convert::user(&user)),
+            })
+        };
+        info.respond(result.await)
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<pb::ListUsersRequest>,
+    ) -> Result<Response<pb::ListUsersResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        info.respond(admin_users::list_users(&self.auth, request.get_ref()).await)
+    }
+
+    async fn invite_user(
+        &self,
+        request: Request<pb::InviteUserRequest>,
+    ) -> Result<Response<pb::InviteUserResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = async {
+            let new = invited(request.get_ref())?;
+            let user = self.auth.invite_user(new, &info.context()).await?;
+            Ok(pb::InviteUserResponse {
+                user: Some(convert::user(&user)),
+            })
+        };
+        info.respond(result.await)
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<pb::DeleteUserRequest>,
+    ) -> Result<Response<pb::DeleteUserResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        let result = async {
+            let id = user_id(&request.get_ref().user_id)?;
+            let deleted = self.auth.delete_user(id, &info.context()).await?;
+            let cursor = self.auth.revocation_cursor(&deleted).await?;
+            Ok(pb::DeleteUserResponse {
+                revocation_cursor: cursor.to_string(),
+            })
+        };
+        info.respond(result.await)
+    }
+
+    async fn list_audit_events(
+        &self,
+        request: Request<pb::ListAuditEventsRequest>,
+    ) -> Result<Response<pb::ListAuditEventsResponse>, Status> {
+        let info = RequestInfo::of(&request);
+        info.respond(admin_users::list_audit_events(&self.auth, request.get_ref()).await)
+    }
     async fn rotate_signing_key(
         &self,
         request: Request<pb::RotateSigningKeyRequest>,
@@ -147,22 +204,6 @@ impl admin_service_server::AdminService for AdminApi {
             })
         };
         info.respond(result.await)
-    }
-}
-
-fn user_id(text: &str) -> Result<UserId, AuthError> {
-    let mut violations = Violations::default();
-    let id = violations.take(convert::user_id("user_id", text));
-    id.ok_or_else(|| violations.into())
-}
-
-fn roles_of(request: &pb::SetUserRolesRequest) -> Result<(UserId, Roles), AuthError> {
-    let mut violations = Violations::default();
-    let id = violations.take(convert::user_id("user_id", &request.user_id));
-    let roles = violations.take(convert::roles("roles", &request.roles));
-    match (id, roles) {
-        (Some(id), Some(roles)) => Ok((id, roles)),
-        _ => Err(violations.into()),
     }
 }
 

@@ -40,7 +40,7 @@ impl auth_service_server::AuthService for AuthApi {
             let command = register_command(request.get_ref())?;
             let user = self.auth.register(command, &info.context()).await?;
             Ok(pb::RegisterResponse {
-                user: Some(convert::user(&user)),
+                user: user.as_ref().map(convert::user),
             })
         };
         info.respond(result.await)

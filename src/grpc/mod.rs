@@ -6,6 +6,7 @@
 
 mod account_service;
 mod admin_service;
+mod admin_users;
 mod auth_service;
 mod bulkhead;
 mod convert;

@@ -99,6 +99,12 @@ reasons! {
     /// Nothing is left of the rights that an exchange asks for, or the chain of actors is too long.
     ExchangeNotAllowed "EXCHANGE_NOT_ALLOWED" PermissionDenied
         "The exchange is not allowed."
+    /// Only administrators create users.
+    RegistrationClosed "REGISTRATION_CLOSED" PermissionDenied
+        "Only administrators create users here."
+    /// The last administrator would lose the role, be disabled or be deleted.
+    LastAdmin "LAST_ADMIN" FailedPrecondition
+        "There would be no administrator left."
     /// There is no user with this id.
     UserNotFound "USER_NOT_FOUND" NotFound
         "There is no such user."
@@ -186,8 +192,13 @@ mod tests {
         ),
         (
             Code::PermissionDenied,
-            &["INSUFFICIENT_ROLE", "EXCHANGE_NOT_ALLOWED"],
+            &[
+                "INSUFFICIENT_ROLE",
+                "EXCHANGE_NOT_ALLOWED",
+                "REGISTRATION_CLOSED",
+            ],
         ),
+        (Code::FailedPrecondition, &["LAST_ADMIN"]),
         (
             Code::NotFound,
             &[

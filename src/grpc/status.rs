@@ -120,6 +120,8 @@ pub fn error_status(error: AuthError, request_id: &RequestId) -> Status {
         }
         AuthError::OneTimeTokenInvalid => (Reason::OneTimeTokenInvalid, Detail::None),
         AuthError::EmailTaken => (Reason::EmailTaken, Detail::None),
+        AuthError::RegistrationClosed => (Reason::RegistrationClosed, Detail::None),
+        AuthError::LastAdmin => (Reason::LastAdmin, Detail::None),
         AuthError::InvalidCredentials => (Reason::InvalidCredentials, Detail::None),
         AuthError::AccountThrottled { retry_after } => {
             (Reason::AccountThrottled, Detail::RetryAfter(retry_after))

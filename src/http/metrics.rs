@@ -180,6 +180,11 @@ fn write_metrics(metrics: &ServiceMetrics, writer: &mut MetricWriter<'_>) -> fmt
         "The implementation of Argon2 that runs on this processor.",
         ("backend", hashing.backend.name()),
     )?;
+    writer.counter(
+        "countersign_audit_refusals_dropped",
+        "Refused logins that were not audited one by one because too many different ones waited.",
+        metrics.dropped_refusals,
+    )?;
     write_mail_metrics(&metrics.mails, writer)
 }
 

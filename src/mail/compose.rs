@@ -93,7 +93,7 @@ impl Composer {
     ) -> Option<Token> {
         let user = &subject.user;
         let (purpose, ttl, bound_to) = match kind {
-            MailKind::PasswordReset => (
+            MailKind::PasswordReset | MailKind::RegistrationAttempt => (
                 OneTimePurpose::ResetPassword,
                 self.settings.reset_ttl,
                 subject.password_hash.as_str(),
@@ -103,9 +103,15 @@ impl Composer {
                 self.settings.verification_ttl,
                 user.email.as_str(),
             ),
-            MailKind::PasswordChanged | MailKind::FactorAdded | MailKind::FactorRemoved => {
-                return None;
-            }
+            MailKind::Invitation => (
+                OneTimePurpose::Invitation,
+                self.settings.invitation_ttl,
+                subject.password_hash.as_str(),
+            ),
+            MailKind::PasswordChanged
+            | MailKind::NewDevice
+            | MailKind::FactorAdded
+            | MailKind::FactorRemoved => return None,
         };
         Some(Token {
             text: keys.one_time_token(purpose, user.id, now + ttl, bound_to),

@@ -21,7 +21,7 @@ use crate::{
     clock::{Clock, Timestamp},
     config::MailSettings,
     domain::{MailKind, UserId},
-    store::{AuditEvent, AuditKind, ClaimedMail, Store, StoreError},
+    store::{AuditDetails, AuditEvent, AuditKind, ClaimedMail, Store, StoreError},
     tokens::DerivedKeys,
 };
 
@@ -293,7 +293,11 @@ impl From<MailError> for AttemptError {
 
 /// What is recorded once the mail is on its way.
 fn sent_event(mail: &ClaimedMail, user: UserId, now: Timestamp) -> Option<AuditEvent> {
-    (mail.kind == MailKind::PasswordReset).then(|| AuditEvent {
+    let resets = matches!(
+        mail.kind,
+        MailKind::PasswordReset | MailKind::RegistrationAttempt
+    );
+    resets.then(|| AuditEvent {
         kind: AuditKind::PasswordResetMailed,
         actor_id: None,
         user_id: Some(user),
@@ -301,6 +305,7 @@ fn sent_event(mail: &ClaimedMail, user: UserId, now: Timestamp) -> Option<AuditE
         client_ip: mail.client_ip.clone(),
         request_id: mail.request_id.clone(),
         at: now,
+        details: AuditDetails::None,
     })
 }
 

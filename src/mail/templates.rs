@@ -30,6 +30,9 @@ built_in! {
     PasswordChanged "password_changed"
     FactorAdded "factor_added"
     FactorRemoved "factor_removed"
+    NewDevice "new_device"
+    Invitation "invitation"
+    RegistrationAttempt "registration_attempt"
 }
 
 /// The texts of one mail.
@@ -189,7 +192,13 @@ mod tests {
                 !mail.subject.is_empty() && mail.text.contains("Ada"),
                 "{mail:?}"
             );
-            let has_token = matches!(kind, MailKind::PasswordReset | MailKind::EmailVerification);
+            let has_token = matches!(
+                kind,
+                MailKind::PasswordReset
+                    | MailKind::EmailVerification
+                    | MailKind::Invitation
+                    | MailKind::RegistrationAttempt
+            );
             // A slash may be escaped in an attribute; readers undo that.
             for text in [&mail.text, &mail.html.replace("&#x2f;", "/")] {
                 assert_eq!(text.contains("cso_example"), has_token, "{text}");

@@ -1,5 +1,5 @@
-//! Upkeep of the tables, beside the requests: deletes what has outlived its use, revokes the rows of ended sessions, and
-//! writes down when service keys were last used.
+//! Upkeep of the tables, beside the requests: deletes what has outlived its use, revokes the rows of ended sessions, audits
+//! refused attempts, and writes down when service keys were last used.
 //!
 //! Every replica does all of it. Two at once do no harm: they find each other's rows done.
 
@@ -15,6 +15,9 @@ use crate::{auth::Auth, store::Store};
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// How often ended sessions are looked for that another process left behind.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often refused attempts are written into the audit trail.
+const REFUSALS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is written down when service keys were last used, which is known to the minute.
 const KEY_USES_INTERVAL: Duration = Duration::from_secs(20);
@@ -50,6 +53,26 @@ pub(super) async fn sweep_sessions(auth: Auth, stop: CancellationToken) {
                 // The next look comes soon, and an outage is logged by the watchdog.
                 Err(error) => tracing::debug!(%error, "rows of ended sessions could not be revoked"),
             },
+        }
+    }
+}
+
+/// Writes the audit events of refused attempts, until `stop` and once more then.
+pub(super) async fn write_refusals(auth: Auth, stop: CancellationToken) {
+    loop {
+        let goes_on = tokio::select! {
+            () = stop.cancelled() => false,
+            () = sleep(REFUSALS_INTERVAL) => true,
+            () = auth.many_refusals() => true,
+        };
+        let written = auth.write_refusals().await;
+        if !goes_on {
+            return;
+        }
+        if let Err(error) = written {
+            tracing::debug!(%error, "refused attempts could not be audited; trying again");
+            // Not at once, however many there are.
+            sleep(REFUSALS_INTERVAL).await;
         }
     }
 }

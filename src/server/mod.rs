@@ -18,7 +18,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceBuilder;
 
 pub use error::StartError;
-pub use settings::{access_profile, peppers, signing_policy};
+pub use settings::{
+    access_profile, peppers, read_breached_passwords, signing_policy, start_passwords,
+};
 pub use upgrade::upgrade_users;
 
 use background::HealthPublisher;
@@ -27,8 +29,7 @@ use descriptors::ConnectionLimits;
 use files::FollowedFiles;
 use grpc_port::GrpcPort;
 use settings::{
-    auth_settings, layer_settings, password_settings, rate_limits, read_breached_passwords,
-    relying_party, verifiers,
+    auth_settings, layer_settings, rate_limits, relying_party, verifiers,
 };
 use workers::ConnectionWorkers;
 
@@ -122,11 +123,7 @@ impl Server {
         let (feed, feed_hub) = Feed::new(Arc::clone(&index), Arc::clone(&keyring), clock.clone());
 
         let breached = read_breached_passwords(&config)?;
-        let passwords = Passwords::start_with_list(
-            password_settings(&config),
-            peppers(&derived_keys),
-            breached,
-        )?;
+        let passwords = start_passwords(&config, &derived_keys, breached)?;
         upgrade::sync_password_parameters(&store, &passwords, clock.now()).await?;
         let courier = Courier::new(CourierParts {
             store: store.clone(),
@@ -341,6 +338,7 @@ impl Upkeep {
         ));
         tasks.spawn(maintenance::purge(store, stop()));
         tasks.spawn(maintenance::sweep_sessions(auth.clone(), stop()));
+        tasks.spawn(maintenance::write_refusals(auth.clone(), stop()));
         tasks.spawn(maintenance::record_key_uses(auth, stop()));
     }
 }

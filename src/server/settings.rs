@@ -8,7 +8,9 @@ use crate::{
     config::{Config, Rate, StalePolicy},
     factors::passkeys::RelyingParty,
     grpc::layers::{self, Quota, RateLimits},
-    passwords::{Argon2Cost, BreachedPasswords, FilterError, PasswordSettings, Pepper},
+    passwords::{
+        Argon2Cost, BreachedPasswords, FilterError, PasswordError, PasswordSettings, Passwords, Pepper,
+    },
     tokens::{AccessProfile, DerivedKeys, SigningPolicy},
 };
 
@@ -18,6 +20,7 @@ pub(super) fn layer_settings(config: &Config, clock: &Clock) -> layers::Settings
         trusted_proxies: config.limits.trusted_proxies.clone(),
         max_header_size: config.serving.max_header_size,
         request_timeout: config.serving.request_timeout,
+        registration: config.limits.registration,
     }
 }
 
@@ -42,7 +45,7 @@ fn quota(rate: Option<Rate>) -> Quota {
     })
 }
 
-pub(super) fn password_settings(config: &Config) -> PasswordSettings {
+fn password_settings(config: &Config) -> PasswordSettings {
     let argon2 = config.passwords.argon2;
     PasswordSettings {
         cost: Argon2Cost {
@@ -60,7 +63,7 @@ pub(super) fn password_settings(config: &Config) -> PasswordSettings {
 ///
 /// # Errors
 /// The file cannot be used.
-pub(super) fn read_breached_passwords(
+pub fn read_breached_passwords(
     config: &Config,
 ) -> Result<Option<BreachedPasswords>, FilterError> {
     let file = config.passwords.breached_file.as_deref();
@@ -73,6 +76,18 @@ pub(super) fn read_breached_passwords(
         );
     }
     Ok(breached)
+}
+
+/// Starts the hashing of a server with this configuration. New passwords are compared with the list of `breached` ones.
+///
+/// # Errors
+/// A thread cannot be started.
+pub fn start_passwords(
+    config: &Config,
+    keys: &DerivedKeys,
+    breached: Option<BreachedPasswords>,
+) -> Result<Passwords, PasswordError> {
+    Passwords::start_with_list(password_settings(config), peppers(keys), breached)
 }
 
 /// The keys that go into password hashes; the first is active.

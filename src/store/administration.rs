@@ -7,7 +7,8 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, Store, StoreError,
+    AuditDetails, AuditEvent, Store, StoreError,
+    administrators::{is_administrator, keep_an_administrator},
     ending::{
         EndedSession, EndedSessions, Ending, FIRST_BATCH, Scope, ended_session, raise_epoch,
         revoke_ended,
@@ -26,6 +27,9 @@ use crate::{
 
 impl Store {
     /// Disables a user and ends every session. `None` when the user is disabled already or does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError::LastAdministrator`] when it is the last one; then nothing changes.
     ///
     /// `remember` is how long the last access token may live, counted from its session's last rotation.
     pub async fn disable_user(
@@ -46,10 +50,14 @@ impl Store {
                         users::disabled_at.eq(now.micros()),
                         users::updated_at.eq(now.micros()),
                     ))
-                    .returning(users::session_epoch);
-                let Some(epoch) = update.get_result::<i64>(conn).await.optional()? else {
+                    .returning((users::roles, users::session_epoch));
+                let found: Option<(String, i64)> = update.get_result(conn).await.optional()?;
+                let Some((roles, epoch)) = found else {
                     return Ok(None);
                 };
+                if is_administrator(&Roles::from_stored(&roles)) {
+                    keep_an_administrator!(conn, id);
+                }
                 let ending = Ending {
                     user: id,
                     scope: Scope::All,
@@ -174,6 +182,9 @@ impl Store {
     }
 
     /// Changes a user's roles. Returns whether they changed; `None` when there is no such user.
+    ///
+    /// # Errors
+    /// [`StoreError::LastAdministrator`] when the last one would lose that role; then nothing changes.
     pub async fn change_roles(
         &self,
         id: UserId,
@@ -181,7 +192,6 @@ impl Store {
         now: Timestamp,
         event: &AuditEvent,
     ) -> Result<Option<bool>, StoreError> {
-        let event = event.to_row_for(id);
         let change = &change;
         // Most calls that change nothing end here, without a write.
         let Some(user) = self.find_user(id).await? else {
@@ -192,25 +202,32 @@ impl Store {
         }
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
-                let roles: Option<String> = diesel::update(users::table.find(id.to_string()))
-                    .set(users::updated_at.eq(users::updated_at))
-                    .returning(users::roles)
-                    .get_result(conn)
-                    .await
-                    .optional()?;
-                let Some(roles) = roles else {
+                let found: Option<(String, Option<i64>)> =
+                    diesel::update(users::table.find(id.to_string()))
+                        .set(users::updated_at.eq(users::updated_at))
+                        .returning((users::roles, users::disabled_at))
+                        .get_result(conn)
+                        .await
+                        .optional()?;
+                let Some((roles, disabled_at)) = found else {
                     return Ok(None);
                 };
-                let changed = change(Roles::from_stored(&roles)).to_stored();
+                let before = Roles::from_stored(&roles);
+                let after = change(before.clone());
+                let changed = after.to_stored();
                 if changed == roles {
                     return Ok(Some(false));
+                }
+                if is_administrator(&before) && !is_administrator(&after) && disabled_at.is_none() {
+                    keep_an_administrator!(conn, id);
                 }
                 diesel::update(users::table.find(id.to_string()))
                     .set((users::roles.eq(changed), users::updated_at.eq(now.micros())))
                     .execute(conn)
                     .await?;
+                let details = AuditDetails::Roles { before, after };
                 diesel::insert_into(audit_events::table)
-                    .values(&event)
+                    .values(event.to_row_for(id).with(&details))
                     .execute(conn)
                     .await?;
                 Ok(Some(true))

@@ -32,6 +32,9 @@ pub enum StoreError {
     /// A unique value is taken.
     #[error("unique value taken")]
     Conflict,
+    /// The change would leave no administrator who can log in.
+    #[error("there is no other administrator")]
+    LastAdministrator,
     /// A row holds what this version cannot read.
     #[error("unreadable row: {0}")]
     Corrupt(String),

@@ -1,11 +1,16 @@
 //! Ids as they are stored: text that was written by this program, or the row is damaged.
 
 use super::StoreError;
-use crate::domain::{FactorId, ServiceAccountId, ServiceKeyId, SessionId, UserId};
+use crate::domain::{AuditEventId, FactorId, ServiceAccountId, ServiceKeyId, SessionId, UserId};
 
 pub(super) fn parse_user_id(text: &str) -> Result<UserId, StoreError> {
     text.parse()
         .map_err(|_| StoreError::Corrupt(format!("user id {text:?}")))
+}
+
+pub(super) fn parse_audit_event_id(text: &str) -> Result<AuditEventId, StoreError> {
+    text.parse()
+        .map_err(|_| StoreError::Corrupt(format!("audit event id {text:?}")))
 }
 
 pub(super) fn parse_session_id(text: &str) -> Result<SessionId, StoreError> {

@@ -33,6 +33,8 @@ pub struct CounterKey {
 pub struct Credentials {
     /// The user, if there is one.
     pub user: Option<UserCredentials>,
+    /// Whether that user has logged in before.
+    pub has_logged_in: bool,
     /// The counter that was asked for.
     pub key: CounterKey,
     /// Its state; `None` when it has no failures.
@@ -125,22 +127,28 @@ impl Store {
     ) -> Result<Credentials, StoreError> {
         let (key, legacy_key) = (&email.key(), &email.legacy_key());
         read!(self, |conn| {
-            let found: Option<(UserRow, String, Option<String>)> = users::table
+            let found: Option<(UserRow, String, Option<i64>, Option<String>)> = users::table
                 .filter(has_email(key, legacy_key))
                 .order(users::email_key.eq(legacy_key).desc())
                 .select((
                     UserRow::as_select(),
                     users::password_hash,
+                    users::last_login_at,
                     users::factor_kinds,
                 ))
                 .get_result(conn)
                 .await
                 .optional()?;
-            let found = found.map(|(user, hash, kinds)| (user, hash, kinds, None));
-            let user = credentials(found)?;
+            let found = found.map(|(user, hash, login, kinds)| (user, hash, login, kinds, None));
+            let (user, has_logged_in) = credentials(found)?;
             let key = choose(user.as_ref().map(|found| found.user.id));
             let counter = find_counter!(conn, &key.name);
-            Ok(Credentials { user, key, counter })
+            Ok(Credentials {
+                user,
+                has_logged_in,
+                key,
+                counter,
+            })
         })
     }
 
@@ -190,14 +198,17 @@ impl Store {
                 .select((
                     UserRow::as_select(),
                     users::password_hash,
+                    users::last_login_at,
                     users::factor_kinds,
                     Option::<TotpRow>::as_select(),
                 ))
                 .get_result(conn)
                 .await
                 .optional()?;
+            let (user, has_logged_in) = credentials(found)?;
             Ok(Credentials {
-                user: credentials(found)?,
+                user,
+                has_logged_in,
                 key: key.clone(),
                 counter: find_counter!(conn, &key.name),
             })
@@ -344,18 +355,28 @@ pub(super) fn claimed_until(claim: Option<FailureCounter>) -> i64 {
     claim.map_or(i64::MIN, |claim| claim.retry_at.micros())
 }
 
-type CredentialsRow = (UserRow, String, Option<String>, Option<TotpRow>);
+/// A user, the stored hash, when the user last logged in, the kinds of factors, and the authenticator app.
+type CredentialsRow = (
+    UserRow,
+    String,
+    Option<i64>,
+    Option<String>,
+    Option<TotpRow>,
+);
 
-fn credentials(found: Option<CredentialsRow>) -> Result<Option<UserCredentials>, StoreError> {
-    found
-        .map(|(row, password_hash, kinds, totp)| {
-            Ok(UserCredentials {
-                user: row.try_into()?,
-                password_hash,
-                factors: stored_kinds(kinds.as_deref())?,
-                totp: totp.map(StoredTotp::try_from).transpose()?,
-                passkey: None,
-            })
-        })
-        .transpose()
+/// What the user is judged by, and whether the user has logged in before.
+fn credentials(
+    found: Option<CredentialsRow>,
+) -> Result<(Option<UserCredentials>, bool), StoreError> {
+    let Some((row, password_hash, last_login, kinds, totp)) = found else {
+        return Ok((None, false));
+    };
+    let credentials = UserCredentials {
+        user: row.try_into()?,
+        password_hash,
+        factors: stored_kinds(kinds.as_deref())?,
+        totp: totp.map(StoredTotp::try_from).transpose()?,
+        passkey: None,
+    };
+    Ok((Some(credentials), last_login.is_some()))
 }

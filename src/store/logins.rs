@@ -4,9 +4,9 @@ use std::{num::NonZeroU32, time::Duration};
 
 use diesel::{
     IntoSql as _,
-    dsl::{exists, not, sql},
+    dsl::{exists, not},
     prelude::*,
-    sql_types::{BigInt, Bool, Text},
+    sql_types::Bool,
 };
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
@@ -15,6 +15,8 @@ use super::{
     ending::{EndedSession, ended_session},
     epochs::{self, session_epoch},
     login_failures::{StateColumns, claimed_until, state, stored},
+    login_records::InsertSession as _,
+    mails::{NewMailRow, queue_new_device_mail},
     prepared::Prepared,
     proofs::use_proof,
     revocations::append_revocations,
@@ -25,7 +27,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{FailureCounter, PositionedRevocation, Roles, Session},
+    domain::{FailureCounter, NewMail, PositionedRevocation, Roles, Session},
 };
 
 /// Sessions beyond the limit that one login ends by itself. There are more only after the limit was lowered, or after
@@ -58,8 +60,12 @@ pub struct Login<'a> {
     pub max_sessions: NonZeroU32,
     /// How long the last access token of an ended session may live, counted from the session's last rotation.
     pub remember: Duration,
+    /// What is recorded of the login.
+    pub event: &'a AuditEvent,
     /// What is recorded for each session that ends.
     pub ended_event: &'a AuditEvent,
+    /// What tells the owner of a new device.
+    pub mail: Option<&'a NewMail>,
 }
 
 /// What became of a login with a right password.
@@ -87,30 +93,6 @@ pub struct OpenedSession {
     pub ended: Vec<PositionedRevocation>,
     /// Whether a sweep has to end more of them.
     pub is_partial: bool,
-}
-
-/// How many live sessions the user has besides the one in `$row`. Counted by the INSERT of that row itself, which costs
-/// no round trip and sees what was committed before the lock on the user's row was taken.
-macro_rules! count_others {
-    ($row:expr, $epoch:expr, $now:expr, $window:expr) => {
-        sql::<BigInt>(
-            "(SELECT count(*) FROM (SELECT other.idle_expires_at, other.absolute_expires_at
-                FROM sessions AS other WHERE other.revoked_at IS NULL AND other.user_id = ",
-        )
-        .bind::<Text, _>(&$row.user_id)
-        .sql(" AND coalesce(other.session_epoch, other.created_at) >= ")
-        .bind::<BigInt, _>($epoch)
-        .sql(" AND other.id <> ")
-        .bind::<Text, _>(&$row.id)
-        .sql(" ORDER BY coalesce(other.session_epoch, other.created_at) DESC, other.id DESC LIMIT ")
-        // No parameter: for a LIMIT that is one, SQLite prepares the statement again at every execution.
-        .sql(&i64::to_string(&$window))
-        .sql(") AS newest WHERE newest.idle_expires_at > ")
-        .bind::<BigInt, _>($now.micros())
-        .sql(" AND newest.absolute_expires_at > ")
-        .bind::<BigInt, _>($now.micros())
-        .sql(")")
-    };
 }
 
 /// Ends the oldest live sessions of a user who has just opened the one in `$row`, so that no more than the limit are
@@ -184,6 +166,9 @@ impl Store {
             .find(login.counter)
             .filter(login_failures::failures.ge(stored(login.limit)))
             .filter(login_failures::retry_at.ne(claimed_until(login.claim)));
+        let mut event = login.event.to_row_for(login.session.user_id);
+        event.session_id = Some(row.id.clone());
+        let mail = login.mail.map(NewMailRow::of);
         let has_proof = login.proof.is_some();
         let opened = write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
@@ -223,10 +208,12 @@ impl Store {
                     return Err(StoreError::Conflict);
                 }
                 row.session_epoch = Some(epochs::of_new_session(now, epoch));
-                let insert = diesel::insert_into(sessions::table)
-                    .values(&row)
-                    .returning(count_others!(row, epoch, now, window));
-                let others: i64 = Prepared(insert).get_result(conn).await?;
+                let others = conn
+                    .insert_session(&row, &event, epoch, now, window)
+                    .await?;
+                if let Some(mail) = &mail {
+                    queue_new_device_mail!(conn, mail);
+                }
                 if login.clear {
                     diesel::delete(login_failures::table.find(login.counter))
                         .execute(conn)
@@ -246,9 +233,13 @@ impl Store {
             })
             .await
         });
-        match opened {
-            Err(StoreError::Conflict) if has_proof => Ok(Opening::ProofRefused),
-            opened => opened,
+        let opening = match opened {
+            Err(StoreError::Conflict) if has_proof => return Ok(Opening::ProofRefused),
+            opened => opened?,
+        };
+        if login.mail.is_some() {
+            self.mail_queued.notify_one();
         }
+        Ok(opening)
     }
 }

@@ -71,13 +71,13 @@ pub struct MailCounts {
 #[derive(Insertable)]
 #[diesel(table_name = mails)]
 pub(super) struct NewMailRow {
-    id: String,
+    pub(super) id: String,
     kind: &'static str,
     user_id: Option<String>,
     email: Option<String>,
     slot: Option<String>,
-    request_id: String,
-    client_ip: String,
+    pub(super) request_id: String,
+    pub(super) client_ip: String,
     created_at: i64,
     due_at: i64,
     attempts: i32,
@@ -153,6 +153,47 @@ macro_rules! queue_mail {
 }
 
 pub(super) use queue_mail;
+
+/// Adds a mail about a new device, unless the user got ten within a day. The transaction holds the lock on the user's row, so
+/// nobody else counts at the same time.
+pub(super) const NEW_DEVICE: &str = "INSERT INTO mails \
+     (id, kind, user_id, slot, request_id, client_ip, created_at, due_at, attempts, failure) \
+     SELECT $1, 'new_device', $2, $3, $4, $5, CAST($6 AS BIGINT), CAST($6 AS BIGINT), 0, '' \
+     WHERE (SELECT count(*) FROM mails WHERE kind = 'new_device' AND user_id = $2 \
+     AND created_at > CAST($7 AS BIGINT)) < 10 ON CONFLICT DO NOTHING";
+
+/// Adds a mail about a new device inside a transaction.
+macro_rules! queue_new_device_mail {
+    ($conn:expr, $mail:expr) => {{
+        let mail: &NewMailRow = $mail;
+        let (user, slot, created_at, day_before) = mail.of_new_device();
+        diesel::sql_query($crate::store::mails::NEW_DEVICE)
+            .bind::<diesel::sql_types::Text, _>(&mail.id)
+            .bind::<diesel::sql_types::Text, _>(user)
+            .bind::<diesel::sql_types::Nullable<diesel::sql_types::Text>, _>(slot)
+            .bind::<diesel::sql_types::Text, _>(&mail.request_id)
+            .bind::<diesel::sql_types::Text, _>(&mail.client_ip)
+            .bind::<diesel::sql_types::BigInt, _>(created_at)
+            .bind::<diesel::sql_types::BigInt, _>(day_before)
+            .execute($conn)
+            .await?;
+    }};
+}
+
+pub(super) use queue_new_device_mail;
+
+impl NewMailRow {
+    /// The user, the slot, when, and a day before that.
+    pub(super) fn of_new_device(&self) -> (&str, Option<&str>, i64, i64) {
+        let day_before = Timestamp::from_micros(self.created_at) - Duration::from_secs(24 * 3600);
+        (
+            self.user_id.as_deref().unwrap_or_default(),
+            self.slot.as_deref(),
+            self.created_at,
+            day_before.micros(),
+        )
+    }
+}
 
 impl Store {
     /// Adds a mail by itself. The same statement whether or not its slot is taken.

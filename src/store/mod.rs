@@ -9,7 +9,9 @@
 //!    One row is `get_result`: the `LIMIT` of `first` makes SQLite prepare the statement again at every execution.
 
 mod administration;
+mod administrators;
 mod audit;
+mod audit_log;
 mod availability;
 mod backup;
 mod changes;
@@ -22,7 +24,9 @@ mod factors;
 mod feed_state;
 mod ids;
 mod imports;
+mod list_window;
 mod login_failures;
+mod login_records;
 mod logins;
 mod mails;
 mod master_keys;
@@ -61,6 +65,8 @@ mod start;
 mod suspicion;
 mod sweeps;
 mod totp_factors;
+mod user_deletion;
+mod user_list;
 mod users;
 
 use std::{
@@ -73,7 +79,8 @@ use std::{
 use tokio::sync::Notify;
 use tracing::Instrument as _;
 
-pub use audit::{AuditEvent, AuditKind};
+pub use audit::{AuditDetails, AuditEvent, AuditKind};
+pub use audit_log::StoredAuditEvent;
 pub use backup::{BackupError, back_up_sqlite};
 pub use changes::ChangeListener;
 pub use email_identities::{EmailConflict, EmailIdentities};
@@ -82,6 +89,7 @@ pub use error::StoreError;
 pub use factors::{Enrolled, Enrollment, NewFactor, Removal, RemovedFactors};
 pub use feed_state::FeedState;
 pub use imports::{Import, ImportedUser};
+pub use list_window::ListPage;
 pub use login_failures::{CounterKey, Counting, Credentials, Failure, UserCredentials};
 pub use logins::{Login, OpenedSession, Opening};
 pub use mails::{ClaimedMail, FailedMail, MailCounts};

@@ -20,8 +20,9 @@ use crate::{
 
 /// Sessions that have ended stay readable for a while, so that an old token is told from an unknown one.
 const ENDED_SESSIONS: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Mails that were sent stay until no other of the same slot can be asked for.
-const SENT_MAILS: Duration = Duration::from_secs(3600);
+/// Mails that were sent stay until no other of the same slot can be asked for, and those about new devices are counted for a
+/// day.
+const SENT_MAILS: Duration = Duration::from_secs(25 * 3600);
 /// Mails that were given up stay for an administrator.
 const FAILED_MAILS: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Attempts are held against an account for a day after the last one.

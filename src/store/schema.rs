@@ -11,6 +11,8 @@ pub(super) const TABLES: &[&str] = &[
     "master_keys",
     "login_failures",
     "audit_events",
+    "audit_positions",
+    "administrator_guard",
     "replicas",
     "write_probe",
     "feed_state",
@@ -134,6 +136,23 @@ diesel::table! {
         client_ip -> Text,
         request_id -> Text,
         created_at -> BigInt,
+        version -> Integer,
+        details -> Text,
+        position -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    audit_positions (id) {
+        id -> Text,
+        position -> BigInt,
+    }
+}
+
+diesel::table! {
+    administrator_guard (id) {
+        id -> Text,
+        changes -> BigInt,
     }
 }
 

@@ -6,18 +6,19 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 use super::{
     AuditEvent, Store, StoreError,
     ids::parse_user_id,
+    mails::{NewMailRow, queue_mail},
     read,
     schema::{audit_events, users},
     write,
 };
 use crate::{
     clock::Timestamp,
-    domain::{DisplayName, Email, FactorKinds, Roles, User, UserId},
+    domain::{DisplayName, Email, FactorKinds, NewMail, Roles, User, UserId},
 };
 
 #[derive(Insertable)]
-#[diesel(table_name = users)]
-struct NewUserRow<'a> {
+#[diesel(table_name = users, treat_none_as_default_value = false)]
+pub(super) struct NewUserRow<'a> {
     id: String,
     email: &'a str,
     email_key: String,
@@ -25,8 +26,26 @@ struct NewUserRow<'a> {
     display_name: &'a str,
     password_hash: &'a str,
     roles: String,
+    email_verified_at: Option<i64>,
     created_at: i64,
     updated_at: i64,
+}
+
+impl<'a> NewUserRow<'a> {
+    pub(super) fn new(user: &'a User, password_hash: &'a str) -> Self {
+        Self {
+            id: user.id.to_string(),
+            email: user.email.as_str(),
+            email_key: user.email.legacy_key(),
+            email_identity: user.email.key(),
+            display_name: user.display_name.as_str(),
+            password_hash,
+            roles: user.roles.to_stored(),
+            email_verified_at: user.email_verified_at.map(Timestamp::micros),
+            created_at: user.created_at.micros(),
+            updated_at: user.updated_at.micros(),
+        }
+    }
 }
 
 diesel::define_sql_function! {
@@ -56,6 +75,13 @@ pub(super) struct UserRow {
     disabled_at: Option<i64>,
 }
 
+impl UserRow {
+    /// The user's id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 impl TryFrom<UserRow> for User {
     type Error = StoreError;
 
@@ -80,7 +106,7 @@ pub(super) fn stored_kinds(text: Option<&str>) -> Result<FactorKinds, StoreError
 }
 
 impl Store {
-    /// Creates a user and records that.
+    /// Creates a user, records that, and has a mail sent if there is one.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the e-mail address is taken.
@@ -89,19 +115,11 @@ impl Store {
         user: &User,
         password_hash: &str,
         event: &AuditEvent,
+        mail: Option<&NewMail>,
     ) -> Result<(), StoreError> {
-        let event = event.to_row();
-        let row = NewUserRow {
-            id: user.id.to_string(),
-            email: user.email.as_str(),
-            email_key: user.email.legacy_key(),
-            email_identity: user.email.key(),
-            display_name: user.display_name.as_str(),
-            password_hash,
-            roles: user.roles.to_stored(),
-            created_at: user.created_at.micros(),
-            updated_at: user.updated_at.micros(),
-        };
+        let event = event.to_row_for(user.id);
+        let row = NewUserRow::new(user, password_hash);
+        let mail_row = mail.map(NewMailRow::of);
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 diesel::insert_into(users::table)
@@ -112,10 +130,52 @@ impl Store {
                     .values(&event)
                     .execute(conn)
                     .await?;
+                if let Some(mail) = &mail_row {
+                    queue_mail!(conn, mail);
+                }
                 Ok(())
             })
             .await
-        })
+        })?;
+        if mail.is_some() {
+            self.mail_queued.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Creates a user if the address is free, and otherwise records the attempt. In both cases three statements and one
+    /// commit, and a mail to the address: nothing tells the caller which it was.
+    pub async fn insert_user_or_tell_owner(
+        &self,
+        user: &User,
+        password_hash: &str,
+        [created, refused]: [(&AuditEvent, &NewMail); 2],
+    ) -> Result<(), StoreError> {
+        let row = NewUserRow::new(user, password_hash);
+        let created = (created.0.to_row_for(user.id), NewMailRow::of(created.1));
+        let refused = (refused.0.to_row(), NewMailRow::of(refused.1));
+        write!(self, |conn| {
+            conn.transaction::<_, StoreError, _>(async |conn| {
+                let inserted = diesel::insert_into(users::table)
+                    .values(&row)
+                    .on_conflict_do_nothing()
+                    .execute(conn)
+                    .await?;
+                let (event, mail) = match inserted {
+                    0 => &refused,
+                    _ => &created,
+                };
+                diesel::insert_into(audit_events::table)
+                    .values(event)
+                    .execute(conn)
+                    .await?;
+                queue_mail!(conn, mail);
+                Ok(())
+            })
+            .await
+        })?;
+        self.mail_queued.notify_one();
+        Ok(())
     }
 
     /// The user with that id.

@@ -32,6 +32,8 @@ pub struct KeySet {
     pub(crate) service_key: hmac::Key,
     /// Authenticates one-time tokens.
     pub(super) one_time: hmac::Key,
+    /// Authenticates page tokens.
+    pub(super) page: hmac::Key,
     /// Authenticates challenges.
     pub(super) challenge: hmac::Key,
     /// Stands for recovery codes in the database.
@@ -121,6 +123,25 @@ impl DerivedKeys {
         format!("{kind} {span} {}", self.account_counter(email))
     }
 
+    /// The name under which mails of a kind to one address about one client are limited: one name within a day, by UTC, for
+    /// each client address and program.
+    pub fn client_mail_slot(
+        &self,
+        kind: &str,
+        email: &Email,
+        client: [&str; 2],
+        now: Timestamp,
+    ) -> String {
+        let day = now.seconds().div_euclid(24 * 3600);
+        let mut context = hmac::Context::with_key(&self.active().account);
+        for part in [kind, &email.key(), client[0], client[1]] {
+            // The length first, so that no two clients have one text.
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        format!("{kind} {day} {}", URL_SAFE_NO_PAD.encode(context.sign()))
+    }
+
     /// The name under which failed logins from one known device are counted.
     pub fn device_counter(&self, user: UserId, device: DeviceId) -> String {
         self.active().counter(b"device", user, device.as_bytes())
@@ -162,6 +183,7 @@ impl KeySet {
             device: hmac::Key::new(hmac::HMAC_SHA256, expand("device-token mac").as_ref()),
             service_key: hmac::Key::new(hmac::HMAC_SHA256, expand("service-key mac").as_ref()),
             one_time: hmac::Key::new(hmac::HMAC_SHA256, expand("one-time-token mac").as_ref()),
+            page: hmac::Key::new(hmac::HMAC_SHA256, expand("page-token mac").as_ref()),
             challenge: hmac::Key::new(hmac::HMAC_SHA256, expand("challenge mac").as_ref()),
             recovery_code: hmac::Key::new(hmac::HMAC_SHA256, expand("recovery-code mac").as_ref()),
             account: hmac::Key::new(hmac::HMAC_SHA256, expand("login-failure account").as_ref()),

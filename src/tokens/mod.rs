@@ -17,6 +17,7 @@ mod lifecycle;
 pub(crate) mod mac_text;
 mod new_key;
 mod one_time;
+mod page_token;
 mod refresh;
 mod rewrap;
 mod rotation;

@@ -22,6 +22,8 @@ pub enum OneTimePurpose {
     ResetPassword = 1,
     /// It marks an address as verified; bound to that address.
     VerifyEmail = 2,
+    /// It sets the first password of an invited user; bound to what is stored in place of a hash.
+    Invitation = 3,
 }
 
 /// An authentic token that has not expired.

@@ -476,7 +476,7 @@ on_both_databases! {
             assert_eq!(database.count(&by_herself).await, count, "{kind}");
         }
         let session = format!("audit_events WHERE session_id = '{}'", other.session_id);
-        assert_eq!(database.count(&session).await, 1);
+        assert_eq!(database.count(&session).await, 2, "the login and the end");
     }
 
     async fn other_replicas_learn_of_revoked_sessions(database: TestDatabase) {

@@ -77,7 +77,7 @@ on_both_databases! {
         assert_eq!(store.purge(now).await.unwrap(), 0);
         assert_eq!(database.count("sessions").await, 11);
         assert_eq!(database.count("revocations").await, 1);
-        assert_eq!(database.count("audit_events").await, 1, "that she registered");
+        assert_eq!(database.count("audit_events").await, 12, "that she registered and logged in");
     }
 
     async fn two_replicas_may_delete_at_once(database: TestDatabase) {
@@ -99,7 +99,7 @@ on_both_databases! {
         let store = store(&database, &[("COUNTERSIGN_AUDIT_RETENTION", "30d")]);
         server.clock.advance(Duration::from_secs(30 * 24 * 3600 - 1));
         store.purge(server.clock.now()).await.unwrap();
-        assert_eq!(database.count("audit_events").await, 1);
+        assert_eq!(database.count("audit_events").await, 2);
         server.clock.advance(Duration::from_secs(2));
         store.purge(server.clock.now()).await.unwrap();
         assert_eq!(database.count("audit_events").await, 0);

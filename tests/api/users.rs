@@ -92,6 +92,7 @@ on_both_databases! {
         let tokens = server.refresh(&tokens.refresh_token).await.unwrap();
         let valid = server.validate(&tokens.access_token).await.unwrap();
         assert_eq!(valid.roles, ["admin", "verifier"]);
+        server.signed_in_as("root@example.org", "admin").await;
         let user = admin.revoke_role(ada, &role("admin"), &context).await.unwrap();
         assert_eq!(user.roles.to_stored(), "verifier");
         let roles = Roles::new(vec![role("editor")]);
@@ -137,6 +138,11 @@ on_both_databases! {
         assert!(said.contains("roles=\"admin\"") && !said.contains('@'), "{said}");
         let tokens = server.refresh(&tokens.refresh_token).await.unwrap();
         assert_eq!(server.validate(&tokens.access_token).await.unwrap().roles, ["admin"]);
+        let (code, _, complained) = users(&["revoke", "Ada@Example.org", "admin"]).await;
+        assert_eq!(code, 1);
+        assert!(complained.contains("last administrator"), "{complained}");
+        server.signed_in("root@example.org").await;
+        assert_eq!(users(&["grant", "root@example.org", "admin"]).await.0, 0);
         assert_eq!(users(&["revoke", "Ada@Example.org", "admin"]).await.0, 0);
         let tokens = server.refresh(&tokens.refresh_token).await.unwrap();
         assert!(server.validate(&tokens.access_token).await.unwrap().roles.is_empty());

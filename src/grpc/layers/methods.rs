@@ -82,7 +82,7 @@ impl Kind {
 }
 
 /// The methods, the most called one first: the search is linear.
-pub(super) static METHODS: [Method; 53] = [
+pub(super) static METHODS: [Method; 58] = [
     Method {
         limit: Some(Limit::Token),
         ..in_memory("/countersign.auth.v1.AuthService/ValidateToken")
@@ -129,6 +129,11 @@ pub(super) static METHODS: [Method; 53] = [
     credential("/countersign.auth.v1.AccountService/VerifyEmail"),
     credential("/countersign.auth.v1.AccountService/RequestPasswordReset"),
     credential("/countersign.auth.v1.AccountService/ResetPassword"),
+    admin("/countersign.auth.v1.AdminService/GetUser"),
+    admin("/countersign.auth.v1.AdminService/ListUsers"),
+    admin("/countersign.auth.v1.AdminService/InviteUser"),
+    admin("/countersign.auth.v1.AdminService/DeleteUser"),
+    admin("/countersign.auth.v1.AdminService/ListAuditEvents"),
     admin("/countersign.auth.v1.AdminService/RotateSigningKey"),
     admin("/countersign.auth.v1.AdminService/DisableUser"),
     admin("/countersign.auth.v1.AdminService/EnableUser"),

@@ -43,6 +43,7 @@ impl PostgresConnection {
         let (result, keep) = match result {
             Ok(value) => (Ok(value), Keep::This),
             Err(StoreError::Conflict) => (Err(StoreError::Conflict), Keep::This),
+            Err(StoreError::LastAdministrator) => (Err(StoreError::LastAdministrator), Keep::This),
             Err(StoreError::Corrupt(text)) => (Err(StoreError::Corrupt(text)), Keep::This),
             Err(error) => {
                 let (error, keep) = self.sort(error);

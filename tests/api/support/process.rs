@@ -262,6 +262,11 @@ pub async fn run_with_input(
     output.unwrap()
 }
 
+/// Starts the binary; it is killed when the result is dropped.
+pub fn spawn(database: &TestDatabase, arguments: &[&str]) -> Child {
+    command(database, &[]).args(arguments).spawn().unwrap()
+}
+
 /// Runs the binary to its end, as a user for whom the permissions of files count: root is above them.
 pub async fn run_unprivileged(database: &TestDatabase, arguments: &[&str]) -> Output {
     const NOBODY: u32 = 65_534;

@@ -1,0 +1,11 @@
+DROP INDEX mails_new_device;
+DROP INDEX users_administrators;
+DROP TABLE administrator_guard;
+DROP TABLE audit_positions;
+CREATE INDEX audit_events_by_user ON audit_events (user_id, created_at);
+DROP INDEX audit_events_by_subject;
+DROP INDEX audit_events_without_position;
+DROP INDEX audit_events_by_position;
+ALTER TABLE audit_events DROP COLUMN position;
+ALTER TABLE audit_events DROP COLUMN details;
+ALTER TABLE audit_events DROP COLUMN version;

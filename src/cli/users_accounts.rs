@@ -1,0 +1,97 @@
+//! `countersign users create`, `list`, `show` and `delete`. `create` needs no administrator's token, so it also makes the first
+//! administrator.
+
+use std::error::Error;
+
+use super::{password_prompt::read_password, say};
+use crate::{
+    auth::{AuthError, NewUser, RequestContext, Users},
+    config::Config,
+    domain::{Email, User, UserCondition, UserId, user_conditions},
+    server::start_passwords,
+    tokens::DerivedKeys,
+};
+
+/// Users read at once.
+const PAGE: u16 = 1_000;
+
+/// Creates a user with a password that is asked for, or read from standard input.
+pub(super) async fn create(
+    users: &Users,
+    config: &Config,
+    new: NewUser,
+    context: &RequestContext,
+) -> Result<User, Box<dyn Error>> {
+    let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
+    let password = read_password()?;
+    let personal = vec![
+        new.email.as_str().to_owned(),
+        new.display_name.as_str().to_owned(),
+    ];
+    let place = start_passwords(config, &keys)?.reserve(None)?;
+    let hashed = place.hash_new("password", password, personal).await;
+    let hash = hashed.map_err(|error| super::in_words(error.into()))?;
+    users
+        .create(new, &hash, context)
+        .await
+        .map_err(super::in_words)
+}
+
+/// Creates a user who gets a mail; a running server sends it.
+pub(super) async fn invite(
+    users: &Users,
+    new: NewUser,
+    context: &RequestContext,
+) -> Result<User, Box<dyn Error>> {
+    users.invite(new, context).await.map_err(super::in_words)
+}
+
+/// Deletes a user and tells who it was.
+pub(super) async fn delete(
+    users: &Users,
+    config: &Config,
+    id: UserId,
+    context: &RequestContext,
+) -> Result<(), Box<dyn Error>> {
+    let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
+    users.delete(id, &keys, context).await?;
+    Ok(())
+}
+
+/// Prints the users that a filter chooses, one on each line.
+pub(super) async fn list(users: &Users, filter: &str) -> Result<(), Box<dyn Error>> {
+    let conditions: Vec<UserCondition> = user_conditions("--filter", filter)
+        .map_err(|violation| super::in_words(AuthError::InvalidFields(vec![violation])))?;
+    let mut after = None;
+    loop {
+        let page = users.list(after, &conditions, PAGE).await?;
+        for user in &page.items {
+            say(format_args!("{}", line(user)));
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Prints one user.
+pub(super) async fn show(users: &Users, email: &Email) -> Result<(), Box<dyn Error>> {
+    let user = users.find_by_email(email).await?;
+    say(format_args!("{}", line(&user)));
+    Ok(())
+}
+
+fn line(user: &User) -> String {
+    format!(
+        "user_id={} email={} display_name={:?} roles=\"{}\" email_verified={} disabled={} created={} updated={}",
+        user.id,
+        user.email.as_str(),
+        user.display_name.as_str(),
+        user.roles.to_stored(),
+        user.email_verified_at.is_some(),
+        user.disabled_at.is_some(),
+        user.created_at,
+        user.updated_at,
+    )
+}

@@ -1,0 +1,132 @@
+//! The requests of `AdminService` that name users and audit events, and their answers.
+
+use super::{
+    convert::{self, Violations},
+    paging, pb,
+};
+use crate::{
+    auth::{Auth, AuthError, NewUser},
+    domain::{
+        AuditEventId, DisplayName, Email, FieldViolation, Roles, UserId, ViolationReason,
+        audit_conditions, user_conditions,
+    },
+    store::StoredAuditEvent,
+};
+
+/// The names of the lists in page tokens.
+const USERS: &str = "users";
+const AUDIT_EVENTS: &str = "audit events";
+
+pub(super) fn user_id(text: &str) -> Result<UserId, AuthError> {
+    let mut violations = Violations::default();
+    let id = violations.take(convert::user_id("user_id", text));
+    id.ok_or_else(|| violations.into())
+}
+
+pub(super) fn roles_of(request: &pb::SetUserRolesRequest) -> Result<(UserId, Roles), AuthError> {
+    let mut violations = Violations::default();
+    let id = violations.take(convert::user_id("user_id", &request.user_id));
+    let roles = violations.take(convert::roles("roles", &request.roles));
+    match (id, roles) {
+        (Some(id), Some(roles)) => Ok((id, roles)),
+        _ => Err(violations.into()),
+    }
+}
+
+pub(super) fn invited(request: &pb::InviteUserRequest) -> Result<NewUser, AuthError> {
+    let mut violations = Violations::default();
+    let email = violations.take(Email::parse("email", &request.email));
+    let display_name = violations.take(DisplayName::parse("display_name", &request.display_name));
+    let roles = violations.take(convert::roles("roles", &request.roles));
+    match (email, display_name, roles) {
+        (Some(email), Some(display_name), Some(roles)) => Ok(NewUser {
+            email,
+            display_name,
+            roles,
+        }),
+        _ => Err(violations.into()),
+    }
+}
+
+pub(super) async fn list_users(
+    auth: &Auth,
+    request: &pb::ListUsersRequest,
+) -> Result<pb::ListUsersResponse, AuthError> {
+    let mut violations = Violations::default();
+    let size = violations.take(paging::size("page_size", request.page_size));
+    let conditions = violations.take(user_conditions("filter", &request.filter));
+    let after = violations.take(position(auth, USERS, &request.filter, &request.page_token));
+    let (Some(size), Some(conditions), Some(after)) = (size, conditions, after) else {
+        return Err(violations.into());
+    };
+    let after = after.map(UserId::from_bytes);
+    let page = auth.users().list(after, &conditions, size).await?;
+    let next = page.next.map(|id| *id.as_bytes());
+    Ok(pb::ListUsersResponse {
+        users: page.items.iter().map(convert::user).collect(),
+        next_page_token: token(auth, USERS, &request.filter, next),
+    })
+}
+
+pub(super) async fn list_audit_events(
+    auth: &Auth,
+    request: &pb::ListAuditEventsRequest,
+) -> Result<pb::ListAuditEventsResponse, AuthError> {
+    let mut violations = Violations::default();
+    let (filter, list) = (&request.filter, AUDIT_EVENTS);
+    let size = violations.take(paging::size("page_size", request.page_size));
+    let conditions = violations.take(audit_conditions("filter", filter));
+    let after = violations.take(position(auth, list, filter, &request.page_token));
+    let (Some(size), Some(conditions), Some(after)) = (size, conditions, after) else {
+        return Err(violations.into());
+    };
+    let after = after.map(AuditEventId::from_bytes);
+    let page = auth.list_audit_events(after, &conditions, size).await?;
+    let next = page.next.map(|id| *id.as_bytes());
+    Ok(pb::ListAuditEventsResponse {
+        audit_events: page.items.into_iter().map(event).collect(),
+        next_page_token: token(auth, list, filter, next),
+    })
+}
+
+/// Parses `page_token`: the last entry of the page before; `None` for the first page.
+fn position(
+    auth: &Auth,
+    list: &str,
+    filter: &str,
+    text: &str,
+) -> Result<Option<[u8; 16]>, FieldViolation> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let position = auth.page_tokens().parse_page_token(list, filter, text);
+    position.map(Some).ok_or_else(|| {
+        FieldViolation::new(
+            "page_token",
+            ViolationReason::Malformed,
+            "must be the next_page_token of an earlier answer to the same filter",
+        )
+    })
+}
+
+/// The `next_page_token` of a page; empty when it is the last one.
+fn token(auth: &Auth, list: &str, filter: &str, next: Option<[u8; 16]>) -> String {
+    next.map_or_else(String::new, |last| {
+        auth.page_tokens().page_token(list, filter, &last)
+    })
+}
+
+fn event(event: StoredAuditEvent) -> pb::AuditEvent {
+    pb::AuditEvent {
+        details_json: event.details().to_string(),
+        event_time: Some(convert::timestamp(event.at())),
+        event_id: event.id,
+        kind: event.kind,
+        version: event.version,
+        actor_id: event.actor_id.unwrap_or_default(),
+        subject_id: event.subject_id.unwrap_or_default(),
+        session_id: event.session_id.unwrap_or_default(),
+        client_ip: event.client_ip,
+        request_id: event.request_id,
+    }
+}

@@ -1,0 +1,130 @@
+//! There is always an administrator: the last one keeps the role, stays enabled and is not deleted, whoever asks and however
+//! many ask at once.
+
+use countersign::{
+    auth::{AuthError, NewUser, RequestContext, Users},
+    domain::{DisplayName, Email, Role, Roles, UserId},
+    grpc::pb::{DisableUserRequest, SetUserRolesRequest},
+};
+
+use crate::support::{
+    Kind, TestDatabase, TestServer, eventually, failure, on_both_databases, operator::bearing,
+    reason,
+};
+
+const ROOT: &str = "root@example.org";
+const OTHER: &str = "other@example.org";
+
+async fn administrator(server: &TestServer, email: &str) -> (UserId, String) {
+    let token = server.signed_in_as(email, "admin").await.access_token;
+    let valid = server.validate(&token).await.unwrap();
+    (valid.user_id.parse().unwrap(), token)
+}
+
+/// The administrators who can log in.
+async fn count(database: &TestDatabase) -> i64 {
+    database
+        .count("users WHERE roles = 'admin' AND disabled_at IS NULL")
+        .await
+}
+
+on_both_databases! {
+    async fn the_last_administrator_cannot_be_taken_away(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let (id, root) = administrator(&server, ROOT).await;
+        let user_id = id.to_string();
+        let demote = || SetUserRolesRequest { user_id: user_id.clone(), roles: vec!["editor".to_owned()] };
+        let disable = || DisableUserRequest { user_id: user_id.clone() };
+        for status in [
+            server.admin().set_user_roles(bearing(&root, demote())).await.map(drop).unwrap_err(),
+            server.admin().disable_user(bearing(&root, disable())).await.map(drop).unwrap_err(),
+            server.delete_user(&root, &user_id).await.map(drop).unwrap_err(),
+        ] {
+            let failure = failure(&status);
+            assert_eq!((failure.code, failure.reason.as_str()), (tonic::Code::FailedPrecondition, "LAST_ADMIN"));
+        }
+        server.validate(&root).await.unwrap();
+        assert_eq!(count(&database).await, 1);
+        // One who is disabled does not count.
+        let (other, _) = administrator(&server, OTHER).await;
+        let request = DisableUserRequest { user_id: other.to_string() };
+        server.admin().disable_user(bearing(&root, request)).await.unwrap();
+        assert_eq!(reason(server.delete_user(&root, &user_id).await), "LAST_ADMIN");
+        // Nor is one in the way.
+        server.delete_user(&root, &other.to_string()).await.unwrap();
+        // Nor does one who has no password yet.
+        let invited = NewUser {
+            email: Email::parse("email", "invited@example.org").unwrap(),
+            display_name: DisplayName::parse("display_name", "").unwrap(),
+            roles: Roles::new(vec![Role::parse("admin").unwrap()]),
+        };
+        server.core.invite_user(invited, &RequestContext::default()).await.unwrap();
+        assert_eq!(reason(server.delete_user(&root, &user_id).await), "LAST_ADMIN");
+        let (_, third) = administrator(&server, "third@example.org").await;
+        server.delete_user(&third, &user_id).await.unwrap();
+        assert_eq!(count(&database).await, 2, "the third, and the invited one");
+    }
+
+    async fn administrators_who_take_each_other_away_at_once_leave_one(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let replica = server.replica(&[]).await;
+        let context = RequestContext::default();
+        let (one, _) = administrator(&server, ROOT).await;
+        let (other, _) = administrator(&server, OTHER).await;
+        let admin = Roles::new(vec![Role::parse("admin").unwrap()]);
+        for round in 0..12 {
+            let take = async |users: Users, id| match round % 2 {
+                0 => users.set_roles(id, Roles::default(), &context).await.map(drop),
+                _ => users.disable_user(id, &context).await.map(drop),
+            };
+            let (first, second) = tokio::join!(
+                take(server.core.users(), one),
+                take(replica.core.users(), other),
+            );
+            let is_refused = |result: &Result<(), AuthError>| matches!(result, Err(AuthError::LastAdmin));
+            assert!(is_refused(&first) != is_refused(&second), "{first:?} {second:?}");
+            assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+            assert_eq!(count(&database).await, 1);
+            for id in [one, other] {
+                server.core.users().set_roles(id, admin.clone(), &context).await.unwrap();
+                server.core.users().enable_user(id, &context).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Both transactions are held up where each has changed its own row and neither has looked for another administrator.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_of_two_demotions_waits_for_the_first() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let server = TestServer::start(&database).await;
+    let replica = server.replica(&[]).await;
+    let (one, _) = administrator(&server, ROOT).await;
+    let (other, _) = administrator(&server, OTHER).await;
+    let held = database.client().await;
+    held.batch_execute("BEGIN; UPDATE administrator_guard SET changes = changes")
+        .await
+        .unwrap();
+    let demote = |server: &TestServer, id| {
+        let users = server.core.users();
+        tokio::spawn(async move {
+            let context = RequestContext::default();
+            users.set_roles(id, Roles::default(), &context).await
+        })
+    };
+    let demotions = [demote(&server, one), demote(&replica, other)];
+    eventually("both wait", async || {
+        let waiting = "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        database.count(waiting).await == 2
+    })
+    .await;
+    held.batch_execute("COMMIT").await.unwrap();
+    let mut done = 0;
+    for demotion in demotions {
+        match demotion.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(error) => assert!(matches!(error, AuthError::LastAdmin), "{error:?}"),
+        }
+    }
+    assert_eq!((done, count(&database).await), (1, 1));
+}
