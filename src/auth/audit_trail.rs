@@ -93,7 +93,10 @@ impl AuditExport {
         let mut events;
         loop {
             let given = self.store.position_audit_events().await?;
-            events = self.store.audit_events_after(self.cursor.position()).await?;
+            events = self
+                .store
+                .audit_events_after(self.cursor.position())
+                .await?;
             // A position that was just given lies behind the cursor, unless retention has deleted the event since.
             if !events.is_empty() || given == 0 {
                 break;

@@ -93,10 +93,13 @@ impl RefusalLog {
 
 impl Waiting {
     fn to_events(&self, context: &RequestContext, now: crate::clock::Timestamp) -> Vec<AuditEvent> {
-        let refused = self.events.values().map(|Repeated { first, count }| AuditEvent {
-            details: AuditDetails::Repeated(*count),
-            ..first.clone()
-        });
+        let refused = self
+            .events
+            .values()
+            .map(|Repeated { first, count }| AuditEvent {
+                details: AuditDetails::Repeated(*count),
+                ..first.clone()
+            });
         let dropped = (self.dropped > 0).then(|| AuditEvent {
             details: AuditDetails::Repeated(self.dropped),
             ..context.audit_event(AuditKind::RefusalsDropped, now)
@@ -187,7 +190,9 @@ mod tests {
         assert_eq!((events.len(), counts(&events)), (3, 30));
         log.add(refusal(0), 1);
         log.put_back(waiting);
-        let events = log.take().to_events(&RequestContext::default(), Timestamp::default());
+        let events = log
+            .take()
+            .to_events(&RequestContext::default(), Timestamp::default());
         assert_eq!((events.len(), counts(&events)), (3, 31));
     }
 

@@ -4,9 +4,7 @@
 use super::{Auth, AuthError, RequestContext, recovery::SLOT_SECONDS};
 use crate::{
     config::Registration,
-    domain::{
-        DisplayName, Email, MailKind, NewMail, Password, Recipient, Roles, User, UserId,
-    },
+    domain::{DisplayName, Email, MailKind, NewMail, Password, Recipient, Roles, User, UserId},
     passwords::PasswordHash,
     store::{AuditEvent, AuditKind, StoreError},
 };
@@ -85,12 +83,11 @@ impl Auth {
         let (parts, now) = (&self.parts, user.created_at);
         let refused = context.audit_event(AuditKind::RegistrationRefused, now);
         let mail = |kind: MailKind, recipient| NewMail {
-            slot: Some(parts.derived_keys.mail_slot(
-                kind.as_str(),
-                &user.email,
-                now,
-                SLOT_SECONDS,
-            )),
+            slot: Some(
+                parts
+                    .derived_keys
+                    .mail_slot(kind.as_str(), &user.email, now, SLOT_SECONDS),
+            ),
             ..context.mail(kind, recipient, now)
         };
         let verification = mail(MailKind::EmailVerification, Recipient::User(user.id));

@@ -21,8 +21,8 @@ use super::{
     profile::Profile,
     values::{
         Algorithm, ClaimName, ClientAuth, DAY, DatabaseTls, FilePath, HOUR, List, LogFilter,
-        LogFormat, MILLISECOND, MINUTE, Registration, RsaKeyBits, SECOND, Span, StalePolicy, Switch, TEN_YEARS,
-        Tls, Whole,
+        LogFormat, MILLISECOND, MINUTE, Registration, RsaKeyBits, SECOND, Span, StalePolicy,
+        Switch, TEN_YEARS, Tls, Whole,
     },
     verifier_names::VerifierName,
     webauthn::RpId,

@@ -55,10 +55,7 @@ pub struct Comparison {
 ///
 /// # Errors
 /// The text is no filter, or a longer one than is accepted.
-pub fn parse_filter(
-    field: &'static str,
-    text: &str,
-) -> Result<Vec<Comparison>, FieldViolation> {
+pub fn parse_filter(field: &'static str, text: &str) -> Result<Vec<Comparison>, FieldViolation> {
     if text.len() > MAX_LENGTH {
         let rule = format!("must have at most {MAX_LENGTH} bytes");
         return Err(FieldViolation::new(field, ViolationReason::TooLong, rule));

@@ -148,7 +148,8 @@ fn time(operator: Operator, value: &str) -> Result<TimeBound, &'static str> {
     let parsed = humantime::parse_rfc3339(value)
         .ok()
         .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let since_epoch = parsed.ok_or("times must be compared with RFC 3339 in UTC, such as 2026-11-24T00:00:00Z")?;
+    let since_epoch = parsed
+        .ok_or("times must be compared with RFC 3339 in UTC, such as 2026-11-24T00:00:00Z")?;
     let at = Timestamp::default() + since_epoch;
     let next = Timestamp::from_micros(at.micros().saturating_add(1));
     match operator {

@@ -20,11 +20,11 @@ mod violation;
 
 pub use email::Email;
 pub use factor::{Factor, FactorKind, FactorKinds};
-pub(crate) use id::{first_uuid_of, uuid_v7};
 pub use id::{
-    AuditEventId, ChallengeId, DeviceId, FactorId, ServiceAccountId, ServiceKeyId, SessionId, TokenId,
-    UserId,
+    AuditEventId, ChallengeId, DeviceId, FactorId, ServiceAccountId, ServiceKeyId, SessionId,
+    TokenId, UserId,
 };
+pub(crate) use id::{first_uuid_of, uuid_v7};
 pub use list_conditions::{
     AuditCondition, TextBound, TimeBound, UserCondition, audit_conditions, user_conditions,
 };

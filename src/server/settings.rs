@@ -20,7 +20,6 @@ pub(super) fn layer_settings(config: &Config, clock: &Clock) -> layers::Settings
         trusted_proxies: config.limits.trusted_proxies.clone(),
         max_header_size: config.serving.max_header_size,
         request_timeout: config.serving.request_timeout,
-        registration: config.limits.registration,
     }
 }
 
@@ -143,5 +142,6 @@ pub(super) fn auth_settings(config: &Config) -> AuthSettings {
         service_token_ttl: config.tokens.service_ttl,
         request_timeout: config.serving.request_timeout,
         factors: config.factors.clone(),
+        registration: config.limits.registration,
     }
 }

@@ -1,9 +1,6 @@
 //! The audit trail: listed in pages, and exported in an order in which no event is missed.
 
-use diesel::{
-    prelude::*,
-    sql_types::BigInt,
-};
+use diesel::{prelude::*, sql_types::BigInt};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use serde_json::{Map, Value, json};
 

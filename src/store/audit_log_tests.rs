@@ -91,7 +91,8 @@ fn example(kind: AuditKind) -> StoredAuditEvent {
 fn an_event_of_each_kind_meets_its_published_schema_and_no_other() {
     for kind in AuditKind::ALL {
         let file = folder().join(file_name(*kind));
-        let text = fs::read_to_string(&file).unwrap_or_else(|_| panic!("{} is missing", file.display()));
+        let text =
+            fs::read_to_string(&file).unwrap_or_else(|_| panic!("{} is missing", file.display()));
         let schema = serde_json::from_str(&text).unwrap();
         let options = jsonschema::options().should_validate_formats(true);
         let schema = options.build(&schema).unwrap();

@@ -4,7 +4,6 @@ use diesel::{
     QueryResult,
     dsl::sql,
     pg::Pg,
-    prelude::*,
     query_builder::{AstPass, Query, QueryFragment, QueryId},
     sql_types::{BigInt, Text},
 };

@@ -43,7 +43,9 @@ fn mac(keys: &KeySet, list: &str, filter: &str, message: &[u8]) -> [u8; MAC_LENG
         context.update(part);
     }
     let mac = context.sign();
-    mac.as_ref()[..MAC_LENGTH].try_into().expect("16 of 32 bytes")
+    mac.as_ref()[..MAC_LENGTH]
+        .try_into()
+        .expect("16 of 32 bytes")
 }
 
 #[cfg(test)]
@@ -66,7 +68,10 @@ mod tests {
         assert_eq!(parse("users", "roles:editor"), None);
         assert_eq!(parse("audit", "roles:admin"), None);
         assert_eq!(parse("usersr", "oles:admin"), None);
-        assert_eq!(keys(2).parse_page_token("users", "roles:admin", &token), None);
+        assert_eq!(
+            keys(2).parse_page_token("users", "roles:admin", &token),
+            None
+        );
     }
 
     #[test]

@@ -114,7 +114,8 @@ async fn the_second_of_two_demotions_waits_for_the_first() {
     };
     let demotions = [demote(&server, one), demote(&replica, other)];
     eventually("both wait", async || {
-        let waiting = "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        let waiting =
+            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
         database.count(waiting).await == 2
     })
     .await;

@@ -216,7 +216,10 @@ async fn exports_at_once_beside_logins_see_every_event_once() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start(&database).await;
     for number in 0..8 {
-        server.register(&format!("user{number}@example.org")).await.unwrap();
+        server
+            .register(&format!("user{number}@example.org"))
+            .await
+            .unwrap();
     }
     let logins = join_all((0..40).map(|number| {
         let (server, email) = (&server, format!("user{}@example.org", number % 8));
@@ -225,14 +228,18 @@ async fn exports_at_once_beside_logins_see_every_event_once() {
     let follow = async || {
         let mut events = Vec::new();
         for _ in 0..6 {
-            let cursor = events.last().map(|event: &Value| event["cursor"].as_str().unwrap().to_owned());
+            let cursor = events
+                .last()
+                .map(|event: &Value| event["cursor"].as_str().unwrap().to_owned());
             events.extend(exported(&database, cursor.as_deref()).await);
         }
         events
     };
     let (one, other, _) = tokio::join!(follow(), follow(), logins);
     for mut events in [one, other] {
-        let cursor = events.last().map(|event| event["cursor"].as_str().unwrap().to_owned());
+        let cursor = events
+            .last()
+            .map(|event| event["cursor"].as_str().unwrap().to_owned());
         events.extend(exported(&database, cursor.as_deref()).await);
         let ids: BTreeSet<_> = events.iter().map(|event| event["id"].to_string()).collect();
         assert_eq!((events.len(), ids.len()), (48, 48));

@@ -38,7 +38,9 @@ async fn told(database: &TestDatabase) -> usize {
     })
     .await;
     let all = mails(database);
-    all.iter().filter(|mail| mail.subject == NEW_DEVICE && mail.to.contains(ADA)).count()
+    all.iter()
+        .filter(|mail| mail.subject == NEW_DEVICE && mail.to.contains(ADA))
+        .count()
 }
 
 on_both_databases! {

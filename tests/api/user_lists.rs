@@ -9,11 +9,8 @@ use countersign::grpc::pb::{
 use tonic::Status;
 
 use crate::support::{
-    PASSWORD, TestDatabase, TestServer, eventually, failure,
-    mailbox::mail,
-    on_both_databases,
-    operator::bearing,
-    reason,
+    PASSWORD, TestDatabase, TestServer, eventually, failure, mailbox::mail, on_both_databases,
+    operator::bearing, reason,
 };
 
 const ADA: &str = "ada@example.org";
@@ -33,19 +30,34 @@ impl TestServer {
             page_token: page_token.to_owned(),
             filter: filter.to_owned(),
         };
-        Ok(self.admin().list_users(bearing(access_token, request)).await?.into_inner())
+        Ok(self
+            .admin()
+            .list_users(bearing(access_token, request))
+            .await?
+            .into_inner())
     }
 
     pub async fn get_user(&self, access_token: &str, user_id: &str) -> Result<User, Status> {
         let user_id = user_id.to_owned();
         let request = bearing(access_token, GetUserRequest { user_id });
-        Ok(self.admin().get_user(request).await?.into_inner().user.unwrap())
+        Ok(self
+            .admin()
+            .get_user(request)
+            .await?
+            .into_inner()
+            .user
+            .unwrap())
     }
 
     pub async fn delete_user(&self, access_token: &str, user_id: &str) -> Result<String, Status> {
         let user_id = user_id.to_owned();
         let request = bearing(access_token, DeleteUserRequest { user_id });
-        Ok(self.admin().delete_user(request).await?.into_inner().revocation_cursor)
+        Ok(self
+            .admin()
+            .delete_user(request)
+            .await?
+            .into_inner()
+            .revocation_cursor)
     }
 
     pub async fn invite(&self, access_token: &str, email: &str) -> Result<User, Status> {
@@ -54,7 +66,10 @@ impl TestServer {
             display_name: "Ada".to_owned(),
             roles: vec!["editor".to_owned()],
         };
-        let response = self.admin().invite_user(bearing(access_token, request)).await?;
+        let response = self
+            .admin()
+            .invite_user(bearing(access_token, request))
+            .await?;
         Ok(response.into_inner().user.unwrap())
     }
 }

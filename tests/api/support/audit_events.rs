@@ -19,12 +19,17 @@ pub async fn exported(database: &TestDatabase, cursor: Option<&str>) -> Vec<Valu
 /// JSON lines.
 pub fn lines(output: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(output).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// The kinds of exported events, in their order.
 pub fn kinds(events: &[Value]) -> Vec<&str> {
-    events.iter().map(|event| event["kind"].as_str().unwrap()).collect()
+    events
+        .iter()
+        .map(|event| event["kind"].as_str().unwrap())
+        .collect()
 }
 
 impl TestServer {
@@ -40,8 +45,8 @@ impl TestServer {
             page_token: page_token.to_owned(),
             filter: filter.to_owned(),
         };
-        let response = self.admin().list_audit_events(bearing(access_token, request));
-        Ok(response.await?.into_inner())
+        let request = bearing(access_token, request);
+        Ok(self.admin().list_audit_events(request).await?.into_inner())
     }
 
     /// The events that meet a filter, the newest first: one page of them.

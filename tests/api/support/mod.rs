@@ -1,7 +1,7 @@
 //! What every test starts from: a database of its own, a server on it, and short words for the calls.
 
-pub mod client;
 pub mod audit_events;
+pub mod client;
 pub mod cluster;
 pub mod database;
 pub mod factors;
