@@ -8,7 +8,7 @@ use crate::{
     auth::{AuthError, NewUser, RequestContext, Users},
     config::Config,
     domain::{Email, User, UserCondition, UserId, user_conditions},
-    server::start_passwords,
+    server::{read_breached_passwords, start_passwords},
     tokens::DerivedKeys,
 };
 
@@ -28,7 +28,9 @@ pub(super) async fn create(
         new.email.as_str().to_owned(),
         new.display_name.as_str().to_owned(),
     ];
-    let place = start_passwords(config, &keys)?.reserve(None)?;
+    // The workers end when it is dropped.
+    let passwords = start_passwords(config, &keys, read_breached_passwords(config)?)?;
+    let place = passwords.reserve(None)?;
     let hashed = place.hash_new("password", password, personal).await;
     let hash = hashed.map_err(|error| super::in_words(error.into()))?;
     users

@@ -32,9 +32,10 @@ fn shape(kind: AuditKind) -> (bool, bool, AuditDetails) {
             let after = Roles::from_stored("admin editor");
             (true, false, AuditDetails::Roles { before, after })
         }
-        Kind::RegistrationRefused | Kind::SigningKeyRotated | Kind::SigningKeysRevoked => {
-            (false, false, none)
-        }
+        Kind::RegistrationRefused
+        | Kind::SigningKeyRotated
+        | Kind::SigningKeysRevoked
+        | Kind::UsersImported => (false, false, none),
         Kind::LoggedOut
         | Kind::SessionRevoked
         | Kind::RefreshTokenReused

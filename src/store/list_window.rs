@@ -4,7 +4,7 @@
 use super::StoreError;
 
 /// How many rows a page looks at at most, where no index finds those that are wanted.
-pub(super) const WINDOW: i64 = 50_000;
+pub(super) const WINDOW: i64 = 20_000;
 
 /// A page of a list.
 #[derive(Clone, Debug)]
