@@ -28,9 +28,7 @@ use connection::ConnectionServer;
 use descriptors::ConnectionLimits;
 use files::FollowedFiles;
 use grpc_port::GrpcPort;
-use settings::{
-    auth_settings, layer_settings, rate_limits, relying_party, verifiers,
-};
+use settings::{auth_settings, layer_settings, rate_limits, relying_party, verifiers};
 use workers::ConnectionWorkers;
 
 use crate::{

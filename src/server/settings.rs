@@ -9,7 +9,8 @@ use crate::{
     factors::passkeys::RelyingParty,
     grpc::layers::{self, Quota, RateLimits},
     passwords::{
-        Argon2Cost, BreachedPasswords, FilterError, PasswordError, PasswordSettings, Passwords, Pepper,
+        Argon2Cost, BreachedPasswords, FilterError, PasswordError, PasswordSettings, Passwords,
+        Pepper,
     },
     tokens::{AccessProfile, DerivedKeys, SigningPolicy},
 };
@@ -62,9 +63,7 @@ fn password_settings(config: &Config) -> PasswordSettings {
 ///
 /// # Errors
 /// The file cannot be used.
-pub fn read_breached_passwords(
-    config: &Config,
-) -> Result<Option<BreachedPasswords>, FilterError> {
+pub fn read_breached_passwords(config: &Config) -> Result<Option<BreachedPasswords>, FilterError> {
     let file = config.passwords.breached_file.as_deref();
     let breached = file.map(BreachedPasswords::read).transpose()?;
     if let Some(breached) = &breached {
