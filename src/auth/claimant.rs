@@ -34,7 +34,7 @@ impl Claimant {
     /// The session within which something is proved; `None` at a login.
     pub(super) const fn session(&self) -> Option<SessionId> {
         match self {
-            Self::Login { .. } | Self::Challenged(..) => None,
+            Self::Login { .. } | Self::Challenged(..) | Self::Passkey { .. } => None,
             Self::Session(_, session) => Some(*session),
         }
     }

@@ -79,7 +79,7 @@ impl Auth {
         let challenge = self.open_challenge(purpose, token)?;
         let assertion = Assertion::parse(&command.response).map_err(refuse)?;
         let context = context.clone();
-        self.in_attempt(context.deadline, |auth, caller| async move {
+        self.in_attempt(&context.clone(), |auth, caller| async move {
             auth.log_in_by_passkey(challenge, assertion, wanted, &context, caller)
                 .await
         })

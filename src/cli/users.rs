@@ -20,6 +20,17 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(super) enum UsersCommand {
+    /// Import users of another system, with their password hashes
+    ///
+    /// Can be repeated after a failure: what is imported already is skipped.
+    Import(ImportArguments),
+    /// What concerns one user, or lists them.
+    #[command(flatten)]
+    Account(AccountCommand),
+}
+
+#[derive(Subcommand)]
+pub(super) enum AccountCommand {
     /// Create a user: the first administrator, say, with `--role admin`
     ///
     /// The password is asked for on a terminal, and read from standard input otherwise: its first line. The address counts as
@@ -56,10 +67,6 @@ pub(super) enum UsersCommand {
         #[arg(value_parser = email)]
         email: Email,
     },
-    /// Import users of another system, with their password hashes
-    ///
-    /// Can be repeated after a failure: what is imported already is skipped.
-    Import(ImportArguments),
     /// What changes a user.
     #[command(flatten)]
     Change(UserChange),
@@ -130,29 +137,29 @@ fn role(name: &str) -> Result<Role, &'static str> {
 }
 
 pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
-    let change = match command {
+    let command = match command {
         UsersCommand::Import(arguments) => return users_import::run(config, &arguments),
-        UsersCommand::Change(change) => change,
+        UsersCommand::Account(command) => command,
     };
     block_on(async {
         let store = Store::open(&config.database)?;
         let tokens = &config.tokens;
         let users = Users::standalone(store, Clock::System, tokens.access_ttl, tokens.leeway);
-        carry_out(&users, config, change).await
+        carry_out(&users, config, command).await
     })
 }
 
 async fn carry_out(
     users: &Users,
     config: &Config,
-    change: UserChange,
+    command: AccountCommand,
 ) -> Result<(), Box<dyn Error>> {
     let context = RequestContext {
         client_ip: "command line".to_owned(),
         ..RequestContext::default()
     };
     match command {
-        UsersCommand::Create {
+        AccountCommand::Create {
             email,
             display_name,
             roles,
@@ -176,15 +183,15 @@ async fn carry_out(
             report(what, &user);
             Ok(())
         }
-        UsersCommand::List { filter } => users_accounts::list(users, &filter).await,
-        UsersCommand::Show { email } => users_accounts::show(users, &email).await,
-        UsersCommand::Delete { email } => {
+        AccountCommand::List { filter } => users_accounts::list(users, &filter).await,
+        AccountCommand::Show { email } => users_accounts::show(users, &email).await,
+        AccountCommand::Delete { email } => {
             let user = users.find_by_email(&email).await?;
             users_accounts::delete(users, config, user.id, &context).await?;
             report("user deleted", &user);
             Ok(())
         }
-        UsersCommand::Change(change) => apply(users, config, &change, &context).await,
+        AccountCommand::Change(change) => apply(users, config, &change, &context).await,
     }
 }
 

@@ -159,29 +159,38 @@ impl Store {
         choose: impl Fn(Option<&User>) -> CounterKey + Send + Sync,
     ) -> Result<Credentials, StoreError> {
         read!(self, |conn| {
-            let found: Option<(PasskeyRow, UserRow, String, Option<String>)> = passkeys::table
+            type Row = (PasskeyRow, UserRow, String, Option<i64>, Option<String>);
+            let found: Option<Row> = passkeys::table
                 .inner_join(users::table)
                 .filter(passkeys::credential_id.eq(credential_id))
                 .select((
                     PasskeyRow::as_select(),
                     UserRow::as_select(),
                     users::password_hash,
+                    users::last_login_at,
                     users::factor_kinds,
                 ))
                 .get_result(conn)
                 .await
                 .optional()?;
-            let user = match found {
-                None => None,
-                Some((passkey, user, hash, kinds)) => {
+            let (user, has_logged_in) = match found {
+                None => (None, false),
+                Some((passkey, user, hash, last_login, kinds)) => {
                     let passkey = Some(StoredPasskey::try_from(passkey)?);
-                    let user = credentials(Some((user, hash, kinds, None)))?;
-                    user.map(|user| UserCredentials { passkey, ..user })
+                    let (user, has_logged_in) =
+                        credentials(Some((user, hash, last_login, kinds, None)))?;
+                    let user = user.map(|user| UserCredentials { passkey, ..user });
+                    (user, has_logged_in)
                 }
             };
             let key = choose(user.as_ref().map(|found| &found.user));
             let counter = find_counter!(conn, &key.name);
-            Ok(Credentials { user, key, counter })
+            Ok(Credentials {
+                user,
+                has_logged_in,
+                key,
+                counter,
+            })
         })
     }
 
