@@ -270,6 +270,7 @@ impl Auth {
 }
 
 /// What a challenge for an authenticator is made of.
+#[derive(Clone, Copy)]
 pub(super) struct NewPasskeyChallenge<'a> {
     /// What it is for.
     pub(super) purpose: ChallengePurpose,

@@ -9,6 +9,10 @@ fn tls_in_the_process_needs_its_files_and_files_need_tls() {
     const KEY_FILE: (&str, &str) = ("COUNTERSIGN_TLS_KEY_FILE", "tls.key");
     const AUTHORITIES: (&str, &str) = ("COUNTERSIGN_TLS_CLIENT_CA_FILE", "ca.crt");
     const REQUIRED: (&str, &str) = ("COUNTERSIGN_TLS_CLIENT_AUTH", "required");
+    const VERIFIERS: (&str, &str) = (
+        "COUNTERSIGN_TLS_VERIFIERS",
+        "Gateway.example.org,spiffe://example.org/gateway",
+    );
     assert_eq!(sources(&[ON]), [CERTIFICATE.0, KEY_FILE.0]);
     assert_eq!(sources(&[ON, CERTIFICATE]), [KEY_FILE.0]);
     for file in [CERTIFICATE, KEY_FILE, AUTHORITIES] {
@@ -17,10 +21,6 @@ fn tls_in_the_process_needs_its_files_and_files_need_tls() {
     assert_eq!(
         sources(&[ON, CERTIFICATE, KEY_FILE, REQUIRED]),
         [REQUIRED.0]
-    );
-    const VERIFIERS: (&str, &str) = (
-        "COUNTERSIGN_TLS_VERIFIERS",
-        "Gateway.example.org,spiffe://example.org/gateway",
     );
     assert_eq!(
         sources(&[ON, CERTIFICATE, KEY_FILE, VERIFIERS]),

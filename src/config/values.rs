@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(
             parse::<UpToADay>("2d").unwrap_err().to_string(),
             "\"2d\" is out of range; use a number with its unit, such as 30s, 15m, 12h or 7d, \
-             from 0s to 1day"
+             from 0s to 1d"
         );
     }
 

@@ -168,6 +168,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_key_is_its_own_key_and_nothing_panics(local in "\\PC{1,20}", domain in "\\PC{0,20}") {
+            // A domain that folds to one with an @ is refused before it gets a key.
+            prop_assume!(!nfkc_casefold(&domain).contains('@'));
             let key = key_of(&format!("{local}@{domain}"));
             prop_assert_eq!(key_of(&key), key);
         }

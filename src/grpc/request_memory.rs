@@ -118,10 +118,6 @@ mod tests {
 
     const MAX: usize = 16 * ORDINARY;
 
-    fn counter() -> Option<Arc<AtomicUsize>> {
-        Some(Arc::default())
-    }
-
     #[test]
     fn every_byte_is_counted_until_the_request_is_dropped() {
         let memory = RequestMemory::new(MAX);
@@ -153,7 +149,7 @@ mod tests {
     #[test]
     fn one_peer_address_leaves_room_for_others() {
         let memory = RequestMemory::new(MAX);
-        let peer = counter();
+        let peer = Some(Arc::<AtomicUsize>::default());
         let connections = [(); 2].map(|()| memory.of_peer(peer.clone()));
         let mut shares = Vec::new();
         for connection in connections.iter().cycle().take(4) {
@@ -163,7 +159,7 @@ mod tests {
         }
         let mut refused = connections[0].share();
         assert!(!refused.add(1));
-        assert!(memory.of_peer(counter()).share().add(ORDINARY));
+        assert!(memory.of_peer(Some(Arc::default())).share().add(ORDINARY));
         assert!(memory.of_peer(None).share().add(5 * ORDINARY));
         drop((refused, shares));
         assert_eq!(peer.unwrap().load(Ordering::Relaxed), 0);
