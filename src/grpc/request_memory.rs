@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn one_peer_address_leaves_room_for_others() {
         let memory = RequestMemory::new(MAX);
-        let peer = Some(Arc::<AtomicUsize>::default());
-        let connections = [(); 2].map(|()| memory.of_peer(peer.clone()));
+        let peer = Arc::<AtomicUsize>::default();
+        let connections = [(); 2].map(|()| memory.of_peer(Some(Arc::clone(&peer))));
         let mut shares = Vec::new();
         for connection in connections.iter().cycle().take(4) {
             let mut share = connection.share();
@@ -162,6 +162,6 @@ mod tests {
         assert!(memory.of_peer(Some(Arc::default())).share().add(ORDINARY));
         assert!(memory.of_peer(None).share().add(5 * ORDINARY));
         drop((refused, shares));
-        assert_eq!(peer.unwrap().load(Ordering::Relaxed), 0);
+        assert_eq!(peer.load(Ordering::Relaxed), 0);
     }
 }
