@@ -68,12 +68,13 @@ async fn half_sent_call(
     (response, body)
 }
 
+/// The memory that the process has allocated. The pages of the program itself do not count: a debug build has many.
 pub fn resident_megabytes(process: &TestProcess) -> u64 {
     let status =
         fs::read_to_string(format!("/proc/{}/status", process.child.id().unwrap())).unwrap();
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix("RssAnon:"))
         .unwrap();
     line.split_whitespace()
         .next()
