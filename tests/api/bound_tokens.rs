@@ -1,6 +1,6 @@
 //! Tokens that are bound to a client certificate (RFC 8705), and certificates that watch revocations without a token.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write as _};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -140,13 +140,19 @@ fn hash(certificate: &Certificate) -> [u8; 32] {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
+
+const OK: i32 = 0;
+const UNAUTHENTICATED: i32 = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_issued_over_a_client_certificate_is_valid_only_with_it() {
@@ -251,8 +257,6 @@ async fn ext_authz_takes_the_certificate_that_a_trusted_proxy_tells() {
         let hash = hex(&hash(certificate));
         Some(format!("Hash={hash};Subject=\"CN=a, b\""))
     };
-    const OK: i32 = 0;
-    const UNAUTHENTICATED: i32 = 16;
     assert_eq!(fixture.gateway(&token, told(&fixture.own)).await, OK);
     for wrong in [told(&fixture.other), None, Some("Hash=".to_owned())] {
         assert_eq!(fixture.gateway(&token, wrong).await, UNAUTHENTICATED);

@@ -163,10 +163,11 @@ impl JwksServer {
                     match tls {
                         None => serve(stream, bytes).await,
                         // A client that does not trust the certificate goes away.
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => serve(stream, bytes).await,
-                            Err(_) => {}
-                        },
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, bytes).await;
+                            }
+                        }
                     }
                 });
             }

@@ -92,7 +92,7 @@ async fn refuse(mut client: TcpStream) -> std::io::Result<()> {
     let length = client.read(&mut bytes).await?;
     if length == 8 && bytes[4..8] == SSL_REQUEST {
         client.write_all(b"N").await?;
-        client.read(&mut bytes).await?;
+        let _start_up = client.read(&mut bytes).await?;
     }
     client
         .write_all(&error("no more connections allowed (max_client_conn)"))

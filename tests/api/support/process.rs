@@ -254,7 +254,7 @@ pub async fn run_with_input(
         let _ = stdin.write_all(input.as_ref()).await;
         drop(stdin);
     };
-    let (_, output) = timeout(PATIENCE, async {
+    let ((), output) = timeout(PATIENCE, async {
         tokio::join!(write, child.wait_with_output())
     })
     .await
