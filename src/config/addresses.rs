@@ -105,6 +105,45 @@ fn written_by_a_browser(uri: &Uri) -> Option<String> {
     .filter(|_| !host.contains('*'))
 }
 
+/// An RP id: a domain as browsers write it (WebAuthn section 4, "RP ID").
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct RpId(pub String);
+
+impl TryFrom<String> for RpId {
+    type Error = Refusal;
+
+    fn try_from(text: String) -> Result<Self, Refusal> {
+        const LONGEST_NAME: usize = 253;
+        let text = text.trim();
+        let labels: Vec<_> = text.split('.').collect();
+        // The last label of an IP address is a number.
+        let is_domain = text == "localhost"
+            || labels.len() > 1
+                && text.len() <= LONGEST_NAME
+                && labels.iter().all(|label| is_label(label))
+                && labels
+                    .last()
+                    .is_some_and(|last| last.bytes().any(|byte| byte.is_ascii_lowercase()));
+        match is_domain {
+            true => Ok(Self(text.to_owned())),
+            false => Err(Refusal::of(
+                text,
+                "is not a domain",
+                "use a domain such as example.com in lower case, without scheme and port, or localhost",
+            )),
+        }
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&label.len())
+        && label.bytes().all(is_letter)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
 /// An issuer identifier: an `http` or `https` URL without query and fragment (RFC 8414 section 2).
 /// Kept as it is written, because verifiers compare it byte by byte.
 #[derive(Clone, Debug, Deserialize)]
@@ -244,6 +283,35 @@ mod tests {
     }
 
     #[test]
+    fn an_rp_id_is_a_domain_in_lower_case() {
+        for text in [
+            "localhost",
+            "example.com",
+            "a.b-c.example",
+            "xn--bcher-kva.example",
+        ] {
+            assert_eq!(parse::<RpId>(text).unwrap().0, text);
+        }
+        for text in [
+            "",
+            "com",
+            "Example.com",
+            "https://example.com",
+            "example.com:443",
+            "example.com.",
+            ".example.com",
+            "a..example",
+            "-a.example",
+            "127.0.0.1",
+            "[::1]",
+            "*.example.com",
+            "bücher.example",
+        ] {
+            assert!(parse::<RpId>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_collector_without_plain_http_is_refused() {
         assert!(parse::<Collector>("http://localhost:4317").is_ok());
         assert!(parse::<Collector>("https://user:hunter2@collector:4317").is_err());
@@ -261,6 +329,7 @@ mod tests {
         fn no_text_makes_a_parser_panic(text in any::<String>()) {
             let _ = (parse::<Address>(&text), networks(&text));
             let _ = (parse::<Issuer>(&text), parse::<Collector>(&text), parse::<Origin>(&text));
+            let _ = parse::<RpId>(&text);
         }
 
         #[test]

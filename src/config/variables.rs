@@ -13,7 +13,7 @@ use serde::Deserialize;
 use DefaultValue::{Rule, Text};
 
 use super::{
-    addresses::{Address, Collector, Issuer, OptionalAddress, Origin, TrustedProxies},
+    addresses::{Address, Collector, Issuer, OptionalAddress, Origin, RpId, TrustedProxies},
     database_url::DatabaseUrl,
     factor_values::{SecondFactorPolicy, TotpIssuer},
     mail_values::{AppUrl, Sender, SmtpUrl},
@@ -25,7 +25,6 @@ use super::{
         Switch, TEN_YEARS, Tls, Whole,
     },
     verifier_names::VerifierName,
-    webauthn::RpId,
 };
 
 /// What the names of our own variables begin with.
