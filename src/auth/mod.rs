@@ -27,6 +27,7 @@ mod reauthenticate;
 mod recovery;
 mod refresh;
 mod refusal_log;
+mod refusals;
 mod register;
 mod revoked;
 mod service_accounts;

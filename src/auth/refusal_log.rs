@@ -15,7 +15,6 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Auth, AuthError, RequestContext};
 use crate::{
     domain::{SessionId, UserId},
     store::{AuditDetails, AuditEvent, AuditKind},
@@ -35,7 +34,7 @@ pub(super) struct RefusalLog {
 }
 
 #[derive(Default)]
-struct Waiting {
+pub(super) struct Waiting {
     events: HashMap<Key, Repeated>,
     /// Refusals that did not fit since the last time.
     dropped: u64,
@@ -50,7 +49,7 @@ struct Repeated {
 
 impl RefusalLog {
     /// Adds a refusal. Never waits for anything but another short call of its kind.
-    fn add(&self, first: AuditEvent, count: u64) {
+    pub(super) fn add(&self, first: AuditEvent, count: u64) {
         let key = (
             first.kind,
             first.user_id,
@@ -74,16 +73,26 @@ impl RefusalLog {
         }
     }
 
+    /// Waits until there are many.
+    pub(super) async fn many(&self) {
+        self.many.notified().await;
+    }
+
+    /// How many were not kept one by one since the start, because too many different ones waited.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Waiting {
+    pub(super) fn take(&self) -> Waiting {
         mem::take(&mut *self.lock())
     }
 
     /// Keeps what could not be written for the next time, as far as it fits.
-    fn put_back(&self, waiting: Waiting) {
+    pub(super) fn put_back(&self, waiting: Waiting) {
         for Repeated { first, count } in waiting.events.into_values() {
             self.add(first, count);
         }
@@ -92,7 +101,8 @@ impl RefusalLog {
 }
 
 impl Waiting {
-    fn to_events(&self, context: &RequestContext, now: crate::clock::Timestamp) -> Vec<AuditEvent> {
+    /// The events to write; `dropped` is the one about those that did not fit.
+    pub(super) fn to_events(&self, dropped: AuditEvent) -> Vec<AuditEvent> {
         let refused = self
             .events
             .values()
@@ -100,61 +110,11 @@ impl Waiting {
                 details: AuditDetails::Repeated(*count),
                 ..first.clone()
             });
-        let dropped = (self.dropped > 0).then(|| AuditEvent {
+        let dropped = (self.dropped > 0).then_some(AuditEvent {
             details: AuditDetails::Repeated(self.dropped),
-            ..context.audit_event(AuditKind::RefusalsDropped, now)
+            ..dropped
         });
         refused.chain(dropped).collect()
-    }
-}
-
-impl Auth {
-    /// Notes that an attempt was refused: failed or throttled, at Login or within a session.
-    pub(super) fn note_refusal(
-        &self,
-        refusal: &AuthError,
-        user_id: Option<UserId>,
-        session_id: Option<SessionId>,
-        context: &RequestContext,
-    ) {
-        let kind = match (refusal, session_id) {
-            (AuthError::InvalidCredentials, None) => AuditKind::LoginFailed,
-            (AuthError::InvalidCredentials, Some(_)) => AuditKind::PasswordCheckFailed,
-            (AuthError::SecondFactorInvalid, _) => AuditKind::SecondFactorFailed,
-            (AuthError::AccountThrottled { .. }, None) => AuditKind::LoginThrottled,
-            (AuthError::AccountThrottled { .. }, Some(_)) => AuditKind::PasswordCheckThrottled,
-            _ => return,
-        };
-        let event = AuditEvent {
-            user_id,
-            session_id,
-            ..context.audit_event(kind, self.parts.clock.now())
-        };
-        self.refusals.add(event, 1);
-    }
-
-    /// Waits until there are many refusals to write.
-    pub async fn many_refusals(&self) {
-        self.refusals.many.notified().await;
-    }
-
-    /// Writes the refusals that wait. What cannot be written waits for the next time.
-    ///
-    /// # Errors
-    /// [`AuthError::DatabaseUnavailable`].
-    pub async fn write_refusals(&self) -> Result<(), AuthError> {
-        let waiting = self.refusals.take();
-        let events = waiting.to_events(&RequestContext::default(), self.parts.clock.now());
-        if let Err(error) = self.parts.store.append_audit_events(&events).await {
-            self.refusals.put_back(waiting);
-            return Err(error.into());
-        }
-        Ok(())
-    }
-
-    /// How many refusals were not written one by one since the start, because too many different ones waited.
-    pub(super) fn dropped_refusals(&self) -> u64 {
-        self.refusals.dropped.load(Relaxed)
     }
 }
 
@@ -163,12 +123,25 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
 
+    fn event(kind: AuditKind, client_ip: String) -> AuditEvent {
+        AuditEvent {
+            kind,
+            actor_id: None,
+            user_id: None,
+            session_id: None,
+            client_ip,
+            request_id: String::new(),
+            at: Timestamp::default(),
+            details: AuditDetails::None,
+        }
+    }
+
     fn refusal(address: usize) -> AuditEvent {
-        let context = RequestContext {
-            client_ip: address.to_string(),
-            ..RequestContext::default()
-        };
-        context.audit_event(AuditKind::LoginFailed, Timestamp::default())
+        event(AuditKind::LoginFailed, address.to_string())
+    }
+
+    fn dropped() -> AuditEvent {
+        event(AuditKind::RefusalsDropped, String::new())
     }
 
     fn counts(events: &[AuditEvent]) -> u64 {
@@ -186,13 +159,11 @@ mod tests {
             log.add(refusal(number % 3), 1);
         }
         let waiting = log.take();
-        let events = waiting.to_events(&RequestContext::default(), Timestamp::default());
+        let events = waiting.to_events(dropped());
         assert_eq!((events.len(), counts(&events)), (3, 30));
         log.add(refusal(0), 1);
         log.put_back(waiting);
-        let events = log
-            .take()
-            .to_events(&RequestContext::default(), Timestamp::default());
+        let events = log.take().to_events(dropped());
         assert_eq!((events.len(), counts(&events)), (3, 31));
     }
 
@@ -203,7 +174,7 @@ mod tests {
             log.add(refusal(number), 1);
         }
         let waiting = log.take();
-        let events = waiting.to_events(&RequestContext::default(), Timestamp::default());
+        let events = waiting.to_events(dropped());
         let last = events.last().unwrap();
         assert_eq!(events.len(), CAPACITY + 1);
         assert_eq!(last.kind, AuditKind::RefusalsDropped);
