@@ -154,7 +154,7 @@ on_both_databases! {
         server.register("ada@example.org").await.unwrap();
         database.execute("UPDATE users SET password_hash = replace(password_hash, 'keyid=AQ', 'keyid=Bw')").await;
         for password in [PASSWORD, WRONG] {
-            assert_eq!(reason(server.login_as("ada@example.org", password).await), "INTERNAL");
+            assert_eq!(reason(server.login_as("ada@example.org", password).await), "DATABASE_UNAVAILABLE");
         }
     }
 

@@ -60,7 +60,7 @@ on_both_databases! {
             ("COUNTERSIGN_REQUEST_TIMEOUT", "10m"),
         ];
         for unfinished in [large_headers(LOGIN), half_message(VALIDATE)] {
-            let process = TestProcess::start_with(&database, &settings).await;
+            let mut process = TestProcess::start_with(&database, &settings).await;
             let before = resident_megabytes(&process);
             let (mut held, mut connections) = (Vec::new(), Vec::new());
             // 48 connections of 6 addresses, with 46 MB of what is not finished.
@@ -74,6 +74,8 @@ on_both_databases! {
             }
             let grown = resident_megabytes(&process) - before;
             assert!(grown <= 32, "{grown} MB for {} with {} frames", unfinished.path, unfinished.frames.len());
+            // The next one may only have the SQLite file once this one has ended.
+            process.child.kill().await.unwrap();
         }
     }
 
