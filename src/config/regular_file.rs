@@ -45,7 +45,7 @@ pub fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads a regular file of at most [`LONGEST_FILE`] bytes.
+/// Reads a regular file of at most `LONGEST_FILE` bytes.
 ///
 /// # Errors
 /// As [`open_regular`], or it is longer.

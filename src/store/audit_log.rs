@@ -89,7 +89,7 @@ impl StoredAuditEvent {
 impl Store {
     /// Audit events that meet all conditions, the newest first: `size` at most, beginning after the event `after`.
     ///
-    /// Without a condition on the subject no more than [`WINDOW`] events are looked at; the page may then be short, or even
+    /// Without a condition on the subject no more than `WINDOW` events are looked at; the page may then be short, or even
     /// empty, and have a next one.
     pub async fn list_audit_events(
         &self,

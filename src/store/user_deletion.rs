@@ -24,7 +24,7 @@ impl Store {
     /// revokes every token. `None` when there is no such user.
     ///
     /// `remember` is how long the last access token may live, counted from its session's last rotation. Of more sessions
-    /// than [`ending::FIRST_BATCH`] the oldest are revoked by the revocation of the user alone.
+    /// than `ending::FIRST_BATCH` the oldest are revoked by the revocation of the user alone.
     ///
     /// # Errors
     /// [`StoreError::LastAdministrator`] when it is the last one; then nothing changes.

@@ -20,7 +20,7 @@ use crate::domain::{TimeBound, User, UserCondition, UserId};
 impl Store {
     /// Users that meet all conditions, in the order of their ids: `size` at most, beginning after the user `after`.
     ///
-    /// Without a condition on the address no more than [`WINDOW`] users are looked at; the page may then be short, or even
+    /// Without a condition on the address no more than `WINDOW` users are looked at; the page may then be short, or even
     /// empty, and have a next one.
     pub async fn list_users(
         &self,

@@ -438,11 +438,18 @@ async fn config_check_reports_files_that_cannot_be_used() {
     );
 
     allow(folder, 0o555);
-    let said = reported(&run_unprivileged_beside(&database).await, 78);
-    assert!(
-        said.starts_with("COUNTERSIGN_DATABASE_URL: ") && said.contains("Permission denied"),
-        "{said}"
-    );
+    let output = run_unprivileged_beside(&database).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    // Mails become files in the same folder.
+    for variable in ["COUNTERSIGN_DATABASE_URL: ", "COUNTERSIGN_MAIL_FOLDER: "] {
+        let line = said.lines().find(|line| line.starts_with(variable));
+        assert!(
+            line.is_some_and(|line| line.contains("Permission denied")),
+            "{said}"
+        );
+    }
+    assert_eq!(said.lines().count(), 2, "{said}");
     allow(folder, 0o755);
 }
 

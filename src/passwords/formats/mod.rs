@@ -50,7 +50,7 @@ pub struct StoredHash(Foreign);
 
 impl StoredHash {
     /// The canonical text, which [`accept`] reads again. It may hold the application's pepper: store it sealed, by
-    /// [`Passwords::seal`](super::Passwords::seal).
+    /// [`HashSealer::seal`](super::HashSealer::seal).
     pub fn canonical(&self) -> secret::Secret<String> {
         secret::Secret::new(self.0.canonical())
     }
