@@ -50,7 +50,8 @@ on_both_databases! {
     }
 
     async fn users_are_listed_shown_invited_and_deleted_by_commands(database: TestDatabase) {
-        let server = TestServer::start(&database).await;
+        // The commands go by the clock of the machine.
+        let server = TestServer::start_on_system_clock(&database, &[]).await;
         server.signed_in_as(ROOT, "admin").await;
         let invited = run(&database, &[], &["users", "create", ADA, "--invite"]).await;
         assert_eq!(code(&invited), Some(0), "{invited:?}");
