@@ -235,21 +235,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::MasterKey;
+    use crate::tokens::test_keys::keys;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
     const LATER: Timestamp = Timestamp::from_seconds(1_800_000_300);
-
-    fn keys(list: &[(u8, u8)]) -> DerivedKeys {
-        let masters: Vec<_> = list
-            .iter()
-            .map(|&(version, byte)| MasterKey {
-                version,
-                key: Secret::new([byte; 32]),
-            })
-            .collect();
-        DerivedKeys::derive(&masters)
-    }
 
     fn challenge(keys: &DerivedKeys) -> Challenge {
         keys.new_challenge(NewChallenge {

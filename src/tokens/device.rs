@@ -57,18 +57,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::MasterKey;
-
-    fn keys(list: &[(u8, u8)]) -> DerivedKeys {
-        let masters: Vec<_> = list
-            .iter()
-            .map(|&(version, byte)| MasterKey {
-                version,
-                key: Secret::new([byte; 32]),
-            })
-            .collect();
-        DerivedKeys::derive(&masters)
-    }
+    use crate::tokens::test_keys::keys;
 
     fn device() -> KnownDevice {
         KnownDevice {

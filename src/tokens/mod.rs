@@ -24,6 +24,8 @@ mod rotation;
 mod sealing;
 mod signing_key;
 mod stored_key;
+#[cfg(test)]
+pub(crate) mod test_keys;
 mod webauthn_challenge;
 
 pub use access::{AccessProfile, AccessTokenError, IssuedAccessToken, Subject};

@@ -5,16 +5,13 @@
 //! database. A leaked database holds no token.
 
 use aws_lc_rs::hmac;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::{DerivedKeys, derived_keys::KeySet};
+use super::{DerivedKeys, derived_keys::KeySet, mac_text};
 use crate::{domain::SessionId, secret::Secret};
 
 const PREFIX: &str = "csr_";
 const MESSAGE_LENGTH: usize = 1 + 16 + 4;
 const TOKEN_LENGTH: usize = MESSAGE_LENGTH + 32;
-/// 53 bytes in base64url without padding.
-const ENCODED_LENGTH: usize = 71;
 
 /// The token was not issued by this service, or was changed since.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,10 +36,7 @@ impl DerivedKeys {
         let mut token = [0; TOKEN_LENGTH];
         token[..MESSAGE_LENGTH].copy_from_slice(&message);
         token[MESSAGE_LENGTH..].copy_from_slice(mac.as_ref());
-        let mut text = String::with_capacity(PREFIX.len() + ENCODED_LENGTH);
-        text.push_str(PREFIX);
-        URL_SAFE_NO_PAD.encode_string(token, &mut text);
-        Secret::new(text)
+        mac_text::encode(PREFIX, &token)
     }
 
     /// Reads a refresh token and checks its MAC, in constant time.
@@ -51,7 +45,7 @@ impl DerivedKeys {
     /// It is anything but the exact text that [`refresh_token`](Self::refresh_token) made under a key
     /// that is still known.
     pub fn parse_refresh_token(&self, text: &str) -> Result<ParsedRefreshToken, RefreshTokenError> {
-        let token = decode(text).ok_or(RefreshTokenError)?;
+        let token: [u8; TOKEN_LENGTH] = mac_text::decode(PREFIX, text).ok_or(RefreshTokenError)?;
         let (message, mac) = token.split_at(MESSAGE_LENGTH);
         let keys: &KeySet = self.of_version(message[0]).ok_or(RefreshTokenError)?;
         hmac::verify(&keys.refresh, message, mac).map_err(|_| RefreshTokenError)?;
@@ -72,33 +66,12 @@ fn message(version: u8, session_id: SessionId, generation: i32) -> [u8; MESSAGE_
     message
 }
 
-fn decode(text: &str) -> Option<[u8; TOKEN_LENGTH]> {
-    let encoded = text.strip_prefix(PREFIX)?;
-    if encoded.len() != ENCODED_LENGTH {
-        return None;
-    }
-    let mut token = [0; TOKEN_LENGTH];
-    let length = URL_SAFE_NO_PAD.decode_slice(encoded, &mut token).ok()?;
-    (length == TOKEN_LENGTH).then_some(token)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::MasterKey;
-
-    fn keys(list: &[(u8, u8)]) -> DerivedKeys {
-        let masters: Vec<_> = list
-            .iter()
-            .map(|&(version, byte)| MasterKey {
-                version,
-                key: Secret::new([byte; 32]),
-            })
-            .collect();
-        DerivedKeys::derive(&masters)
-    }
+    use crate::tokens::test_keys::keys;
 
     fn token() -> (DerivedKeys, String) {
         let keys = keys(&[(1, 7)]);
@@ -110,7 +83,7 @@ mod tests {
     #[test]
     fn every_changed_bit_and_length_is_refused() {
         let (keys, text) = token();
-        assert_eq!(text.len(), PREFIX.len() + ENCODED_LENGTH);
+        assert_eq!(text.len(), PREFIX.len() + 71, "53 bytes in base64url");
         for i in 0..text.len() {
             for bit in 0..7 {
                 let mut bytes = text.clone().into_bytes();

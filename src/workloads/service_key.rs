@@ -43,18 +43,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{config::MasterKey, domain::SessionId};
-
-    fn keys(list: &[(u8, u8)]) -> DerivedKeys {
-        let masters: Vec<_> = list
-            .iter()
-            .map(|&(version, byte)| MasterKey {
-                version,
-                key: Secret::new([byte; 32]),
-            })
-            .collect();
-        DerivedKeys::derive(&masters)
-    }
+    use crate::{domain::SessionId, tokens::test_keys::keys};
 
     const ID: ServiceKeyId = ServiceKeyId::from_bytes([9; 16]);
 
