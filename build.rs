@@ -25,16 +25,16 @@ const PROTOS: &[&str] = &[
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");
-    if let Some(commit) = commit() {
-        println!("cargo:rustc-env=COUNTERSIGN_COMMIT={commit}");
-    }
+    // cargo gives these to the programs that it starts as well: they must not look like variables of our configuration.
+    let commit = commit().unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo:rustc-env=BUILD_COMMIT={commit}");
 
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     // Reflection serves this file; the path is the one `grpc/mod.rs` includes.
     let out = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     let encoded = descriptors.encode_to_vec();
     println!(
-        "cargo:rustc-env=COUNTERSIGN_PROTOS={:016x}",
+        "cargo:rustc-env=BUILD_PROTOS={:016x}",
         fingerprint(&encoded)
     );
     fs::write(out, encoded)?;
@@ -49,8 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The commit that is built, if that is known: from the environment, or in a release from git. Other builds do not ask git,
 /// or each commit would compile everything anew.
 fn commit() -> Option<String> {
-    println!("cargo:rerun-if-env-changed=COUNTERSIGN_COMMIT");
-    if let Ok(given) = env::var("COUNTERSIGN_COMMIT") {
+    println!("cargo:rerun-if-env-changed=BUILD_COMMIT");
+    if let Ok(given) = env::var("BUILD_COMMIT") {
         return Some(given).filter(|commit| is_word(commit));
     }
     if env::var("PROFILE").as_deref() != Ok("release") {

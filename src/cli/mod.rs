@@ -160,8 +160,8 @@ fn long_version() -> Str {
     Str::from(format!(
         "{}\ncommit: {}\nprotos: countersign.auth.v1 {}\nargon2: {}",
         env!("CARGO_PKG_VERSION"),
-        option_env!("COUNTERSIGN_COMMIT").unwrap_or("unknown"),
-        env!("COUNTERSIGN_PROTOS"),
+        env!("BUILD_COMMIT"),
+        env!("BUILD_PROTOS"),
         HashingBackend::detect()
     ))
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::support::{
     Kind, PATIENCE, TestDatabase, TestServer, on_both_databases,
-    process::{TestProcess, run, run_unwritten},
+    process::{TestProcess, run, run_as_cargo_does, run_unwritten},
 };
 
 /// Production as a job has it that only migrates: the database and nothing else.
@@ -95,4 +95,11 @@ async fn the_version_names_the_commit_and_the_protos() {
     }
     let short = run(&database, &[], &["-V"]).await;
     assert_eq!(String::from_utf8(short.stdout).unwrap().lines().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_build_gives_the_program_is_not_taken_for_configuration() {
+    let database = TestDatabase::create(Kind::Sqlite).await;
+    let checked = run_as_cargo_does(&database, &["config", "check"]).await;
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
 }

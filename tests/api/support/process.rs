@@ -222,6 +222,21 @@ pub async fn run(
         .unwrap()
 }
 
+/// Runs the binary to its end as `cargo run` does, with all variables that cargo has: it gives a test the same ones.
+pub async fn run_as_cargo_does(database: &TestDatabase, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command
+        .args(arguments)
+        .envs(test_variables(database, &[]))
+        .current_dir(database.folder.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    timeout(PATIENCE, command.output())
+        .await
+        .expect("the command ends in time")
+        .unwrap()
+}
+
 /// Runs the binary to its end with a standard output to which nothing can be written.
 pub async fn run_unwritten(database: &TestDatabase, arguments: &[&str]) -> Output {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
