@@ -5,7 +5,7 @@
     reason = "cargo speaks to build scripts by the environment"
 )]
 
-use std::{env, error::Error, fs, path::PathBuf, process::Command};
+use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
@@ -46,25 +46,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The commit that is built, if that is known: from the environment, or in a release from git. Other builds do not ask git,
-/// or each commit would compile everything anew.
+/// The commit that is built, if the environment tells it. git is not asked: cargo would have to compile everything anew after
+/// each commit, or the program would name an older one.
 fn commit() -> Option<String> {
     println!("cargo:rerun-if-env-changed=BUILD_COMMIT");
-    if let Ok(given) = env::var("BUILD_COMMIT") {
-        return Some(given).filter(|commit| is_word(commit));
-    }
-    if env::var("PROFILE").as_deref() != Ok("release") {
-        return None;
-    }
-    if fs::exists(".git/HEAD").unwrap_or(false) {
-        println!("cargo:rerun-if-changed=.git/HEAD");
-    }
-    let git = Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
-        .output()
-        .ok()?;
-    let commit = String::from_utf8(git.stdout).ok()?.trim().to_owned();
-    (git.status.success() && is_word(&commit)).then_some(commit)
+    env::var("BUILD_COMMIT")
+        .ok()
+        .filter(|commit| is_word(commit))
 }
 
 fn is_word(text: &str) -> bool {

@@ -222,8 +222,19 @@ pub async fn run(
         .unwrap()
 }
 
-/// Runs the binary to its end as `cargo run` does, with all variables that cargo has: it gives a test the same ones.
+/// Runs the binary to its end as `cargo run` does, with all variables that cargo has: it gives a test the same ones, those of
+/// `build.rs` among them.
 pub async fn run_as_cargo_does(database: &TestDatabase, arguments: &[&str]) -> Output {
+    for (name, told) in [
+        ("BUILD_COMMIT", env!("BUILD_COMMIT")),
+        ("BUILD_PROTOS", env!("BUILD_PROTOS")),
+    ] {
+        assert_eq!(
+            env::var(name).as_deref(),
+            Ok(told),
+            "{name} is not passed on"
+        );
+    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     command
         .args(arguments)
