@@ -3,7 +3,8 @@
     manifests.py KUBECTL HELM FOLDER [BINARY]
 
 FOLDER gets one YAML file for each, for further checks. With BINARY, `countersign config check` judges the variables
-that each container would get, also by compose. Exits with 1 when something differs or is refused.
+that each container would get, also by compose; those of a Job that migrates are judged as `migrate` does. Exits with 1
+when something differs or is refused.
 """
 
 import base64
@@ -85,7 +86,7 @@ def variables(container: dict, rendered: dict) -> dict:
 def compose_variables(folder: Path) -> dict:
     """The variables of the service in compose.yaml, with its defaults in place; a secret's file is elsewhere."""
     told = yaml.safe_load(COMPOSE.read_text())["services"]["countersign"]["environment"]
-    filled = {name: re.sub(r"\$\{\w+(?::-(.*?)|:\?.*?)\}", lambda found: found[1] or "x", str(value)) for name, value in told.items()}
+    filled = {name: re.sub(r"\$\{\w+(?::-(.*?)|:\?.*?)\}", lambda found: "x" if found[1] is None else found[1], str(value)) for name, value in told.items()}
     return filled | {"COUNTERSIGN_MASTER_KEYS_FILE": str(folder / "master-keys/master_keys")}
 
 
@@ -93,6 +94,13 @@ def check(binary: Path, name: str, told: dict, folder: Path) -> list[str]:
     command = [binary, "config", "check"]
     done = subprocess.run(command, env=told, cwd=folder, capture_output=True, text=True, timeout=30)
     return [f"{name}: {done.stdout}{done.stderr}"] if done.returncode else []
+
+
+def check_migration(binary: Path, name: str, told: dict, folder: Path) -> list[str]:
+    """`backup` demands of the variables what `migrate` does, and with PostgreSQL only names the program to use."""
+    command = [binary, "backup", "copy.db"]
+    done = subprocess.run(command, env=told, cwd=folder, capture_output=True, text=True, timeout=30)
+    return [] if done.stdout.startswith("pg_dump ") else [f"{name}: {done.stdout}{done.stderr}"]
 
 
 def config_check(binary: Path, rendered: dict, folder: Path) -> list[str]:
@@ -107,7 +115,8 @@ def config_check(binary: Path, rendered: dict, folder: Path) -> list[str]:
                 key: value.replace("/etc/countersign", str(folder))
                 for key, value in variables(container, rendered).items()
             }
-            refused += check(binary, name, told, folder)
+            judge = check_migration if container.get("args") == ["migrate"] else check
+            refused += judge(binary, name, told, folder)
     return refused
 
 
