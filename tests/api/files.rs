@@ -86,6 +86,10 @@ async fn files_that_are_not_regular_are_refused_at_once() {
                 "COUNTERSIGN_TRUSTED_ISSUERS_FILE",
                 vec![("COUNTERSIGN_TRUSTED_ISSUERS_FILE", path)],
             ),
+            (
+                "COUNTERSIGN_BREACHED_PASSWORDS_FILE",
+                vec![("COUNTERSIGN_BREACHED_PASSWORDS_FILE", path)],
+            ),
         ] {
             let said = refused(&database, &settings, variable).await;
             assert!(said.contains("not a regular file"), "{said}");
@@ -143,6 +147,16 @@ async fn a_start_with_files_that_cannot_be_used_creates_no_database() {
     let missing = folder.join("missing");
     let settings = [("COUNTERSIGN_MAIL_TEMPLATES", missing.to_str().unwrap())];
     refused(&database, &settings, "COUNTERSIGN_MAIL_TEMPLATES").await;
+    let no_filter = folder.join("no filter");
+    fs::rename(&key_file, &no_filter).unwrap();
+    let variable = "COUNTERSIGN_BREACHED_PASSWORDS_FILE";
+    let settings = [
+        ("COUNTERSIGN_MASTER_KEYS", ""),
+        (variable, no_filter.to_str().unwrap()),
+    ];
+    let said = refused(&database, &settings, variable).await;
+    assert!(said.contains("no filter of breached passwords"), "{said}");
+    assert!(!key_file.exists(), "a refused start has created keys");
     assert!(!database.sqlite_path().exists());
 
     let no_database = folder.join("text");

@@ -1,7 +1,6 @@
 //! The filter in memory: read once, checked, and asked for each new password and each right one.
 
 use std::{
-    fs::File,
     io::{self, BufReader, Read},
     path::Path,
 };
@@ -9,7 +8,7 @@ use std::{
 use aws_lc_rs::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
 use super::format::{CHECKSUM_BYTES, FINGERPRINT_BYTES, HEADER_BYTES, Header, SHARDS, Shard};
-use crate::domain::Password;
+use crate::{config::open_regular, domain::Password};
 
 /// A filter file that cannot be used. The message names the variable and the file.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +46,8 @@ impl BreachedPasswords {
     }
 
     fn read_checked(path: &Path) -> Result<Self, Cause> {
-        let file = File::open(path)?;
+        let file = open_regular(path)?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(Cause::Damaged("it is not a file"));
-        }
         let mut reader = BufReader::with_capacity(1 << 16, file);
         let mut bytes = [0; HEADER_BYTES];
         if metadata.len() < (HEADER_BYTES + CHECKSUM_BYTES) as u64 {
