@@ -7,6 +7,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,11 +17,11 @@ use http::{
     HeaderName, HeaderValue, Method, Request, Response,
     header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN},
 };
-use http_body_util::Either;
+use http_body_util::{BodyExt as _, Either};
 use pin_project_lite::pin_project;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tonic_web::{GrpcWebLayer, GrpcWebService};
-use tower::{Layer, Service};
+use tower::{Layer, Service, util::MapRequest};
 use tower_http::cors::{Cors, CorsLayer};
 
 /// How long a browser may keep the answer to a preflight.
@@ -80,27 +81,34 @@ impl<S: Clone> Layer<S> for WebLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         let web = self.cors.as_ref();
-        let web = web.map(|cors| cors.layer(GrpcWebLayer::new().layer(inner.clone())));
+        let web = web.map(|cors| {
+            let inner = MapRequest::new(inner.clone(), restore_failure as Restore);
+            cors.layer(GrpcWebLayer::new().layer(inner))
+        });
         WebService { inner, web }
     }
 }
+
+/// What pages are answered by.
+type Web<S> = Cors<GrpcWebService<MapRequest<S, Restore>>>;
+type Restore = fn(Request<Body>) -> Request<Body>;
 
 /// The service of [`WebLayer`].
 #[derive(Clone)]
 pub struct WebService<S> {
     inner: S,
-    web: Option<Cors<GrpcWebService<S>>>,
+    web: Option<Web<S>>,
 }
 
 impl<S, B> Service<Request<Body>> for WebService<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-    Cors<GrpcWebService<S>>: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    Web<S>: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     B: http_body::Body<Data = Bytes>,
 {
     type Response = Response<Either<B, Body>>;
     type Error = Infallible;
-    type Future = WebFuture<S::Future, <Cors<GrpcWebService<S>> as Service<Request<Body>>>::Future>;
+    type Future = WebFuture<S::Future, <Web<S> as Service<Request<Body>>>::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         if let Some(web) = &mut self.web {
@@ -112,12 +120,37 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match &mut self.web {
             Some(web) if is_of_a_page(&request) => WebFuture::Page {
-                response: web.call(request),
+                response: web.call(note_failure(request)),
             },
             _ => WebFuture::Other {
                 response: self.inner.call(request),
             },
         }
+    }
+}
+
+/// Why the body of a request ended before its time. tonic-web makes INTERNAL of it, as of text that is not base64; but a caller
+/// that is gone and a lack of memory have statuses of their own.
+#[derive(Clone, Debug, Default)]
+struct Failure(Arc<OnceLock<Status>>);
+
+/// Before tonic-web: notes the failure of the body.
+fn note_failure(request: Request<Body>) -> Request<Body> {
+    let failure = Failure::default();
+    let noted = failure.clone();
+    let mut request = request
+        .map(|body| Body::new(body.map_err(move |status| noted.0.get_or_init(|| status).clone())));
+    request.extensions_mut().insert(failure);
+    request
+}
+
+/// Behind tonic-web: has the body fail with what was noted.
+fn restore_failure(mut request: Request<Body>) -> Request<Body> {
+    match request.extensions_mut().remove::<Failure>() {
+        Some(noted) => request.map(|body| {
+            Body::new(body.map_err(move |status| noted.0.get().cloned().unwrap_or(status)))
+        }),
+        None => request,
     }
 }
 

@@ -3,18 +3,24 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use countersign::grpc::pb::{ValidateTokenRequest, ValidateTokenResponse};
+use h2::Reason as ResetReason;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::{
-    TestDatabase, TestServer, on_both_databases,
-    raw::{Answer, Call, whole},
-    reason, web,
+use crate::{
+    protocol::{counted, in_flight, malformed_bodies},
+    support::{
+        TestDatabase, TestServer, eventually, failure, on_both_databases,
+        process::TestProcess,
+        raw::{Answer, Call, Connection, frame, whole},
+        reason, web,
+    },
 };
 
 const ORIGIN: &str = "https://app.example.com";
+const LOGIN: &str = "/countersign.auth.v1.AuthService/Login";
 const VALIDATE: &str = "/countersign.auth.v1.AuthService/ValidateToken";
 const ALLOW_ORIGIN: &str = "access-control-allow-origin";
 
@@ -101,6 +107,52 @@ on_both_databases! {
         for name in ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"] {
             assert!(exposed.split(',').any(|exposed| exposed == name), "{name}: {exposed}");
         }
+    }
+
+    async fn a_malformed_body_of_a_page_is_invalid_argument(database: TestDatabase) {
+        let server = start(&database).await;
+        let text = |text: &'static str| vec![Bytes::from_static(text.as_bytes())];
+        let mut bodies: Vec<_> = malformed_bodies().into_iter()
+            .map(|(what, frames)| (what, "application/grpc-web+proto", frames)).collect();
+        bodies.extend([
+            ("no base64", "application/grpc-web-text", text("!!!!")),
+            ("base64 that is cut off", "application/grpc-web-text", text("AAAAAAA")),
+            ("base64 of less than announced", "application/grpc-web-text", text("AAAAAAkK")),
+        ]);
+        for (what, content_type, frames) in bodies {
+            for path in [VALIDATE, LOGIN] {
+                let mut call = validate("").header("content-type", content_type);
+                (call.path, call.frames) = (path.to_owned(), frames.clone());
+                let failure = failure(&call.send(server.address).await.unwrap().status());
+                assert_eq!((failure.code, failure.reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"), "{what}");
+            }
+        }
+    }
+
+    async fn a_request_of_a_page_for_which_there_is_no_memory_is_overloaded(database: TestDatabase) {
+        let settings = [("COUNTERSIGN_CORS_ORIGINS", ORIGIN), ("COUNTERSIGN_MAX_REQUEST_MEMORY", "1048576")];
+        let server = TestServer::start_with(&database, &settings).await;
+        let connection = Connection::open(server.address).await;
+        let mut held = Vec::new();
+        eventually("the share of the address is used up", async || {
+            held.push(connection.begin(Call::new(LOGIN, [frame(0, 60_000, &[b'x'; 15_000])])).await);
+            let mut call = validate("").header("x-large", &"x".repeat(10_000));
+            LOGIN.clone_into(&mut call.path);
+            let answer = connection.send(call).await.unwrap();
+            let failure = failure(&answer.status());
+            assert!(["INVALID_FIELD", "OVERLOADED"].contains(&failure.reason.as_str()), "{failure:?}");
+            failure.reason == "OVERLOADED"
+        }).await;
+    }
+
+    async fn a_page_that_leaves_in_the_middle_of_a_request_has_cancelled_it(database: TestDatabase) {
+        let server = TestProcess::start_with(&database, &[("COUNTERSIGN_CORS_ORIGINS", ORIGIN)]).await;
+        let mut call = validate("");
+        (call.path, call.frames) = (LOGIN.to_owned(), vec![frame(0, 9, b"x")]);
+        let begun = call.begin(server.address).await;
+        in_flight(server.http(), "Login").await;
+        let _connection = begun.reset(ResetReason::CANCEL);
+        counted(server.http(), "Login", "Canceled", 1).await;
     }
 
     async fn only_pages_of_configured_origins_may_call(database: TestDatabase) {

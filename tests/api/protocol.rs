@@ -37,7 +37,7 @@ fn bytes(bytes: &'static [u8]) -> Bytes {
 }
 
 /// Bodies that are not one whole message of any method, as DATA frames.
-fn malformed_bodies() -> Vec<(&'static str, Vec<Bytes>)> {
+pub fn malformed_bodies() -> Vec<(&'static str, Vec<Bytes>)> {
     vec![
         ("nothing", vec![]),
         ("an empty frame", vec![Bytes::new()]),
@@ -59,7 +59,7 @@ fn malformed_bodies() -> Vec<(&'static str, Vec<Bytes>)> {
 }
 
 /// Waits until the process has counted so many calls of the method with that code.
-async fn counted(http: SocketAddr, method: &str, code: &str, count: usize) {
+pub async fn counted(http: SocketAddr, method: &str, code: &str, count: usize) {
     let labels = format!(r#"grpc_method="{method}",grpc_code="{code}""#);
     let what = format!("{count} calls of {method} that end with {code}");
     eventually(&what, async || {
@@ -73,7 +73,7 @@ async fn counted(http: SocketAddr, method: &str, code: &str, count: usize) {
 }
 
 /// Waits until the process handles one call of the method.
-async fn in_flight(http: SocketAddr, method: &str) {
+pub async fn in_flight(http: SocketAddr, method: &str) {
     let labels = format!(r#"grpc_method="{method}""#);
     eventually(&format!("a call of {method} in flight"), async || {
         let text = web::get(http, "/metrics").await.body;
