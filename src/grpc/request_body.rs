@@ -89,7 +89,11 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
                 *this.failed = true;
                 Poll::Ready(Some(Err(request_memory_full())))
             }
-            None if this.inner.is_end_stream() => Poll::Ready(None),
+            None if this.inner.is_end_stream() => {
+                // It has arrived. A call whose messages are a stream keeps the body for longer.
+                this.memory.shrink_to(0);
+                Poll::Ready(None)
+            }
             None | Some(Err(_)) => {
                 *this.failed = true;
                 Poll::Ready(Some(Err(caller_gone())))
