@@ -136,7 +136,8 @@ impl TryFrom<String> for RpId {
     }
 }
 
-fn is_label(label: &str) -> bool {
+/// A label of a domain in lower case: letters, digits and hyphens (RFC 1123 section 2.1).
+pub(super) fn is_label(label: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&label.len())
         && label.bytes().all(is_letter)

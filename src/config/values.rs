@@ -102,7 +102,7 @@ pub(super) enum RsaKeyBits {
 
 /// Who may register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Registration {
     /// Everybody; the answer tells that an address is taken.
     Open,

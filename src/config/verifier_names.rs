@@ -3,7 +3,7 @@
 use http::Uri;
 use serde::Deserialize;
 
-use super::refusal::Refusal;
+use super::{addresses::is_label, refusal::Refusal};
 
 /// A subject alternative name (RFC 5280 section 4.2.1.6): a DNS name, in lower case, or a SPIFFE ID as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -18,8 +18,9 @@ impl TryFrom<String> for VerifierName {
         if is_spiffe_id(text) {
             return Ok(Self(text.to_owned()));
         }
-        if is_dns_name(text) {
-            return Ok(Self(text.to_ascii_lowercase()));
+        let name = text.to_ascii_lowercase();
+        if is_dns_name(&name) {
+            return Ok(Self(name));
         }
         Err(Refusal::of(
             text,
@@ -41,16 +42,7 @@ fn is_spiffe_id(text: &str) -> bool {
         && uri.path().len() > 1
 }
 
-/// Labels of letters, digits and hyphens (RFC 1123 section 2.1).
 fn is_dns_name(text: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
     text.len() <= 253 && text.split('.').all(is_label)
 }
 

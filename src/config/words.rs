@@ -4,7 +4,10 @@ use super::{
     factor_values::SecondFactorPolicy,
     profile::Profile,
     refusal::Refusal,
-    values::{Algorithm, ClientAuth, DatabaseTls, LogFormat, RsaKeyBits, StalePolicy, Switch, Tls},
+    values::{
+        Algorithm, ClientAuth, DatabaseTls, LogFormat, Registration, RsaKeyBits, StalePolicy,
+        Switch, Tls,
+    },
 };
 
 macro_rules! words {
@@ -29,6 +32,7 @@ words! {
     DatabaseTls { "verified" => Verified, "unverified" => Unverified, } or {}
     Algorithm { "ES256" => Es256, "RS256" => Rs256, "EdDSA" => EdDsa, } or {}
     RsaKeyBits { "2048" => Bits2048, "3072" => Bits3072, } or {}
+    Registration { "open" => Open, "closed" => Closed, "verified" => Verified, } or {}
     StalePolicy { "serve" => Serve, "reject" => Reject, } or {}
     Tls { "off" => Off, "on" => On, "terminated" => Terminated, } or {}
     ClientAuth { "optional" => Optional, "required" => Required, } or {}

@@ -65,14 +65,19 @@ pub(super) async fn write_refusals(auth: Auth, stop: CancellationToken) {
             () = sleep(REFUSALS_INTERVAL) => true,
             () = auth.many_refusals() => true,
         };
-        let written = auth.write_refusals().await;
+        match auth.write_refusals().await {
+            Err(error) if goes_on => {
+                tracing::debug!(%error, "refused attempts could not be audited; trying again");
+                // Not at once, however many there are.
+                sleep(REFUSALS_INTERVAL).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the last refused attempts could not be audited: their events are lost");
+            }
+            Ok(()) => {}
+        }
         if !goes_on {
             return;
-        }
-        if let Err(error) = written {
-            tracing::debug!(%error, "refused attempts could not be audited; trying again");
-            // Not at once, however many there are.
-            sleep(REFUSALS_INTERVAL).await;
         }
     }
 }
