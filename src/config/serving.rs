@@ -9,7 +9,7 @@ use super::{profile::Profile, variables::Values};
 pub struct ServingSettings {
     /// Connections that are open at the same time on the gRPC port; one more is closed at once.
     pub max_connections: NonZeroUsize,
-    /// How many of them one peer address may hold, trusted proxies apart; `None`: a quarter.
+    /// How many of them one peer address may hold, trusted proxies apart; `None`: a quarter. As many as `max_connections`: all.
     pub max_connections_per_peer: Option<NonZeroUsize>,
     /// How long a connection is kept on which there is no call.
     pub connection_idle_timeout: Duration,

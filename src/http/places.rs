@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
 };
 
@@ -20,7 +21,7 @@ pub struct Places(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    per_peer: usize,
+    per_peer: Option<usize>,
     unlimited: Vec<IpNet>,
     taken: Mutex<Taken>,
 }
@@ -39,8 +40,8 @@ struct Peer {
 
 impl Places {
     /// Each peer address gets `per_peer` places; addresses in `unlimited`, trusted proxies, stand for many clients and get as
-    /// many as there are.
-    pub fn new(per_peer: usize, unlimited: Vec<IpNet>) -> Self {
+    /// many as there are. With `None` every address does.
+    pub fn new(per_peer: Option<usize>, unlimited: Vec<IpNet>) -> Self {
         Self(Arc::new(Shared {
             per_peer,
             unlimited,
@@ -48,25 +49,30 @@ impl Places {
         }))
     }
 
-    /// The share that is used where none is configured: a quarter of `all` places.
-    pub fn share_of(all: usize) -> usize {
-        (all / 4).max(LEAST_SHARE)
+    /// The share of one address: as configured, otherwise a quarter of `all` places. `None` where one may hold all: then
+    /// addresses do not tell callers apart, as behind a mesh whose sidecar has one address for all of them.
+    pub fn share_of(all: usize, configured: Option<NonZeroUsize>) -> Option<usize> {
+        match configured.map(NonZeroUsize::get) {
+            None => Some((all / 4).max(LEAST_SHARE)),
+            configured => configured.filter(|share| *share < all),
+        }
     }
 
     /// A place for a connection from `peer`; `None` when its address holds its whole share, which is logged.
     pub fn take(&self, peer: SocketAddr) -> Option<Place> {
         let address = ClientAddress::from(peer.ip());
         let is_unlimited = |network: &IpNet| network.contains(&address.ip());
-        if self.0.unlimited.iter().any(is_unlimited) {
+        let unlimited = self.0.unlimited.iter().any(is_unlimited);
+        let Some(per_peer) = self.0.per_peer.filter(|_| !unlimited) else {
             return Some(Place { peer, share: None });
-        }
+        };
         let key = address.rate_key();
         let mut taken = self.0.lock();
         let entry = taken.peers.entry(key).or_default();
-        if entry.places >= self.0.per_peer {
+        if entry.places >= per_peer {
             if taken.refusals.permits() {
                 tracing::warn!(
-                    peer = %address.ip(), limit = self.0.per_peer,
+                    peer = %address.ip(), limit = per_peer,
                     "one address holds as many connections as it may: new ones are closed at once"
                 );
             }
@@ -98,7 +104,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Counts bytes of the requests that are arriving from the same address; `None` for trusted proxies.
+    /// Counts bytes of the requests that are arriving from the same address; `None` where it has no share of its own.
     pub fn request_bytes(&self) -> Option<Arc<AtomicUsize>> {
         let share = self.share.as_ref()?;
         Some(Arc::clone(&share.request_bytes))
@@ -134,7 +140,7 @@ mod tests {
 
     #[test]
     fn each_address_gets_its_share_and_gives_it_back() {
-        let places = Places::new(2, Vec::new());
+        let places = Places::new(Some(2), Vec::new());
         let first = places.take(peer("192.0.2.1")).unwrap();
         let _second = places.take(peer("::ffff:192.0.2.1")).unwrap();
         assert!(places.take(peer("192.0.2.1")).is_none());
@@ -146,7 +152,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_peer() {
-        let places = Places::new(1, Vec::new());
+        let places = Places::new(Some(1), Vec::new());
         let _place = places.take(peer("2001:db8:1:2::1")).unwrap();
         assert!(places.take(peer("2001:db8:1:2:3::9")).is_none());
         assert!(places.take(peer("2001:db8:1:3::1")).is_some());
@@ -154,7 +160,7 @@ mod tests {
 
     #[test]
     fn trusted_proxies_have_no_share() {
-        let places = Places::new(1, vec!["10.0.0.0/8".parse().unwrap()]);
+        let places = Places::new(Some(1), vec!["10.0.0.0/8".parse().unwrap()]);
         let held: Vec<_> = (0..5)
             .filter_map(|_| places.take(peer("10.1.2.3")))
             .collect();
@@ -163,8 +169,24 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_is_not_below_the_limit_is_none() {
+        let configured = |share| Places::share_of(100, NonZeroUsize::new(share));
+        assert_eq!(configured(99), Some(99));
+        assert_eq!([configured(100), configured(1_000_000)], [None, None]);
+        assert_eq!(Places::share_of(100, None), Some(25));
+        // Not below the limit either, but nobody asked for it: the memory of requests stays shared.
+        assert_eq!(Places::share_of(8, None), Some(16));
+        let places = Places::new(None, Vec::new());
+        let held: Vec<_> = (0..5)
+            .filter_map(|_| places.take(peer("127.0.0.6")))
+            .collect();
+        assert_eq!(held.len(), 5);
+        assert!(held[0].request_bytes().is_none());
+    }
+
+    #[test]
     fn nothing_is_kept_of_peers_that_are_gone() {
-        let places = Places::new(1, Vec::new());
+        let places = Places::new(Some(1), Vec::new());
         for last in 0..=255 {
             let place = places.take(peer(&format!("192.0.2.{last}"))).unwrap();
             assert!(place.request_bytes().is_some());

@@ -35,9 +35,10 @@ const CLOSING_TIME: Duration = Duration::from_secs(2);
 /// body has not arrived together with its headers.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
-    /// Connections at the same time; further ones wait in the queue of the system. An address that holds a quarter of them
-    /// gets no more, except trusted proxies.
+    /// Connections at the same time; further ones wait in the queue of the system.
     pub connections: usize,
+    /// How many of them one peer address may hold, trusted proxies apart; `None`: all.
+    pub per_peer: Option<usize>,
     /// How long the headers of a request may take, the wait for it on an open connection included.
     pub header_time: Duration,
     /// Bytes of the headers; hyper's minimum is 8 KiB.
@@ -49,10 +50,11 @@ pub struct HttpLimits {
 }
 
 impl HttpLimits {
-    /// The limits for so many connections.
-    pub fn new(connections: usize, settings: &ServingSettings) -> Self {
+    /// The limits for so many connections, of which an address may hold a quarter, or all if addresses have no share.
+    pub fn new(connections: usize, has_shares: bool, settings: &ServingSettings) -> Self {
         Self {
             connections,
+            per_peer: Places::share_of(connections, None).filter(|_| has_shares),
             header_time: settings.handshake_timeout,
             header_bytes: settings.max_header_size as usize,
             life: LIFE,
@@ -88,8 +90,7 @@ impl HttpPort {
     /// and returns.
     pub async fn serve(self, site: Site, limits: HttpLimits, stop: CancellationToken) {
         let tls = site.tls.clone();
-        let share = Places::share_of(limits.connections);
-        let places = Places::new(share, site.trusted_proxies.clone());
+        let places = Places::new(limits.per_peer, site.trusted_proxies.clone());
         accept(self.listener, site.into_router(), tls, limits, places, stop).await;
     }
 }
@@ -188,6 +189,7 @@ mod tests {
 
     const LENIENT: HttpLimits = HttpLimits {
         connections: 8,
+        per_peer: None,
         header_time: LONG,
         header_bytes: 8 * 1024,
         life: LONG,
@@ -208,7 +210,7 @@ mod tests {
             .route("/", get(|| async { "here" }))
             .route("/long", get(|| async { "long".repeat(16 << 20) }));
         let stop = CancellationToken::new();
-        let places = Places::new(usize::MAX, Vec::new());
+        let places = Places::new(limits.per_peer, Vec::new());
         let ended = tokio::spawn(accept(listener, router, None, limits, places, stop.clone()));
         Fixture {
             address,

@@ -127,7 +127,11 @@ mod tests {
                 "{limits:?}"
             );
         }
-        assert_eq!(WANTED.within_memory(256 << 20).grpc, 739);
+        // The numbers of docs/operations.md, and the limit of `deploy/`.
+        for (megabytes, connections) in [(256, 739), (512, 1_649), (2_048, 7_111)] {
+            let limits = WANTED.within_memory(megabytes << 20);
+            assert_eq!(limits.grpc, connections);
+        }
         assert_eq!(WANTED.within_memory(4 << 30), WANTED);
     }
 

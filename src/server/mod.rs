@@ -11,7 +11,7 @@ mod settings;
 mod upgrade;
 mod workers;
 
-use std::{future::Future, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -96,6 +96,7 @@ impl Server {
         let files = FollowedFiles::read(&config, &clock)?;
         config.check_master_keys()?;
         mail::check(&config.mail)?;
+        let breached = read_breached_passwords(&config)?;
         let store = Store::open_or_create(&config.database)?.on_clock(clock.clone());
         let lock = store.lock_for_serving()?;
         store.migrate_or_wait().await?;
@@ -120,7 +121,6 @@ impl Server {
         directory.keep_up(&store, &clock).await?;
         let (feed, feed_hub) = Feed::new(Arc::clone(&index), Arc::clone(&keyring), clock.clone());
 
-        let breached = read_breached_passwords(&config)?;
         let passwords = start_passwords(&config, &derived_keys, breached)?;
         upgrade::sync_password_parameters(&store, &passwords, clock.now()).await?;
         let courier = Courier::new(CourierParts {
@@ -207,6 +207,7 @@ impl Server {
             serving.max_connections.get(),
             config.database.pool_size.get(),
         );
+        let share = Places::share_of(limits.grpc, serving.max_connections_per_peer);
         let [shutting_down, draining, stopping] = [(); 3].map(|()| CancellationToken::new());
         let tasks = TaskTracker::new();
 
@@ -228,7 +229,7 @@ impl Server {
                 grpc_port: port.address(),
                 http_port: http.address(),
             };
-            let limits = HttpLimits::new(limits.http, &serving);
+            let limits = HttpLimits::new(limits.http, share.is_some(), &serving);
             tasks.spawn(http.serve(site, limits, draining.clone()));
         }
 
@@ -270,8 +271,6 @@ impl Server {
         sweep_limits(user_rate, rate_limits, &tasks, &stopping);
 
         let serve = move |stream, place| connections.clone().serve(stream, place);
-        let share = serving.max_connections_per_peer.map(NonZeroUsize::get);
-        let share = share.unwrap_or_else(|| Places::share_of(limits.grpc));
         let places = Places::new(share, config.limits.trusted_proxies.clone());
         let accept = port.accept(&workers, limits.grpc, places, draining.clone(), serve);
         let shut_down = async {

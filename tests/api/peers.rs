@@ -116,6 +116,37 @@ on_both_databases! {
         eventually("a closed connection gives its place back", async || is_taken(2, server.address).await.is_some()).await;
     }
 
+    async fn one_address_may_hold_everything_where_its_share_is_not_below_the_limit(database: TestDatabase) {
+        let settings = [
+            ("COUNTERSIGN_MAX_CONNECTIONS", "40"),
+            ("COUNTERSIGN_MAX_CONNECTIONS_PER_PEER", "40"),
+            ("COUNTERSIGN_MAX_REQUEST_MEMORY", "1048576"),
+            ("COUNTERSIGN_HANDSHAKE_TIMEOUT", "1m"),
+        ];
+        let server = TestServer::start_with(&database, &settings).await;
+        let mut held = Vec::new();
+        // A quarter of the memory is 17 of them.
+        let connection = Connection::open_as(6, server.address).await;
+        for _ in 0..30 {
+            held.push(connection.begin(half_message(LOGIN)).await);
+        }
+        assert!(has_read_all(&connection).await);
+        let answer = connection.send(Call::new(LOGIN, [whole(&[0; 15_000])])).await.unwrap();
+        assert_eq!(failure(&answer.status()).reason, "INVALID_FIELD");
+        let (mut grpc, mut http) = (Vec::new(), Vec::new());
+        // A quarter of the connections is 16 and 128.
+        for _ in 0..30 {
+            grpc.push(is_taken(6, server.address).await.expect("a place"));
+        }
+        for _ in 0..140 {
+            http.push(stream_as(6, server.http()).await.unwrap());
+        }
+        for mut stream in http {
+            tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            assert!(stream.read(&mut [0; 64]).await.unwrap() > 0, "the connection is closed");
+        }
+    }
+
     async fn one_address_does_not_take_all_connections_of_the_http_port(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[("COUNTERSIGN_HANDSHAKE_TIMEOUT", "1m")]).await;
         let mut held = Vec::new();

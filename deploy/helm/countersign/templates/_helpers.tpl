@@ -19,7 +19,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $config := dict
       "COUNTERSIGN_GRPC_ADDR" "0.0.0.0:50051"
       "COUNTERSIGN_HTTP_ADDR" "0.0.0.0:8080"
-      "COUNTERSIGN_LOG_FORMAT" "json" }}
+      "COUNTERSIGN_LOG_FORMAT" "json"
+      "COUNTERSIGN_MAX_CONNECTIONS" "1600" }}
 {{- if eq .Values.mode "development" }}
 {{- $_ := set $config "COUNTERSIGN_PROFILE" "development" }}
 {{- else }}
@@ -36,6 +37,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
       "COUNTERSIGN_SMTP_URL" "none"
       "COUNTERSIGN_LOG" "info"
       "COUNTERSIGN_TLS" "terminated") }}
+{{- end }}
+{{- if eq .Values.mode "mesh" }}
+{{- $_ := set $config "COUNTERSIGN_MAX_CONNECTIONS_PER_PEER" "1000000" }}
 {{- end }}
 {{- if include "countersign.tls" . }}
 {{- $config = merge (dict
