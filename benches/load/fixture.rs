@@ -47,7 +47,8 @@ pub const EXCHANGE: &str = "/countersign.auth.v1.TokenService/ExchangeToken";
 /// Envoy's `Check`.
 pub const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
-const REGISTER: &str = "/countersign.auth.v1.AuthService/Register";
+/// `Register`.
+pub const REGISTER: &str = "/countersign.auth.v1.AuthService/Register";
 const PASSWORD: &str = "a mill that weaves algebra";
 
 /// Hashes that cost next to nothing, for measurements that are not about hashing.
@@ -225,13 +226,17 @@ pub fn validate(access_token: String) -> pb::ValidateTokenRequest {
 
 /// Registers a user.
 pub async fn register(client: &Client, email: &str) -> Result<()> {
-    let request = pb::RegisterRequest {
+    let _: pb::RegisterResponse = client.call(REGISTER, &registration(email)).await?;
+    Ok(())
+}
+
+/// The request to register a user.
+pub fn registration(email: &str) -> pb::RegisterRequest {
+    pb::RegisterRequest {
         email: email.to_owned(),
         password: PASSWORD.to_owned(),
         display_name: "Ada".to_owned(),
-    };
-    let _: pb::RegisterResponse = client.call(REGISTER, &request).await?;
-    Ok(())
+    }
 }
 
 /// The request to log a user in.

@@ -1,15 +1,39 @@
 // The page: one button for each call, and what came back. Tokens stay in this variable: whatever reads the page's storage
 // or cookies finds none, and they are gone with the tab.
-import { AuthClient, RpcError } from "./grpcweb.js";
+import { AccountClient, AuthClient, RpcError } from "./grpcweb.js";
+import { PasskeyError, createPasskey, usePasskey } from "./passkeys.js";
 
 const of = (id) => document.getElementById(id);
 const given = new URLSearchParams(location.search).get("server");
 if (given) of("server").value = given;
 let tokens = { accessToken: "", refreshToken: "" };
 
+const account = () => new AccountClient(of("server").value, tokens.accessToken);
+
+async function login(auth) {
+  const answer = await auth.login(of("email").value, of("password").value);
+  if (!answer.challenge) return answer;
+  // The user has a second factor.
+  if (!answer.options) throw new PasskeyError("This user has no passkey, and this page does not ask for codes.");
+  return auth.completeLogin(answer.challenge, await usePasskey(answer.options));
+}
+
 const calls = {
   register: (auth) => auth.register(of("email").value, of("password").value),
-  login: async (auth) => (tokens = await auth.login(of("email").value, of("password").value)),
+  login: async (auth) => (tokens = await login(auth)),
+  registerPasskey: async () => {
+    const { options, challenge } = await account().beginPasskeyRegistration();
+    return account().finishPasskeyRegistration(challenge, await createPasskey(options), "this browser");
+  },
+  passkeyLogin: async (auth) => {
+    const { options, challenge } = await auth.beginPasskeyLogin();
+    return (tokens = await auth.finishPasskeyLogin(challenge, await usePasskey(options)));
+  },
+  stepUp: async (auth) => {
+    const { options, challenge } = await auth.beginPasskeyLogin();
+    return (tokens = await account().reauthenticate(challenge, await usePasskey(options)));
+  },
+  factors: () => account().listFactors(),
   validate: (auth) => auth.validate(tokens.accessToken),
   refresh: async (auth) => (tokens = await auth.refresh(tokens.refreshToken)),
   logout: (auth) => auth.logout(tokens.refreshToken),
@@ -22,6 +46,10 @@ for (const [name, call] of Object.entries(calls)) {
       const result = await call(new AuthClient(of("server").value));
       show(name, "done", Object.entries(result));
     } catch (error) {
+      if (error instanceof PasskeyError) {
+        show(name, "failed", [["browser", error.message]]);
+        return;
+      }
       if (!(error instanceof RpcError)) throw error;
       show(name, "failed", [
         ["code", error.code],

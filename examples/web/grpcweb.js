@@ -6,6 +6,7 @@ const CODES = [
   "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
   "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 ];
+const FACTOR_KINDS = ["", "authenticator app", "passkey"];
 
 /** A call that failed. Decide by `code` and `reason`, never by `message`. */
 export class RpcError extends Error {
@@ -15,10 +16,43 @@ export class RpcError extends Error {
   }
 }
 
-/** Calls the methods of AuthService at `server`, such as `https://localhost:50051`. */
-export class AuthClient {
+/** Calls the methods of one service at `server`, such as `https://localhost:50051`, with a bearer token if there is one. */
+class Client {
+  constructor(server, service, bearer = "") {
+    this.url = `${server.replace(/\/$/, "")}/countersign.auth.v1.${service}`;
+    this.bearer = bearer;
+  }
+
+  async call(method, ...fields) {
+    const body = concat(fields);
+    let response;
+    try {
+      response = await fetch(`${this.url}/${method}`, {
+        method: "POST",
+        headers: {
+          "content-type": "application/grpc-web+proto",
+          "x-grpc-web": "1",
+          ...(this.bearer && { authorization: `Bearer ${this.bearer}` }),
+        },
+        body: concat([frameHead(body.length), body]),
+      });
+    } catch {
+      // Not reached, or the server does not allow the origin of this page: a browser does not tell which.
+      throw new RpcError("UNAVAILABLE", "The server cannot be reached from this page.");
+    }
+    const { data, trailers } = frames(new Uint8Array(await response.arrayBuffer()));
+    // A call that fails at once has its status in the headers. A page sees them only where CORS exposes them.
+    const header = (name) => trailers.get(name) ?? response.headers.get(name);
+    const status = header("grpc-status");
+    if (status === "0" && data) return decode(data);
+    throw error(status, header);
+  }
+}
+
+/** Calls AuthService, which needs no access token. */
+export class AuthClient extends Client {
   constructor(server) {
-    this.server = server.replace(/\/$/, "");
+    super(server, "AuthService");
   }
 
   async register(email, password) {
@@ -26,9 +60,13 @@ export class AuthClient {
     return user(message(response, 1));
   }
 
+  /** The tokens, or for a user who has a second factor the challenge that it must answer. */
   async login(email, password) {
     const response = await this.call("Login", text(1, email), text(2, password), text(3, "the page"));
-    return tokens(message(response, 1));
+    const challenge = message(response, 3);
+    if (string(challenge, 1) === "") return tokens(message(response, 1));
+    const options = string(challenge, 3);
+    return { challenge: string(challenge, 1), options: options && JSON.parse(options) };
   }
 
   async validate(accessToken) {
@@ -40,6 +78,8 @@ export class AuthClient {
       audiences: strings(response, 5),
       expires: time(response, 7),
       issuer: string(response, 8),
+      authenticated: time(response, 10),
+      amr: strings(response, 11).join(" "),
       acr: string(response, 12),
     };
   }
@@ -53,25 +93,56 @@ export class AuthClient {
     return {};
   }
 
-  async call(method, ...fields) {
-    const body = concat(fields);
-    let response;
-    try {
-      response = await fetch(`${this.server}/countersign.auth.v1.AuthService/${method}`, {
-        method: "POST",
-        headers: { "content-type": "application/grpc-web+proto", "x-grpc-web": "1" },
-        body: concat([frameHead(body.length), body]),
-      });
-    } catch {
-      // Not reached, or the server does not allow the origin of this page: a browser does not tell which.
-      throw new RpcError("UNAVAILABLE", "The server cannot be reached from this page.");
-    }
-    const { data, trailers } = frames(new Uint8Array(await response.arrayBuffer()));
-    // A call that fails at once has its status in the headers. A page sees them only where CORS exposes them.
-    const header = (name) => trailers.get(name) ?? response.headers.get(name);
-    const status = header("grpc-status");
-    if (status === "0" && data) return decode(data);
-    throw error(status, header);
+  /** A challenge that any passkey of this service may answer, and the options for the browser. */
+  async beginPasskeyLogin() {
+    const response = await this.call("BeginPasskeyLogin");
+    return { challenge: string(response, 1), options: JSON.parse(string(response, 2)) };
+  }
+
+  async finishPasskeyLogin(challenge, credential) {
+    const fields = [text(1, challenge), text(2, JSON.stringify(credential)), text(3, "the page")];
+    return tokens(message(await this.call("FinishPasskeyLogin", ...fields), 1));
+  }
+
+  /** The second step of a login whose answer was a challenge. */
+  async completeLogin(challenge, credential) {
+    const response = await this.call("CompleteLogin", text(1, challenge), text(4, JSON.stringify(credential)));
+    return tokens(message(response, 1));
+  }
+}
+
+/** Calls AccountService in the name of the user whose access token it is. */
+export class AccountClient extends Client {
+  constructor(server, accessToken) {
+    super(server, "AccountService", accessToken);
+  }
+
+  async beginPasskeyRegistration() {
+    const response = await this.call("BeginPasskeyRegistration");
+    return { options: JSON.parse(string(response, 1)), challenge: string(response, 2) };
+  }
+
+  async finishPasskeyRegistration(challenge, credential, label) {
+    const fields = [text(1, challenge), text(2, JSON.stringify(credential)), text(3, label)];
+    const response = await this.call("FinishPasskeyRegistration", ...fields);
+    const factor = message(response, 1);
+    return { factorId: string(factor, 1), label: string(factor, 3), recoveryCodes: strings(response, 2).join(" ") };
+  }
+
+  /** The second factors: by id what each is. */
+  async listFactors() {
+    const factors = messages(await this.call("ListFactors"), 1);
+    const describe = (factor) => {
+      const used = factor.has(5) ? `last used ${time(factor, 5)}` : "not used yet";
+      return [FACTOR_KINDS[number(factor, 2)], string(factor, 3), `added ${time(factor, 4)}`, used].filter(Boolean).join(", ");
+    };
+    return Object.fromEntries(factors.map((factor) => [string(factor, 1), describe(factor)]));
+  }
+
+  /** Proves again who the user is, by a passkey that answers a challenge of AuthClient.beginPasskeyLogin. */
+  async reauthenticate(challenge, credential) {
+    const fields = [text(3, JSON.stringify(credential)), text(4, challenge)];
+    return tokens(message(await this.call("Reauthenticate", ...fields), 1));
   }
 }
 

@@ -1,55 +1,23 @@
 """Shows that the page of examples/web works in a real browser, over TLS and HTTP/2, with nothing in between.
 
-    python run.py BINARY FOLDER CHROMEDRIVER [SCREENSHOT]
+    python run.py BINARY FOLDER CHROMEDRIVER [SCREENSHOT SCREENSHOT_OF_PASSKEYS]
 
 FOLDER holds tls.crt and tls.key for localhost. The page and the server have different origins, so every call is one
 across origins: with a preflight, and with headers that the page sees only because they are exposed.
 """
 
-import functools
 import sys
-import threading
 import uuid
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from page import Page, equal, serve
+from passkeys import (
+    a_page_of_another_origin_is_refused,
+    a_passkey_for_another_rp_id_is_refused,
+    a_passkey_registers_logs_in_and_steps_up,
+)
 from programs import PASSWORD, Countersign
 from webdriver import Browser
-
-ROWS = "return [...document.querySelectorAll('#rows tr')].map(row => [...row.cells].map(cell => cell.textContent))"
-
-
-class Files(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-def serve(folder: str) -> int:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server.server_address[1]
-
-
-def equal(seen, expected):
-    if seen != expected:
-        raise AssertionError(f"{seen!r} is not {expected!r}")
-
-
-class Page:
-    def __init__(self, browser: Browser, url: str, server: str):
-        self.browser = browser
-        browser.open(f"{url}/index.html?server={server}")
-
-    def call(self, name: str, state: str) -> dict[str, str]:
-        """Clicks, waits for the answer, and returns what is shown."""
-        self.browser.run("document.getElementById('result').dataset.state = 'waiting'")
-        self.browser.click(f"#{name}")
-        script = f"const r = document.getElementById('result').dataset; return r.call === '{name}' && !['waiting', 'busy'].includes(r.state) && r.state"
-        seen = self.browser.wait_for(script)
-        rows = dict(self.browser.run(ROWS))
-        if seen != state:
-            raise AssertionError(f"{name}: {seen}: {rows}\n{self.browser.console()}")
-        return rows
 
 
 def log_in_validate_refresh(browser: Browser, url: str, server: str, screenshot: str | None):
@@ -97,29 +65,45 @@ def a_page_reads_the_keys(browser: Browser, jwks: str):
 
 def main() -> int:
     binary, folder, driver = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-    screenshot = sys.argv[4] if len(sys.argv) > 4 else None
-    port = serve("examples/web")
-    origin = f"http://localhost:{port}"
+    screenshots = dict(zip(("calls", "passkeys"), sys.argv[4:]))
+    port, other_port = serve("examples/web"), serve("examples/web")
+    origin, other, subdomain = (
+        f"http://localhost:{port}",
+        f"http://localhost:{other_port}",
+        f"http://app.localhost:{port}",
+    )
     countersign = Countersign(
         binary,
         folder,
         name="browser",
-        COUNTERSIGN_CORS_ORIGINS=origin,
+        COUNTERSIGN_CORS_ORIGINS=f"{origin},{other},{subdomain}",
+        COUNTERSIGN_WEBAUTHN_ORIGINS=f"{origin},{subdomain}",
         COUNTERSIGN_TLS="on",
         COUNTERSIGN_TLS_CERT_FILE=str(folder / "tls.crt"),
         COUNTERSIGN_TLS_KEY_FILE=str(folder / "tls.key"),
     )
-    server = f"https://localhost:{countersign.grpc_port}"
+    server, log = f"https://localhost:{countersign.grpc_port}", countersign.log
     # The certificate is the test's own.
     browser = Browser(driver, "--ignore-certificate-errors")
     try:
-        log_in_validate_refresh(browser, origin, server, screenshot)
+        log_in_validate_refresh(browser, origin, server, screenshots.get("calls"))
+        a_passkey_registers_logs_in_and_steps_up(browser, origin, server, screenshots.get("passkeys"))
+        for authenticator in (
+            {"defaultBackupEligibility": True, "defaultBackupState": True},
+            {"protocol": "ctap2", "transport": "usb"},
+        ):
+            a_passkey_registers_logs_in_and_steps_up(browser, origin, server, **authenticator)
+        a_page_of_another_origin_is_refused(browser, (origin, other), server, log)
+        a_passkey_for_another_rp_id_is_refused(browser, (origin, subdomain), server, log)
         a_page_reads_the_keys(browser, f"https://localhost:{countersign.http_port}/.well-known/jwks.json")
         a_page_of_another_origin_reads_nothing(browser, f"http://127.0.0.1:{port}", server)
     finally:
         browser.close()
         countersign.stop()
-    print("browser: register, login, validate, refresh, logout, a rich error; another origin; the keys: passed")
+    print(
+        "browser: register, login, validate, refresh, logout, a rich error; passkeys of three authenticators: register, log in, "
+        "step up, second factor; another origin, another RP id; the keys: passed"
+    )
     return 0
 
 

@@ -6,11 +6,13 @@ import re
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 PATIENCE_SECONDS = 30
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=900,720"]
+ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=900,900"]
 
 
 class Browser:
@@ -34,8 +36,11 @@ class Browser:
     def ask(self, method: str, path: str, body=None):
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base + path, data, {"content-type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=2 * PATIENCE_SECONDS) as response:
-            return json.load(response)["value"]
+        try:
+            with urllib.request.urlopen(request, timeout=2 * PATIENCE_SECONDS) as response:
+                return json.load(response)["value"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.read().decode()}") from None
 
     def open(self, url: str):
         self.ask("POST", "/url", {"url": url})
@@ -51,8 +56,10 @@ class Browser:
     def click(self, css: str):
         self.ask("POST", f"/element/{self.find(css)}/click", {})
 
-    def run(self, script: str):
-        return self.ask("POST", "/execute/sync", {"script": script, "args": []})
+    def run(self, script: str, *arguments: str):
+        """What the script returns; it may await."""
+        script = f"return (async function () {{ {script} }}).apply(null, arguments)"
+        return self.ask("POST", "/execute/sync", {"script": script, "args": arguments})
 
     def wait_for(self, script: str):
         """The first value of the script that is not false, 0, empty or null."""
@@ -63,12 +70,39 @@ class Browser:
             time.sleep(0.05)
         return value
 
+    @contextmanager
+    def authenticator(self, **changes):
+        """The id of a virtual authenticator (WebAuthn Level 3, section 11.3), which verifies its user at once."""
+        options = {
+            "protocol": "ctap2_1",
+            "transport": "internal",
+            "hasResidentKey": True,
+            "hasUserVerification": True,
+            "isUserVerified": True,
+            **changes,
+        }
+        authenticator = self.ask("POST", "/webauthn/authenticator", options)
+        try:
+            yield authenticator
+        finally:
+            self.ask("DELETE", f"/webauthn/authenticator/{authenticator}", None)
+
+    def passkeys(self, authenticator: str) -> list[dict]:
+        return self.ask("GET", f"/webauthn/authenticator/{authenticator}/credentials")
+
+    def add_passkey(self, authenticator: str, passkey: dict):
+        self.ask("POST", f"/webauthn/authenticator/{authenticator}/credential", passkey)
+
+    def verify_users(self, authenticator: str, is_verified: bool):
+        """Whether the authenticator recognises its user from now on."""
+        self.ask("POST", f"/webauthn/authenticator/{authenticator}/uv", {"isUserVerified": is_verified})
+
     def console(self) -> list[str]:
         return [entry["message"] for entry in self.ask("POST", "/se/log", {"type": "browser"})]
 
     def screenshot(self, path: str):
         with open(path, "wb") as file:
-            file.write(base64.b64decode(self.ask("GET", "/screenshot")))
+            file.write(base64.b64decode(self.ask("GET", f"/element/{self.find('body')}/screenshot")))
 
     def close(self):
         try:

@@ -7,6 +7,7 @@ mod growth;
 mod import;
 mod login;
 mod memory;
+mod passkeys;
 mod refresh;
 mod services;
 mod start;
@@ -51,6 +52,8 @@ pub enum Scenario {
     Storm,
     /// `Login` against a bare Argon2id loop
     Login,
+    /// Logins by passkey against logins by password
+    Passkeys,
     /// `Refresh` on PostgreSQL against pgbench
     Refresh,
     /// Envoy's `Check`, against an echo with messages of the same size
@@ -81,6 +84,7 @@ impl Scenario {
             Self::Cold => "cold: tokens never seen before, against an echo that verifies ES256",
             Self::Storm => "storm: validation beside 64 logins at once",
             Self::Login => "login: against a bare Argon2id loop",
+            Self::Passkeys => "passkeys: logins by passkey, against logins by password",
             Self::Refresh => "refresh: on PostgreSQL, against pgbench",
             Self::ExtAuthz => "ext_authz: Envoy's Check, against an echo",
             Self::Tls => "tls: against plaintext, and handshakes against bare rustls",
@@ -103,6 +107,7 @@ impl Scenario {
             Self::Cold => cold::run(bench).await,
             Self::Storm => storm::run(bench).await,
             Self::Login => login::run(bench).await,
+            Self::Passkeys => passkeys::run(bench).await,
             Self::Refresh => refresh::run(bench).await,
             Self::ExtAuthz => ext_authz::run(bench).await,
             Self::Tls => tls::run(bench).await,
