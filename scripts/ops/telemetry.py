@@ -1,4 +1,4 @@
-"""Sends traces to a receiver that works, one that is slow, one that is silent and one that is away: no call may wait for it.
+"""Sends traces and metrics to a receiver that works, one that is slow, one that is silent and one that is away: no call may wait for it.
 
     telemetry.py BINARY
 """
@@ -16,9 +16,11 @@ import grpc
 
 from service import Replica, outcome
 
-SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+SERVICES = ["opentelemetry.proto.collector.trace.v1.TraceService", "opentelemetry.proto.collector.metrics.v1.MetricsService"]
 # Spans of a login: the call, the steps in it, and the wait for a connection.
 SPANS = [b"countersign.auth.v1.AuthService/Login", b"password hash", b"database", b"pool wait"]
+# The histogram of calls, with the attributes of OpenTelemetry's conventions.
+METRICS = [b"rpc.server.call.duration", b"rpc.system.name", b"rpc.method", b"rpc.status_code"]
 LOGINS, VALIDATIONS = 5, 300
 SLOW_SECONDS = 30
 # Far above what a call takes, far below what it would take if it waited for the receiver.
@@ -33,14 +35,15 @@ class Receiver:
         self.received, self.released = [], threading.Event()
         self.server = grpc.server(ThreadPoolExecutor(8))
         handler = grpc.unary_unary_rpc_method_handler(lambda request, _: self.export(request, delay))
-        self.server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Export": handler})])
+        self.server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(service, {"Export": handler}) for service in SERVICES])
         self.port = self.server.add_insecure_port("127.0.0.1:0")
         self.server.start()
 
     def export(self, request: bytes, delay: float) -> bytes:
         self.received.append(request)
         self.released.wait(delay)
-        return b""  # An ExportTraceServiceResponse: everything was taken.
+        return b""  # An empty response: everything was taken.
 
     def close(self):
         self.released.set()
@@ -108,10 +111,10 @@ def main():
             if receiver:
                 receiver.close()
     sent = b"".join(good.received)
-    faults += [f"no span named {span.decode()}" for span in SPANS if span not in sent]
+    faults += [f"no span or metric named {name.decode()}" for name in SPANS + METRICS if name not in sent]
     if not slow.received:
         faults.append("the slow receiver was sent nothing")
-    print("\n".join(faults) or f"traces: {len(sent)} bytes received, and no call waited for a receiver")
+    print("\n".join(faults) or f"traces and metrics: {len(sent)} bytes received, and no call waited for a receiver")
     sys.exit(bool(faults))
 
 

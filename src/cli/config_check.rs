@@ -128,7 +128,11 @@ fn summary(config: &Config) -> Vec<(&'static str, String)> {
         ("log", config.telemetry.log.clone()),
         (
             "traces",
-            or_word(config.telemetry.otlp_endpoint.as_ref(), "off"),
+            or_word(config.telemetry.otlp_traces_endpoint.as_ref(), "off"),
+        ),
+        (
+            "metrics",
+            or_word(config.telemetry.otlp_metrics_endpoint.as_ref(), "off"),
         ),
     ]
 }

@@ -3,6 +3,7 @@
 use std::{io::IsTerminal as _, num::NonZeroU32, time::Duration};
 
 use super::{
+    addresses::Collector,
     checks, factors,
     fill::{self, Given},
     key_source::MasterKeySource,
@@ -243,12 +244,15 @@ fn telemetry(values: &Values) -> TelemetrySettings {
         true => LogFormat::Pretty,
         false => LogFormat::Json,
     };
-    let general = values.otel_exporter_otlp_endpoint.clone();
-    let traces = values.otel_exporter_otlp_traces_endpoint.clone();
+    let endpoint = |own: &Option<Collector>| {
+        let general = values.otel_exporter_otlp_endpoint.as_ref();
+        own.as_ref().or(general).map(|url| url.0.clone())
+    };
     TelemetrySettings {
         log: values.log.0.clone(),
         format: values.log_format.unwrap_or_else(by_terminal),
-        otlp_endpoint: traces.or(general).map(|url| url.0),
+        otlp_traces_endpoint: endpoint(&values.otel_exporter_otlp_traces_endpoint),
+        otlp_metrics_endpoint: endpoint(&values.otel_exporter_otlp_metrics_endpoint),
         service_name: values.otel_service_name.0.clone(),
     }
 }

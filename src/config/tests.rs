@@ -75,7 +75,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert!(config.limits.trusted_proxies.is_empty());
     assert_eq!(config.revocation.stale_policy, StalePolicy::Serve);
     assert!(config.reflection);
-    assert_eq!(config.telemetry.otlp_endpoint, None);
+    assert_eq!(config.telemetry.otlp_traces_endpoint, None);
+    assert_eq!(config.telemetry.otlp_metrics_endpoint, None);
 }
 
 #[test]
@@ -306,14 +307,26 @@ fn rates_of_zero_are_off_and_a_missing_burst_is_a_second_s_worth() {
 }
 
 #[test]
-fn the_endpoint_for_traces_wins() {
-    let both = config(&[
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4317"),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b:4317"),
-    ]);
+fn the_endpoint_for_one_signal_wins() {
+    let endpoints = |variable| {
+        let both = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4317"),
+            (variable, "http://b:4317"),
+        ];
+        let telemetry = config(&both).unwrap().telemetry;
+        [
+            telemetry.otlp_traces_endpoint,
+            telemetry.otlp_metrics_endpoint,
+        ]
+        .map(Option::unwrap)
+    };
     assert_eq!(
-        both.unwrap().telemetry.otlp_endpoint.as_deref(),
-        Some("http://b:4317")
+        endpoints("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        ["http://b:4317", "http://a:4317"]
+    );
+    assert_eq!(
+        endpoints("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+        ["http://a:4317", "http://b:4317"]
     );
 }
 

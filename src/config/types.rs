@@ -205,7 +205,9 @@ pub struct TelemetrySettings {
     /// How log lines look.
     pub format: LogFormat,
     /// OTLP/gRPC collector for the traces; `None`: there are none.
-    pub otlp_endpoint: Option<String>,
+    pub otlp_traces_endpoint: Option<String>,
+    /// OTLP/gRPC collector for the durations of calls; `None`: they are not sent.
+    pub otlp_metrics_endpoint: Option<String>,
     /// Name under which they appear.
     pub service_name: String,
 }

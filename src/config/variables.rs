@@ -232,9 +232,11 @@ variables! {
     log_format: Option<LogFormat>, "COUNTERSIGN_LOG_FORMAT", Rule("pretty on a terminal, else json"),
         "How it is logged: pretty or json.";
     otel_exporter_otlp_endpoint: Option<Collector>, "OTEL_EXPORTER_OTLP_ENDPOINT", Rule("none: no export"),
-        "OTLP/gRPC collector that receives traces, such as http://localhost:4317.";
+        "OTLP/gRPC collector that receives traces and the durations of calls, such as http://localhost:4317.";
     otel_exporter_otlp_traces_endpoint: Option<Collector>, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Rule("none"),
         "The same, for traces alone; wins over the general one.";
+    otel_exporter_otlp_metrics_endpoint: Option<Collector>, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", Rule("none"),
+        "The same, for the durations of calls alone; wins over the general one.";
     otel_service_name: ClaimName, "OTEL_SERVICE_NAME", Text("countersign"),
-        "Name under which the traces appear.";
+        "Name under which traces and durations appear.";
 }

@@ -4,8 +4,7 @@
 //! every observation and its families look up a label set, so only its encoder is used here.
 //!
 //! The names are those of go-grpc-prometheus, which the gRPC middlewares of Go, Java and Python share:
-//! dashboards and alerts for them exist. OpenTelemetry's `rpc.server.*` was renamed between versions
-//! of its conventions, and would not be readable without a translation to Prometheus.
+//! dashboards and alerts for them exist. Over OTLP the durations have OpenTelemetry's name (`call_durations.rs`).
 
 use std::{
     fmt,
@@ -111,10 +110,7 @@ impl CallMetrics {
     }
 
     fn histogram(&self) -> Histogram {
-        let bounds = BOUNDS
-            .iter()
-            .map(|nanos| seconds(*nanos))
-            .chain([f64::INFINITY]);
+        let bounds = bounds().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(self.buckets.iter().map(read)).collect();
         Histogram {
             sum: seconds(read(&self.nanos)),
@@ -226,6 +222,11 @@ impl CallCollector {
         }
         Ok(())
     }
+}
+
+/// Upper bounds of the histogram's buckets, in seconds.
+pub(super) fn bounds() -> impl Iterator<Item = f64> {
+    BOUNDS.iter().map(|nanos| seconds(*nanos))
 }
 
 fn read(counter: &AtomicU64) -> u64 {

@@ -1,9 +1,10 @@
-//! Logs on standard error, traces over OTLP where a collector is configured, and call metrics.
+//! Logs on standard error, traces and durations of calls over OTLP where a collector is configured, and call metrics.
 //!
 //! Logs and traces are two layers with a filter each: `COUNTERSIGN_LOG` decides what is logged and
 //! not what is traced. Without a collector there is no trace layer, and a span that is not logged
 //! costs next to nothing.
 
+mod call_durations;
 mod calls;
 mod log_limit;
 mod traces;
@@ -14,9 +15,13 @@ mod tests;
 
 use std::io::{self, IsTerminal as _};
 
+pub use call_durations::record_call;
 pub use calls::{CallCollector, CallMetrics, CallSeries};
 pub use log_limit::LogLimit;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use opentelemetry_sdk::{
+    metrics::SdkMeterProvider,
+    trace::{SdkTracer, SdkTracerProvider},
+};
 use thiserror::Error;
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_appender::non_blocking::WorkerGuard;
@@ -42,29 +47,31 @@ pub enum TelemetryError {
     /// The log filter cannot be parsed; [`Config`](crate::config::Config) would have refused it.
     #[error("the log filter is malformed: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Traces are sent by tasks of the Tokio runtime, and there is none here.
-    #[error("traces need a Tokio runtime")]
+    /// Traces and metrics are sent by tasks of the Tokio runtime, and there is none here.
+    #[error("traces and metrics need a Tokio runtime")]
     NoRuntime,
     /// The exporter refuses its settings.
-    #[error("the trace exporter cannot be set up: {0}")]
+    #[error("the OTLP exporter cannot be set up: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Running telemetry. Without [`Telemetry::shutdown`] the last traces and log lines are lost.
+/// Running telemetry. Without [`Telemetry::shutdown`] the last traces, durations and log lines are lost.
 #[derive(Debug)]
 #[must_use = "the last traces and log lines are lost unless it is shut down"]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
+    durations: Option<SdkMeterProvider>,
     log: WorkerGuard,
 }
 
-/// Sets up logs and traces for the whole process: call it once, first thing in `main`, and inside
-/// the Tokio runtime when traces are exported.
+/// Sets up logs, traces and metrics for the whole process: call it once, first thing in `main`, and inside
+/// the Tokio runtime when anything is exported.
 ///
 /// # Errors
 /// See [`TelemetryError`]. A second call in a process changes nothing.
 pub fn init(settings: &TelemetrySettings) -> Result<Telemetry, TelemetryError> {
     let provider = traces::provider(settings)?;
+    let durations = call_durations::provider(settings)?;
     let tracer = provider.as_ref().map(traces::tracer);
     let (writer, guard) = writer::non_blocking(io::stderr());
     let dropped = writer.error_counter();
@@ -74,9 +81,13 @@ pub fn init(settings: &TelemetrySettings) -> Result<Telemetry, TelemetryError> {
     if provider.is_some() {
         traces::continue_w3c_contexts();
     }
+    if let Some(provider) = &durations {
+        call_durations::record_calls_of_the_process(call_durations::histogram(provider));
+    }
     writer::count_drops_of_the_process(dropped);
     Ok(Telemetry {
         traces: provider,
+        durations,
         log: guard,
     })
 }
@@ -92,12 +103,20 @@ pub fn hide_panic_messages() {
 }
 
 impl Telemetry {
-    /// Sends the last traces and writes the last log lines, for a few seconds at most: neither a collector that does
+    /// Sends the last traces and durations and writes the last log lines, for a few seconds at most: neither a collector that does
     /// not answer nor a reader that has stopped keeps the process from exiting.
     pub async fn shutdown(self) {
-        if let Some(provider) = self.traces {
-            traces::flush(provider, traces::FLUSH_TIMEOUT).await;
-        }
+        let traces = async {
+            if let Some(provider) = self.traces {
+                traces::flush(provider, traces::FLUSH_TIMEOUT).await;
+            }
+        };
+        let durations = async {
+            if let Some(provider) = self.durations {
+                call_durations::flush(provider, traces::FLUSH_TIMEOUT).await;
+            }
+        };
+        tokio::join!(traces, durations);
         writer::flush(self.log);
     }
 }

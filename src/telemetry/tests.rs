@@ -21,7 +21,8 @@ fn settings(log: &str) -> TelemetrySettings {
     TelemetrySettings {
         log: log.to_owned(),
         format: LogFormat::Json,
-        otlp_endpoint: None,
+        otlp_traces_endpoint: None,
+        otlp_metrics_endpoint: None,
         service_name: "countersign".to_owned(),
     }
 }
@@ -148,7 +149,7 @@ fn a_span_that_is_neither_logged_nor_traced_is_disabled() {
 #[test]
 fn exporting_without_a_runtime_is_an_error() {
     let exporting = TelemetrySettings {
-        otlp_endpoint: Some("http://127.0.0.1:1".to_owned()),
+        otlp_traces_endpoint: Some("http://127.0.0.1:1".to_owned()),
         ..settings("info")
     };
     assert!(matches!(init(&exporting), Err(TelemetryError::NoRuntime)));
@@ -168,7 +169,7 @@ async fn a_second_initialisation_is_refused() {
 async fn spans_reach_the_collector_and_a_silent_one_delays_no_exit() {
     let collector = TcpListener::bind("127.0.0.1:0").unwrap();
     let exporting = TelemetrySettings {
-        otlp_endpoint: Some(format!("http://{}", collector.local_addr().unwrap())),
+        otlp_traces_endpoint: Some(format!("http://{}", collector.local_addr().unwrap())),
         ..settings("info")
     };
     let provider = traces::provider(&exporting).unwrap().unwrap();

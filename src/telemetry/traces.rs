@@ -23,7 +23,7 @@ pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) fn provider(
     settings: &TelemetrySettings,
 ) -> Result<Option<SdkTracerProvider>, TelemetryError> {
-    let Some(endpoint) = &settings.otlp_endpoint else {
+    let Some(endpoint) = &settings.otlp_traces_endpoint else {
         return Ok(None);
     };
     tokio::runtime::Handle::try_current().map_err(|_| TelemetryError::NoRuntime)?;
@@ -31,14 +31,18 @@ pub(super) fn provider(
         .with_tonic()
         .with_endpoint(endpoint)
         .build()?;
-    let resource = Resource::builder()
-        .with_service_name(settings.service_name.clone())
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .build();
     let provider = SdkTracerProvider::builder()
-        .with_resource(resource)
+        .with_resource(resource(settings))
         .with_batch_exporter(exporter);
     Ok(Some(provider.build()))
+}
+
+/// What the exported telemetry is about: the service's name and version.
+pub(super) fn resource(settings: &TelemetrySettings) -> Resource {
+    Resource::builder()
+        .with_service_name(settings.service_name.clone())
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build()
 }
 
 /// The tracer under whose name our spans are exported.

@@ -1,4 +1,4 @@
-//! Traces: the spans of a login reach an OTLP collector, and the access line names the trace.
+//! Traces and metrics over OTLP: the spans and the duration of a login reach a collector, and the access line names the trace.
 
 use std::sync::{Arc, Mutex};
 
@@ -99,6 +99,9 @@ on_both_databases! {
         assert!(line.contains("AuthService/Login"), "{line}");
         for span in ["countersign.auth.v1.AuthService/Login", "password hash", "database", "pool wait"] {
             assert!(collector.has(span), "there is no span {span:?}");
+        }
+        for metric in ["rpc.server.call.duration", "rpc.status_code", "countersign.auth.v1.AuthService/Register"] {
+            assert!(collector.has(metric), "there is no {metric:?}");
         }
         assert!(!collector.has("ada@example.org") && !collector.has(PASSWORD));
     }

@@ -16,6 +16,7 @@ use super::{ClientAddress, RequestId, methods::Method};
 use crate::{
     clock::monotonic_now,
     grpc::{Reason, protocol_error::ProtocolError},
+    telemetry,
 };
 
 /// One call under way. It is reported exactly once: when it is finished, or when it is dropped
@@ -61,9 +62,12 @@ impl Call {
         self.reported = true;
         let took = monotonic_now().saturating_duration_since(self.started);
         self.method.metrics.handled(code as usize, took);
-        self.span.record("rpc.grpc.status_code", code as i32);
-        if is_our_fault(code) {
+        let is_error = is_our_fault(code);
+        telemetry::record_call(self.method.rpc_method(), name(code), is_error, took);
+        self.span.record("rpc.status_code", name(code));
+        if is_error {
             self.span.record("otel.status_code", "ERROR");
+            self.span.record("error.type", name(code));
         }
         self.write_line(code, took, headers);
     }

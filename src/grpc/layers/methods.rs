@@ -208,6 +208,14 @@ impl Method {
         &self.path[1..]
     }
 
+    /// The value of OpenTelemetry's attribute `rpc.method`.
+    pub(super) fn rpc_method(&self) -> &'static str {
+        match self.path == UNKNOWN.path {
+            true => "_OTHER",
+            false => self.full_name(),
+        }
+    }
+
     /// `package.Service` and `Method`.
     pub(super) fn names(&self) -> (&'static str, &'static str) {
         let name = self.full_name();

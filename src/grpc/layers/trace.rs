@@ -79,10 +79,10 @@ fn span(method: &'static Method, request_id: &RequestId, headers: &HeaderMap) ->
                 otel.name = method.full_name(),
                 otel.kind = "server",
                 otel.status_code = Empty,
-                rpc.system = "grpc",
-                rpc.service = method.names().0,
-                rpc.method = method.names().1,
-                rpc.grpc.status_code = Empty,
+                rpc.system.name = "grpc",
+                rpc.method = method.rpc_method(),
+                rpc.status_code = Empty,
+                error.type = Empty,
                 request_id = request_id.as_str(),
             )
         };

@@ -88,17 +88,16 @@ async fn the_server_span_continues_the_callers_trace_and_health_checks_have_none
         "0af7651916cd43dd8448eb211c80319c"
     );
     assert_eq!(login.parent_span_id.to_string(), "b7ad6b7169203331");
-    assert_eq!(attribute(login, "rpc.system"), "grpc");
+    assert_eq!(attribute(login, "rpc.system.name"), "grpc");
     assert_eq!(
-        attribute(login, "rpc.service"),
-        "countersign.auth.v1.AuthService"
+        attribute(login, "rpc.method"),
+        "countersign.auth.v1.AuthService/Login"
     );
-    assert_eq!(attribute(login, "rpc.method"), "Login");
-    assert_eq!(attribute(login, "rpc.grpc.status_code"), "0");
+    assert_eq!(attribute(login, "rpc.status_code"), "OK");
     assert_eq!(attribute(login, "request_id").len(), 36);
 
     let validate = &spans[1];
-    assert_eq!(attribute(validate, "rpc.grpc.status_code"), "16");
+    assert_eq!(attribute(validate, "rpc.status_code"), "UNAUTHENTICATED");
     assert_eq!(
         validate.parent_span_id,
         opentelemetry::trace::SpanId::INVALID
