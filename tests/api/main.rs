@@ -94,3 +94,4 @@ mod validate;
 mod validate_fast_path;
 mod verifier;
 mod verifier_crate;
+mod verifier_credentials;

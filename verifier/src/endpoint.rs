@@ -25,8 +25,52 @@ pub enum ConnectError {
     Unavailable(String),
 }
 
+/// Where the server is: the text of a URL, such as `http://countersign:50051`, or an [`Endpoint`] of one's own, with other CA certificates
+/// or a client certificate.
+///
+/// With the feature `tls`, a URL with `https://` is checked by the CA certificates of the system.
+pub trait IntoEndpoint: sealed::Sealed {
+    /// The endpoint.
+    ///
+    /// # Errors
+    /// [`ConnectError::Endpoint`].
+    fn into_endpoint(self) -> Result<Endpoint, ConnectError>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for &str {}
+    impl Sealed for &String {}
+    impl Sealed for String {}
+    impl Sealed for tonic::transport::Endpoint {}
+}
+
+impl IntoEndpoint for &str {
+    fn into_endpoint(self) -> Result<Endpoint, ConnectError> {
+        parse(self)
+    }
+}
+
+impl IntoEndpoint for &String {
+    fn into_endpoint(self) -> Result<Endpoint, ConnectError> {
+        parse(self)
+    }
+}
+
+impl IntoEndpoint for String {
+    fn into_endpoint(self) -> Result<Endpoint, ConnectError> {
+        parse(&self)
+    }
+}
+
+impl IntoEndpoint for Endpoint {
+    fn into_endpoint(self) -> Result<Endpoint, ConnectError> {
+        Ok(self)
+    }
+}
+
 /// Reads an endpoint. One with `https://` is checked by the CA certificates of the system, where the feature `tls` is on.
-pub(crate) fn parse(text: &str) -> Result<Endpoint, ConnectError> {
+fn parse(text: &str) -> Result<Endpoint, ConnectError> {
     let endpoint = Endpoint::from_shared(text.to_owned())?;
     #[cfg(feature = "tls")]
     if endpoint.uri().scheme_str() == Some("https") {

@@ -17,6 +17,7 @@ mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
 mod id;
+mod issued_token;
 mod key_fetch;
 mod keys;
 mod layers;
@@ -25,7 +26,6 @@ mod login;
 #[doc(hidden)]
 pub mod pb;
 mod revocations;
-mod service_key;
 mod shared;
 mod source;
 mod state;
@@ -38,7 +38,7 @@ pub use self::{
     credential::Credential,
     cursor::{Cursor, InvalidCursor},
     demand::Demand,
-    endpoint::ConnectError,
+    endpoint::{ConnectError, IntoEndpoint},
     error::VerifyError,
     id::{Id, InvalidId},
     keys::InvalidJwks,

@@ -14,7 +14,7 @@ use crate::{
     ask::Asker,
     clock::{self, UnixMillis},
     config::StalePolicy,
-    endpoint::{self, ConnectError},
+    endpoint::{ConnectError, IntoEndpoint, watched},
     feed::Feed,
     key_fetch,
     local::LocalVerifier,
@@ -42,25 +42,15 @@ struct Inner {
 impl Verifier {
     /// Connects to the server at `endpoint`, such as `http://countersign:50051`, and waits for the first snapshot of keys and revocations.
     ///
-    /// With the feature `tls`, `https://` endpoints are checked by the CA certificates of the system.
-    ///
     /// # Errors
     /// [`ConnectError`]. A credential that is refused is reported at once; a server that cannot be reached, after
     /// [`VerifierConfig::connect_timeout`].
-    pub async fn connect(endpoint: &str, config: VerifierConfig) -> Result<Self, ConnectError> {
-        Self::connect_to(endpoint::parse(endpoint)?, config).await
-    }
-
-    /// As [`connect`](Self::connect), with an endpoint of one's own: other CA certificates, a client certificate.
-    ///
-    /// # Errors
-    /// As those of [`connect`](Self::connect).
-    pub async fn connect_to(
-        endpoint: Endpoint,
+    pub async fn connect(
+        endpoint: impl IntoEndpoint,
         config: VerifierConfig,
     ) -> Result<Self, ConnectError> {
         let patience = config.connect_timeout;
-        let verifier = Self::start(endpoint, config);
+        let verifier = Self::connect_lazy(endpoint, config)?;
         let mut states = verifier.states();
         let settled = states.wait_for(|state| {
             state.is_ready || matches!(state.status, FeedStatus::CredentialRefused { .. })
@@ -86,12 +76,15 @@ impl Verifier {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn connect_lazy(endpoint: &str, config: VerifierConfig) -> Result<Self, ConnectError> {
-        Ok(Self::start(endpoint::parse(endpoint)?, config))
+    pub fn connect_lazy(
+        endpoint: impl IntoEndpoint,
+        config: VerifierConfig,
+    ) -> Result<Self, ConnectError> {
+        Ok(Self::start(endpoint.into_endpoint()?, config))
     }
 
     fn start(endpoint: Endpoint, config: VerifierConfig) -> Self {
-        let endpoint = endpoint::watched(endpoint);
+        let endpoint = watched(endpoint);
         let shared = Arc::new(Shared::new(LocalVerifier::with(config.rules())));
         let channel = endpoint.connect_lazy();
         let ask_timeout = config.ask_timeout;

@@ -23,7 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::{Kind, PASSWORD, TestDatabase, TestServer};
 
 /// What the server's certificates are for.
-const HOST: &str = "countersign.example.org";
+pub const HOST: &str = "countersign.example.org";
 
 /// A certificate authority.
 pub struct Authority {

@@ -139,14 +139,14 @@ impl Feed {
             Ok(Err(CredentialError::Unavailable(cause))) => return End::Lost(cause),
             Err(_) => return End::Lost("the source of the credential does not answer".to_owned()),
         };
-        let end = self.watch(&token).await.unwrap_or_else(|end| end);
+        let end = self.watch(token.as_deref()).await.unwrap_or_else(|end| end);
         if matches!(end, End::NotAllowed(_)) {
-            attempts.refused_token = Some(token);
+            attempts.refused_token = token;
         }
         end
     }
 
-    async fn watch(&self, token: &str) -> Result<End, End> {
+    async fn watch(&self, token: Option<&str>) -> Result<End, End> {
         // A connection of its own each time: the one before may be what is broken.
         let channel = self.endpoint.connect().await;
         let channel = channel.map_err(|error| End::Lost(described(&error)))?;
@@ -157,7 +157,8 @@ impl Feed {
         let started = started.map_err(|_| silent())?;
         let mut stream = started.map_err(|status| ended(&status))?.into_inner();
         let mut receiver = Receiver::new(&self.shared, cursor);
-        let renewal = renewal(token, now()).map(|after| monotonic() + after);
+        let renewal = token.and_then(|token| renewal(token, now()));
+        let renewal = renewal.map(|after| monotonic() + after);
         loop {
             let patience = match receiver.is_complete() {
                 true if renewal.is_some_and(|at| monotonic() >= at) => return Ok(End::Renewal),
@@ -193,12 +194,18 @@ fn renewal(token: &str, now: SystemTime) -> Option<Duration> {
     (left >= SHORTEST_LIFE).then(|| left.saturating_sub(RENEWED_BEFORE))
 }
 
-fn request(cursor: Option<&Cursor>, token: &str) -> Result<Request<WatchRevocationsRequest>, End> {
+fn request(
+    cursor: Option<&Cursor>,
+    token: Option<&str>,
+) -> Result<Request<WatchRevocationsRequest>, End> {
     let cursor = cursor.map(ToString::to_string).unwrap_or_default();
     let mut request = Request::new(WatchRevocationsRequest { cursor });
-    let bearer = format!("Bearer {token}").parse();
-    let bearer = bearer.map_err(|_| End::NoCredential("the token is not ASCII text".to_owned()))?;
-    request.metadata_mut().insert("authorization", bearer);
+    if let Some(token) = token {
+        let bearer = format!("Bearer {token}").parse();
+        let bearer =
+            bearer.map_err(|_| End::NoCredential("the token is not ASCII text".to_owned()))?;
+        request.metadata_mut().insert("authorization", bearer);
+    }
     Ok(request)
 }
 

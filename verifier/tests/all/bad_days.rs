@@ -251,6 +251,45 @@ async fn a_service_key_that_is_not_accepted_ends_the_start_with_a_clear_error() 
 }
 
 #[tokio::test]
+async fn an_assertion_file_is_read_for_each_connection() {
+    let mut server = FakeServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "assertion\n").unwrap();
+    let credential = Credential::assertion_file(server.address(), &path).unwrap();
+    let (verifier, watch) = connected(&mut server, config_with(credential)).await;
+    assert_eq!(watch.bearer, "Bearer issued1");
+    std::fs::remove_file(&path).unwrap();
+    watch.end(Status::unavailable("restarts")).await;
+    until(&verifier, "the missing file", |state| {
+        matches!(&state.status, FeedStatus::Interrupted { cause } if cause.contains("token"))
+    })
+    .await;
+    std::fs::write(&path, "assertion of another").unwrap();
+    until(&verifier, "the refusal", |state| {
+        matches!(state.status, FeedStatus::CredentialRefused { .. })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_assertion_file_that_is_empty_or_too_long_interrupts_the_feed() {
+    let server = FakeServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    for content in [" \n".to_owned(), "a".repeat(16 * 1024 + 1)] {
+        std::fs::write(&path, content).unwrap();
+        let credential = Credential::assertion_file(server.address(), &path).unwrap();
+        let config = config_with(credential).connect_timeout(Duration::from_millis(200));
+        let error = Verifier::connect(server.address(), config).await;
+        assert!(
+            matches!(error, Err(ConnectError::Unavailable(_))),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_source_that_refuses_is_told_from_one_that_fails() {
     let server = FakeServer::start().await;
     let refusing = Credential::fetch(|| async {

@@ -368,9 +368,13 @@ impl tokens::TokenService for Fake {
         &self,
         request: Request<pb::IssueTokenRequest>,
     ) -> Result<Response<pb::IssueTokenResponse>, Status> {
-        let good = Credential::ServiceKey("csk_good".to_owned());
-        if request.into_inner().credential != Some(good) {
-            return Err(Status::unauthenticated("not a key of ours"));
+        let good = [
+            Credential::ServiceKey("csk_good".to_owned()),
+            Credential::ClientAssertion("assertion".to_owned()),
+        ];
+        let credential = request.into_inner().credential;
+        if !credential.is_some_and(|credential| good.contains(&credential)) {
+            return Err(Status::unauthenticated("not a credential of ours"));
         }
         let number = self.behaviour.issue_calls.fetch_add(1, Ordering::SeqCst) + 1;
         Ok(Response::new(pb::IssueTokenResponse {
