@@ -1,5 +1,6 @@
 //! The crate `countersign-verifier`: TLS, and the credentials of a service account against the real server.
 
+use countersign::clock::Clock;
 use countersign_verifier::{ConnectError, Credential, Verifier, VerifierConfig};
 use tonic::transport::{Certificate as CaCertificate, ClientTlsConfig, Endpoint, Identity};
 
@@ -92,7 +93,8 @@ on_both_databases! {
         let admin = server.administrator().await;
         let rights = Rights { roles: "verifier", ..Rights::default() };
         server.create_account(&admin, "orders", rights).await.unwrap();
-        let assertion = |subject| issuer.sign(&issuer.claims(subject, server.clock.now().seconds()));
+        let now = Clock::System.now().seconds();
+        let assertion = |subject| issuer.sign(&issuer.claims(subject, now));
         let url = format!("http://{}", server.address);
         let credential = || Credential::assertion_file(&url, files.path("token")).unwrap();
         let connect = async || connect(Endpoint::from_shared(url.clone()).unwrap(), credential()).await;
