@@ -58,6 +58,11 @@ impl Auth {
         if subject.principal != PrincipalType::User {
             return Err(AuthError::ExchangeNotAllowed("the subject is not a user"));
         }
+        if subject.certificate_sha256.is_some() && actor.certificate_sha256.is_none() {
+            // The result is bound as the actor's token is: it would be good for whoever steals it.
+            let cause = "the subject token is bound to a certificate, the actor's is not";
+            return Err(AuthError::ExchangeNotAllowed(cause));
+        }
         if subject.actors.len() >= MAX_ACTORS {
             return Err(AuthError::ExchangeNotAllowed("the chain is too long"));
         }
@@ -114,14 +119,7 @@ impl Auth {
         access_token: &str,
         certificate: ClientCertificate,
     ) -> Result<Arc<VerifiedClaims>, AuthError> {
-        let validated = self.validate(ValidateQuery {
-            access_token,
-            audience: "",
-            required_roles: &[],
-            max_auth_age: None,
-            acceptable_acrs: &[],
-            certificate,
-        });
+        let validated = self.validate(ValidateQuery::any_use_of(access_token, certificate));
         match validated {
             Ok(validated) => Ok(validated.claims),
             Err(AuthError::TokenMissing) => Err(AuthError::credential("a token is missing")),

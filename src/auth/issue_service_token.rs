@@ -49,9 +49,7 @@ impl Auth {
         let parts = &self.parts;
         let monotonic = parts.clock.monotonic();
         let staleness = parts.revocations.last_read().staleness(monotonic);
-        if parts.settings.reject_when_stale && staleness > parts.settings.max_staleness {
-            return Err(AuthError::RevocationStateStale);
-        }
+        parts.settings.check_staleness(staleness)?;
         let account = &known.account;
         let audiences = audiences_for(account, audiences, &parts.profile.audiences)?;
         let subject = ServiceSubject {

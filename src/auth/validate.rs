@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Auth, AuthError};
+use super::{Auth, AuthError, AuthSettings};
 use crate::{
     clock::{Timestamp, monotonic_now},
     domain::{SessionClaims, UserId},
@@ -47,6 +47,15 @@ impl From<Option<[u8; 32]>> for ClientCertificate {
     }
 }
 
+/// What a token is presented for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Anything that its claims allow.
+    Full,
+    /// The enrollment of a second factor: a token that is good for nothing else will do.
+    Enrollment,
+}
+
 /// A valid token.
 #[derive(Clone, Debug)]
 pub struct Validated {
@@ -65,12 +74,30 @@ impl Auth {
     /// [`AuthError::RevocationStateStale`]; [`AuthError::DatabaseUnavailable`] for a token of an unknown
     /// key while keys have not been read for too long.
     pub fn validate(&self, query: ValidateQuery<'_>) -> Result<Validated, AuthError> {
+        self.validate_for(Use::Full, query)
+    }
+
+    /// Checks an access token for a call that enrolls a second factor: one that is good for nothing else will do.
+    ///
+    /// # Errors
+    /// Those of [`Auth::validate`].
+    pub fn validate_for_enrollment(
+        &self,
+        access_token: &str,
+    ) -> Result<Arc<VerifiedClaims>, AuthError> {
+        // No user's token is bound to a certificate.
+        let query = ValidateQuery::any_use_of(access_token, ClientCertificate::Absent);
+        let validated = self.validate_for(Use::Enrollment, query)?;
+        Ok(validated.claims)
+    }
+
+    fn validate_for(&self, purpose: Use, query: ValidateQuery<'_>) -> Result<Validated, AuthError> {
         let parts = &self.parts;
         if query.access_token.is_empty() {
             return Err(AuthError::TokenMissing);
         }
         let now = parts.clock.now();
-        let claims = self.verified_claims(query.access_token, now)?;
+        let claims = self.verified_claims(purpose, query.access_token, now)?;
         // The time of the last read is taken before the look-up, and its age afterwards: if a read comes in between, or
         // this process is suspended, an old answer does not look fresh.
         let last_read = parts.revocations.last_read();
@@ -78,10 +105,9 @@ impl Auth {
             return Err(AuthError::TokenRevoked);
         }
         let monotonic = parts.clock.monotonic();
-        let staleness = last_read.staleness(monotonic);
-        if parts.settings.reject_when_stale && staleness > parts.settings.max_staleness {
-            return Err(AuthError::RevocationStateStale);
-        }
+        parts
+            .settings
+            .check_staleness(last_read.staleness(monotonic))?;
         check_certificate(&claims, query.certificate)?;
         check_audience_and_roles(&claims, &query)?;
         check_authentication(&claims, &query, now)?;
@@ -101,42 +127,11 @@ impl Auth {
         if access_token.is_empty() {
             return Err(AuthError::TokenMissing);
         }
-        let claims = self.verified_claims(access_token, self.parts.clock.now())?;
+        let claims = self.verified_claims(Use::Full, access_token, self.parts.clock.now())?;
         match self.parts.revocations.is_revoked(&claims) {
             true => Err(AuthError::TokenRevoked),
             false => Ok(claims.user_id),
         }
-    }
-
-    /// Checks an access token for a call that enrolls a second factor: one that is good for nothing else will do.
-    ///
-    /// # Errors
-    /// Those of [`Auth::validate`].
-    pub fn validate_for_enrollment(
-        &self,
-        access_token: &str,
-    ) -> Result<Arc<VerifiedClaims>, AuthError> {
-        let parts = &self.parts;
-        if access_token.is_empty() {
-            return Err(AuthError::TokenMissing);
-        }
-        let now = parts.clock.now();
-        let verified = parts
-            .profile
-            .verify_for_enrollment(&parts.keyring, access_token, now)?;
-        parts.profile.check_expiry(&verified, now)?;
-        // No user's token is bound to a certificate.
-        check_certificate(&verified, ClientCertificate::Absent)?;
-        let claims = Arc::new(VerifiedClaims::new(verified));
-        let last_read = parts.revocations.last_read();
-        if parts.revocations.is_revoked(&claims) {
-            return Err(AuthError::TokenRevoked);
-        }
-        let staleness = last_read.staleness(parts.clock.monotonic());
-        if parts.settings.reject_when_stale && staleness > parts.settings.max_staleness {
-            return Err(AuthError::RevocationStateStale);
-        }
-        Ok(claims)
     }
 
     /// The issuer that tokens name.
@@ -146,6 +141,7 @@ impl Auth {
 
     fn verified_claims(
         &self,
+        purpose: Use,
         token: &str,
         now: Timestamp,
     ) -> Result<Arc<VerifiedClaims>, AuthError> {
@@ -164,8 +160,55 @@ impl Auth {
         // An expired token is not cached: the cache is for tokens that are presented again.
         parts.profile.check_expiry(&claims, now)?;
         let claims = Arc::new(VerifiedClaims::new(claims));
+        if claims.is_for_enrollment() {
+            // It is not cached, so what is cached need not be asked for this.
+            return self.enrollment_only(purpose, claims);
+        }
         parts.verified.insert(token, Arc::clone(&claims), epoch);
         Ok(claims)
+    }
+
+    /// The claims of a token that is good for enrolling alone. Another factor helps only while the session lives.
+    fn enrollment_only(
+        &self,
+        purpose: Use,
+        claims: Arc<VerifiedClaims>,
+    ) -> Result<Arc<VerifiedClaims>, AuthError> {
+        match purpose {
+            Use::Enrollment => Ok(claims),
+            Use::Full if self.parts.revocations.is_revoked(&claims) => Err(AuthError::TokenRevoked),
+            Use::Full => Err(AuthError::StepUpRequired {
+                acr_values: SessionClaims::acrs_of_two_factors(),
+                max_age: None,
+            }),
+        }
+    }
+}
+
+impl<'a> ValidateQuery<'a> {
+    /// A query for whatever the token is good for.
+    pub const fn any_use_of(access_token: &'a str, certificate: ClientCertificate) -> Self {
+        Self {
+            access_token,
+            audience: "",
+            required_roles: &[],
+            max_auth_age: None,
+            acceptable_acrs: &[],
+            certificate,
+        }
+    }
+}
+
+impl AuthSettings {
+    /// Whether revocations are known freshly enough.
+    ///
+    /// # Errors
+    /// [`AuthError::RevocationStateStale`].
+    pub(super) fn check_staleness(&self, staleness: Duration) -> Result<(), AuthError> {
+        match self.reject_when_stale && staleness > self.max_staleness {
+            true => Err(AuthError::RevocationStateStale),
+            false => Ok(()),
+        }
     }
 }
 
@@ -175,11 +218,6 @@ impl From<AccessTokenError> for AuthError {
             AccessTokenError::Invalid => Self::TokenInvalid,
             AccessTokenError::Expired => Self::TokenExpired,
             AccessTokenError::KeyUnknown => Self::DatabaseUnavailable(error.to_string()),
-            // Whoever is asked by this knows what helps: another factor.
-            AccessTokenError::EnrollmentOnly => Self::StepUpRequired {
-                acr_values: SessionClaims::acrs_of_two_factors(),
-                max_age: None,
-            },
         }
     }
 }

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    config::ENROLLMENT_AUDIENCE,
     domain::{Roles, SessionId, TokenId, UserId},
     secret::Secret,
 };
@@ -81,9 +80,6 @@ pub enum AccessTokenError {
     /// It was valid before.
     #[error("access token expired")]
     Expired,
-    /// It is ours, and good for enrolling a second factor alone.
-    #[error("the token is good for enrolling a second factor alone")]
-    EnrollmentOnly,
     /// It names a key that is not known here, while keys have not been read for so long that one may be missing; or one that
     /// cannot be opened here. Such a token must not be called invalid.
     #[error(
@@ -170,42 +166,17 @@ impl AccessProfile {
     /// at `now`, its issuer and that it is meant for an audience of ours. All of it stays true until the
     /// keyring's epoch changes.
     ///
+    /// A token that is good for enrolling a second factor alone passes: see [`AccessClaims::is_for_enrollment`].
+    ///
     /// # Errors
     /// [`AccessTokenError::Invalid`], whatever the cause, so that the sender learns nothing from it.
-    /// [`AccessTokenError::EnrollmentOnly`] when everything is right but the audience. [`AccessTokenError::KeyUnknown`]
-    /// while keys may be missing.
+    /// [`AccessTokenError::KeyUnknown`] while keys may be missing.
     pub fn verify(
         &self,
         keyring: &Keyring,
         token: &str,
         now: Timestamp,
     ) -> Result<AccessClaims, AccessTokenError> {
-        match self.verify_any(keyring, token, now)? {
-            (claims, Use::Full) => Ok(claims),
-            (_, Use::Enrollment) => Err(AccessTokenError::EnrollmentOnly),
-        }
-    }
-
-    /// The same for the calls that enroll a second factor: a token that is good for nothing else is accepted, too.
-    ///
-    /// # Errors
-    /// Those of [`verify`](Self::verify) but for [`AccessTokenError::EnrollmentOnly`].
-    pub fn verify_for_enrollment(
-        &self,
-        keyring: &Keyring,
-        token: &str,
-        now: Timestamp,
-    ) -> Result<AccessClaims, AccessTokenError> {
-        self.verify_any(keyring, token, now)
-            .map(|(claims, _)| claims)
-    }
-
-    fn verify_any(
-        &self,
-        keyring: &Keyring,
-        token: &str,
-        now: Timestamp,
-    ) -> Result<(AccessClaims, Use), AccessTokenError> {
         self.verified(keyring, token, now).ok_or_else(|| {
             if names_unknown_key(keyring, token, now) {
                 AccessTokenError::KeyUnknown
@@ -231,12 +202,7 @@ impl AccessProfile {
         }
     }
 
-    fn verified(
-        &self,
-        keyring: &Keyring,
-        token: &str,
-        now: Timestamp,
-    ) -> Option<(AccessClaims, Use)> {
+    fn verified(&self, keyring: &Keyring, token: &str, now: Timestamp) -> Option<AccessClaims> {
         if token.len() > Self::MAX_TOKEN_LENGTH {
             return None;
         }
@@ -256,26 +222,17 @@ impl AccessProfile {
         self.checked(claims, header.kid)
     }
 
-    fn checked(&self, claims: ClaimsIn<'_>, kid: &str) -> Option<(AccessClaims, Use)> {
-        let for_us = claims.aud.iter().any(|aud| self.audiences.contains(aud));
-        let purpose = match for_us {
-            true => Use::Full,
-            false if claims.aud == [ENROLLMENT_AUDIENCE] => Use::Enrollment,
-            false => return None,
-        };
+    fn checked(&self, claims: ClaimsIn<'_>, kid: &str) -> Option<AccessClaims> {
         if claims.iss != self.issuer {
             return None;
         }
-        Some((claims.read(kid)?, purpose))
+        let claims = claims.read(kid)?;
+        let is_for_us = claims
+            .audiences
+            .iter()
+            .any(|aud| self.audiences.contains(aud));
+        (is_for_us || claims.is_for_enrollment()).then_some(claims)
     }
-}
-
-/// What a token is good for, as its audience says.
-enum Use {
-    /// Everything.
-    Full,
-    /// Enrolling a second factor.
-    Enrollment,
 }
 
 /// Whom a token names, and until when it is good.

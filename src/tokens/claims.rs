@@ -10,6 +10,7 @@ use serde::{
 use super::confirmation::{ConfirmationIn, ConfirmationOut};
 use crate::{
     clock::Timestamp,
+    config::ENROLLMENT_AUDIENCE,
     domain::{SessionId, TokenId, UserId},
 };
 
@@ -72,6 +73,13 @@ pub struct AccessClaims {
     pub certificate_sha256: Option<[u8; 32]>,
     /// Header `kid`: the key that signed it.
     pub kid: String,
+}
+
+impl AccessClaims {
+    /// Whether the token is good for enrolling a second factor, and for nothing else.
+    pub fn is_for_enrollment(&self) -> bool {
+        self.audiences == [ENROLLMENT_AUDIENCE]
+    }
 }
 
 /// Members that are `None` are left out.

@@ -215,6 +215,16 @@ async fn an_exchange_demands_the_certificate_of_the_actor_and_binds_its_result()
     let next = next.unwrap();
     let again = fixture.tls.server.exchange(&exchanged, &next, "", "").await;
     assert_eq!(claims(&again.unwrap())["cnf"], claims(&next)["cnf"]);
+    // One without a certificate does not get an unbound token for it.
+    fixture.tls.server.channel = fixture.over(None).await;
+    let unbound = fixture.tls.server.issue(&fixture.service.secret).await;
+    let unbound = unbound.unwrap();
+    let loosened = fixture
+        .tls
+        .server
+        .exchange(&exchanged, &unbound, "", "")
+        .await;
+    assert_eq!(reason(loosened), "EXCHANGE_NOT_ALLOWED");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

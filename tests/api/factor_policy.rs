@@ -107,9 +107,12 @@ on_both_databases! {
         let tokens = server.login(ADA).await.unwrap();
         server.logout(&tokens.refresh_token).await.unwrap();
         assert_eq!(reason(server.begin_totp(&tokens.access_token).await), "TOKEN_REVOKED");
+        // No other factor helps, so none is asked for.
+        assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_REVOKED");
         let tokens = server.login(ADA).await.unwrap();
         server.clock.advance(std::time::Duration::from_secs(3600));
         assert_eq!(reason(server.begin_totp(&tokens.access_token).await), "TOKEN_EXPIRED");
+        assert_eq!(reason(server.validate(&tokens.access_token).await), "TOKEN_EXPIRED");
         assert_eq!(reason(server.begin_totp("nonsense").await), "TOKEN_INVALID");
         let request = bearing("", GetCurrentUserRequest {});
         assert_eq!(reason(server.account().get_current_user(request).await), "TOKEN_MISSING");

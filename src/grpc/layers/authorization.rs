@@ -52,17 +52,8 @@ impl CheckCaller for Auth {
         access_token: &str,
         certificate: ClientCertificate,
     ) -> Result<Arc<VerifiedClaims>, AuthError> {
-        let validated = Self::validate(
-            self,
-            ValidateQuery {
-                access_token,
-                audience: "",
-                required_roles: &[],
-                max_auth_age: None,
-                acceptable_acrs: &[],
-                certificate,
-            },
-        )?;
+        let query = ValidateQuery::any_use_of(access_token, certificate);
+        let validated = Self::validate(self, query)?;
         Ok(validated.claims)
     }
 

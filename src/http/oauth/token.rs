@@ -215,12 +215,5 @@ fn check_token_type(kind: Option<&str>) -> Result<(), OAuthError> {
 /// A query for whatever the token is good for. The HTTP port asks for no client certificates, so a token that is bound to
 /// one is good for nothing here.
 pub(super) const fn any_use_of(access_token: &str) -> ValidateQuery<'_> {
-    ValidateQuery {
-        access_token,
-        audience: "",
-        required_roles: &[],
-        max_auth_age: None,
-        acceptable_acrs: &[],
-        certificate: ClientCertificate::Absent,
-    }
+    ValidateQuery::any_use_of(access_token, ClientCertificate::Absent)
 }
