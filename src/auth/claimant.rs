@@ -2,8 +2,8 @@
 
 use super::{Auth, AuthError};
 use crate::{
-    domain::{ChallengeId, DeviceId, Email, SessionId, User, UserId},
-    store::{CounterKey, Credentials},
+    domain::{ChallengeId, DeviceId, Email, SessionId, UserId},
+    store::{CounterKey, Credentials, StoredPasskey},
     tokens::{KnownDevice, PendingLogin},
 };
 
@@ -19,15 +19,21 @@ pub(super) enum Claimant {
     /// A user whose password was right and who owes a second factor. The failures go on where those of the password are
     /// counted.
     Challenged(UserId, PendingLogin),
-    /// Whoever has the passkey with that id. The failures are those of the account.
+    /// Whoever has the passkey with that id. The failures are those of the passkey: who knows the address alone cannot
+    /// delay it.
     Passkey {
         /// The id that the authenticator gave it.
         credential_id: Vec<u8>,
         /// The challenge that is answered.
         challenge: ChallengeId,
+        /// The content of an authentic device token.
+        device: Option<KnownDevice>,
     },
-    /// A user within a session.
+    /// A user who gives the password within a session.
     Session(UserId, SessionId),
+    /// A user who proves a second factor within a session. The failures are those of all sessions of the user, and only a
+    /// right factor clears them: a right password, or another session, gives nobody further guesses at codes.
+    StepUp(UserId, SessionId),
 }
 
 impl Claimant {
@@ -35,18 +41,18 @@ impl Claimant {
     pub(super) const fn session(&self) -> Option<SessionId> {
         match self {
             Self::Login { .. } | Self::Challenged(..) | Self::Passkey { .. } => None,
-            Self::Session(_, session) => Some(*session),
+            Self::Session(_, session) | Self::StepUp(_, session) => Some(*session),
         }
     }
 
     /// The known device, if it is this user's.
     pub(super) fn device_of(&self, user: Option<UserId>) -> Option<DeviceId> {
         match self {
-            Self::Login { device, .. } => device
+            Self::Login { device, .. } | Self::Passkey { device, .. } => device
                 .filter(|device| Some(device.user_id) == user)
                 .map(|device| device.device_id),
             Self::Challenged(_, login) => login.device_id,
-            Self::Passkey { .. } | Self::Session(..) => None,
+            Self::Session(..) | Self::StepUp(..) => None,
         }
     }
 }
@@ -82,14 +88,15 @@ impl Auth {
             Claimant::Passkey {
                 credential_id,
                 challenge,
+                ..
             } => {
-                let choose = |owner: Option<&User>| CounterKey {
-                    name: match owner {
-                        Some(user) => keys.account_counter(&user.email),
+                let choose = |passkey: Option<&StoredPasskey>| CounterKey {
+                    name: match passkey {
+                        Some(passkey) => keys.passkey_counter(passkey.user_id, passkey.id),
                         // No failure of an unknown passkey is counted; no two challenges wait for each other.
                         None => challenge.to_string(),
                     },
-                    user_id: None,
+                    user_id: passkey.map(|passkey| passkey.user_id),
                 };
                 store
                     .find_credentials_by_passkey(credential_id, choose)
@@ -98,6 +105,13 @@ impl Auth {
             Claimant::Session(user_id, session_id) => {
                 let key = CounterKey {
                     name: keys.session_counter(*user_id, *session_id),
+                    user_id: Some(*user_id),
+                };
+                store.find_credentials_of(*user_id, &key).await?
+            }
+            Claimant::StepUp(user_id, _) => {
+                let key = CounterKey {
+                    name: keys.step_up_counter(*user_id),
                     user_id: Some(*user_id),
                 };
                 store.find_credentials_of(*user_id, &key).await?

@@ -1,8 +1,6 @@
 //! CompleteLogin: the second half of a login whose user has a second factor. Between the two halves there is a challenge and
 //! no session; nothing is stored before the challenge is answered.
 
-use std::time::Duration;
-
 use super::{
     Auth, AuthError, LoggedIn, RequestContext, SecondFactor,
     claimant::Claimant,
@@ -11,14 +9,10 @@ use super::{
 };
 use crate::{
     domain::{DeviceLabel, FactorKind, Session},
-    passwords::PasswordHash,
     secret::Secret,
     store::{ChallengeUse, FactorProof, UserCredentials},
-    tokens::{Challenge, ChallengePurpose, NewChallenge, PendingLogin},
+    tokens::{CHALLENGE_TTL, Challenge, ChallengePurpose, NewChallenge, PendingLogin},
 };
-
-/// How long a challenge may be answered.
-pub(super) const CHALLENGE_TTL: Duration = Duration::from_secs(300);
 
 /// A validated CompleteLogin request.
 pub struct CompleteLoginCommand {
@@ -38,19 +32,26 @@ impl From<&Challenge> for ChallengeUse {
 }
 
 impl Auth {
-    /// The challenge of a login whose password was right. The password's counter keeps its failures.
+    /// The challenge of a login whose password was right. The password's counter keeps its failures. `None` when another
+    /// hash is stored since: another login renewed it, or the password was changed, so it has to be judged again.
     pub(super) async fn challenge(
         &self,
         proven: Proven,
         device_label: DeviceLabel,
         audiences: Option<Vec<String>>,
-    ) -> Result<LoginChallenge, AuthError> {
+    ) -> Result<Option<LoginChallenge>, AuthError> {
         // The next attempt need not wait for the end of a trial.
         self.release(&proven.admitted).await;
         let parts = &self.parts;
         let hash = match &proven.rehashed {
             None => proven.verified_hash.clone(),
-            Some(renewed) => self.keep_renewed_hash(&proven, renewed).await?,
+            Some(renewed) => {
+                let (id, old, new) = (proven.user.id, &proven.verified_hash, renewed.as_str());
+                if !parts.store.renew_password_hash(id, old, new).await? {
+                    return Ok(None);
+                }
+                new.to_owned()
+            }
         };
         let now = parts.clock.now();
         let Proven {
@@ -76,28 +77,12 @@ impl Auth {
             true => self.passkey_request_options(&challenge, user.id).await?,
             false => String::new(),
         };
-        Ok(LoginChallenge {
+        Ok(Some(LoginChallenge {
             token: parts.derived_keys.challenge_token(&challenge),
             factor_kinds: factors,
             request_options,
             expires_at: challenge.expires_at,
-        })
-    }
-
-    /// Stores a hash that the right password renewed. Returns the one that is stored now: the old one where another login,
-    /// or a change of the password, was first.
-    async fn keep_renewed_hash(
-        &self,
-        proven: &Proven,
-        renewed: &PasswordHash,
-    ) -> Result<String, AuthError> {
-        let (old, new) = (&proven.verified_hash, renewed.as_str());
-        let store = &self.parts.store;
-        let is_kept = store.renew_password_hash(proven.user.id, old, new).await?;
-        Ok(match is_kept {
-            true => new.to_owned(),
-            false => old.clone(),
-        })
+        }))
     }
 
     /// Answers a challenge and opens the session.
@@ -110,26 +95,14 @@ impl Auth {
         command: CompleteLoginCommand,
         context: &RequestContext,
     ) -> Result<LoggedIn, AuthError> {
-        let parts = &self.parts;
         let CompleteLoginCommand {
             challenge_token,
             proof,
         } = command;
-        let (keys, now) = (&parts.derived_keys, parts.clock.now());
-        let challenge = keys
-            .parse_challenge(ChallengePurpose::Login, challenge_token.expose(), now)
-            .ok_or_else(|| {
-                self.refused_token(challenge_token.expose(), AuthError::SecondFactorInvalid)
-            })?;
+        let challenge = self.open_challenge(ChallengePurpose::Login, &challenge_token)?;
         let context = context.clone();
-        let user = challenge.user_id;
         self.in_attempt(&context.clone(), |auth, caller| async move {
-            let completed = auth.complete(challenge, proof, &context, caller).await;
-            // Others are noted where they arise.
-            if let Err(refusal @ AuthError::SecondFactorInvalid) = &completed {
-                auth.note_refusal(refusal, user, None, &context);
-            }
-            completed
+            auth.complete(challenge, proof, &context, caller).await
         })
         .await
     }
@@ -157,7 +130,11 @@ impl Auth {
         };
         let (found, judged) = match (judged, found) {
             (Ok(Some(judged)), Some(found)) => (found, judged),
-            (Ok(_), _) => return Err(self.count_wrong_factor(&admitted, Some(&used)).await?),
+            (Ok(_), _) => {
+                let who = (Some(user_id), None);
+                let counted = self.count_wrong_factor(&admitted, Some(&used), who, context);
+                return Err(counted.await?);
+            }
             (Err(error), _) => {
                 self.release(&admitted).await;
                 return Err(error);
@@ -203,10 +180,15 @@ impl Auth {
                 self.logged_in(proven, &session)
             }
             // The password was changed, or the user disabled, since the challenge was made.
-            Ok(None) => Err(AuthError::SecondFactorInvalid),
+            Ok(None) => {
+                let refusal = AuthError::SecondFactorInvalid;
+                self.note_refusal(&refusal, Some(proven.user.id), None, context);
+                Err(refusal)
+            }
             Err(AuthError::SecondFactorInvalid) => {
-                let challenge = proof.challenge.as_ref();
-                Err(self.count_wrong_factor(&proven.admitted, challenge).await?)
+                let (challenge, who) = (proof.challenge.as_ref(), (Some(proven.user.id), None));
+                let counted = self.count_wrong_factor(&proven.admitted, challenge, who, context);
+                Err(counted.await?)
             }
             Err(error) => Err(error),
         }

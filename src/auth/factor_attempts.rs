@@ -4,7 +4,7 @@
 use super::{Auth, AuthError, RequestContext, throttle::Admitted};
 use crate::{
     clock::Timestamp,
-    domain::SessionClaims,
+    domain::{SessionClaims, SessionId, UserId},
     factors::{RecoveryCode, TotpCode, TotpSecret},
     store::{AuditEvent, AuditKind, ChallengeUse, FactorUse, UserCredentials},
     tokens::{Challenge, UnsealError},
@@ -54,6 +54,9 @@ impl JudgedFactor {
         }
     }
 }
+
+/// Who gave a wrong proof, and within which session, if within one.
+pub(super) type Culprit = (Option<UserId>, Option<SessionId>);
 
 impl Auth {
     /// Judges a proof of this user. `None`: it is wrong.
@@ -107,25 +110,36 @@ impl Auth {
         let keys = &self.parts.derived_keys;
         let secret = TotpSecret::open(keys, totp.id, &totp.sealed_secret, totp.sealed_by);
         let secret = secret.map_err(|error: UnsealError| {
-            AuthError::Internal(format!("factor {}: {error}", totp.id))
+            let cause = format!("factor {}: {error}", totp.id);
+            match keys.of_version(totp.sealed_by) {
+                Some(_) => AuthError::Internal(cause),
+                None => AuthError::DatabaseUnavailable(format!(
+                    "{cause}: master key v{} is not in COUNTERSIGN_MASTER_KEYS here",
+                    totp.sealed_by
+                )),
+            }
         })?;
         let step = secret.matching_step(code, now, Some(totp.last_used_step));
         Ok(step.map(|step| FactorUse::Totp { id: totp.id, step }))
     }
 
-    /// Counts a wrong proof, for the challenge and where wrong passwords are counted, and returns the answer for the
-    /// caller.
+    /// Counts a wrong proof, for the challenge and on the counter that admitted it, and notes it. Returns the answer for
+    /// the caller.
     pub(super) async fn count_wrong_factor(
         &self,
         admitted: &Admitted,
         challenge: Option<&ChallengeUse>,
+        (user, session): Culprit,
+        context: &RequestContext,
     ) -> Result<AuthError, AuthError> {
         if let Some(challenge) = challenge {
             self.parts.store.count_wrong_answer(challenge).await?;
         }
-        Ok(match self.count_failure(admitted).await? {
+        let refusal = match self.count_failure(admitted).await? {
             AuthError::InvalidCredentials => AuthError::SecondFactorInvalid,
             throttled => throttled,
-        })
+        };
+        self.note_refusal(&refusal, user, session, context);
+        Ok(refusal)
     }
 }

@@ -6,6 +6,7 @@ use super::{Auth, AuthError, AuthSettings, validate::is_recent};
 use crate::{
     config::SecondFactorPolicy,
     domain::{FactorKinds, Roles, SessionClaims},
+    store::ChangeRefused,
     tokens::AccessClaims,
 };
 
@@ -40,13 +41,28 @@ impl Auth {
         if is_strong && is_recent(claims, MAX_AUTH_AGE, self.parts.clock.now()) {
             return Ok(());
         }
-        let acr_values = match factors.is_empty() {
-            true => String::new(),
-            false => SessionClaims::acrs_of_two_factors(),
-        };
-        Err(AuthError::StepUpRequired {
-            acr_values,
-            max_age: Some(MAX_AUTH_AGE),
-        })
+        Err(step_up(factors))
+    }
+}
+
+impl From<ChangeRefused> for AuthError {
+    fn from(refused: ChangeRefused) -> Self {
+        match refused {
+            ChangeRefused::NoUser => Self::UserNotFound,
+            ChangeRefused::SessionEnded => Self::TokenRevoked,
+            ChangeRefused::FactorsChanged(now) => step_up(now),
+        }
+    }
+}
+
+/// What a user with these factors must prove who changes them.
+fn step_up(factors: FactorKinds) -> AuthError {
+    let acr_values = match factors.is_empty() {
+        true => String::new(),
+        false => SessionClaims::acrs_of_two_factors(),
+    };
+    AuthError::StepUpRequired {
+        acr_values,
+        max_age: Some(MAX_AUTH_AGE),
     }
 }

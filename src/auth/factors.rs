@@ -4,12 +4,12 @@ use super::{
     Auth, AuthError, RequestContext, Revoked, in_its_own_task, users::Users, write_locks::Writer,
 };
 use crate::{
-    domain::{Factor, FactorId, FactorKinds, MailKind, NewMail, Recipient, SessionClaims, UserId},
+    domain::{Factor, FactorId, FactorKind, MailKind, NewMail, Recipient, SessionClaims, UserId},
     factors::{RECOVERY_CODES, RecoveryCode},
     secret::Secret,
     store::{
-        AuditKind, ChallengeUse, Enrolled, Enrollment, NewFactor, NewRecoveryCodes, Removal,
-        StoreError, StoredPasskey, StoredTotp,
+        AuditKind, ChallengeUse, ChangeRefused, Enrolled, Enrollment, JudgedCaller, NewFactor,
+        NewRecoveryCodes, Removal, StoreError, StoredPasskey, StoredTotp,
     },
     tokens::AccessClaims,
 };
@@ -45,18 +45,23 @@ impl Auth {
         Ok(self.parts.store.list_factors(user).await?)
     }
 
-    /// The kinds of factors that the caller has, if the caller may change them now.
+    /// The caller with the kinds of factors that there are, if the caller may change them now. The transaction of the change
+    /// demands that this still holds.
     ///
     /// # Errors
     /// [`AuthError::StepUpRequired`], [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
-    pub(super) async fn changeable_factors(
+    pub(super) async fn judged_caller(
         &self,
         claims: &AccessClaims,
-    ) -> Result<FactorKinds, AuthError> {
+    ) -> Result<JudgedCaller, AuthError> {
         let found = self.parts.store.factor_kinds_of(claims.user_id).await?;
         let factors = found.ok_or(AuthError::UserNotFound)?;
         self.require_recent_authentication(claims, factors)?;
-        Ok(factors)
+        Ok(JudgedCaller {
+            user_id: claims.user_id,
+            session_id: claims.session_id,
+            factors,
+        })
     }
 
     /// Adds a factor that was proved, and makes the caller's session one of two factors. `renewed` makes its new claims of
@@ -64,18 +69,19 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::FactorExists`], [`AuthError::SecondFactorInvalid`] for a challenge that was used before,
-    /// [`AuthError::UserNotFound`], [`AuthError::TokenRevoked`], [`AuthError::DatabaseUnavailable`].
+    /// [`AuthError::StepUpRequired`] when a factor was added or removed meanwhile, [`AuthError::UserNotFound`],
+    /// [`AuthError::TokenRevoked`], [`AuthError::DatabaseUnavailable`].
     pub(super) async fn add_factor(
         &self,
-        claims: &AccessClaims,
+        caller: JudgedCaller,
         proved: ProvedFactor,
         challenge: Option<ChallengeUse>,
         renewed: impl FnOnce(&SessionClaims) -> SessionClaims,
         context: &RequestContext,
     ) -> Result<AddedFactor, AuthError> {
         let parts = &self.parts;
-        let (user, session) = (claims.user_id, claims.session_id);
-        let current = parts.store.find_session(session).await?;
+        let user = caller.user_id;
+        let current = parts.store.find_session(caller.session_id).await?;
         let current = current.ok_or(AuthError::TokenRevoked)?;
         let renewed = renewed(&current.claims);
         let codes = self.fresh_codes(user);
@@ -88,8 +94,7 @@ impl Auth {
             ProvedFactor::Passkey(passkey) => (Factor::from(passkey), NewFactor::Passkey(passkey)),
         };
         let enrollment = Enrollment {
-            user_id: user,
-            session_id: session,
+            caller,
             factor: new,
             challenge,
             codes: &codes.stored,
@@ -97,15 +102,20 @@ impl Auth {
             mail: &context.mail(MailKind::FactorAdded, Recipient::User(user), now),
         };
         match parts.store.add_factor(enrollment, now, &event).await {
-            Ok(Enrolled::Added { has_new_codes }) => Ok(AddedFactor {
+            Ok(Ok(Enrolled::Added { has_new_codes })) => Ok(AddedFactor {
                 factor,
                 recovery_codes: match has_new_codes {
                     true => codes.shown,
                     false => Vec::new(),
                 },
             }),
-            Ok(Enrolled::ChallengeUsed) => Err(AuthError::SecondFactorInvalid),
-            Ok(Enrolled::NoUser) => Err(AuthError::UserNotFound),
+            Ok(Ok(Enrolled::ChallengeUsed)) => Err(AuthError::SecondFactorInvalid),
+            Ok(Err(ChangeRefused::FactorsChanged(now)))
+                if factor.kind == FactorKind::Totp && now.has(FactorKind::Totp) =>
+            {
+                Err(AuthError::FactorExists)
+            }
+            Ok(Err(refused)) => Err(refused.into()),
             Err(StoreError::Conflict) => Err(AuthError::FactorExists),
             Err(error) => Err(error.into()),
         }
@@ -115,15 +125,14 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::StepUpRequired`], [`AuthError::FactorNotFound`], [`AuthError::UserNotFound`],
-    /// [`AuthError::DatabaseUnavailable`].
+    /// [`AuthError::TokenRevoked`], [`AuthError::DatabaseUnavailable`].
     pub async fn remove_factor(
         &self,
         claims: &AccessClaims,
         factor: FactorId,
         context: &RequestContext,
     ) -> Result<Revoked<()>, AuthError> {
-        self.changeable_factors(claims).await?;
-        let removal = Removal::One(factor, claims.session_id);
+        let removal = Removal::One(factor, self.judged_caller(claims).await?);
         let users = self.users();
         let removed = users
             .remove(claims.user_id, removal, AuditKind::FactorRemoved, context)
@@ -140,26 +149,28 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::StepUpRequired`], [`AuthError::FactorNotFound`] when the caller has no factor,
-    /// [`AuthError::UserNotFound`], [`AuthError::DatabaseUnavailable`].
+    /// [`AuthError::UserNotFound`], [`AuthError::TokenRevoked`], [`AuthError::DatabaseUnavailable`].
     pub async fn regenerate_recovery_codes(
         &self,
         claims: &AccessClaims,
         context: &RequestContext,
     ) -> Result<Vec<Secret<String>>, AuthError> {
-        self.changeable_factors(claims).await?;
+        let caller = self.judged_caller(claims).await?;
+        if caller.factors.is_empty() {
+            return Err(AuthError::FactorNotFound);
+        }
         let parts = &self.parts;
-        let user = claims.user_id;
+        let user = caller.user_id;
         let codes = self.fresh_codes(user);
         let locks = &self.locks.users;
         let _lock = locks.lock(user, Writer::User, context.deadline).await?;
         let now = parts.clock.now();
         let event = context.audit_event(AuditKind::RecoveryCodesReplaced, now);
         let store = &parts.store;
-        let replaced = store.replace_recovery_codes(user, &codes.stored, now, &event);
-        match replaced.await? {
-            true => Ok(codes.shown),
-            false => Err(AuthError::FactorNotFound),
-        }
+        store
+            .replace_recovery_codes(caller, &codes.stored, now, &event)
+            .await??;
+        Ok(codes.shown)
     }
 
     fn fresh_codes(&self, user: UserId) -> FreshCodes {

@@ -95,8 +95,11 @@ impl Auth {
             let mut proven = self.judge(attempt, password, &mut caller).await?;
             let label = command.device_label.clone();
             if !proven.factors.is_empty() {
-                let challenge = self.challenge(proven, label, audiences).await?;
-                return Ok(LoginOutcome::Challenged(challenge));
+                let challenge = self.challenge(proven, label, audiences.clone()).await?;
+                match challenge {
+                    Some(challenge) => return Ok(LoginOutcome::Challenged(challenge)),
+                    None => continue,
+                }
             }
             let mut session = self.new_session(&proven.user, label, audiences.clone(), context);
             let opened = self.open(&proven, &session, None, context).await?;

@@ -6,10 +6,10 @@ use super::{
     passkeys::{NewPasskeyChallenge, PasskeyCeremony, descriptors, refuse},
 };
 use crate::{
-    domain::{DeviceLabel, FactorId, FactorKind, FactorKinds, SessionClaims, UserId},
+    domain::{DeviceLabel, FactorId, FactorKind, SessionClaims, UserId},
     factors::passkeys::{NewPasskey, PasskeyOwner, Transport},
     secret::Secret,
-    store::{ChallengeUse, StoredPasskey},
+    store::{ChallengeUse, JudgedCaller, StoredPasskey},
     tokens::{AccessClaims, ChallengePurpose},
 };
 
@@ -36,8 +36,8 @@ impl Auth {
         &self,
         claims: &AccessClaims,
     ) -> Result<PasskeyCeremony, AuthError> {
-        let factors = self.changeable_factors(claims).await?;
-        let existing = self.passkeys_besides_one(claims.user_id, factors).await?;
+        let caller = self.judged_caller(claims).await?;
+        let existing = self.passkeys_besides_one(caller).await?;
         let user = self.users().find(claims.user_id).await?;
         let challenge = self.new_passkey_challenge(NewPasskeyChallenge {
             purpose: ChallengePurpose::PasskeyRegistration,
@@ -68,13 +68,13 @@ impl Auth {
         command: PasskeyRegistrationCommand,
         context: &RequestContext,
     ) -> Result<AddedFactor, AuthError> {
-        let factors = self.changeable_factors(claims).await?;
+        let caller = self.judged_caller(claims).await?;
         let purpose = ChallengePurpose::PasskeyRegistration;
         let challenge = self.open_challenge(purpose, &command.challenge_token)?;
         if challenge.user_id != Some(claims.user_id) {
             return Err(AuthError::SecondFactorInvalid);
         }
-        self.passkeys_besides_one(claims.user_id, factors).await?;
+        self.passkeys_besides_one(caller).await?;
         let parts = &self.parts;
         let bytes = parts.derived_keys.webauthn_challenge(&challenge);
         let new = parts
@@ -90,20 +90,19 @@ impl Auth {
             SessionClaims::of_passkey(now, audiences, is_hardware_bound, false)
         };
         let proved = ProvedFactor::Passkey(passkey);
-        self.add_factor(claims, proved, Some(used), renewed, context)
+        self.add_factor(caller, proved, Some(used), renewed, context)
             .await
     }
 
     /// The user's passkeys, if there may be one more.
     async fn passkeys_besides_one(
         &self,
-        user: UserId,
-        factors: FactorKinds,
+        caller: JudgedCaller,
     ) -> Result<Vec<StoredPasskey>, AuthError> {
-        if !factors.has(FactorKind::Passkey) {
+        if !caller.factors.has(FactorKind::Passkey) {
             return Ok(Vec::new());
         }
-        let existing = self.parts.store.passkeys_of(user).await?;
+        let existing = self.parts.store.passkeys_of(caller.user_id).await?;
         match existing.len() < MAX_PASSKEYS {
             true => Ok(existing),
             false => Err(AuthError::FactorExists),

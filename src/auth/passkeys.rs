@@ -10,12 +10,11 @@ use crate::{
     clock::Timestamp,
     domain::{DeviceLabel, Email, Session, SessionClaims, User, UserId},
     factors::passkeys::{
-        Assertion, CEREMONY_TIMEOUT, CredentialDescriptor, PasskeyRefusal, RegisteredPasskey,
-        Transport, UserIdentity,
+        Assertion, CredentialDescriptor, PasskeyRefusal, RegisteredPasskey, Transport, UserIdentity,
     },
     secret::Secret,
     store::{ChallengeUse, FactorProof, FactorUse, StoredPasskey},
-    tokens::{Challenge, ChallengePurpose, NewChallenge},
+    tokens::{CHALLENGE_TTL, Challenge, ChallengePurpose, KnownDevice, NewChallenge},
 };
 
 /// A ceremony that has begun. Nothing of it is stored.
@@ -36,12 +35,15 @@ pub struct PasskeyLoginCommand {
     pub response: String,
     /// The user's label for the session.
     pub device_label: DeviceLabel,
+    /// The device token of an earlier login. An empty, malformed or forged one, or another user's, counts as none.
+    pub device_token: Secret<String>,
     /// The audiences of the session's access tokens; empty for all that are configured.
     pub audiences: Vec<String>,
 }
 
 /// What the session of a login by passkey is to be.
 struct Wanted {
+    device: Option<KnownDevice>,
     device_label: DeviceLabel,
     audiences: Option<Vec<String>>,
 }
@@ -71,7 +73,9 @@ impl Auth {
         command: PasskeyLoginCommand,
         context: &RequestContext,
     ) -> Result<LoggedIn, AuthError> {
+        let keys = &self.parts.derived_keys;
         let wanted = Wanted {
+            device: keys.parse_device_token(command.device_token.expose()),
             audiences: self.asked_audiences(&command.audiences)?,
             device_label: command.device_label,
         };
@@ -97,6 +101,7 @@ impl Auth {
         let claimant = Claimant::Passkey {
             credential_id: assertion.credential_id().to_vec(),
             challenge: challenge.id,
+            device: wanted.device,
         };
         let (found, (), admitted) = self.admit(&claimant, &mut caller, || Ok(())).await?;
         let Some((found, passkey)) = found.and_then(|mut found| {
@@ -107,15 +112,18 @@ impl Auth {
             return Err(AuthError::SecondFactorInvalid);
         };
         let used = ChallengeUse::from(&challenge);
-        let judged = match found.user.disabled_at {
-            None => {
+        let is_admitted = found.user.disabled_at.is_none() && self.admits(&found.user);
+        let judged = match is_admitted {
+            true => {
                 let identity = UserIdentity::FromResponse;
                 self.verify_passkey(&challenge, &assertion, identity, &found.user, &passkey)
             }
-            Some(_) => None,
+            false => None,
         };
         let Some(judged) = judged else {
-            return Err(self.count_wrong_factor(&admitted, Some(&used)).await?);
+            let who = (Some(found.user.id), None);
+            let counted = self.count_wrong_factor(&admitted, Some(&used), who, context);
+            return Err(counted.await?);
         };
         let proven = Proven {
             user: found.user,
@@ -127,6 +135,7 @@ impl Auth {
         let Wanted {
             device_label,
             audiences,
+            ..
         } = wanted;
         let opened = self.new_session(&proven.user, device_label, audiences.clone(), context);
         let is_hardware_bound = !passkey.backup_eligible;
@@ -242,7 +251,7 @@ impl Auth {
             purpose: new.purpose,
             user_id: new.user_id,
             now,
-            expires_at: now + CEREMONY_TIMEOUT,
+            expires_at: now + CHALLENGE_TTL,
             bound_to: new.bound_to,
             login: None,
         })

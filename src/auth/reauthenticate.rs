@@ -5,7 +5,6 @@ use super::{
     Auth, AuthError, RequestContext, SecondFactor,
     claimant::Claimant,
     factor_attempts::JudgedFactor,
-    in_its_own_task,
     issue::{Grant, TokenPair},
     throttle::{Admitted, Caller},
     write_locks::Writer,
@@ -13,7 +12,7 @@ use super::{
 use crate::{
     domain::{Password, SessionClaims, SessionId, UserId},
     secret::Secret,
-    store::{AuditKind, ChallengeUse, FactorProof, RenewedSession},
+    store::{AuditKind, ChallengeUse, ClaimsRenewal, FactorProof, RenewedSession},
     tokens::{Challenge, ChallengePurpose},
 };
 
@@ -44,8 +43,9 @@ struct Renewal {
 impl Auth {
     /// Gives the session new claims for a right proof, and returns its tokens.
     ///
-    /// Wrong passwords and codes are counted for each session, as those of a change of password: a stolen access token
-    /// allows neither unlimited guesses nor delaying the user's logins.
+    /// Wrong passwords are counted for each session, as those of a change of password: a stolen access token allows neither
+    /// unlimited guesses nor delaying the user's logins. Wrong factors are counted for all sessions of the user together,
+    /// and no right password clears them: who knows the password would otherwise guess codes without end.
     ///
     /// # Errors
     /// [`AuthError::InvalidCredentials`], [`AuthError::SecondFactorInvalid`], [`AuthError::AccountThrottled`],
@@ -70,9 +70,9 @@ impl Auth {
         let current = current.ok_or(AuthError::TokenRevoked)?.claims;
         let context = context.clone();
         self.in_attempt(&context.clone(), move |auth, mut caller| async move {
-            let claimant = Claimant::Session(user_id, session_id);
             match proof {
                 ReauthenticationProof::Password(password) => {
+                    let claimant = Claimant::Session(user_id, session_id);
                     let attempt = auth.begin_attempt(&claimant, &mut caller).await?;
                     if !attempt.has_user() {
                         return Err(AuthError::UserNotFound);
@@ -86,7 +86,9 @@ impl Auth {
                         .await
                 }
                 ReauthenticationProof::Factor(factor, token) => {
-                    let challenge = auth.passkey_challenge(token.as_ref())?;
+                    let claimant = Claimant::StepUp(user_id, session_id);
+                    let open = |token| auth.open_challenge(ChallengePurpose::PasskeyLogin, token);
+                    let challenge = token.as_ref().map(open).transpose()?;
                     let (judged, admitted) = auth
                         .judge_in_session(
                             &claimant,
@@ -111,22 +113,6 @@ impl Auth {
         .await
     }
 
-    /// The challenge that a passkey answers.
-    fn passkey_challenge(
-        &self,
-        token: Option<&Secret<String>>,
-    ) -> Result<Option<Challenge>, AuthError> {
-        let (keys, now) = (&self.parts.derived_keys, self.parts.clock.now());
-        token
-            .map(|token| {
-                keys.parse_challenge(ChallengePurpose::PasskeyLogin, token.expose(), now)
-                    .ok_or_else(|| {
-                        self.refused_token(token.expose(), AuthError::SecondFactorInvalid)
-                    })
-            })
-            .transpose()
-    }
-
     /// Admits and judges a second factor of a user within a session. A wrong one is counted before this returns.
     async fn judge_in_session(
         &self,
@@ -145,11 +131,9 @@ impl Auth {
             Ok(Some(judged)) => Ok((judged, admitted)),
             Ok(None) => {
                 let challenge = challenge.map(ChallengeUse::from);
-                let counted = self.count_wrong_factor(&admitted, challenge.as_ref());
-                let refusal = counted.await?;
-                let session = claimant.session();
-                self.note_refusal(&refusal, Some(found.user.id), session, context);
-                Err(refusal)
+                let who = (Some(found.user.id), claimant.session());
+                let counted = self.count_wrong_factor(&admitted, challenge.as_ref(), who, context);
+                Err(counted.await?)
             }
             Err(error) => {
                 self.release(&admitted).await;
@@ -158,53 +142,73 @@ impl Auth {
         }
     }
 
-    /// Stores the session's new claims and issues its tokens.
+    /// Stores the session's new claims and issues its tokens. A proof that was used before counts as wrong.
     async fn renew(
+        &self,
+        ids: (UserId, SessionId),
+        renewal: Renewal,
+        admitted: &Admitted,
+        context: &RequestContext,
+    ) -> Result<TokenPair, AuthError> {
+        let (user, session) = (Some(ids.0), Some(ids.1));
+        let challenge = renewal.proof.as_ref().and_then(|proof| proof.challenge);
+        match self.renew_stored(ids, renewal, admitted, context).await {
+            Ok(Some(tokens)) => Ok(tokens),
+            Ok(None) => {
+                let (challenge, who) = (challenge.as_ref(), (user, session));
+                let counted = self.count_wrong_factor(admitted, challenge, who, context);
+                Err(counted.await?)
+            }
+            Err(refusal) => {
+                self.note_refusal(&refusal, user, session, context);
+                self.release(admitted).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The tokens with the new claims; `None` when what the proof uses up was used before.
+    async fn renew_stored(
         &self,
         (user_id, session_id): (UserId, SessionId),
         renewal: Renewal,
         admitted: &Admitted,
         context: &RequestContext,
-    ) -> Result<TokenPair, AuthError> {
-        self.accept(admitted).await?;
-        let locks = &self.locks.users;
-        let lock = locks.lock(user_id, Writer::User, context.deadline).await?;
+    ) -> Result<Option<TokenPair>, AuthError> {
         let Renewal { mut claims, proof } = renewal;
+        let locks = &self.locks.users;
+        let _lock = locks.lock(user_id, Writer::User, context.deadline).await?;
         let event = context.audit_event(AuditKind::Reauthenticated, claims.authenticated_at);
-        let auth = self.clone();
-        let renewed = in_its_own_task(async move {
-            let _lock = lock;
-            let store = &auth.parts.store;
-            let proof = proof.as_ref();
-            let renewed = store
-                .renew_session_claims(user_id, session_id, &claims, proof, &event)
-                .await?;
-            match renewed {
-                RenewedSession::Renewed {
+        let renewal = ClaimsRenewal {
+            user_id,
+            session_id,
+            claims: &claims,
+            proof: proof.as_ref(),
+            clearing: self.clearing(admitted),
+        };
+        let store = &self.parts.store;
+        match store.renew_session_claims(renewal, &event).await? {
+            RenewedSession::Renewed {
+                generation,
+                expires_at,
+                issued_after,
+                roles,
+            } => {
+                claims.issued_after = issued_after;
+                let grant = Grant {
+                    user_id,
+                    roles: &roles,
+                    session_id,
                     generation,
-                    expires_at,
-                    issued_after,
-                    roles,
-                } => {
-                    claims.issued_after = issued_after;
-                    let grant = Grant {
-                        user_id,
-                        roles: &roles,
-                        session_id,
-                        generation,
-                        refresh_expires_at: expires_at,
-                        claims: &claims,
-                        narrowed: None,
-                    };
-                    auth.issue_pair(&grant, auth.parts.clock.now()).map(Some)
-                }
-                RenewedSession::ProofRefused => Ok(None),
-                RenewedSession::Ended => Err(AuthError::TokenRevoked),
+                    refresh_expires_at: expires_at,
+                    claims: &claims,
+                    narrowed: None,
+                };
+                self.issue_pair(&grant, self.parts.clock.now()).map(Some)
             }
-        });
-        match renewed.await? {
-            Some(tokens) => Ok(tokens),
-            None => Err(self.count_wrong_factor(admitted, None).await?),
+            RenewedSession::ProofRefused => Ok(None),
+            RenewedSession::Throttled(counter) => Err(self.throttled(counter)),
+            RenewedSession::Ended => Err(AuthError::TokenRevoked),
         }
     }
 }

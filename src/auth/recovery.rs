@@ -38,7 +38,7 @@ impl Auth {
     }
 
     /// Sets a new password by a token from a mail, and ends every session of the user. The token is used up; a weak
-    /// password leaves it good.
+    /// password leaves it good. The failures of a user without a second factor are forgiven.
     ///
     /// # Errors
     /// [`AuthError::OneTimeTokenInvalid`], [`AuthError::WeakPassword`], [`AuthError::Overloaded`],
@@ -76,15 +76,19 @@ impl Auth {
                 new_hash: new_hash.as_str(),
                 mail: &mail,
             };
-            let ended = parts
+            let reset = parts
                 .store
                 .reset_password(reset, now, parts.remember(), &event)
                 .await?
                 // Used, or the user was disabled, since the token was checked.
                 .ok_or(AuthError::OneTimeTokenInvalid)?;
-            parts.revocations.learn(&ended.revocations);
-            parts.store.request_sweep_if(ended.is_partial);
-            auth.forgive_failures(&subject.user, &cleared).await
+            parts.revocations.learn(&reset.ended.revocations);
+            parts.store.request_sweep_if(reset.ended.is_partial);
+            match reset.has_factor {
+                // Wrong codes are counted with wrong passwords: who reads the mailbox would guess codes without end.
+                true => Ok(()),
+                false => auth.forgive_failures(&subject.user, &cleared).await,
+            }
         })
         .await
     }

@@ -24,7 +24,7 @@ use crate::{
     clock::monotonic_now,
     domain::{Admission, DeviceId, FactorKinds, FailureCounter, Password, SessionId, User},
     passwords::{Account, HashingPermit, PasswordHash, Verdict},
-    store::{CounterKey, Counting, Credentials, Failure, UserCredentials},
+    store::{Clearing, CounterKey, Counting, Credentials, Failure, UserCredentials},
 };
 
 /// The longest that an attempt waits for its turn and for a hashing worker, whatever its caller allows.
@@ -73,7 +73,7 @@ pub(super) struct Admitted {
     pub(super) has_failures: bool,
     /// The trial that the attempt claimed.
     pub(super) claim: Option<FailureCounter>,
-    /// The known device whose counter admitted the attempt.
+    /// The known device on which the user logs in.
     pub(super) device: Option<DeviceId>,
     /// Whether the user has logged in before.
     pub(super) has_logged_in: bool,
@@ -286,18 +286,23 @@ impl Auth {
 
     /// Clears the counter after a right password, if the counter still admits the success.
     pub(super) async fn accept(&self, admitted: &Admitted) -> Result<(), AuthError> {
-        let limit = self.failure_limit().get();
         let store = &self.parts.store;
-        let cleared = store
-            .clear_counter(&admitted.key, limit, admitted.claim)
-            .await;
-        match cleared {
+        match store.clear_counter(self.clearing(admitted)).await {
             Ok(None) => Ok(()),
             Ok(Some(counter)) => Err(self.throttled(counter)),
             Err(error) => {
                 self.release(admitted).await;
                 Err(error.into())
             }
+        }
+    }
+
+    /// What a right proof clears.
+    pub(super) fn clearing<'a>(&self, admitted: &'a Admitted) -> Clearing<'a> {
+        Clearing {
+            key: &admitted.key,
+            limit: self.failure_limit().get(),
+            claim: admitted.claim,
         }
     }
 

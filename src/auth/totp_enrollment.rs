@@ -32,8 +32,8 @@ impl Auth {
         &self,
         claims: &AccessClaims,
     ) -> Result<TotpEnrollment, AuthError> {
-        let factors = self.changeable_factors(claims).await?;
-        if factors.has(FactorKind::Totp) {
+        let caller = self.judged_caller(claims).await?;
+        if caller.factors.has(FactorKind::Totp) {
             return Err(AuthError::FactorExists);
         }
         let parts = &self.parts;
@@ -62,18 +62,18 @@ impl Auth {
         code: &TotpCode,
         context: &RequestContext,
     ) -> Result<AddedFactor, AuthError> {
-        self.changeable_factors(claims).await?;
+        let caller = self.judged_caller(claims).await?;
         let parts = &self.parts;
         let (keys, now) = (&parts.derived_keys, parts.clock.now());
         let secret = parse_enrollment_token(keys, claims.user_id, token, now)
-            .ok_or(AuthError::OneTimeTokenInvalid)?;
+            .ok_or_else(|| self.refused_token(token, AuthError::OneTimeTokenInvalid))?;
         // Its step is used up by the confirmation.
         let step = secret
             .matching_step(code, now, None)
             .ok_or(AuthError::SecondFactorInvalid)?;
         let totp = ProvedFactor::Totp(self.sealed(&secret, step, now));
         self.add_factor(
-            claims,
+            caller,
             totp,
             None,
             |current| current.with_code(now),

@@ -262,7 +262,7 @@ impl Users {
         let store = &self.store;
         let removed = store
             .remove_factors(id, removal, now, self.remember, event, mail)
-            .await?;
+            .await??;
         if let Some(removed) = &removed {
             self.revocations.learn(&removed.ended.revocations);
             store.request_sweep_if(removed.ended.is_partial);

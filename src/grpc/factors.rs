@@ -13,13 +13,10 @@ use crate::{
         ReauthenticationProof, RequestContext, SecondFactor,
     },
     domain::{Factor, FactorKind, FieldViolation, Password, SessionId, UserId, ViolationReason},
-    factors::{RecoveryCode, TotpCode},
+    factors::{RecoveryCode, TotpCode, passkeys::MAX_RESPONSE_LENGTH},
     secret::Secret,
     tokens::AccessClaims,
 };
-
-/// The longest answer of a passkey that is read, in bytes.
-const MAX_PASSKEY_RESPONSE: usize = 16 * 1024;
 
 pub(super) fn login_challenge(challenge: &LoginChallenge) -> pb::LoginChallenge {
     let kinds = challenge.factor_kinds.iter();
@@ -179,11 +176,11 @@ pub(super) fn passkey_response(json: &str) -> Result<String, FieldViolation> {
             ViolationReason::Required,
             "must be given",
         )),
-        1..=MAX_PASSKEY_RESPONSE => Ok(json.to_owned()),
+        1..=MAX_RESPONSE_LENGTH => Ok(json.to_owned()),
         _ => Err(FieldViolation::new(
             FIELD,
             ViolationReason::TooLong,
-            format!("must have at most {MAX_PASSKEY_RESPONSE} bytes"),
+            format!("must have at most {MAX_RESPONSE_LENGTH} bytes"),
         )),
     }
 }

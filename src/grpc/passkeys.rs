@@ -48,6 +48,7 @@ pub(super) async fn finish_login(
         challenge_token: Secret::new(request.challenge_token.clone()),
         response,
         device_label,
+        device_token: Secret::new(request.device_token.clone()),
         audiences: request.audiences.clone(),
     };
     let logged_in = auth.finish_passkey_login(command, context).await?;

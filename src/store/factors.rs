@@ -7,8 +7,10 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, ChallengeUse, NewRecoveryCodes, Store, StoreError, StoredPasskey, StoredTotp,
+    AuditEvent, ChallengeUse, ChangeRefused, JudgedCaller, NewRecoveryCodes, Store, StoreError,
+    StoredPasskey, StoredTotp,
     ending::{EndedSessions, Ending, Scope, raise_epoch, revoke_ended},
+    factor_changes::judge_again,
     mails::{NewMailRow, queue_mail},
     passkeys::PasskeyRow,
     proofs::use_challenge,
@@ -23,9 +25,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{
-        Factor, FactorId, FactorKind, FactorKinds, NewMail, SessionClaims, SessionId, UserId,
-    },
+    domain::{Factor, FactorId, FactorKind, FactorKinds, NewMail, SessionClaims, UserId},
 };
 
 /// A factor that was proved and is to be added.
@@ -39,10 +39,8 @@ pub enum NewFactor<'a> {
 
 /// An enrollment, all of it at once.
 pub struct Enrollment<'a> {
-    /// Whose factor.
-    pub user_id: UserId,
-    /// The session in which it was proved.
-    pub session_id: SessionId,
+    /// Whose factor, and the session in which it was proved.
+    pub caller: JudgedCaller,
     /// The factor.
     pub factor: NewFactor<'a>,
     /// The challenge that it answers, if there is one.
@@ -65,15 +63,13 @@ pub enum Enrolled {
     },
     /// The challenge was used before.
     ChallengeUsed,
-    /// The user is disabled or gone.
-    NoUser,
 }
 
 /// The factors to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
     /// One of the user's own; the session of the caller goes on.
-    One(FactorId, SessionId),
+    One(FactorId, JudgedCaller),
     /// All.
     All,
 }
@@ -99,7 +95,7 @@ impl NewFactor<'_> {
 impl Removal {
     fn scope(self) -> Scope {
         match self {
-            Self::One(_, session) => Scope::AllBut(session),
+            Self::One(_, caller) => Scope::AllBut(caller.session_id),
             Self::All => Scope::All,
         }
     }
@@ -162,7 +158,8 @@ impl Store {
         Ok(factors)
     }
 
-    /// Adds a factor that was proved, with recovery codes if it is the first, and makes the session one of two factors.
+    /// Adds a factor that was proved, with recovery codes if it is the first, and makes the session one of two factors,
+    /// unless the caller is judged otherwise now.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the user has an authenticator app already, or somebody has the passkey.
@@ -171,31 +168,27 @@ impl Store {
         new: Enrollment<'_>,
         now: Timestamp,
         event: &AuditEvent,
-    ) -> Result<Enrolled, StoreError> {
-        let id = new.user_id.to_string();
-        let event = event.to_row_for(new.user_id);
+    ) -> Result<Result<Enrolled, ChangeRefused>, StoreError> {
+        let caller = new.caller;
+        let id = caller.user_id.to_string();
+        let event = event.to_row_for(caller.user_id);
         let mail = NewMailRow::of(new.mail);
         let methods = new.claims.stored_methods();
         let added = write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
-                let user = users::table.find(&id).filter(users::disabled_at.is_null());
-                let lock = diesel::update(user)
-                    .set(users::updated_at.eq(now.micros()))
-                    .returning(users::factor_kinds);
-                let found: Option<Option<String>> = lock.get_result(conn).await.optional()?;
-                let Some(before) = found else {
-                    return Ok(Enrolled::NoUser);
-                };
-                let before = stored_kinds(before.as_deref())?;
+                if let Err(refused) = judge_again!(conn, caller, now) {
+                    return Ok(Err(refused));
+                }
+                let before = caller.factors;
                 if let Some(challenge) = &new.challenge
                     && !use_challenge!(conn, challenge, now)
                 {
-                    return Ok(Enrolled::ChallengeUsed);
+                    return Ok(Ok(Enrolled::ChallengeUsed));
                 }
                 match new.factor {
                     NewFactor::Totp(totp) => {
                         diesel::insert_into(totp_factors::table)
-                            .values(&TotpRow::of(totp, new.user_id))
+                            .values(&TotpRow::of(totp, caller.user_id))
                             .execute(conn)
                             .await?
                     }
@@ -208,14 +201,17 @@ impl Store {
                 };
                 let kinds = before.with(new.factor.kind());
                 diesel::update(users::table.find(&id))
-                    .set(users::factor_kinds.eq(kinds.to_stored()))
+                    .set((
+                        users::factor_kinds.eq(kinds.to_stored()),
+                        users::updated_at.eq(now.micros()),
+                    ))
                     .execute(conn)
                     .await?;
                 if before.is_empty() {
-                    replace_codes!(conn, new.codes, new.user_id, now);
+                    replace_codes!(conn, new.codes, caller.user_id, now);
                 }
                 let session = sessions::table
-                    .filter(sessions::id.eq(new.session_id.to_string()))
+                    .filter(sessions::id.eq(caller.session_id.to_string()))
                     .filter(sessions::user_id.eq(&id));
                 diesel::update(session)
                     .set((
@@ -229,9 +225,9 @@ impl Store {
                     .execute(conn)
                     .await?;
                 queue_mail!(conn, &mail);
-                Ok(Enrolled::Added {
+                Ok(Ok(Enrolled::Added {
                     has_new_codes: before.is_empty(),
-                })
+                }))
             })
             .await
         })?;
@@ -240,7 +236,7 @@ impl Store {
     }
 
     /// Removes factors of a user, and the recovery codes with the last one, and ends sessions: all, or all but the one of
-    /// the caller. `None` when there was no such factor, or no such user.
+    /// the caller, unless the caller is judged otherwise now. `None` when there was no such factor, or no such user.
     ///
     /// `remember` is how long the last access token may live, counted from its session's last rotation.
     pub async fn remove_factors(
@@ -251,22 +247,27 @@ impl Store {
         remember: Duration,
         event: &AuditEvent,
         mail: &NewMail,
-    ) -> Result<Option<RemovedFactors>, StoreError> {
+    ) -> Result<Result<Option<RemovedFactors>, ChangeRefused>, StoreError> {
         let id = user.to_string();
         let event = event.to_row_for(user);
         let mail = NewMailRow::of(mail);
         let removed = revoke!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
+                if let Removal::One(_, caller) = removal
+                    && let Err(refused) = judge_again!(conn, caller, now)
+                {
+                    return Ok(Err(refused));
+                }
                 let lock = diesel::update(users::table.find(&id))
                     .set(users::updated_at.eq(users::updated_at))
                     .returning(users::session_epoch);
                 let Some(epoch) = lock.get_result::<i64>(conn).await.optional()? else {
-                    return Ok(None);
+                    return Ok(Ok(None));
                 };
                 let count = delete_factors!(conn, totp_factors, &id, removal)
                     + delete_factors!(conn, passkeys, &id, removal);
                 if count == 0 {
-                    return Ok(None);
+                    return Ok(Ok(None));
                 }
                 let mut kinds = FactorKinds::NONE;
                 if has_factor!(conn, totp_factors, &id) {
@@ -296,7 +297,7 @@ impl Store {
                 let epoch = raise_epoch!(conn, ending);
                 queue_mail!(conn, &mail);
                 let ended = revoke_ended!(conn, ending, epoch, &event);
-                Ok(Some(RemovedFactors { count, ended }))
+                Ok(Ok(Some(RemovedFactors { count, ended })))
             })
             .await
         })?;

@@ -1,5 +1,5 @@
-//! Counters of wrong passwords. `domain::FailureCounter` decides what their state means; this file reads and changes them,
-//! each change by one statement that names the state it expects.
+//! Counters of wrong passwords and second factors. `domain::FailureCounter` decides what their state means; this file reads
+//! and changes them, each change by one statement that names the state it expects.
 
 use std::time::Duration;
 
@@ -7,53 +7,22 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, Store, StoreError, StoredPasskey, StoredTotp,
-    passkeys::PasskeyRow,
-    read,
-    schema::{audit_events, login_failures, passkeys, totp_factors, users},
-    totp_factors::TotpRow,
-    users::{UserRow, has_email, stored_kinds},
+    AuditEvent, Store, StoreError, read,
+    schema::{audit_events, login_failures},
     write,
 };
 use crate::{
     clock::Timestamp,
-    domain::{Email, FactorKinds, FailureCounter, User, UserId},
+    domain::{FailureCounter, UserId},
 };
 
 /// Names one counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CounterKey {
-    /// A MAC: it reveals neither the e-mail address nor the device or session.
+    /// A MAC: it reveals neither the e-mail address nor the device, session or passkey.
     pub name: String,
-    /// Whose device or session it belongs to; `None` for the counter of an e-mail address.
+    /// Whose device, session or passkey it belongs to; `None` for the counter of an e-mail address.
     pub user_id: Option<UserId>,
-}
-
-/// What an attempt begins with.
-pub struct Credentials {
-    /// The user, if there is one.
-    pub user: Option<UserCredentials>,
-    /// Whether that user has logged in before.
-    pub has_logged_in: bool,
-    /// The counter that was asked for.
-    pub key: CounterKey,
-    /// Its state; `None` when it has no failures.
-    pub counter: Option<FailureCounter>,
-}
-
-/// What a user is judged by.
-#[derive(Clone, Debug)]
-pub struct UserCredentials {
-    /// The user.
-    pub user: User,
-    /// The stored hash of the password.
-    pub password_hash: String,
-    /// The kinds of second factors that the user has.
-    pub factors: FactorKinds,
-    /// The authenticator app, if the user has one and it was asked for.
-    pub totp: Option<StoredTotp>,
-    /// The passkey by which the user was found.
-    pub passkey: Option<StoredPasskey>,
 }
 
 /// What became of a wrong password.
@@ -104,126 +73,53 @@ pub(super) fn stored(failures: u32) -> i32 {
     i32::try_from(failures).unwrap_or(i32::MAX)
 }
 
+/// A counter that a right proof clears, if it still admits that.
+#[derive(Clone, Copy, Debug)]
+pub struct Clearing<'a> {
+    /// The counter.
+    pub key: &'a CounterKey,
+    /// How many failures it may have without a claim.
+    pub limit: u32,
+    /// The trial that the attempt claimed, if the counter stood at the limit.
+    pub claim: Option<FailureCounter>,
+}
+
 /// Reads a counter on a connection.
 macro_rules! find_counter {
     ($conn:expr, $name:expr) => {{
-        let found: Option<StateColumns> = login_failures::table
+        use $crate::store::{login_failures as counters, schema::login_failures};
+        let found: Option<counters::StateColumns> = login_failures::table
             .find($name)
             .select((login_failures::failures, login_failures::retry_at))
             .get_result($conn)
             .await
             .optional()?;
-        found.map(state)
+        found.map(counters::state)
     }};
 }
 
+/// Clears a counter on a connection, unless it is at its limit or above and the claim is not its state. Returns the state
+/// that forbids it.
+macro_rules! clear_counter {
+    ($conn:expr, $clearing:expr) => {{
+        use $crate::store::{login_failures as counters, schema::login_failures};
+        let clearing: $crate::store::Clearing<'_> = $clearing;
+        let name = &clearing.key.name;
+        let admitted = login_failures::table.find(name).filter(
+            login_failures::failures
+                .lt(counters::stored(clearing.limit))
+                .or(login_failures::retry_at.eq(counters::claimed_until(clearing.claim))),
+        );
+        match diesel::delete(admitted).execute($conn).await? {
+            0 => counters::find_counter!($conn, name),
+            _ => None,
+        }
+    }};
+}
+
+pub(super) use {clear_counter, find_counter};
+
 impl Store {
-    /// Looks up who wants to log in, and the counter that `choose` names for that user, or for nobody. One operation
-    /// and as many statements, whether the address is registered or not.
-    pub async fn find_credentials(
-        &self,
-        email: &Email,
-        choose: impl Fn(Option<UserId>) -> CounterKey + Send + Sync,
-    ) -> Result<Credentials, StoreError> {
-        let (key, legacy_key) = (&email.key(), &email.legacy_key());
-        read!(self, |conn| {
-            let found: Option<(UserRow, String, Option<i64>, Option<String>)> = users::table
-                .filter(has_email(key, legacy_key))
-                .order(users::email_key.eq(legacy_key).desc())
-                .select((
-                    UserRow::as_select(),
-                    users::password_hash,
-                    users::last_login_at,
-                    users::factor_kinds,
-                ))
-                .get_result(conn)
-                .await
-                .optional()?;
-            let found = found.map(|(user, hash, login, kinds)| (user, hash, login, kinds, None));
-            let (user, has_logged_in) = credentials(found)?;
-            let key = choose(user.as_ref().map(|found| found.user.id));
-            let counter = find_counter!(conn, &key.name);
-            Ok(Credentials {
-                user,
-                has_logged_in,
-                key,
-                counter,
-            })
-        })
-    }
-
-    /// The same for whoever has the passkey with that id of its authenticator.
-    pub async fn find_credentials_by_passkey(
-        &self,
-        credential_id: &[u8],
-        choose: impl Fn(Option<&User>) -> CounterKey + Send + Sync,
-    ) -> Result<Credentials, StoreError> {
-        read!(self, |conn| {
-            type Row = (PasskeyRow, UserRow, String, Option<i64>, Option<String>);
-            let found: Option<Row> = passkeys::table
-                .inner_join(users::table)
-                .filter(passkeys::credential_id.eq(credential_id))
-                .select((
-                    PasskeyRow::as_select(),
-                    UserRow::as_select(),
-                    users::password_hash,
-                    users::last_login_at,
-                    users::factor_kinds,
-                ))
-                .get_result(conn)
-                .await
-                .optional()?;
-            let (user, has_logged_in) = match found {
-                None => (None, false),
-                Some((passkey, user, hash, last_login, kinds)) => {
-                    let passkey = Some(StoredPasskey::try_from(passkey)?);
-                    let (user, has_logged_in) =
-                        credentials(Some((user, hash, last_login, kinds, None)))?;
-                    let user = user.map(|user| UserCredentials { passkey, ..user });
-                    (user, has_logged_in)
-                }
-            };
-            let key = choose(user.as_ref().map(|found| &found.user));
-            let counter = find_counter!(conn, &key.name);
-            Ok(Credentials {
-                user,
-                has_logged_in,
-                key,
-                counter,
-            })
-        })
-    }
-
-    /// The same for a user who is known by id, with the authenticator app.
-    pub async fn find_credentials_of(
-        &self,
-        id: UserId,
-        key: &CounterKey,
-    ) -> Result<Credentials, StoreError> {
-        read!(self, |conn| {
-            let found: Option<CredentialsRow> = users::table
-                .left_join(totp_factors::table)
-                .filter(users::id.eq(id.to_string()))
-                .select((
-                    UserRow::as_select(),
-                    users::password_hash,
-                    users::last_login_at,
-                    users::factor_kinds,
-                    Option::<TotpRow>::as_select(),
-                ))
-                .get_result(conn)
-                .await
-                .optional()?;
-            let (user, has_logged_in) = credentials(found)?;
-            Ok(Credentials {
-                user,
-                has_logged_in,
-                key: key.clone(),
-                counter: find_counter!(conn, &key.name),
-            })
-        })
-    }
-
     /// Counts a wrong password, unless the counter is at the bound.
     ///
     /// Each statement is atomic: parallel failures, on any number of replicas, are each counted once, and never beyond
@@ -284,25 +180,12 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Clears a counter after a right password, unless it is at `limit` or above and `claim` is not its state. Returns
-    /// the state that forbids it.
+    /// Clears a counter after a right password, if it still admits that. Returns the state that forbids it.
     pub async fn clear_counter(
         &self,
-        key: &CounterKey,
-        limit: u32,
-        claim: Option<FailureCounter>,
+        clearing: Clearing<'_>,
     ) -> Result<Option<FailureCounter>, StoreError> {
-        let admitted = login_failures::table.find(&key.name).filter(
-            login_failures::failures
-                .lt(stored(limit))
-                .or(login_failures::retry_at.eq(claimed_until(claim))),
-        );
-        write!(self, |conn| {
-            if diesel::delete(admitted).execute(conn).await? > 0 {
-                return Ok(None);
-            }
-            Ok(find_counter!(conn, &key.name))
-        })
+        write!(self, |conn| Ok(clear_counter!(conn, clearing)))
     }
 
     /// Dates up to `batch` counters `now` that a wrong clock dated more than `tolerance` later, so that their age counts
@@ -329,8 +212,8 @@ impl Store {
         write!(self, |conn| Ok(redated.execute(conn).await?))
     }
 
-    /// Clears every counter of a user: those with these names, and those of the user's devices and sessions. Records
-    /// that, unless there was nothing to clear.
+    /// Clears every counter of a user: those with these names, and those of the user's devices, sessions and factors.
+    /// Records that, unless there was nothing to clear.
     pub async fn clear_counters_of(
         &self,
         id: UserId,
@@ -362,30 +245,4 @@ impl Store {
 /// The `retry_at` of a claimed trial, or one that no counter has.
 pub(super) fn claimed_until(claim: Option<FailureCounter>) -> i64 {
     claim.map_or(i64::MIN, |claim| claim.retry_at.micros())
-}
-
-/// A user, the stored hash, when the user last logged in, the kinds of factors, and the authenticator app.
-type CredentialsRow = (
-    UserRow,
-    String,
-    Option<i64>,
-    Option<String>,
-    Option<TotpRow>,
-);
-
-/// What the user is judged by, and whether the user has logged in before.
-fn credentials(
-    found: Option<CredentialsRow>,
-) -> Result<(Option<UserCredentials>, bool), StoreError> {
-    let Some((row, password_hash, last_login, kinds, totp)) = found else {
-        return Ok((None, false));
-    };
-    let credentials = UserCredentials {
-        user: row.try_into()?,
-        password_hash,
-        factors: stored_kinds(kinds.as_deref())?,
-        totp: totp.map(StoredTotp::try_from).transpose()?,
-        passkey: None,
-    };
-    Ok((Some(credentials), last_login.is_some()))
 }

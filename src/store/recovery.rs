@@ -42,6 +42,15 @@ pub struct PasswordReset<'a> {
     pub mail: &'a NewMail,
 }
 
+/// What a reset of a password ended.
+#[derive(Clone, Debug)]
+pub struct ResetSessions {
+    /// The sessions.
+    pub ended: EndedSessions,
+    /// Whether the user has a second factor.
+    pub has_factor: bool,
+}
+
 type SubjectRow = (UserRow, String);
 
 fn subject(row: SubjectRow) -> Result<RecoverySubject, StoreError> {
@@ -97,7 +106,7 @@ impl Store {
         now: Timestamp,
         remember: Duration,
         event: &AuditEvent,
-    ) -> Result<Option<EndedSessions>, StoreError> {
+    ) -> Result<Option<ResetSessions>, StoreError> {
         let id = reset.user_id;
         let event = event.to_row_for(id);
         let mail = NewMailRow::of(reset.mail);
@@ -112,8 +121,10 @@ impl Store {
                         users::password_hash.eq(reset.new_hash),
                         users::updated_at.eq(now.micros()),
                     ))
-                    .returning(users::session_epoch);
-                let Some(epoch) = update.get_result::<i64>(conn).await.optional()? else {
+                    .returning((users::session_epoch, users::factor_kinds.is_not_null()));
+                let Some((epoch, has_factor)) =
+                    update.get_result::<(i64, bool)>(conn).await.optional()?
+                else {
                     return Ok(None);
                 };
                 let unverified = users::table
@@ -132,7 +143,8 @@ impl Store {
                 };
                 let epoch = raise_epoch!(conn, ending);
                 queue_mail!(conn, &mail);
-                Ok(Some(revoke_ended!(conn, ending, epoch, &event)))
+                let ended = revoke_ended!(conn, ending, epoch, &event);
+                Ok(Some(ResetSessions { ended, has_factor }))
             })
             .await
         })?;

@@ -4,8 +4,10 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, Store, StoreError, read,
-    schema::{audit_events, recovery_codes, users},
+    AuditEvent, ChangeRefused, JudgedCaller, Store, StoreError,
+    factor_changes::judge_again,
+    read,
+    schema::{audit_events, recovery_codes},
     totp_factors::version_range,
     write,
 };
@@ -60,36 +62,26 @@ macro_rules! replace_codes {
 pub(super) use replace_codes;
 
 impl Store {
-    /// Replaces all recovery codes of a user and records that. `false` when the user has no second factor, or is disabled
-    /// or gone.
+    /// Replaces all recovery codes of the caller and records that, unless the caller is judged otherwise now.
     pub async fn replace_recovery_codes(
         &self,
-        user: UserId,
+        caller: JudgedCaller,
         codes: &NewRecoveryCodes,
         now: Timestamp,
         event: &AuditEvent,
-    ) -> Result<bool, StoreError> {
-        let event = event.to_row_for(user);
+    ) -> Result<Result<(), ChangeRefused>, StoreError> {
+        let event = event.to_row_for(caller.user_id);
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
-                let with_factor = users::table
-                    .find(user.to_string())
-                    .filter(users::disabled_at.is_null())
-                    .filter(users::factor_kinds.is_not_null());
-                // Changes nothing, and takes the lock.
-                let locked = diesel::update(with_factor)
-                    .set(users::updated_at.eq(users::updated_at))
-                    .execute(conn)
-                    .await?;
-                if locked == 0 {
-                    return Ok(false);
+                if let Err(refused) = judge_again!(conn, caller, now) {
+                    return Ok(Err(refused));
                 }
-                replace_codes!(conn, codes, user, now);
+                replace_codes!(conn, codes, caller.user_id, now);
                 diesel::insert_into(audit_events::table)
                     .values(&event)
                     .execute(conn)
                     .await?;
-                Ok(true)
+                Ok(Ok(()))
             })
             .await
         })

@@ -1,19 +1,35 @@
 //! A user who proves again who it is, inside a session: the session's claims are renewed, its refresh token stays.
 
-use diesel::{dsl::exists, prelude::*};
+use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, FactorProof, Store, StoreError,
+    AuditEvent, Clearing, FactorProof, Store, StoreError,
     epochs::session_epoch,
+    login_failures::clear_counter,
     proofs::use_proof,
     schema::{audit_events, sessions, users},
+    sessions::live_session,
     write,
 };
 use crate::{
     clock::Timestamp,
-    domain::{Roles, SessionClaims, SessionId, UserId},
+    domain::{FailureCounter, Roles, SessionClaims, SessionId, UserId},
 };
+
+/// New claims of a session, for a proof that was found right.
+pub struct ClaimsRenewal<'a> {
+    /// Whose session.
+    pub user_id: UserId,
+    /// The session.
+    pub session_id: SessionId,
+    /// The claims.
+    pub claims: &'a SessionClaims,
+    /// What the proof uses up; `None` for a password.
+    pub proof: Option<&'a FactorProof>,
+    /// The counter of the failures, which the proof clears.
+    pub clearing: Clearing<'a>,
+}
 
 /// How a session stands after its claims were renewed.
 #[derive(Clone, Debug)]
@@ -29,45 +45,46 @@ pub enum RenewedSession {
         /// The roles that the user has in the same transaction.
         roles: Roles,
     },
-    /// What the proof uses up was used before.
+    /// What the proof uses up was used before. Nothing was changed.
     ProofRefused,
+    /// Others brought the counter to its limit meanwhile; this is how it stands. Nothing was changed.
+    Throttled(FailureCounter),
     /// The session has ended, or its user is disabled or gone.
     Ended,
 }
 
 impl Store {
-    /// Gives a session new claims, for a proof that was found right; uses up what that says.
+    /// Gives a session new claims, for a proof that was found right; uses up what that says, and clears the counter of
+    /// failures.
     pub async fn renew_session_claims(
         &self,
-        user: UserId,
-        session: SessionId,
-        claims: &SessionClaims,
-        proof: Option<&FactorProof>,
+        renewal: ClaimsRenewal<'_>,
         event: &AuditEvent,
     ) -> Result<RenewedSession, StoreError> {
-        let id = user.to_string();
+        let ClaimsRenewal {
+            user_id,
+            session_id,
+            claims,
+            proof,
+            clearing,
+        } = renewal;
+        let id = user_id.to_string();
         let now = claims.authenticated_at;
-        let mut event = event.to_row_for(user);
-        event.session_id = Some(session.to_string());
+        let mut event = event.to_row_for(user_id);
+        event.session_id = Some(session_id.to_string());
         let methods = claims.stored_methods();
-        write!(self, |conn| {
+        let renewed = write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
+                if let Some(counter) = clear_counter!(conn, clearing) {
+                    return Ok(RenewedSession::Throttled(counter));
+                }
                 if let Some(proof) = proof
                     && !use_proof!(conn, proof, &id, now)
                 {
-                    return Ok(RenewedSession::ProofRefused);
+                    // An error, so that nothing is committed.
+                    return Err(StoreError::Conflict);
                 }
-                let owner = users::table
-                    .filter(users::id.eq(sessions::user_id))
-                    .filter(users::disabled_at.is_null())
-                    .filter(users::session_epoch.le(session_epoch()));
-                let live = sessions::table
-                    .filter(sessions::id.eq(session.to_string()))
-                    .filter(sessions::user_id.eq(&id))
-                    .filter(sessions::revoked_at.is_null())
-                    .filter(sessions::idle_expires_at.gt(now.micros()))
-                    .filter(sessions::absolute_expires_at.gt(now.micros()))
-                    .filter(exists(owner));
+                let live = live_session!(user_id, session_id, now);
                 let renewed: Option<(i32, i64, i64, i64)> = diesel::update(live)
                     .set((
                         sessions::authenticated_at.eq(now.micros()),
@@ -102,6 +119,10 @@ impl Store {
                 })
             })
             .await
-        })
+        });
+        match renewed {
+            Err(StoreError::Conflict) if proof.is_some() => Ok(RenewedSession::ProofRefused),
+            renewed => renewed,
+        }
     }
 }

@@ -102,6 +102,32 @@ impl TryFrom<SessionRow> for Session {
     }
 }
 
+/// The session of a user, if it can still be refreshed and the user is not disabled: what a statement is about.
+macro_rules! live_session {
+    ($user:expr, $session:expr, $now:expr) => {{
+        use $crate::store::{
+            epochs::session_epoch,
+            schema::{sessions, users},
+        };
+        let (user, session): ($crate::domain::UserId, $crate::domain::SessionId) =
+            ($user, $session);
+        let now: $crate::clock::Timestamp = $now;
+        let owner = users::table
+            .filter(users::id.eq(sessions::user_id))
+            .filter(users::disabled_at.is_null())
+            .filter(users::session_epoch.le(session_epoch()));
+        sessions::table
+            .filter(sessions::id.eq(session.to_string()))
+            .filter(sessions::user_id.eq(user.to_string()))
+            .filter(sessions::revoked_at.is_null())
+            .filter(sessions::idle_expires_at.gt(now.micros()))
+            .filter(sessions::absolute_expires_at.gt(now.micros()))
+            .filter(diesel::dsl::exists(owner))
+    }};
+}
+
+pub(super) use live_session;
+
 /// A session with what else decides about its refresh tokens.
 pub struct RefreshSubject {
     /// The session.

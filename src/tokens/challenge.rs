@@ -3,11 +3,17 @@
 //! `csc_` and base64url of `key version (1) ‖ content in JSON ‖ MAC (32)`. Nothing about it is stored before it is
 //! answered: what the login asked for travels in it.
 
+use std::time::Duration;
+
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use super::DerivedKeys;
+use super::{
+    DerivedKeys,
+    derived_keys::KeySet,
+    mac_text::{self, BINDING_LENGTH},
+};
 use crate::{
     clock::Timestamp,
     domain::{ChallengeId, DeviceId, DeviceLabel, UserId},
@@ -16,13 +22,14 @@ use crate::{
 
 const PREFIX: &str = "csc_";
 const MAC_LENGTH: usize = 32;
-const BINDING_LENGTH: usize = 16;
+
+/// How long a challenge may be answered, and how long a browser waits for the user of a passkey.
+pub const CHALLENGE_TTL: Duration = Duration::from_secs(300);
 
 /// The longest text that is decoded, in bytes. A device label and many audiences fit.
 const MAX_LENGTH: usize = 32 * 1024;
 
-/// What the MAC of a binding begins with. A challenge begins with the version of a key, and those begin at 1, so neither
-/// is ever the other.
+/// What the MAC of a binding begins with, before the purpose.
 const OF_BINDING: [u8; 2] = [0, 1];
 
 /// What a challenge is for. One challenge is good for one purpose.
@@ -115,7 +122,7 @@ impl DerivedKeys {
             login: new.login,
             binding: new
                 .bound_to
-                .map(|state| URL_SAFE_NO_PAD.encode(binding(&keys.challenge, new.purpose, state))),
+                .map(|state| URL_SAFE_NO_PAD.encode(binding(keys, new.purpose, state))),
         }
     }
 
@@ -165,7 +172,7 @@ impl DerivedKeys {
         let bound = bound.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
         let keys = self.of_version(challenge.key_version);
         bound.zip(keys).is_some_and(|(bound, keys)| {
-            let expected = binding(&keys.challenge, challenge.purpose, state);
+            let expected = binding(keys, challenge.purpose, state);
             verify_slices_are_equal(&expected, &bound).is_ok()
         })
     }
@@ -178,15 +185,9 @@ impl Challenge {
     }
 }
 
-fn binding(key: &hmac::Key, purpose: ChallengePurpose, state: &str) -> [u8; BINDING_LENGTH] {
-    let mut context = hmac::Context::with_key(key);
-    context.update(&OF_BINDING);
-    context.update(&[purpose as u8]);
-    context.update(state.as_bytes());
-    let mac = context.sign();
-    mac.as_ref()[..BINDING_LENGTH]
-        .try_into()
-        .expect("16 of 32 bytes")
+fn binding(keys: &KeySet, purpose: ChallengePurpose, state: &str) -> [u8; BINDING_LENGTH] {
+    let [first, second] = OF_BINDING;
+    mac_text::binding(&keys.challenge, &[first, second, purpose as u8], state)
 }
 
 impl From<&Challenge> for Content {

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     clock::Timestamp,
     config::MasterKey,
-    domain::{DeviceId, Email, SessionId, UserId},
+    domain::{DeviceId, Email, FactorId, SessionId, UserId},
     secret::Secret,
 };
 
@@ -152,6 +152,16 @@ impl DerivedKeys {
         self.active().counter(b"session", user, session.as_bytes())
     }
 
+    /// The name under which wrong second factors are counted that a user gives within sessions, in all of them together.
+    pub fn step_up_counter(&self, user: UserId) -> String {
+        self.active().counter(b"step-up", user, user.as_bytes())
+    }
+
+    /// The name under which wrong answers of one passkey are counted, where it logs in alone.
+    pub fn passkey_counter(&self, user: UserId, passkey: FactorId) -> String {
+        self.active().counter(b"passkey", user, passkey.as_bytes())
+    }
+
     /// All sets, the active one first.
     pub fn all(&self) -> impl Iterator<Item = &KeySet> {
         self.sets.iter()
@@ -237,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn each_device_and_each_session_of_each_user_has_a_counter_of_its_own() {
+    fn each_device_session_and_passkey_of_each_user_has_a_counter_of_its_own() {
         let keys = DerivedKeys::derive(&[master(1, 1)]);
         let user = |byte| UserId::from_bytes([byte; 16]);
         let device = |byte| DeviceId::from_bytes([byte; 16]);
@@ -246,6 +256,9 @@ mod tests {
             keys.device_counter(user(1), device(2)),
             keys.device_counter(user(2), device(1)),
             keys.session_counter(user(1), SessionId::from_bytes([1; 16])),
+            keys.passkey_counter(user(1), FactorId::from_bytes([1; 16])),
+            keys.step_up_counter(user(1)),
+            keys.step_up_counter(user(2)),
         ];
         let distinct: std::collections::HashSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());

@@ -30,7 +30,7 @@ mod webauthn_challenge;
 
 pub use access::{AccessProfile, AccessTokenError, IssuedAccessToken, Subject};
 pub use cache::{VerifiedClaims, VerifiedTokens};
-pub use challenge::{Challenge, ChallengePurpose, NewChallenge, PendingLogin};
+pub use challenge::{CHALLENGE_TTL, Challenge, ChallengePurpose, NewChallenge, PendingLogin};
 pub use claims::{AccessClaims, Actor, MAX_ACTORS, PrincipalType};
 pub use delegation::{Delegation, ServiceSubject};
 pub use derived_keys::{DerivedKeys, KeySet};

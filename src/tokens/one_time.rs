@@ -6,11 +6,14 @@
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 
-use super::{DerivedKeys, mac_text};
+use super::{
+    DerivedKeys,
+    derived_keys::KeySet,
+    mac_text::{self, BINDING_LENGTH},
+};
 use crate::{clock::Timestamp, domain::UserId, secret::Secret};
 
 const PREFIX: &str = "cso_";
-const BINDING_LENGTH: usize = 16;
 const MESSAGE_LENGTH: usize = 1 + 1 + 16 + 8 + BINDING_LENGTH;
 const TOKEN_LENGTH: usize = MESSAGE_LENGTH + 32;
 
@@ -50,7 +53,7 @@ impl DerivedKeys {
         token[1] = purpose as u8;
         token[2..18].copy_from_slice(user_id.as_bytes());
         token[18..26].copy_from_slice(&expires_at.seconds().to_be_bytes());
-        token[26..MESSAGE_LENGTH].copy_from_slice(&binding(&keys.one_time, purpose, bound_to));
+        token[26..MESSAGE_LENGTH].copy_from_slice(&binding(keys, purpose, bound_to));
         let mac = hmac::sign(&keys.one_time, &token[..MESSAGE_LENGTH]);
         token[MESSAGE_LENGTH..].copy_from_slice(mac.as_ref());
         mac_text::encode(PREFIX, &token)
@@ -84,22 +87,14 @@ impl DerivedKeys {
     /// Whether the token was made for just this state: false once the change it allows has been made.
     pub fn is_bound_to(&self, token: &OneTimeToken, state: &str) -> bool {
         self.of_version(token.version).is_some_and(|keys| {
-            let expected = binding(&keys.one_time, token.purpose, state);
+            let expected = binding(keys, token.purpose, state);
             verify_slices_are_equal(&expected, &token.binding).is_ok()
         })
     }
 }
 
-/// Shorter than a MAC of a token's bytes and with another first byte (key versions begin at 1), so neither is ever the
-/// other.
-fn binding(key: &hmac::Key, purpose: OneTimePurpose, state: &str) -> [u8; BINDING_LENGTH] {
-    let mut context = hmac::Context::with_key(key);
-    context.update(&[0, purpose as u8]);
-    context.update(state.as_bytes());
-    let mac = context.sign();
-    mac.as_ref()[..BINDING_LENGTH]
-        .try_into()
-        .expect("16 of 32 bytes")
+fn binding(keys: &KeySet, purpose: OneTimePurpose, state: &str) -> [u8; BINDING_LENGTH] {
+    mac_text::binding(&keys.one_time, &[0, purpose as u8], state)
 }
 
 #[cfg(test)]

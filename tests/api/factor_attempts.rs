@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use countersign::grpc::pb::{LoginChallenge, complete_login_request::Proof};
+use countersign::grpc::pb::{
+    LoginChallenge, TokenPair, complete_login_request::Proof,
+    reauthenticate_request::Proof as Again,
+};
 use futures_util::future::join_all;
 use tonic::Status;
 
@@ -197,16 +200,45 @@ on_both_databases! {
         assert_eq!(reason(server.login_whole(ADA, &known).await), "ACCOUNT_THROTTLED");
     }
 
-    async fn codes_within_a_session_are_counted_there(database: TestDatabase) {
-        use countersign::grpc::pb::reauthenticate_request::Proof as Again;
+    async fn codes_within_sessions_have_one_count_that_only_a_right_code_clears(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let (tokens, app) = server.with_app(ADA).await;
+        let other = server.login_by_app(ADA, &app).await.unwrap();
+        server.clock.advance(Duration::from_secs(STEP));
+        let again = async |tokens: &TokenPair, proof: Again| server.reauthenticate(&tokens.access_token, proof).await;
+        let password = || Again::Password(PASSWORD.to_owned());
+        for number in 0..LIMIT {
+            let tokens = [&tokens, &other][number % 2];
+            let wrong = Again::TotpCode(app.wrong_code(&server));
+            assert_eq!(reason(again(tokens, wrong).await), "SECOND_FACTOR_INVALID");
+            again(tokens, password()).await.unwrap();
+        }
+        for tokens in [&tokens, &other] {
+            let right = Again::TotpCode(app.code(&server));
+            assert_eq!(reason(again(tokens, right).await), "ACCOUNT_THROTTLED");
+            again(tokens, password()).await.unwrap();
+        }
+        // Whoever holds the access token does not delay logins, and a login gives no further guesses.
+        let third = server.login_by_app(ADA, &app).await.unwrap();
+        assert_eq!(reason(again(&third, Again::TotpCode(app.code(&server))).await), "ACCOUNT_THROTTLED");
+        server.clock.advance(Duration::from_secs(STEP));
+        again(&tokens, Again::TotpCode(app.code(&server))).await.unwrap();
+        assert_eq!(database.count("login_failures").await, 0);
+    }
+
+    async fn a_right_code_clears_the_count_only_with_all_that_it_changes(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (tokens, app) = server.with_app(ADA).await;
         let again = async |code: String| server.reauthenticate(&tokens.access_token, Again::TotpCode(code)).await;
-        for _ in 0..LIMIT {
+        for _ in 0..3 {
             assert_eq!(reason(again(app.wrong_code(&server)).await), "SECOND_FACTOR_INVALID");
         }
-        assert_eq!(reason(again(app.code(&server)).await), "ACCOUNT_THROTTLED");
-        // Whoever holds the access token does not delay logins.
-        server.login_by_app(ADA, &app).await.unwrap();
+        // The last statement of the change fails.
+        database.execute("ALTER TABLE audit_events RENAME TO audit_events_away").await;
+        assert!(again(app.code(&server)).await.is_err());
+        database.execute("ALTER TABLE audit_events_away RENAME TO audit_events").await;
+        assert_eq!(database.count("login_failures WHERE failures = 3").await, 1);
+        again(app.code(&server)).await.unwrap();
+        assert_eq!(database.count("login_failures").await, 0);
     }
 }

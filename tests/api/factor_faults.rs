@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 
 use crate::support::{
     Kind, PASSWORD, TestDatabase, TestServer, eventually,
-    factors::{STEP, recovery, totp},
+    factors::{STEP, code_of, recovery, totp},
     on_both_databases,
     process::run,
     reason,
@@ -69,13 +69,36 @@ on_both_databases! {
         assert_eq!(reason(login(recovery(&app.recovery_codes[1])).await), "SECOND_FACTOR_INVALID");
     }
 
-    async fn a_secret_whose_master_key_is_gone_is_our_fault_and_not_a_wrong_code(database: TestDatabase) {
+    async fn a_secret_whose_master_key_is_gone_is_an_outage_and_not_a_wrong_code(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (_, app) = server.with_app(ADA).await;
         database.execute("UPDATE totp_factors SET sealed_by = 77").await;
         let challenge = server.challenged(ADA).await;
-        assert_eq!(reason(server.complete(&challenge, totp(app.code(&server))).await), "INTERNAL");
+        assert_eq!(reason(server.complete(&challenge, totp(app.code(&server))).await), "DATABASE_UNAVAILABLE");
         assert_eq!(database.count("login_failures").await, 0);
+    }
+
+    async fn factors_are_not_changed_in_a_session_that_has_ended_meanwhile(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let tokens = server.signed_in(ADA).await;
+        let begun = server.begin_totp(&tokens.access_token).await.unwrap();
+        let code = code_of(&begun.secret, server.clock.now());
+        // Behind the server's back: its index does not know.
+        database.execute("UPDATE sessions SET revoked_at = 1").await;
+        let added = server.confirm_totp(&tokens.access_token, &begun.enrollment_token, &code).await;
+        assert_eq!(reason(added), "TOKEN_REVOKED");
+        assert_eq!(database.count("users WHERE factor_kinds IS NOT NULL").await, 0);
+
+        database.execute("UPDATE sessions SET revoked_at = NULL").await;
+        let app = server.enroll(&tokens.access_token).await;
+        let strong = server.refresh(&tokens.refresh_token).await.unwrap().access_token;
+        database.execute("UPDATE sessions SET revoked_at = 1").await;
+        assert_eq!(reason(server.new_recovery_codes(&strong).await), "TOKEN_REVOKED");
+        assert_eq!(reason(server.remove_factor(&strong, &app.factor.factor_id).await), "TOKEN_REVOKED");
+        database.execute("UPDATE sessions SET revoked_at = NULL").await;
+        server.clock.advance(ONE_STEP);
+        let challenge = server.challenged(ADA).await;
+        server.complete(&challenge, recovery(&app.recovery_codes[0])).await.unwrap();
     }
 
     async fn a_database_restored_to_before_an_enrollment_knows_no_factor(database: TestDatabase) {
@@ -175,6 +198,36 @@ async fn a_login_that_waited_for_an_enrollment_is_challenged() {
     let answer = answer.unwrap();
     assert!(answer.tokens.is_none() && answer.challenge.is_some());
     assert_eq!(database.count("sessions").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_factor_is_not_added_by_who_was_judged_before_another_one_was() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let server = TestServer::start(&database).await;
+    // Of one factor, which is enough while there is none.
+    let tokens = server.signed_in(ADA).await;
+    let begun = server.begin_totp(&tokens.access_token).await.unwrap();
+    let code = code_of(&begun.secret, server.clock.now());
+    let mut client = database.client().await;
+    let other = client.transaction().await.unwrap();
+    other
+        .execute("UPDATE users SET factor_kinds = 'passkey'", &[])
+        .await
+        .unwrap();
+    let confirm = server.confirm_totp(&tokens.access_token, &begun.enrollment_token, &code);
+    let commit = async {
+        let waiting =
+            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        eventually("the confirmation waits", async || {
+            database.count(waiting).await == 1
+        })
+        .await;
+        other.commit().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(confirm, commit);
+    assert_eq!(reason(answer), "STEP_UP_REQUIRED");
+    assert_eq!(database.count("totp_factors").await, 0);
+    assert_eq!(database.count("recovery_codes").await, 0);
 }
 
 fn store_of(database: &TestDatabase) -> countersign::store::Store {

@@ -7,6 +7,7 @@ use countersign::grpc::pb::{
     RemoveUserFactorsRequest, complete_login_request::Proof,
     reauthenticate_request::Proof as Again,
 };
+use futures_util::future::join_all;
 
 use crate::{
     account::Account,
@@ -266,6 +267,19 @@ on_both_databases! {
         let server = TestServer::try_start(&database, &costlier, clock).await.unwrap();
         server.login_by_app(ADA, &app).await.unwrap();
         assert_eq!(database.count("users WHERE password_hash LIKE '%m=128%'").await, 1);
+    }
+
+    async fn each_of_the_logins_that_renew_an_outdated_hash_at_once_can_be_completed(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let (_, app) = server.with_app(ADA).await;
+        let clock = server.clock.clone();
+        server.stop().await;
+        let costlier = [("COUNTERSIGN_ARGON2_MEMORY_KIB", "128")];
+        let server = TestServer::try_start(&database, &costlier, clock).await.unwrap();
+        let challenges = join_all((0..8).map(|_| server.challenged(ADA))).await;
+        for (challenge, code) in challenges.iter().zip(&app.recovery_codes) {
+            server.complete(challenge, recovery(code)).await.unwrap();
+        }
     }
 
     async fn an_answer_without_a_proof_is_refused(database: TestDatabase) {

@@ -59,6 +59,7 @@ mod moving_watchers;
 mod new_devices;
 mod oauth;
 mod outage;
+mod passkey_logins;
 mod passkeys;
 mod password_cost;
 mod peers;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use countersign::grpc::pb::reauthenticate_request::Proof as Again;
+
 use crate::{
     keys::{SETTINGS, kid, rotate},
     support::{
-        Kind, TestDatabase, TestServer, eventually, on_both_databases, process::run, reason,
-        server::MASTER_KEYS,
+        Kind, TestDatabase, TestServer, eventually, factors::code_of, on_both_databases,
+        process::run, reason, server::MASTER_KEYS,
     },
 };
 
@@ -51,6 +53,21 @@ async fn a_replica_without_the_new_master_key_calls_no_token_or_password_invalid
 
     new.register(BOB).await.unwrap();
     assert_eq!(reason(old.login(BOB).await), UNAVAILABLE);
+
+    // Nor an enrollment, or the code of an app.
+    let bob = new.login(BOB).await.unwrap();
+    let begun = new.begin_totp(&bob.access_token).await.unwrap();
+    let code = code_of(&begun.secret, new.clock.now());
+    let confirmed = old.confirm_totp(&bob.access_token, &begun.enrollment_token, &code);
+    assert_eq!(reason(confirmed.await), UNAVAILABLE);
+    let confirmed = new.confirm_totp(&bob.access_token, &begun.enrollment_token, &code);
+    confirmed.await.unwrap();
+    let again = Again::TotpCode(code_of(
+        &begun.secret,
+        new.clock.now() + Duration::from_secs(30),
+    ));
+    let renewed = old.reauthenticate(&bob.access_token, again);
+    assert_eq!(reason(renewed.await), UNAVAILABLE);
 
     let next = rotate(&new, false).await;
     old.clock.advance(Duration::from_secs(120));

@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 const ADA: &str = "ada@example.org";
-const NEW_DEVICE: &str = "Login on a new device";
+pub const NEW_DEVICE: &str = "Login on a new device";
 
 /// Logs in with a program of that name, and returns the device token.
 async fn login(server: &TestServer, program: &str, device_token: &str) -> String {
@@ -32,7 +32,7 @@ async fn login(server: &TestServer, program: &str, device_token: &str) -> String
 }
 
 /// How many mails about new devices were written, once all are sent.
-async fn told(database: &TestDatabase) -> usize {
+pub async fn told(database: &TestDatabase) -> usize {
     eventually("all mails are sent", async || {
         database.count("mails WHERE done_at IS NULL").await == 0
     })

@@ -82,14 +82,14 @@ async fn add_passkey(
 }
 
 /// A user with one passkey, and the user's tokens.
-async fn user_with_passkey(server: &TestServer, email: &str) -> (TestAuthenticator, TokenPair) {
+pub async fn user_with_passkey(server: &TestServer, email: &str) -> (TestAuthenticator, TokenPair) {
     let mut authenticator = TestAuthenticator::new();
     let tokens = server.signed_in(email).await;
     let tokens = add_passkey(server, &tokens, &mut authenticator, "").await;
     (authenticator, tokens)
 }
 
-async fn begin_login(server: &TestServer, email: &str) -> BeginPasskeyLoginResponse {
+pub async fn begin_login(server: &TestServer, email: &str) -> BeginPasskeyLoginResponse {
     let request = BeginPasskeyLoginRequest {
         email: email.to_owned(),
     };
@@ -97,7 +97,7 @@ async fn begin_login(server: &TestServer, email: &str) -> BeginPasskeyLoginRespo
     response.unwrap().into_inner()
 }
 
-async fn finish_login(
+pub async fn finish_login(
     server: &TestServer,
     challenge_token: &str,
     response: &Value,
@@ -106,7 +106,7 @@ async fn finish_login(
         challenge_token: challenge_token.to_owned(),
         passkey_response_json: response.to_string(),
         device_label: "Ada's laptop".to_owned(),
-        audiences: Vec::new(),
+        ..FinishPasskeyLoginRequest::default()
     };
     Ok(server
         .auth()
@@ -116,7 +116,7 @@ async fn finish_login(
 }
 
 /// A whole login by passkey.
-async fn passkey_login(
+pub async fn passkey_login(
     server: &TestServer,
     email: &str,
     authenticator: &mut TestAuthenticator,

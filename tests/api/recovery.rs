@@ -13,6 +13,7 @@ use crate::{
     account::Account,
     support::{
         Kind, PASSWORD, TestDatabase, TestServer, eventually,
+        factors::totp,
         mailbox::{Mail, mail, mails},
         on_both_databases,
         operator::bearing,
@@ -192,6 +193,21 @@ on_both_databases! {
         let token = reset_mail(&server, 0).await.token();
         reset(&server, &token, NEW_PASSWORD).await.unwrap();
         server.login_as(ADA, NEW_PASSWORD).await.unwrap();
+    }
+
+    async fn a_reset_gives_no_further_guesses_at_a_second_factor(database: TestDatabase) {
+        let settings = [("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "2")];
+        let server = TestServer::start_with(&database, &settings).await;
+        let (_, app) = server.with_app(ADA).await;
+        for _ in 0..2 {
+            let challenge = server.challenged(ADA).await;
+            let wrong = totp(app.wrong_code(&server));
+            assert_eq!(reason(server.complete(&challenge, wrong).await), "SECOND_FACTOR_INVALID");
+        }
+        let token = reset_mail(&server, 0).await.token();
+        reset(&server, &token, NEW_PASSWORD).await.unwrap();
+        assert_eq!(reason(server.login_as(ADA, NEW_PASSWORD).await), "ACCOUNT_THROTTLED");
+        assert_eq!(database.count("login_failures WHERE failures = 2").await, 1);
     }
 
     async fn an_address_is_verified_by_the_token_of_a_mail_once(database: TestDatabase) {

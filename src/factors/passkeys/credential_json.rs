@@ -6,8 +6,9 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::refusal::PasskeyRefusal;
 
-/// Real responses have 1 to 4 KiB; an attestation with a chain of certificates hardly more than 8.
-pub(super) const MAX_LENGTH: usize = 16 * 1024;
+/// The longest response that is read, in bytes. Real ones have 1 to 4 KiB; an attestation with a chain of certificates
+/// hardly more than 8.
+pub const MAX_LENGTH: usize = 16 * 1024;
 
 /// A response of either kind.
 #[derive(Debug, Deserialize)]

@@ -25,7 +25,8 @@ mod tests;
 mod transcripts;
 
 pub use assertion::{Assertion, RegisteredPasskey, UsedPasskey, UserIdentity};
-pub use options::{CEREMONY_TIMEOUT, PasskeyOwner};
+pub use credential_json::MAX_LENGTH as MAX_RESPONSE_LENGTH;
+pub use options::PasskeyOwner;
 pub use public_key::PasskeyAlgorithm;
 pub use refusal::PasskeyRefusal;
 pub use registration::{CredentialDescriptor, NewPasskey, Transport};

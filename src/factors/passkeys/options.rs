@@ -1,8 +1,6 @@
 //! The options that a page hands to the browser, as the JSON that `parseCreationOptionsFromJSON` and
 //! `parseRequestOptionsFromJSON` take (WebAuthn sections 5.1.8 and 5.1.9).
 
-use std::time::Duration;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
@@ -11,9 +9,7 @@ use super::{
     registration::{CredentialDescriptor, Transport},
     relying_party::RelyingParty,
 };
-
-/// How long a browser waits for the user: as long as a challenge is good.
-pub const CEREMONY_TIMEOUT: Duration = Duration::from_secs(300);
+use crate::tokens::CHALLENGE_TTL;
 
 /// For whom a passkey is made.
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +71,9 @@ impl RelyingParty {
     }
 }
 
-/// In milliseconds, as the standard has it.
+/// How long a browser waits for the user, as long as a challenge is good: in milliseconds, as the standard has it.
 const fn timeout() -> u64 {
-    CEREMONY_TIMEOUT.as_secs() * 1_000
+    CHALLENGE_TTL.as_secs() * 1_000
 }
 
 fn descriptors(credentials: &[CredentialDescriptor]) -> Vec<Value> {
