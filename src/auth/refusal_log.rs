@@ -13,8 +13,6 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
-
 use crate::{
     domain::{SessionId, UserId},
     store::{AuditDetails, AuditEvent, AuditKind},
@@ -22,14 +20,15 @@ use crate::{
 
 /// How many different refusals may wait: about 2 MB.
 const CAPACITY: usize = 4_096;
-/// From so many on they are written at once.
-const ENOUGH: usize = 512;
+/// How many are taken and written together.
+const BATCH: usize = 200;
+/// How many batches hold all that may wait.
+pub(super) const MOST_BATCHES: usize = CAPACITY.div_ceil(BATCH);
 
 /// Refused attempts that are not written yet.
 #[derive(Default)]
 pub(super) struct RefusalLog {
     waiting: Mutex<Waiting>,
-    many: Notify,
     dropped: AtomicU64,
 }
 
@@ -68,14 +67,6 @@ impl RefusalLog {
                 place.insert(Repeated { first, count });
             }
         }
-        if waiting.events.len() >= ENOUGH {
-            self.many.notify_one();
-        }
-    }
-
-    /// Waits until there are many.
-    pub(super) async fn many(&self) {
-        self.many.notified().await;
     }
 
     /// How many were not kept one by one since the start, because too many different ones waited.
@@ -87,16 +78,21 @@ impl RefusalLog {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a batch, and the number of those that did not fit.
     pub(super) fn take(&self) -> Waiting {
-        mem::take(&mut *self.lock())
+        let mut waiting = self.lock();
+        Waiting {
+            events: waiting.events.extract_if(|_, _| true).take(BATCH).collect(),
+            dropped: mem::take(&mut waiting.dropped),
+        }
     }
 
-    /// Keeps what could not be written for the next time, as far as it fits.
-    pub(super) fn put_back(&self, waiting: Waiting) {
-        for Repeated { first, count } in waiting.events.into_values() {
+    /// Keeps a batch that could not be written for the next time, as far as it fits.
+    pub(super) fn put_back(&self, batch: Waiting) {
+        for Repeated { first, count } in batch.events.into_values() {
             self.add(first, count);
         }
-        self.lock().dropped += waiting.dropped;
+        self.lock().dropped += batch.dropped;
     }
 }
 
@@ -158,11 +154,11 @@ mod tests {
         for number in 0..30 {
             log.add(refusal(number % 3), 1);
         }
-        let waiting = log.take();
-        let events = waiting.to_events(dropped());
+        let batch = log.take();
+        let events = batch.to_events(dropped());
         assert_eq!((events.len(), counts(&events)), (3, 30));
         log.add(refusal(0), 1);
-        log.put_back(waiting);
+        log.put_back(batch);
         let events = log.take().to_events(dropped());
         assert_eq!((events.len(), counts(&events)), (3, 31));
     }
@@ -173,12 +169,33 @@ mod tests {
         for number in 0..CAPACITY + 7 {
             log.add(refusal(number), 1);
         }
-        let waiting = log.take();
-        let events = waiting.to_events(dropped());
+        let events = log.take().to_events(dropped());
         let last = events.last().unwrap();
-        assert_eq!(events.len(), CAPACITY + 1);
+        assert_eq!(events.len(), BATCH + 1);
         assert_eq!(last.kind, AuditKind::RefusalsDropped);
         assert_eq!(last.details, AuditDetails::Repeated(7));
-        assert_eq!(log.dropped.load(Relaxed), 7);
+        let others = (1..MOST_BATCHES).map(|_| log.take().to_events(dropped()));
+        assert_eq!(others.flatten().count(), CAPACITY - BATCH);
+        assert!(log.take().to_events(dropped()).is_empty());
+        assert_eq!(log.dropped(), 7);
+    }
+
+    #[test]
+    fn a_batch_that_could_not_be_written_never_makes_the_log_larger() {
+        let log = RefusalLog::default();
+        for number in 0..CAPACITY {
+            log.add(refusal(number), 1);
+        }
+        let batch = log.take();
+        // The places of the batch are taken meanwhile, all but three.
+        for number in 0..BATCH - 3 {
+            log.add(refusal(CAPACITY + number), 1);
+        }
+        log.put_back(batch);
+        assert_eq!(log.lock().events.len(), CAPACITY);
+        assert_eq!(log.dropped(), u64::try_from(BATCH - 3).unwrap());
+        let all = (0..MOST_BATCHES).flat_map(|_| log.take().to_events(dropped()));
+        let written = counts(&all.collect::<Vec<_>>());
+        assert_eq!(written, u64::try_from(CAPACITY + BATCH - 3).unwrap());
     }
 }

@@ -1,6 +1,6 @@
 //! Which refused attempts are audited, and how they are written.
 
-use super::{Auth, AuthError, RequestContext};
+use super::{Auth, AuthError, RequestContext, refusal_log::MOST_BATCHES};
 use crate::{
     domain::{SessionId, UserId},
     store::{AuditEvent, AuditKind},
@@ -31,23 +31,24 @@ impl Auth {
         self.refusals.add(event, 1);
     }
 
-    /// Waits until there are many refusals to write.
-    pub async fn many_refusals(&self) {
-        self.refusals.many().await;
-    }
-
-    /// Writes the refusals that wait. What cannot be written waits for the next time.
+    /// Writes the refusals that wait, a batch by each statement. What cannot be written waits for the next time, as do most of
+    /// those that come meanwhile.
     ///
     /// # Errors
     /// [`AuthError::DatabaseUnavailable`].
     pub async fn write_refusals(&self) -> Result<(), AuthError> {
-        let waiting = self.refusals.take();
-        let now = self.parts.clock.now();
-        let dropped = RequestContext::default().audit_event(AuditKind::RefusalsDropped, now);
-        let events = waiting.to_events(dropped);
-        if let Err(error) = self.parts.store.append_audit_events(&events).await {
-            self.refusals.put_back(waiting);
-            return Err(error.into());
+        for _ in 0..MOST_BATCHES {
+            let batch = self.refusals.take();
+            let now = self.parts.clock.now();
+            let dropped = RequestContext::default().audit_event(AuditKind::RefusalsDropped, now);
+            let events = batch.to_events(dropped);
+            if events.is_empty() {
+                break;
+            }
+            if let Err(error) = self.parts.store.append_audit_events(&events).await {
+                self.refusals.put_back(batch);
+                return Err(error.into());
+            }
         }
         Ok(())
     }

@@ -60,16 +60,10 @@ pub(super) async fn sweep_sessions(auth: Auth, stop: CancellationToken) {
 /// Writes the audit events of refused attempts, until `stop` and once more then.
 pub(super) async fn write_refusals(auth: Auth, stop: CancellationToken) {
     loop {
-        let goes_on = tokio::select! {
-            () = stop.cancelled() => false,
-            () = sleep(REFUSALS_INTERVAL) => true,
-            () = auth.many_refusals() => true,
-        };
+        let goes_on = next_tick(REFUSALS_INTERVAL, &stop).await;
         match auth.write_refusals().await {
             Err(error) if goes_on => {
                 tracing::debug!(%error, "refused attempts could not be audited; trying again");
-                // Not at once, however many there are.
-                sleep(REFUSALS_INTERVAL).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "the last refused attempts could not be audited: their events are lost");
