@@ -41,7 +41,7 @@ kinds! {
     UserCreated "user_created"
     /// An administrator created a user who gets a token by mail to choose a password.
     UserInvited "user_invited"
-    /// A user was deleted with all personal data, which revoked all tokens.
+    /// A user was deleted, which revoked all tokens; of personal data the audit events alone are left.
     UserDeleted "user_deleted"
     /// A user logged in: a session was opened.
     LoggedIn "logged_in"

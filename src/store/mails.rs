@@ -1,4 +1,4 @@
-//! The outbox: mails that are to be sent, sent, or given up.
+//! The outbox: mails that are to be sent, sent, or given up. (`failed_mails` lists the last.)
 //!
 //! A row is claimed by moving its next attempt beyond the time that one attempt may take, judged by the attempts counted
 //! so far: of two replicas one changes the row. The same number guards what is written after an attempt that failed.
@@ -42,32 +42,6 @@ pub struct ClaimedMail {
     pub attempts: i32,
 }
 
-/// A mail that was given up.
-#[derive(Clone, Debug)]
-pub struct FailedMail {
-    /// The id of the row.
-    pub id: String,
-    /// What it is about.
-    pub kind: String,
-    /// When it was queued.
-    pub created_at: Timestamp,
-    /// When it was given up.
-    pub failed_at: Timestamp,
-    /// Attempts.
-    pub attempts: i32,
-    /// The last error.
-    pub failure: String,
-}
-
-/// How many mails there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MailCounts {
-    /// To be sent.
-    pub waiting: u64,
-    /// Given up.
-    pub failed: u64,
-}
-
 #[derive(Insertable)]
 #[diesel(table_name = mails)]
 pub(super) struct NewMailRow {
@@ -75,6 +49,7 @@ pub(super) struct NewMailRow {
     kind: &'static str,
     user_id: Option<String>,
     email: Option<String>,
+    email_key: Option<String>,
     slot: Option<String>,
     pub(super) request_id: String,
     pub(super) client_ip: String,
@@ -88,13 +63,14 @@ impl NewMailRow {
     pub(super) fn of(mail: &NewMail) -> Self {
         let (user_id, email) = match &mail.recipient {
             Recipient::User(id) => (Some(id.to_string()), None),
-            Recipient::Address(email) => (None, Some(email.as_str().to_owned())),
+            Recipient::Address(email) => (None, Some(email)),
         };
         Self {
             id: uuid_v7(mail.created_at).to_string(),
             kind: mail.kind.as_str(),
             user_id,
-            email,
+            email: email.map(|email| email.as_str().to_owned()),
+            email_key: email.map(Email::key),
             slot: mail.slot.clone(),
             request_id: mail.request_id.clone(),
             client_ip: mail.client_ip.clone(),
@@ -167,14 +143,15 @@ macro_rules! queue_new_device_mail {
     ($conn:expr, $mail:expr) => {{
         let mail: &NewMailRow = $mail;
         let (user, slot, created_at, day_before) = mail.of_new_device();
-        diesel::sql_query($crate::store::mails::NEW_DEVICE)
+        let insert = diesel::sql_query($crate::store::mails::NEW_DEVICE)
             .bind::<diesel::sql_types::Text, _>(&mail.id)
             .bind::<diesel::sql_types::Text, _>(user)
             .bind::<diesel::sql_types::Nullable<diesel::sql_types::Text>, _>(slot)
             .bind::<diesel::sql_types::Text, _>(&mail.request_id)
             .bind::<diesel::sql_types::Text, _>(&mail.client_ip)
             .bind::<diesel::sql_types::BigInt, _>(created_at)
-            .bind::<diesel::sql_types::BigInt, _>(day_before)
+            .bind::<diesel::sql_types::BigInt, _>(day_before);
+        $crate::store::prepared::Prepared(insert)
             .execute($conn)
             .await?;
     }};
@@ -268,6 +245,7 @@ impl Store {
                     .set((
                         mails::done_at.eq(now.micros()),
                         mails::email.eq(None::<String>),
+                        mails::email_key.eq(None::<String>),
                         mails::client_ip.eq(""),
                     ))
                     .execute(conn)
@@ -316,82 +294,5 @@ impl Store {
         ));
         write!(self, |conn| Ok(give_up.execute(conn).await?))?;
         Ok(())
-    }
-
-    /// The mails that were given up, the latest first, 1,000 at most.
-    pub async fn failed_mails(&self) -> Result<Vec<FailedMail>, StoreError> {
-        type Row = (String, String, i64, Option<i64>, i32, String);
-        let rows: Vec<Row> = read!(self, |conn| {
-            Ok(mails::table
-                .filter(mails::failed_at.is_not_null())
-                .order(mails::id.desc())
-                .limit(1_000)
-                .select((
-                    mails::id,
-                    mails::kind,
-                    mails::created_at,
-                    mails::failed_at,
-                    mails::attempts,
-                    mails::failure,
-                ))
-                .load(conn)
-                .await?)
-        })?;
-        let failed = |(id, kind, created_at, failed_at, attempts, failure): Row| FailedMail {
-            id,
-            kind,
-            created_at: Timestamp::from_micros(created_at),
-            failed_at: Timestamp::from_micros(failed_at.unwrap_or_default()),
-            attempts,
-            failure,
-        };
-        Ok(rows.into_iter().map(failed).collect())
-    }
-
-    /// Has mails that were given up tried again, one or all of them, and says how many those are.
-    pub async fn requeue_mails(
-        &self,
-        id: Option<&str>,
-        now: Timestamp,
-    ) -> Result<usize, StoreError> {
-        let retry = (
-            mails::failed_at.eq(None::<i64>),
-            mails::created_at.eq(now.micros()),
-            mails::due_at.eq(now.micros()),
-        );
-        let all = mails::table.filter(mails::failed_at.is_not_null());
-        match id {
-            Some(id) => {
-                let one = diesel::update(all.filter(mails::id.eq(id.to_owned()))).set(retry);
-                write!(self, |conn| Ok(one.execute(conn).await?))
-            }
-            None => {
-                let every = diesel::update(all).set(retry);
-                write!(self, |conn| Ok(every.execute(conn).await?))
-            }
-        }
-    }
-
-    /// How many mails wait and how many were given up.
-    pub async fn count_mails(&self) -> Result<MailCounts, StoreError> {
-        let counts: (i64, i64) = read!(self, |conn| {
-            let open = mails::table.filter(mails::done_at.is_null());
-            let waiting = open
-                .filter(mails::failed_at.is_null())
-                .count()
-                .get_result(conn)
-                .await?;
-            let failed = open
-                .filter(mails::failed_at.is_not_null())
-                .count()
-                .get_result(conn)
-                .await?;
-            Ok((waiting, failed))
-        })?;
-        let count = |number: i64| u64::try_from(number).unwrap_or(0);
-        Ok(MailCounts {
-            waiting: count(counts.0),
-            failed: count(counts.1),
-        })
     }
 }

@@ -145,7 +145,8 @@ impl Store {
     async fn purge_failed_mails(&self, now: Timestamp) -> Result<usize, StoreError> {
         let oldest_kept = (now - FAILED_MAILS).micros();
         let end = mails::failed_at;
-        delete_batch!(self, mails, id, end.le(oldest_kept), end)
+        let is_stale = || mails::done_at.is_null().and(end.le(oldest_kept));
+        delete_batch!(self, mails, id, is_stale(), end)
     }
 
     async fn purge_audit_events(&self, now: Timestamp) -> Result<usize, StoreError> {

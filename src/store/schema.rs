@@ -239,6 +239,7 @@ diesel::table! {
         kind -> Text,
         user_id -> Nullable<Text>,
         email -> Nullable<Text>,
+        email_key -> Nullable<Text>,
         slot -> Nullable<Text>,
         request_id -> Text,
         client_ip -> Text,

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    domain::{PositionedRevocation, Roles, UserId},
+    domain::{Email, PositionedRevocation, Roles, UserId},
 };
 
 impl Store {
-    /// Deletes a user with the sessions, the mails and the counters of failed logins, those of `counters` included, and
+    /// Deletes a user with the sessions, the mails to the user or the address, and the counters of failed logins, those of `counters` included, and
     /// revokes every token. `None` when there is no such user.
     ///
     /// `remember` is how long the last access token may live, counted from its session's last rotation. Of more sessions
@@ -43,10 +43,15 @@ impl Store {
                 // Changes nothing, and takes the lock.
                 let lock = diesel::update(users::table.find(&user))
                     .set(users::updated_at.eq(users::updated_at))
-                    .returning((users::roles, users::disabled_at, users::session_epoch));
-                let found: Option<(String, Option<i64>, i64)> =
+                    .returning((
+                        users::email,
+                        users::roles,
+                        users::disabled_at,
+                        users::session_epoch,
+                    ));
+                let found: Option<(String, String, Option<i64>, i64)> =
                     lock.get_result(conn).await.optional()?;
-                let Some((roles, disabled_at, epoch)) = found else {
+                let Some((email, roles, disabled_at, epoch)) = found else {
                     return Ok(None);
                 };
                 if is_administrator(&Roles::from_stored(&roles)) && disabled_at.is_none() {
@@ -77,6 +82,11 @@ impl Store {
                     .execute(conn)
                     .await?;
                 diesel::delete(mails::table.filter(mails::user_id.eq(&user)))
+                    .execute(conn)
+                    .await?;
+                // Those that somebody asked for by the address, and that were given up or still wait.
+                let key = Email::from_stored(email).key();
+                diesel::delete(mails::table.filter(mails::email_key.eq(key)))
                     .execute(conn)
                     .await?;
                 // The sessions and whatever else belongs to the user go with it.

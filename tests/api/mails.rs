@@ -103,6 +103,20 @@ on_both_databases! {
         arrives(&smtp, 1).await;
     }
 
+    async fn the_mails_to_an_address_go_with_its_user(database: TestDatabase) {
+        let smtp = SmtpServer::start(&[Treatment::Refuse; 2]).await;
+        let server = server_for(&database, &smtp.url()).await;
+        let root = server.signed_in_as("root@example.org", "admin").await.access_token;
+        let ada = server.register(ADA).await.unwrap();
+        server.register("bob@example.org").await.unwrap();
+        request_reset(&server, "Ada@EXAMPLE.org").await;
+        request_reset(&server, "bob@example.org").await;
+        eventually("both mails are given up", async || database.count("mails WHERE failed_at IS NOT NULL").await == 2).await;
+        server.delete_user(&root, &ada.user_id).await.unwrap();
+        assert_eq!(database.count("mails").await, 1);
+        assert_eq!(database.count("mails WHERE email = 'bob@example.org'").await, 1);
+    }
+
     async fn a_mail_is_given_up_after_a_day(database: TestDatabase) {
         let smtp = SmtpServer::start(&[Treatment::Defer, Treatment::Defer]).await;
         let server = server_for(&database, &smtp.url()).await;
