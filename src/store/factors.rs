@@ -19,6 +19,7 @@ use super::{
     revocations::append_revocations,
     revoke,
     schema::{audit_events, passkeys, recovery_codes, sessions, totp_factors, users},
+    schema_version::{FACTORS, demand_migration},
     totp_factors::TotpRow,
     users::stored_kinds,
     write,
@@ -208,6 +209,7 @@ impl Store {
                     .execute(conn)
                     .await?;
                 if before.is_empty() {
+                    demand_migration!(conn, FACTORS);
                     replace_codes!(conn, new.codes, caller.user_id, now);
                 }
                 let session = sessions::table

@@ -2,7 +2,7 @@
 //!
 //! A release only adds to the schema, so that the version before runs beside it: during a rolling upgrade, and after a
 //! rollback of the binary. The table `schema_compatibility` names the earliest migration that a program must know; a
-//! migration that takes something away raises it.
+//! migration that takes something away raises it, and so does the first second factor.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,26 @@ use super::StoreError;
 
 /// Reads the earliest migration that a program must know.
 pub(super) const LEAST_MIGRATION: &str = "SELECT least_migration FROM schema_compatibility";
+
+/// The migration that a program must know where a user has a second factor: one from before would let that user in by the
+/// password alone.
+pub(super) const FACTORS: &str = "20261128000012";
+
+/// Has programs that do not know a migration refuse to start from the commit on. Versions are digits of one length, so
+/// their order is that of their texts; where a later one is demanded already, nothing is locked or written.
+macro_rules! demand_migration {
+    ($conn:expr, $version:expr) => {{
+        use $crate::store::schema::schema_compatibility;
+        let earlier =
+            schema_compatibility::table.filter(schema_compatibility::least_migration.lt($version));
+        diesel::update(earlier)
+            .set(schema_compatibility::least_migration.eq($version))
+            .execute($conn)
+            .await?
+    }};
+}
+
+pub(super) use demand_migration;
 
 /// What a program makes of the schema.
 #[derive(Debug, PartialEq, Eq)]

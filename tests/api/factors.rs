@@ -32,6 +32,23 @@ const NEW_PASSWORD: &str = "an engine that dreams of looms";
 const ONE_STEP: Duration = Duration::from_secs(STEP);
 
 on_both_databases! {
+    async fn once_a_factor_is_enrolled_versions_without_factors_do_not_start(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let ada = server.signed_in(ADA).await;
+        let demanded = "schema_compatibility WHERE least_migration = '20261128000012'";
+        assert_eq!(database.count(demanded).await, 0);
+        server.enroll(&ada.access_token).await;
+        assert_eq!(database.count(demanded).await, 1);
+        server.stop().await;
+        // With a later migration in place this version looks at the demand, which it meets.
+        database.execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')").await;
+        let server = TestServer::start(&database).await;
+        database.execute("UPDATE schema_compatibility SET least_migration = '29990101000000'").await;
+        let bob = server.signed_in(BOB).await;
+        server.enroll(&bob.access_token).await;
+        assert_eq!(database.count(demanded).await, 0, "the demand of a later version stays");
+    }
+
     async fn an_app_is_enrolled_by_its_code_and_then_asked_for_at_login(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[("COUNTERSIGN_TOTP_ISSUER", "Example Accounts")]).await;
         let tokens = server.signed_in(ADA).await;
