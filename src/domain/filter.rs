@@ -9,6 +9,7 @@
 //! value      = quoted text, or a word without spaces, quotes, parentheses and operators other than ":" and "-"
 //! ```
 //!
+//! A value holds no control characters: no field does, and PostgreSQL takes no NUL in a text.
 //! `OR`, `NOT`, functions and nested fields are refused. Which fields there are, and what they compare with, is decided by
 //! each list.
 
@@ -97,7 +98,9 @@ fn tokens(text: &str) -> Result<Vec<Token>, &'static str> {
             '(' => (Token::Open, 1),
             ')' => (Token::Close, 1),
             '"' | '\'' => quoted(rest, first)?,
-            '=' | '!' | '<' | '>' | ':' => operator(rest)?,
+            '=' | '!' | '<' | '>' => operator(rest)?,
+            // A value may begin with it: `::1`.
+            ':' if !matches!(tokens.last(), Some(Token::Operator(_))) => operator(rest)?,
             _ => word(rest, tokens.last()),
         };
         tokens.push(token);
@@ -188,6 +191,9 @@ impl Parser<'_> {
                 if self.comparisons.len() == MAX_COMPARISONS {
                     return Err("has too many comparisons");
                 }
+                if value.contains(char::is_control) {
+                    return Err("has a control character in a value");
+                }
                 self.comparisons.push(Comparison {
                     field: field.clone(),
                     operator: *operator,
@@ -240,6 +246,8 @@ mod tests {
                 comparison("client_ip", Operator::NotEqual, "2001:db8::1"),
             ]
         );
+        let loopback = parse("client_ip = ::1 AND kind=a").unwrap();
+        assert_eq!(loopback[0], comparison("client_ip", Operator::Equal, "::1"));
         assert_eq!(parse("  ").unwrap(), []);
         assert_eq!(
             parse(r#"email = "a\"b\\c AND""#).unwrap(),
@@ -268,6 +276,9 @@ mod tests {
             "a == b",
             "a = \"b",
             "\"a\" = b",
+            "a = b\0",
+            "a = \"b\u{7f}\"",
+            "a = \"b\\\n\"",
             &many,
             &deep,
         ] {

@@ -1,6 +1,6 @@
 //! What the lists of users and of audit events can be filtered by.
 
-use std::{str::FromStr, time::UNIX_EPOCH};
+use std::{net::IpAddr, str::FromStr, time::UNIX_EPOCH};
 
 use super::{
     Email, FieldViolation, Role, SessionId, UserId, ViolationReason,
@@ -103,14 +103,18 @@ pub fn audit_conditions(
             negated,
             text: value.to_owned(),
         };
+        let address = |negated| TextBound {
+            negated,
+            text: address(value),
+        };
         Ok(match (comparison.field.as_str(), comparison.operator) {
             ("kind", Operator::Equal) => AuditCondition::Kind(words(false)),
             ("kind", Operator::NotEqual) => AuditCondition::Kind(words(true)),
             ("subject_id", Operator::Equal) => AuditCondition::Subject(id(value)?),
             ("actor_id", Operator::Equal) => AuditCondition::Actor(id(value)?),
             ("session_id", Operator::Equal) => AuditCondition::Session(id(value)?),
-            ("client_ip", Operator::Equal) => AuditCondition::ClientIp(words(false)),
-            ("client_ip", Operator::NotEqual) => AuditCondition::ClientIp(words(true)),
+            ("client_ip", Operator::Equal) => AuditCondition::ClientIp(address(false)),
+            ("client_ip", Operator::NotEqual) => AuditCondition::ClientIp(address(true)),
             ("request_id", Operator::Equal) => AuditCondition::RequestId(value.to_owned()),
             ("event_time", operator) => AuditCondition::Time(time(operator, value)?),
             _ => {
@@ -142,6 +146,15 @@ fn id<T: FromStr>(value: &str) -> Result<T, &'static str> {
     value
         .parse()
         .map_err(|_| "ids must be compared with a UUID in its hyphenated form")
+}
+
+/// An address in the form in which events have it, whatever its spelling; other text, such as `command line`, as it is.
+fn address(value: &str) -> String {
+    let address: Result<IpAddr, _> = value.parse();
+    address.map_or_else(
+        |_| value.to_owned(),
+        |address| address.to_canonical().to_string(),
+    )
 }
 
 fn time(operator: Operator, value: &str) -> Result<TimeBound, &'static str> {
@@ -189,6 +202,23 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_one_whatever_its_spelling() {
+        for (spelling, stored) in [
+            ("::1", "::1"),
+            ("0:0:0:0:0:0:0:1", "::1"),
+            ("2001:DB8:0::7", "2001:db8::7"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("\"command line\"", "command line"),
+        ] {
+            let read = audit_conditions("filter", &format!("client_ip = {spelling}")).unwrap();
+            let [AuditCondition::ClientIp(bound)] = read.as_slice() else {
+                panic!("{read:?}")
+            };
+            assert_eq!(bound.text, stored, "{spelling}");
+        }
+    }
+
+    #[test]
     fn another_field_operator_or_value_is_refused() {
         for text in [
             "password = x",
@@ -208,6 +238,7 @@ mod tests {
             "subject_id = ada",
             "subject_id != 01900000-0000-7000-8000-000000000000",
             "event_time >= 2026-11-24",
+            "request_id = \"a\0\"",
         ] {
             assert!(audit_conditions("filter", text).is_err(), "{text}");
         }
