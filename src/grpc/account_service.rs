@@ -7,7 +7,8 @@ use super::{
     convert::{self, Violations},
     factors,
     layers::Caller,
-    paging, passkeys,
+    paging::{self, Listing},
+    passkeys,
     pb::{self, account_service_server},
     request_info::RequestInfo,
 };
@@ -67,12 +68,13 @@ impl account_service_server::AccountService for AccountApi {
         let info = RequestInfo::of(&request);
         let result = async {
             let (user_id, current) = caller(&request)?;
-            let (after, size) = page_of(request.get_ref())?;
+            let listing = Listing::new(self.auth.page_tokens(), "sessions", "");
+            let (after, size) = page_of(listing, request.get_ref())?;
             let page = self.auth.list_sessions(user_id, after, size).await?;
             let sessions = page.sessions.iter();
             Ok(pb::ListSessionsResponse {
                 sessions: sessions.map(|one| session(one, current)).collect(),
-                next_page_token: paging::token(page.next),
+                next_page_token: listing.token(page.next),
             })
         };
         info.respond(result.await)
@@ -287,10 +289,13 @@ fn change_password_command(
     }
 }
 
-fn page_of(request: &pb::ListSessionsRequest) -> Result<(Option<SessionId>, u16), AuthError> {
+fn page_of(
+    listing: Listing<'_>,
+    request: &pb::ListSessionsRequest,
+) -> Result<(Option<SessionId>, u16), AuthError> {
     let mut violations = Violations::default();
     let size = violations.take(paging::size("page_size", request.page_size));
-    let after = violations.take(paging::position("page_token", &request.page_token));
+    let after = violations.take(listing.position("page_token", &request.page_token));
     match (after, size) {
         (Some(after), Some(size)) => Ok((after, size)),
         _ => Err(violations.into()),

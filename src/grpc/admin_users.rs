@@ -2,20 +2,14 @@
 
 use super::{
     convert::{self, Violations},
-    paging, pb,
+    paging::{self, Listing},
+    pb,
 };
 use crate::{
     auth::{Auth, AuthError, NewUser},
-    domain::{
-        AuditEventId, DisplayName, Email, FieldViolation, Roles, UserId, ViolationReason,
-        audit_conditions, user_conditions,
-    },
+    domain::{DisplayName, Email, Roles, UserId, audit_conditions, user_conditions},
     store::StoredAuditEvent,
 };
-
-/// The names of the lists in page tokens.
-const USERS: &str = "users";
-const AUDIT_EVENTS: &str = "audit events";
 
 pub(super) fn user_id(text: &str) -> Result<UserId, AuthError> {
     let mut violations = Violations::default();
@@ -53,18 +47,17 @@ pub(super) async fn list_users(
     request: &pb::ListUsersRequest,
 ) -> Result<pb::ListUsersResponse, AuthError> {
     let mut violations = Violations::default();
+    let users = Listing::new(auth.page_tokens(), "users", &request.filter);
     let size = violations.take(paging::size("page_size", request.page_size));
     let conditions = violations.take(user_conditions("filter", &request.filter));
-    let after = violations.take(position(auth, USERS, &request.filter, &request.page_token));
+    let after = violations.take(users.position("page_token", &request.page_token));
     let (Some(size), Some(conditions), Some(after)) = (size, conditions, after) else {
         return Err(violations.into());
     };
-    let after = after.map(UserId::from_bytes);
     let page = auth.users().list(after, &conditions, size).await?;
-    let next = page.next.map(|id| *id.as_bytes());
     Ok(pb::ListUsersResponse {
         users: page.items.iter().map(convert::user).collect(),
-        next_page_token: token(auth, USERS, &request.filter, next),
+        next_page_token: users.token(page.next),
     })
 }
 
@@ -73,46 +66,17 @@ pub(super) async fn list_audit_events(
     request: &pb::ListAuditEventsRequest,
 ) -> Result<pb::ListAuditEventsResponse, AuthError> {
     let mut violations = Violations::default();
-    let (filter, list) = (&request.filter, AUDIT_EVENTS);
+    let events = Listing::new(auth.page_tokens(), "audit events", &request.filter);
     let size = violations.take(paging::size("page_size", request.page_size));
-    let conditions = violations.take(audit_conditions("filter", filter));
-    let after = violations.take(position(auth, list, filter, &request.page_token));
+    let conditions = violations.take(audit_conditions("filter", &request.filter));
+    let after = violations.take(events.position("page_token", &request.page_token));
     let (Some(size), Some(conditions), Some(after)) = (size, conditions, after) else {
         return Err(violations.into());
     };
-    let after = after.map(AuditEventId::from_bytes);
     let page = auth.list_audit_events(after, &conditions, size).await?;
-    let next = page.next.map(|id| *id.as_bytes());
     Ok(pb::ListAuditEventsResponse {
         audit_events: page.items.into_iter().map(event).collect(),
-        next_page_token: token(auth, list, filter, next),
-    })
-}
-
-/// Parses `page_token`: the last entry of the page before; `None` for the first page.
-fn position(
-    auth: &Auth,
-    list: &str,
-    filter: &str,
-    text: &str,
-) -> Result<Option<[u8; 16]>, FieldViolation> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let position = auth.page_tokens().parse_page_token(list, filter, text);
-    position.map(Some).ok_or_else(|| {
-        FieldViolation::new(
-            "page_token",
-            ViolationReason::Malformed,
-            "must be the next_page_token of an earlier answer to the same filter",
-        )
-    })
-}
-
-/// The `next_page_token` of a page; empty when it is the last one.
-fn token(auth: &Auth, list: &str, filter: &str, next: Option<[u8; 16]>) -> String {
-    next.map_or_else(String::new, |last| {
-        auth.page_tokens().page_token(list, filter, &last)
+        next_page_token: events.token(page.next),
     })
 }
 

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert::{self, Violations},
-    paging,
+    paging::{self, Listing},
     pb::{self, service_account_service_server},
     request_info::RequestInfo,
 };
@@ -73,16 +73,17 @@ impl service_account_service_server::ServiceAccountService for ServiceAccountApi
         let info = RequestInfo::of(&request);
         let result = async {
             let request = request.get_ref();
+            let listing = Listing::new(self.auth.page_tokens(), "service accounts", "");
             let mut violations = Violations::default();
             let size = violations.take(paging::size("page_size", request.page_size));
-            let after = violations.take(paging::position("page_token", &request.page_token));
+            let after = violations.take(listing.position("page_token", &request.page_token));
             let (Some(after), Some(size)) = (after, size) else {
                 return Err(violations.into());
             };
             let page = self.accounts().list(after, size).await?;
             Ok(pb::ListServiceAccountsResponse {
                 service_accounts: page.items.iter().map(account).collect(),
-                next_page_token: paging::token(page.next),
+                next_page_token: listing.token(page.next),
             })
         };
         info.respond(result.await)
@@ -186,16 +187,17 @@ impl service_account_service_server::ServiceAccountService for ServiceAccountApi
             let request = request.get_ref();
             let mut violations = Violations::default();
             let id = &request.service_account_id;
+            let listing = Listing::new(self.auth.page_tokens(), "service keys", id);
             let id = violations.take(convert::service_account_id("service_account_id", id));
             let size = violations.take(paging::size("page_size", request.page_size));
-            let after = violations.take(paging::position("page_token", &request.page_token));
+            let after = violations.take(listing.position("page_token", &request.page_token));
             let (Some(id), Some(after), Some(size)) = (id, after, size) else {
                 return Err(violations.into());
             };
             let page = self.accounts().list_keys(id, after, size).await?;
             Ok(pb::ListServiceKeysResponse {
                 service_keys: page.items.iter().map(key).collect(),
-                next_page_token: paging::token(page.next),
+                next_page_token: listing.token(page.next),
             })
         };
         info.respond(result.await)

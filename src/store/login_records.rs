@@ -19,11 +19,11 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// How many live sessions the user has besides the one in `$row`. Counted by the INSERT of that row itself, which costs
-/// no round trip and sees what was committed before the lock on the user's row was taken.
-macro_rules! count_others {
-    ($row:expr, $epoch:expr, $now:expr, $window:expr) => {
-        sql::<BigInt>(
+/// The INSERT of the session in `$row`, which returns how many live sessions the user has besides. Counted by the INSERT itself,
+/// which costs no round trip and sees what was committed before the lock on the user's row was taken.
+macro_rules! insert_session {
+    ($row:expr, $epoch:expr, $now:expr, $window:expr) => {{
+        let others = sql::<BigInt>(
             "(SELECT count(*) FROM (SELECT other.idle_expires_at, other.absolute_expires_at
                 FROM sessions AS other WHERE other.revoked_at IS NULL AND other.user_id = ",
         )
@@ -39,8 +39,11 @@ macro_rules! count_others {
         .bind::<BigInt, _>($now.micros())
         .sql(" AND newest.absolute_expires_at > ")
         .bind::<BigInt, _>($now.micros())
-        .sql(")")
-    };
+        .sql(")");
+        diesel::insert_into(sessions::table)
+            .values($row)
+            .returning(others)
+    }};
 }
 
 /// A connection on which a transaction inserts a session with the audit event of its login.
@@ -66,11 +69,10 @@ impl InsertSession for AsyncPgConnection {
         now: Timestamp,
         window: i64,
     ) -> Result<i64, StoreError> {
-        let session = diesel::insert_into(sessions::table)
-            .values(row)
-            .returning(count_others!(row, epoch, now, window));
-        let event = diesel::insert_into(audit_events::table).values(event);
-        let both = WithEvent { event, session };
+        let both = WithEvent {
+            event: diesel::insert_into(audit_events::table).values(event),
+            session: insert_session!(row, epoch, now, window),
+        };
         Ok(Prepared(both).get_result(self).await?)
     }
 }
@@ -89,9 +91,7 @@ impl InsertSession for AsyncSqliteConnection {
             .values(event)
             .execute(self)
             .await?;
-        let session = diesel::insert_into(sessions::table)
-            .values(row)
-            .returning(count_others!(row, epoch, now, window));
+        let session = insert_session!(row, epoch, now, window);
         Ok(Prepared(session).get_result(self).await?)
     }
 }

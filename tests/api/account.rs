@@ -359,6 +359,8 @@ on_both_databases! {
         let status = account.page(-1, "no token of ours").await.unwrap_err();
         assert_eq!(failure(&status).reason, "INVALID_FIELD");
         assert_eq!(fields(&status), ["page_size", "page_token"]);
+        let made_up = account.page(1, "AAAAAAAAAAAAAAAAAAAAAA").await.unwrap_err();
+        assert_eq!(fields(&made_up), ["page_token"]);
         assert_eq!(account.page(i32::MAX, "").await.unwrap().sessions.len(), 1);
     }
 
