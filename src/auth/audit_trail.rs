@@ -38,7 +38,7 @@ pub enum ExportError {
     NoCursor,
     /// The order that the cursor is about is not the database's any more.
     #[error(
-        "the database was restored or promoted since the cursor was printed, and events may have another place: export again without a cursor, and drop the events that are known by their id"
+        "the database was restored or promoted since the cursor was printed or the export began, and events may have another place: export again without a cursor, and drop the events that are known by their id"
     )]
     OtherHistory,
     /// The database fails.
@@ -88,21 +88,26 @@ impl AuditExport {
     /// The next events; none when all that were committed before the call have been returned.
     ///
     /// # Errors
-    /// The database fails; the same call may be made again.
+    /// The database was restored or promoted since the export began. The database fails; then the same call may be made again.
     pub async fn next_events(&mut self) -> Result<Vec<ExportedEvent>, ExportError> {
         let mut events;
         loop {
-            let given = self.store.position_audit_events().await?;
+            let is_more = self.store.position_audit_events().await?;
             events = self
                 .store
                 .audit_events_after(self.cursor.position())
                 .await?;
             // A position that was just given lies behind the cursor, unless retention has deleted the event since.
-            if !events.is_empty() || given == 0 {
+            if !events.is_empty() || !is_more {
                 break;
             }
         }
         let epoch = self.cursor.epoch();
+        // After the reads: what was read before is of the same history then. Without events as well: a database that was
+        // restored may give the next ones positions that lie before the cursor.
+        if self.store.feed_state().await?.epoch != epoch {
+            return Err(ExportError::OtherHistory);
+        }
         if let Some((position, _)) = events.last() {
             self.cursor = Cursor::new(epoch, *position);
         }

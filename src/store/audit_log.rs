@@ -1,16 +1,22 @@
 //! The audit trail: listed in pages, and exported in an order in which no event is missed.
 
-use diesel::{prelude::*, sql_types::BigInt};
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel::{
+    dsl::{exists, select},
+    prelude::*,
+    sql_types::BigInt,
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::{Map, Value, json};
 
 use super::{
     AuditEvent, Store, StoreError,
     audit::AuditEventRow,
     ids::parse_audit_event_id,
-    list_window::{ListPage, WINDOW},
+    list_window::{ListPage, last_in_window},
+    prepared::Unprepared,
     read,
     schema::{audit_events, audit_positions},
+    sqlite::AsyncSqliteConnection,
     write,
 };
 use crate::{
@@ -20,9 +26,6 @@ use crate::{
 
 /// How many events get a position in one transaction.
 const BATCH: i64 = 500;
-
-/// How many events are written in one transaction.
-const APPENDED: usize = 200;
 
 /// Gives the oldest events without a position the next ones after `$1`.
 const GIVE_POSITIONS: &str = "UPDATE audit_events SET position = CAST($1 AS BIGINT) + numbered.number \
@@ -89,33 +92,25 @@ impl StoredAuditEvent {
 impl Store {
     /// Audit events that meet all conditions, the newest first: `size` at most, beginning after the event `after`.
     ///
-    /// Without a condition on the subject no more than `WINDOW` events are looked at; the page may then be short, or even
-    /// empty, and have a next one.
+    /// An index finds the events of a subject and of a time. With other conditions, and without one on the subject, no more
+    /// than `WINDOW` events are looked at; the page may then be short, or even empty, and have a next one.
     pub async fn list_audit_events(
         &self,
         after: Option<AuditEventId>,
         conditions: &[AuditCondition],
         size: u16,
     ) -> Result<ListPage<StoredAuditEvent, AuditEventId>, StoreError> {
-        let is_narrow = conditions
-            .iter()
-            .any(|condition| matches!(condition, AuditCondition::Subject(_)));
+        let is_by_subject = |condition| matches!(condition, &AuditCondition::Subject(_));
+        let is_by_time = |condition| matches!(condition, &AuditCondition::Time(_));
+        let is_bounded =
+            !conditions.iter().any(is_by_subject) && !conditions.iter().all(is_by_time);
         let (first, last) = id_bounds(after, conditions);
         let (rows, bound): (Vec<StoredAuditEvent>, Option<String>) = read!(self, |conn| {
             let in_order = audit_events::table
                 .filter(audit_events::id.ge(&first))
                 .filter(audit_events::id.lt(&last))
                 .order(audit_events::id.desc());
-            let bound: Option<String> = match is_narrow || conditions.is_empty() {
-                true => None,
-                false => in_order
-                    .select(audit_events::id)
-                    .offset(WINDOW - 1)
-                    .limit(1)
-                    .get_result(conn)
-                    .await
-                    .optional()?,
-            };
+            let bound = last_in_window!(conn, in_order, audit_events::id, is_bounded);
             let mut query = in_order
                 .limit(i64::from(size) + 1)
                 .select(StoredAuditEvent::as_select())
@@ -153,36 +148,23 @@ impl Store {
                     }
                 };
             }
-            Ok((query.load(conn).await?, bound))
+            Ok((Unprepared(query).load(conn).await?, bound))
         })?;
         ListPage::of(rows, size, bound, |event| &event.id, parse_audit_event_id)
     }
 
-    /// Writes events of which nothing else depends.
+    /// Writes events on which nothing else depends: all of them or none. A few hundred at most, for each value is a parameter
+    /// of the statement.
     pub async fn append_audit_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
-        for some in events.chunks(APPENDED) {
-            let rows: Vec<AuditEventRow> = some.iter().map(AuditEvent::to_row).collect();
-            write!(self, |conn| {
-                conn.transaction::<_, StoreError, _>(async |conn| {
-                    for row in &rows {
-                        diesel::insert_into(audit_events::table)
-                            .values(row)
-                            .execute(conn)
-                            .await?;
-                    }
-                    Ok(())
-                })
-                .await
-            })?;
-        }
-        Ok(())
+        let rows: Vec<AuditEventRow> = events.iter().map(AuditEvent::to_row).collect();
+        write!(self, |conn| Ok(conn.insert_events(&rows).await?))
     }
 
-    /// Gives positions to events that have none, some of them, and says how many those were.
+    /// Gives positions to events that have none, some of them. `false`: there is none without.
     ///
     /// An event gets its position after its commit, by one transaction at a time: whoever has read all events up to a
     /// position has missed none with a lower one, in whatever order the transactions of the events committed.
-    pub async fn position_audit_events(&self) -> Result<usize, StoreError> {
+    pub async fn position_audit_events(&self) -> Result<bool, StoreError> {
         write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 // Changes nothing, and takes the lock.
@@ -195,14 +177,17 @@ impl Store {
                     .bind::<BigInt, _>(greatest)
                     .execute(conn)
                     .await?;
-                if given > 0 {
-                    let given = i64::try_from(given).unwrap_or(BATCH);
-                    diesel::update(audit_positions::table)
-                        .set(audit_positions::position.eq(greatest + given))
-                        .execute(conn)
-                        .await?;
+                if given == 0 {
+                    // A purge may have deleted just those that were picked.
+                    let left = audit_events::table.filter(audit_events::position.is_null());
+                    return Ok(select(exists(left)).get_result(conn).await?);
                 }
-                Ok(given)
+                // Not by `given`: where a purge deleted some of those that were picked, the numbers of the others reach beyond.
+                diesel::update(audit_positions::table)
+                    .set(audit_positions::position.eq(greatest + BATCH))
+                    .execute(conn)
+                    .await?;
+                Ok(true)
             })
             .await
         })
@@ -224,6 +209,35 @@ impl Store {
         })?;
         let with_position = |row: StoredAuditEvent| Some((row.position?, row));
         Ok(rows.into_iter().filter_map(with_position).collect())
+    }
+}
+
+/// A connection that inserts events, all or none, in the way that is fastest on its database.
+trait InsertEvents {
+    async fn insert_events(&mut self, rows: &[AuditEventRow]) -> QueryResult<()>;
+}
+
+impl InsertEvents for AsyncPgConnection {
+    /// One statement, which is a transaction.
+    async fn insert_events(&mut self, rows: &[AuditEventRow]) -> QueryResult<()> {
+        let insert = diesel::insert_into(audit_events::table).values(rows);
+        insert.execute(self).await.map(drop)
+    }
+}
+
+impl InsertEvents for AsyncSqliteConnection {
+    /// One by one: the statement stays prepared, and there are no round trips.
+    async fn insert_events(&mut self, rows: &[AuditEventRow]) -> QueryResult<()> {
+        self.transaction(async |conn| {
+            for row in rows {
+                diesel::insert_into(audit_events::table)
+                    .values(row)
+                    .execute(conn)
+                    .await?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 

@@ -6,6 +6,24 @@ use super::StoreError;
 /// How many rows a page looks at at most, where no index finds those that are wanted.
 pub(super) const WINDOW: i64 = 20_000;
 
+/// The id of the last row that a page looks at, of those in `$in_order`; `None` where it looks at all.
+macro_rules! last_in_window {
+    ($conn:expr, $in_order:expr, $id:expr, $is_bounded:expr) => {
+        match $is_bounded {
+            true => $in_order
+                .select($id)
+                .offset($crate::store::list_window::WINDOW - 1)
+                .limit(1)
+                .get_result::<String>($conn)
+                .await
+                .optional()?,
+            false => None,
+        }
+    };
+}
+
+pub(super) use last_in_window;
+
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct ListPage<T, Id> {

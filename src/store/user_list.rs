@@ -10,7 +10,8 @@ use diesel_async::RunQueryDsl;
 use super::{
     Store, StoreError,
     ids::parse_user_id,
-    list_window::{ListPage, WINDOW},
+    list_window::{ListPage, last_in_window},
+    prepared::Unprepared,
     read,
     schema::users,
     users::{UserRow, has_email},
@@ -21,7 +22,7 @@ impl Store {
     /// Users that meet all conditions, in the order of their ids: `size` at most, beginning after the user `after`.
     ///
     /// Without a condition on the address no more than `WINDOW` users are looked at; the page may then be short, or even
-    /// empty, and have a next one.
+    /// empty, and have a next one. That goes for the time as well: an imported user has an id of the time of the import.
     pub async fn list_users(
         &self,
         after: Option<UserId>,
@@ -29,9 +30,6 @@ impl Store {
         size: u16,
     ) -> Result<ListPage<User, UserId>, StoreError> {
         let after = after.map_or_else(String::new, |id| id.to_string());
-        let is_narrow = conditions
-            .iter()
-            .any(|condition| matches!(condition, UserCondition::Email(_)));
         let emails: Vec<_> = conditions
             .iter()
             .filter_map(|condition| match condition {
@@ -39,18 +37,10 @@ impl Store {
                 _ => None,
             })
             .collect();
+        let is_bounded = emails.is_empty() && !conditions.is_empty();
         let (rows, bound): (Vec<UserRow>, Option<String>) = read!(self, |conn| {
             let in_order = users::table.filter(users::id.gt(&after)).order(users::id);
-            let bound: Option<String> = match is_narrow || conditions.is_empty() {
-                true => None,
-                false => in_order
-                    .select(users::id)
-                    .offset(WINDOW - 1)
-                    .limit(1)
-                    .get_result(conn)
-                    .await
-                    .optional()?,
-            };
+            let bound = last_in_window!(conn, in_order, users::id, is_bounded);
             let mut query = in_order
                 .limit(i64::from(size) + 1)
                 .select(UserRow::as_select())
@@ -85,7 +75,7 @@ impl Store {
                     }
                 };
             }
-            Ok((query.load(conn).await?, bound))
+            Ok((Unprepared(query).load(conn).await?, bound))
         })?;
         let page = ListPage::of(rows, size, bound, UserRow::id, parse_user_id)?;
         let users: Result<Vec<User>, _> = page.items.into_iter().map(User::try_from).collect();

@@ -116,7 +116,10 @@ on_both_databases! {
         let request = all[0].request_id.clone();
         let by_request = server.audit_events(&root, &format!("request_id = {request:?}")).await;
         assert_eq!(ids(by_request), BTreeSet::from([all[0].event_id.clone()]));
-        assert!(server.audit_events(&root, "client_ip != 127.0.0.1").await.is_empty());
+        for same in ["127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1"] {
+            assert!(server.audit_events(&root, &format!("client_ip != {same}")).await.is_empty(), "{same}");
+        }
+        assert!(server.audit_events(&root, "client_ip = ::1").await.is_empty());
         assert_eq!(server.audit_events(&root, "(kind != logged_in) AND client_ip = 127.0.0.1").await.len(), 6);
     }
 
@@ -138,6 +141,8 @@ on_both_databases! {
             ("kind = logged_in", token.as_str(), "page_token"),
             ("kind = logged_in OR kind = logged_out", "", "filter"),
             ("secret = x", "", "filter"),
+            ("request_id = \"a\0\"", "", "filter"),
+            ("kind = a\u{7f}", "", "filter"),
         ] {
             let failure = failure(&server.audit_page(&root, filter, 1, token).await.unwrap_err());
             assert_eq!(failure.reason, "INVALID_FIELD", "{filter} {token}");
@@ -190,6 +195,20 @@ on_both_databases! {
         assert_eq!(seen.len(), 3);
         export.kill().await.unwrap();
     }
+
+    async fn a_following_export_ends_when_the_history_is_another(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        server.register(ADA).await.unwrap();
+        let mut export = spawn(&database, &["audit", "export", "--follow"]);
+        let mut lines = BufReader::new(export.stdout.take().unwrap()).lines();
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time");
+        assert!(line.unwrap().unwrap().contains("user_registered"));
+        // What a restored backup, put in place below the export, comes to.
+        database.execute("UPDATE feed_state SET history = 'another'").await;
+        let ended = tokio::time::timeout(PATIENCE, export.wait()).await.expect("in time");
+        assert_eq!(ended.unwrap().code(), Some(1));
+        assert_eq!(lines.next_line().await.unwrap(), None);
+    }
 }
 
 /// Transactions commit in another order than they began, and their events are dated in a third.
@@ -215,6 +234,54 @@ async fn an_export_misses_no_event_of_a_transaction_that_commits_late() {
     let second = exported(&database, Some(cursor)).await;
     assert_eq!(second.len(), 1);
     assert_eq!(second[0]["request_id"], "late");
+}
+
+/// What an export prints while a purge deletes events that it has picked to give them positions.
+async fn exported_beside_a_purge(
+    database: &TestDatabase,
+    cursor: Option<&str>,
+    deleted: &str,
+) -> Vec<Value> {
+    let purge = database.client().await;
+    let delete = format!("BEGIN; DELETE FROM audit_events WHERE {deleted}");
+    purge.batch_execute(&delete).await.unwrap();
+    let commit = async {
+        let waiting =
+            "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        eventually("the export waits for the purge", async || {
+            database.count(waiting).await == 1
+        })
+        .await;
+        purge.batch_execute("COMMIT").await.unwrap();
+    };
+    tokio::join!(exported(database, cursor), commit).0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_goes_on_where_a_purge_deleted_events_that_it_was_numbering() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let server = TestServer::start(&database).await;
+    server.register(ADA).await.unwrap();
+    for _ in 0..2 {
+        server.clock.advance(Duration::from_secs(1));
+        server.login(ADA).await.unwrap();
+    }
+    let oldest = "id = (SELECT min(id) FROM audit_events)";
+    let first = exported_beside_a_purge(&database, None, oldest).await;
+    assert_eq!(kinds(&first), ["logged_in", "logged_in"]);
+    // One more than the export picks at once.
+    database
+        .execute(
+            "INSERT INTO audit_events (id, kind, client_ip, request_id, created_at)
+             SELECT '01800000-0000-7000-8000-' || lpad(i::text, 12, '0'), 'logged_out', '', i::text, i
+             FROM generate_series(1, 501) AS i",
+        )
+        .await;
+    let cursor = first[1]["cursor"].as_str();
+    let all_picked = "created_at BETWEEN 1 AND 500";
+    let second = exported_beside_a_purge(&database, cursor, all_picked).await;
+    assert_eq!(kinds(&second), ["logged_out"]);
+    assert_eq!(second[0]["request_id"], "501");
 }
 
 /// Two exports and many writers at once: each export sees every event once.
