@@ -38,7 +38,7 @@ pub(super) fn run(config: &Config) -> Outcome {
         }
     };
     let breached = config.passwords.breached_file.as_deref();
-    let breached = match breached.map(BreachedPasswords::read).transpose() {
+    let breached = match breached.map(BreachedPasswords::check).transpose() {
         Ok(breached) => breached,
         Err(error) => {
             eprintln!("{error}");
@@ -71,9 +71,8 @@ pub(super) fn run(config: &Config) -> Outcome {
     }
     if let Some(breached) = breached {
         say(format_args!(
-            "  {:<12} {} breached ones are refused",
-            "passwords",
-            breached.passwords()
+            "  {:<12} {breached} breached ones are refused",
+            "passwords"
         ));
     }
     Outcome::Done

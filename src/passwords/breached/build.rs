@@ -7,7 +7,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{self, SHA256};
-use xorf::{BinaryFuse16, DmaSerializable};
+use xorf::{BinaryFuse16, Filter as _};
 
 use super::{
     format::{CHECKSUM_BYTES, HEADER_BYTES, Header, SHARDS, Shard},
@@ -240,26 +240,18 @@ fn fill_up(keys: &mut Vec<u64>, first: u8) {
     }
 }
 
-/// Builds the filter of one shard, and tries it with every key.
+/// Builds the filter of one shard, and tries it with every key as it will be read again.
 fn filter_of(keys: &[u64]) -> Option<(Shard, Box<[u16]>)> {
-    let filter = BinaryFuse16::try_from(keys).ok()?;
-    let mut descriptor = [0; 20];
-    if BinaryFuse16::DESCRIPTOR_LEN != descriptor.len() {
-        return None;
-    }
-    filter.dma_copy_descriptor_to(&mut descriptor);
-    let (seed, rest) = descriptor.split_first_chunk::<8>()?;
-    let (segment_length, rest) = rest.split_first_chunk::<4>()?;
-    let (_mask, rest) = rest.split_first_chunk::<4>()?;
-    let segment_count_length = rest.first_chunk::<4>()?;
+    let BinaryFuse16 {
+        descriptor,
+        fingerprints,
+    } = BinaryFuse16::try_from(keys).ok()?;
     let shard = Shard {
-        seed: u64::from_le_bytes(*seed),
-        segment_length: u32::from_le_bytes(*segment_length),
-        segment_count_length: u32::from_le_bytes(*segment_count_length),
+        seed: descriptor.seed,
+        segment_length: descriptor.segment_length,
+        segment_count_length: descriptor.segment_count_length,
     };
-    let fingerprints = filter.fingerprints;
-    let is_whole = shard.is_sound()
-        && shard.fingerprints() == fingerprints.len()
-        && keys.iter().all(|key| shard.contains(&fingerprints, *key));
-    is_whole.then_some((shard, fingerprints))
+    let filter = shard.filter(fingerprints)?;
+    let is_whole = keys.iter().all(|key| filter.contains(key));
+    is_whole.then_some((shard, filter.fingerprints))
 }

@@ -1,13 +1,15 @@
 //! The filter in memory: read once, checked, and asked for each new password and each right one.
 
 use std::{
+    fs::File,
     io::{self, BufReader, Read},
     path::Path,
 };
 
 use aws_lc_rs::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use xorf::{BinaryFuse16, Filter as _};
 
-use super::format::{CHECKSUM_BYTES, FINGERPRINT_BYTES, HEADER_BYTES, Header, SHARDS, Shard};
+use super::format::{CHECKSUM_BYTES, FINGERPRINT_BYTES, HEADER_BYTES, Header, SHARDS};
 use crate::{config::open_regular, domain::Password};
 
 /// A filter file that cannot be used. The message names the variable and the file.
@@ -28,8 +30,8 @@ enum Cause {
 
 /// The passwords of a list, in 18 bits each.
 pub struct BreachedPasswords {
-    shards: Vec<(Shard, usize)>,
-    fingerprints: Box<[u16]>,
+    /// By the first byte of the SHA-1; `None` where the list has no password.
+    shards: Vec<Option<BinaryFuse16>>,
     passwords: u64,
 }
 
@@ -39,45 +41,37 @@ impl BreachedPasswords {
     /// # Errors
     /// [`FilterError`]: it cannot be read, or is not what `build` wrote.
     pub fn read(path: &Path) -> Result<Self, FilterError> {
-        Self::read_checked(path).map_err(|cause| FilterError {
-            path: path.display().to_string(),
-            cause,
-        })
+        Self::read_checked(path).map_err(|cause| unusable(path, cause))
     }
 
     fn read_checked(path: &Path) -> Result<Self, Cause> {
-        let file = open_regular(path)?;
-        let metadata = file.metadata()?;
-        let mut reader = BufReader::with_capacity(1 << 16, file);
-        let mut bytes = [0; HEADER_BYTES];
-        if metadata.len() < (HEADER_BYTES + CHECKSUM_BYTES) as u64 {
-            return Err(Cause::Damaged("it is no filter of breached passwords"));
-        }
-        reader.read_exact(&mut bytes)?;
-        let header = Header::read(&bytes).map_err(Cause::Damaged)?;
-        // Before anything is allocated that a header asks for.
-        if header.file_bytes != metadata.len() {
-            return Err(Cause::Damaged("it is cut off, or longer than it says"));
-        }
-        let mut checksum = digest::Context::new(&SHA256);
-        checksum.update(&bytes);
+        let (header, mut contents) = open(path)?;
         let mut shards = Vec::with_capacity(SHARDS);
-        let mut count = 0;
         for shard in header.shards {
-            shards.push((shard, count));
-            count += shard.fingerprints();
+            let fingerprints = contents.fingerprints(shard.fingerprints())?;
+            shards.push(shard.filter(fingerprints));
         }
-        let fingerprints = read_fingerprints(&mut reader, count, &mut checksum)?;
-        let mut expected = [0; CHECKSUM_BYTES];
-        reader.read_exact(&mut expected)?;
-        if checksum.finish().as_ref() != expected {
-            return Err(Cause::Damaged("its checksum is wrong"));
-        }
+        contents.finish()?;
         Ok(Self {
             shards,
-            fingerprints,
             passwords: header.passwords,
         })
+    }
+
+    /// Checks a filter file as [`Self::read`] does, in little memory, and tells how many passwords its list has.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub fn check(path: &Path) -> Result<u64, FilterError> {
+        let check = || -> Result<u64, Cause> {
+            let (header, mut contents) = open(path)?;
+            for shard in header.shards {
+                contents.pass(shard.fingerprints(), |_| {})?;
+            }
+            contents.finish()?;
+            Ok(header.passwords)
+        };
+        check().map_err(|cause| unusable(path, cause))
     }
 
     /// How many passwords the list has that the filter was made from.
@@ -100,35 +94,84 @@ impl BreachedPasswords {
         self.contains_key(u64::from_be_bytes(*key))
     }
 
-    pub(super) fn contains_key(&self, key: u64) -> bool {
+    fn contains_key(&self, key: u64) -> bool {
         let [first, ..] = key.to_be_bytes();
-        let Some((shard, start)) = self.shards.get(usize::from(first)) else {
-            return false;
-        };
-        let end = start + shard.fingerprints();
-        let fingerprints = self.fingerprints.get(*start..end);
-        fingerprints.is_some_and(|fingerprints| shard.contains(fingerprints, key))
+        let shard = self.shards.get(usize::from(first));
+        shard.is_some_and(|shard| shard.as_ref().is_some_and(|filter| filter.contains(&key)))
     }
 }
 
-fn read_fingerprints(
-    reader: &mut impl Read,
-    count: usize,
-    checksum: &mut digest::Context,
-) -> Result<Box<[u16]>, Cause> {
-    let mut fingerprints = Vec::new();
-    fingerprints
-        .try_reserve_exact(count)
-        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    let mut chunk = vec![0; 1 << 16];
-    while fingerprints.len() < count {
-        let left = (count - fingerprints.len()) * FINGERPRINT_BYTES;
-        let length = chunk.len().min(left);
-        let bytes = &mut chunk[..length];
-        reader.read_exact(bytes)?;
-        checksum.update(bytes);
-        let (pairs, _) = bytes.as_chunks::<FINGERPRINT_BYTES>();
-        fingerprints.extend(pairs.iter().map(|pair| u16::from_le_bytes(*pair)));
+fn unusable(path: &Path, cause: Cause) -> FilterError {
+    FilterError {
+        path: path.display().to_string(),
+        cause,
     }
-    Ok(fingerprints.into_boxed_slice())
+}
+
+/// Reads the header, and checks it against the length of the file.
+fn open(path: &Path) -> Result<(Header, Contents), Cause> {
+    let file = open_regular(path)?;
+    let metadata = file.metadata()?;
+    if metadata.len() < (HEADER_BYTES + CHECKSUM_BYTES) as u64 {
+        return Err(Cause::Damaged("it is no filter of breached passwords"));
+    }
+    let mut contents = Contents {
+        reader: BufReader::with_capacity(1 << 16, file),
+        checksum: digest::Context::new(&SHA256),
+        chunk: vec![0; 1 << 16],
+    };
+    let mut bytes = [0; HEADER_BYTES];
+    contents.reader.read_exact(&mut bytes)?;
+    contents.checksum.update(&bytes);
+    let header = Header::read(&bytes).map_err(Cause::Damaged)?;
+    // Before anything is allocated that a header asks for.
+    match header.file_bytes == metadata.len() {
+        true => Ok((header, contents)),
+        false => Err(Cause::Damaged("it is cut off, or longer than it says")),
+    }
+}
+
+/// What follows the header: the fingerprints, then the checksum.
+struct Contents {
+    reader: BufReader<File>,
+    checksum: digest::Context,
+    chunk: Vec<u8>,
+}
+
+impl Contents {
+    /// Reads so many fingerprints and hands over their bytes piece by piece.
+    fn pass(&mut self, count: usize, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut left = count * FINGERPRINT_BYTES;
+        while left > 0 {
+            let length = self.chunk.len().min(left);
+            let bytes = &mut self.chunk[..length];
+            self.reader.read_exact(bytes)?;
+            self.checksum.update(bytes);
+            each(bytes);
+            left -= length;
+        }
+        Ok(())
+    }
+
+    fn fingerprints(&mut self, count: usize) -> io::Result<Box<[u16]>> {
+        let mut fingerprints = Vec::new();
+        fingerprints
+            .try_reserve_exact(count)
+            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        self.pass(count, |bytes| {
+            let (pairs, _) = bytes.as_chunks::<FINGERPRINT_BYTES>();
+            fingerprints.extend(pairs.iter().map(|pair| u16::from_le_bytes(*pair)));
+        })?;
+        Ok(fingerprints.into_boxed_slice())
+    }
+
+    /// Compares the checksum.
+    fn finish(mut self) -> Result<(), Cause> {
+        let mut expected = [0; CHECKSUM_BYTES];
+        self.reader.read_exact(&mut expected)?;
+        match self.checksum.finish().as_ref() == expected {
+            true => Ok(()),
+            false => Err(Cause::Damaged("its checksum is wrong")),
+        }
+    }
 }

@@ -15,6 +15,8 @@
 //! Filters", 2022) as the crate `xorf` builds it, over the first eight bytes of each SHA-1, big endian. A shard without
 //! passwords is all zeros and has no fingerprints.
 
+use xorf::{BinaryFuse16, Descriptor};
+
 pub(super) const MAGIC: [u8; 8] = *b"CSBREACH";
 pub(super) const VERSION: u32 = 1;
 pub(super) const FINGERPRINT_BITS: u32 = 16;
@@ -56,34 +58,29 @@ impl Shard {
                 && segment_length <= MAX_SEGMENT_LENGTH
                 && segment_count_length > 0
                 && segment_count_length.is_multiple_of(segment_length)
+                // xorf computes positions in 32 bits.
+                && segment_count_length <= u32::MAX - 2 * MAX_SEGMENT_LENGTH
     }
 
-    /// Whether the shard with these fingerprints contains a key.
-    pub(super) fn contains(self, fingerprints: &[u16], key: u64) -> bool {
-        if fingerprints.is_empty() {
-            return false;
-        }
-        let hash = mix(key.wrapping_add(self.seed));
-        let found = self
-            .positions(hash)
-            .into_iter()
-            .try_fold(fingerprint(hash), |rest, position| {
-                Some(rest ^ fingerprints.get(position)?)
-            });
-        found == Some(0)
-    }
-
-    fn positions(self, hash: u64) -> [usize; 3] {
-        let first = (u128::from(hash) * u128::from(self.segment_count_length)) >> 64;
-        let first = u32::try_from(first).unwrap_or(u32::MAX);
-        let mask = self.segment_length.wrapping_sub(1);
-        let second = first.wrapping_add(self.segment_length);
-        let third = second.wrapping_add(self.segment_length);
-        [
-            first as usize,
-            (second ^ (low_half(hash >> 18) & mask)) as usize,
-            (third ^ (low_half(hash) & mask)) as usize,
-        ]
+    /// The filter with these fingerprints; `None` when the shard has no passwords, or not so many fingerprints. With what is
+    /// returned, xorf reads within the fingerprints for every key.
+    pub(super) fn filter(self, fingerprints: Box<[u16]>) -> Option<BinaryFuse16> {
+        let Self {
+            seed,
+            segment_length,
+            segment_count_length,
+        } = self;
+        let is_whole = self.is_sound() && self.fingerprints() == fingerprints.len();
+        let descriptor = Descriptor {
+            seed,
+            segment_length,
+            segment_length_mask: segment_length.wrapping_sub(1),
+            segment_count_length,
+        };
+        (is_whole && !fingerprints.is_empty()).then_some(BinaryFuse16 {
+            descriptor,
+            fingerprints,
+        })
     }
 }
 
@@ -174,26 +171,10 @@ impl Fields<'_> {
     }
 }
 
-/// The finalizer of MurmurHash3, as xorf uses it.
-const fn mix(mut hash: u64) -> u64 {
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
-}
-
-fn fingerprint(hash: u64) -> u16 {
-    let [low, high, ..] = (hash ^ (hash >> 32)).to_le_bytes();
-    u16::from_le_bytes([low, high])
-}
-
-fn low_half(hash: u64) -> u32 {
-    let [a, b, c, d, ..] = hash.to_le_bytes();
-    u32::from_le_bytes([a, b, c, d])
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use xorf::Filter as _;
 
     use super::*;
 
@@ -225,9 +206,14 @@ mod tests {
 
     #[test]
     fn a_shard_whose_positions_could_lie_outside_is_refused() {
-        for (segment_length, segment_count_length) in
-            [(0, 8), (8, 0), (6, 24), (8, 25), (1 << 19, 1 << 19)]
-        {
+        for (segment_length, segment_count_length) in [
+            (0, 8),
+            (8, 0),
+            (6, 24),
+            (8, 25),
+            (1 << 19, 1 << 19),
+            (8, u32::MAX - 7),
+        ] {
             let shard = Shard {
                 seed: 1,
                 segment_length,
@@ -239,14 +225,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn positions_of_a_sound_shard_lie_within_its_fingerprints(
-            seed: u64, hash: u64, log in 0_u32..=18, segments in 1_u32..200,
+        fn no_key_makes_the_filter_of_a_sound_shard_panic(
+            seed: u64, log in 0_u32..=18, segments in 1_u32..40, keys in prop::collection::vec(any::<u64>(), 1..50),
         ) {
             let segment_length = 1 << log;
             let shard = Shard { seed, segment_length, segment_count_length: segments * segment_length };
             prop_assert!(shard.is_sound());
-            for position in shard.positions(hash) {
-                prop_assert!(position < shard.fingerprints());
+            let filter = shard.filter(vec![0; shard.fingerprints()].into()).unwrap();
+            for key in keys {
+                let _ = filter.contains(&key);
             }
         }
 
@@ -263,11 +250,12 @@ mod tests {
         }
 
         #[test]
-        fn no_key_makes_the_search_panic(
-            seed: u64, segment_length: u32, segment_count_length: u32, key: u64, length in 0_usize..50,
+        fn a_shard_that_does_not_fit_its_fingerprints_has_no_filter(
+            seed: u64, segment_length: u32, segment_count_length: u32, length in 0_usize..50,
         ) {
             let shard = Shard { seed, segment_length, segment_count_length };
-            let _ = shard.contains(&vec![0; length], key);
+            let filter = shard.filter(vec![0; length].into());
+            prop_assert!(filter.is_none() || shard.is_sound() && shard.fingerprints() == length);
         }
     }
 }

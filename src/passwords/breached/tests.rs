@@ -114,15 +114,18 @@ fn a_file_with_any_byte_changed_or_missing_is_refused() {
         bytes[at] ^= 0x20;
         fs::write(&file, &bytes).unwrap();
         assert!(BreachedPasswords::read(&file).is_err(), "byte {at}");
+        assert!(BreachedPasswords::check(&file).is_err(), "byte {at}");
     }
     for length in [0, 7, 31, 4_000, good.len() - 33, good.len() - 1] {
         fs::write(&file, &good[..length]).unwrap();
         assert!(BreachedPasswords::read(&file).is_err(), "{length} bytes");
+        assert!(BreachedPasswords::check(&file).is_err(), "{length} bytes");
     }
     fs::write(&file, [&good[..], b"x"].concat()).unwrap();
     assert!(BreachedPasswords::read(&file).is_err());
     fs::write(&file, &good).unwrap();
     assert!(BreachedPasswords::read(&file).is_ok());
+    assert_eq!(BreachedPasswords::check(&file).unwrap(), 40);
 }
 
 #[test]
