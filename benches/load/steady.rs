@@ -1,15 +1,23 @@
 //! Validation at a steady rate, and the thread that its caller may have to itself.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     process::Command,
     runtime::{Builder, Handle, Runtime},
+    task::JoinHandle,
 };
 
 use super::{
     Result,
-    driver::{Client, Load, OK, Source},
+    driver::{Client, Load, OK, Sample, Source},
     fixture::VALIDATE,
     rounds::Figures,
 };
@@ -17,6 +25,8 @@ use super::{
 /// So many streams, each with a call every so often: 2,000 calls per second.
 const STREAMS: usize = 16;
 const PACE: Duration = Duration::from_millis(8);
+/// More than any work beside takes.
+const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// A caller that asks about tokens seen before, at a steady rate.
 pub struct SteadyValidation {
@@ -38,19 +48,41 @@ impl SteadyValidation {
 
     /// Validates for that long; microseconds that half of the calls took at most, and that 99 of a hundred did.
     pub async fn micros(&self, duration: Duration) -> Result<Figures> {
+        let sample = self.begin(Source::clone(&self.tokens), duration).await??;
+        figures(&sample)
+    }
+
+    /// Validates from the begin of `work` to its end, and no longer; the same figures.
+    pub async fn beside<T>(&self, work: impl Future<Output = Result<T>>) -> Result<(T, Figures)> {
+        let is_done = Arc::new(AtomicBool::new(false));
+        let (tokens, end) = (Source::clone(&self.tokens), Arc::clone(&is_done));
+        let source: Source = Arc::new(move |stream, answer| match end.load(Ordering::Relaxed) {
+            true => None,
+            false => tokens(stream, answer),
+        });
+        let validation = self.begin(source, LONGEST);
+        let done = work.await;
+        is_done.store(true, Ordering::Relaxed);
+        let sample = validation.await??;
+        Ok((done?, figures(&sample)?))
+    }
+
+    fn begin(&self, source: Source, duration: Duration) -> JoinHandle<Result<Sample>> {
         let client = self.client.clone();
         let load = Load {
             path: VALIDATE,
-            source: Source::clone(&self.tokens),
+            source,
             streams: STREAMS,
             duration,
             pace: Some(PACE),
         };
-        let driven = async move { client.drive(&load).await };
-        let sample = self.runtime.spawn(driven).await??;
-        sample.all_good()?;
-        Ok(vec![sample.micros(OK, 0.5), sample.micros(OK, 0.99)])
+        self.runtime.spawn(async move { client.drive(&load).await })
     }
+}
+
+fn figures(sample: &Sample) -> Result<Figures> {
+    sample.all_good()?;
+    Ok(vec![sample.micros(OK, 0.5), sample.micros(OK, 0.99)])
 }
 
 /// A thread that gets a core before those of any other program, as if it had one of its own.
