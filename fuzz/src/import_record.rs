@@ -2,7 +2,7 @@
 
 use countersign::import::Record;
 
-/// What is refused has a short reason that repeats no value; what is accepted has an address member.
+/// What is refused has a short reason without control characters; what is accepted is an object.
 pub fn import_record(text: &str) {
     match Record::parse(text.as_bytes()) {
         Ok(_) => assert!(text.contains('{')),

@@ -29,7 +29,8 @@ static REGISTERED: LazyLock<RegisteredPasskey> = LazyLock::new(|| {
     }
 });
 
-/// An assertion is accepted only with the data that the authenticator signed; a registration has a key that can be used.
+/// An accepted assertion has the counter that the authenticator signed; an accepted registration has a credential id of 1 to 1023
+/// bytes, and is backed up only where that is possible.
 pub fn passkey(text: &str) {
     if let Ok(assertion) = Assertion::parse(text) {
         let used = RELYING_PARTY.verify_assertion(

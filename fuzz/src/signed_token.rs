@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 use super::world::{KID, NOW, WORLD};
 
-/// The input is the header, a line feed, and the payload. Another JSON parser reads what is accepted alike.
+/// The input is the header, a line feed, and the payload. What is accepted has the members of an access token also when it is read
+/// as plain JSON values.
 pub fn signed_token(text: &str) {
     let Some((header, payload)) = text.split_once('\n') else {
         return;
@@ -13,7 +14,7 @@ pub fn signed_token(text: &str) {
     let Ok(claims) = WORLD.profile.verify(&WORLD.keyring, &token, NOW) else {
         return;
     };
-    // A parser that shares no code with the one under test agrees.
+    // The service reads into types of its own; this reading knows none of them. Both are serde_json's.
     let (Some(header), Some(payload)) = (object(header), object(payload)) else {
         return;
     };

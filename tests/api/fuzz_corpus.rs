@@ -1,5 +1,5 @@
-//! The corpus of the fuzz targets, run through the same functions that libFuzzer calls: it holds with the code of
-//! today, whole and cut off anywhere. `scripts/fuzz` searches for new inputs; that needs a build of its own.
+//! Runs the corpus of the fuzz targets, and every prefix of each input, through the functions that libFuzzer calls.
+//! `scripts/fuzz` searches for new inputs; that needs a build of its own.
 
 use std::{fs, path::Path};
 
@@ -9,7 +9,7 @@ mod targets;
 /// Runs every input of the target's corpus that is text, and each of its prefixes.
 fn replay(target: &str, run: fn(&str)) {
     replay_bytes(target, |bytes| {
-        // libFuzzer gives the targets text alone as well.
+        // The libFuzzer target of a `&str` is not called for other bytes, either.
         if let Ok(text) = str::from_utf8(bytes) {
             run(text);
         }
