@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{FieldViolation, ViolationReason},
-    import::{Batch, Counts, Importer, Preparer, Record, Refused},
+    import::{Batch, Counts, Importer, Preparer, Reason, Record, Refused},
     store::AuditKind,
     tokens::VerifiedClaims,
 };
@@ -76,12 +76,14 @@ impl Auth {
 }
 
 impl UserImport {
-    /// Takes one record; a full batch is written.
+    /// Takes one record, or why it is none; a full batch is written.
     ///
     /// # Errors
     /// [`AuthError::InvalidFields`] for one record more than an import may have; [`AuthError::InsufficientRole`] or
-    /// [`AuthError::TokenRevoked`] when the administrator is none any more; [`AuthError::DatabaseUnavailable`].
-    pub async fn add(&mut self, record: Record) -> Result<(), AuthError> {
+    /// [`AuthError::TokenRevoked`] when the administrator is none any more; [`AuthError::TokenRevoked`],
+    /// [`AuthError::TokenExpired`] or [`AuthError::TokenInvalid`] when the token is good no longer;
+    /// [`AuthError::DatabaseUnavailable`].
+    pub async fn add(&mut self, record: Result<Record, Reason>) -> Result<(), AuthError> {
         if self.records == MAX_RECORDS {
             self.write().await?;
             let rule = format!("a stream has at most {MAX_RECORDS} messages");
@@ -90,7 +92,11 @@ impl UserImport {
         }
         self.records += 1;
         let line = self.records;
-        match self.preparer.prepare(&record)? {
+        let prepared = match record {
+            Ok(record) => self.preparer.prepare(&record)?,
+            Err(reason) => Err(reason),
+        };
+        match prepared {
             Ok(prepared) => self.batch.push(line, prepared),
             Err(reason) => self.tell([Refused { line, reason }]),
         }
@@ -115,6 +121,8 @@ impl UserImport {
         if self.batch.is_empty() {
             return Ok(());
         }
+        // A stream may last longer than its token is good.
+        self.auth.check_again(&self.claims)?;
         self.auth
             .require_current_role(&self.claims, &["admin"])
             .await?;

@@ -243,7 +243,8 @@ impl AuthParts {
 }
 
 impl RequestContext {
-    fn audit_event(&self, kind: AuditKind, now: Timestamp) -> AuditEvent {
+    /// An audit event of this request, about nobody yet.
+    pub fn audit_event(&self, kind: AuditKind, now: Timestamp) -> AuditEvent {
         AuditEvent {
             kind,
             actor_id: self.actor,

@@ -71,7 +71,10 @@ impl Auth {
     }
 
     /// Checks a token again that was valid before.
-    fn check_again(&self, claims: &AccessClaims) -> Result<(), AuthError> {
+    ///
+    /// # Errors
+    /// [`AuthError::TokenExpired`], [`AuthError::TokenRevoked`], [`AuthError::TokenInvalid`] when its key is not accepted any more.
+    pub(super) fn check_again(&self, claims: &AccessClaims) -> Result<(), AuthError> {
         let parts = &self.parts;
         let now = parts.clock.now();
         parts.profile.check_expiry(claims, now)?;

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::{Outcome, block_on};
+use super::{Outcome, block_on, unwritten};
 use crate::{
     auth::{AuditExport, ExportError, ExportedEvent},
     config::Config,
@@ -62,8 +62,9 @@ async fn print_events(export: &mut AuditExport, follow: bool) -> Result<(), Expo
                 return Ok(());
             }
             sleep(FOLLOW_INTERVAL).await;
-        } else if print(&events).is_err() {
-            // Nobody reads any more.
+        } else if let Err(error) = print(&events) {
+            // An archive with a gap must not look whole.
+            unwritten(error);
             return Ok(());
         }
     }

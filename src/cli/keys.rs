@@ -2,15 +2,15 @@
 
 use clap::Subcommand;
 
-use super::{Outcome, block_on, say};
+use super::{Outcome, block_on, context, master_keys, say};
 use crate::{
     clock::{Clock, Timestamp},
     config::{Config, duration_text},
     factors::reseal_totp_secrets,
     passwords::PasswordHash,
     server::{StartError, signing_policy},
-    store::{AuditDetails, AuditEvent, AuditKind, Store},
-    tokens::{DerivedKeys, Keyring, SigningKeyInfo, check_master_keys, describe, reseal},
+    store::{AuditKind, Store},
+    tokens::{Keyring, SigningKeyInfo, describe, reseal},
 };
 
 #[derive(Subcommand)]
@@ -66,18 +66,9 @@ async fn rotate(
     now: Timestamp,
     emergency: bool,
 ) -> Result<(), StartError> {
-    let keys = master_keys(config)?;
+    let keys = master_keys(config, store).await?;
     let (keyring, _) = Keyring::open(store, &keys, signing_policy(config), now).await?;
-    let event = AuditEvent {
-        kind: AuditKind::SigningKeyRotated,
-        actor_id: None,
-        user_id: None,
-        session_id: None,
-        client_ip: String::new(),
-        request_id: "countersign keys rotate".to_owned(),
-        at: now,
-        details: AuditDetails::None,
-    };
+    let event = context("keys rotate").audit_event(AuditKind::SigningKeyRotated, now);
     let rotated = match emergency {
         true => keyring.rotate_in_emergency(store, &keys, event, now).await,
         false => keyring.rotate(store, &keys, event, now).await,
@@ -100,9 +91,7 @@ async fn rotate(
 }
 
 async fn rewrap(config: &Config, store: &Store) -> Result<(), StartError> {
-    let keys = master_keys(config)?;
-    // Before anything is sealed: what a mistyped key seals, no server can open.
-    check_master_keys(store, &keys).await?;
+    let keys = master_keys(config, store).await?;
     let rows = store.signing_keys().await?;
     let resealed = reseal(store, &keys, &rows).await?;
     let first = version(keys.active().version);
@@ -158,10 +147,6 @@ async fn rewrap(config: &Config, store: &Store) -> Result<(), StartError> {
          place. Remove an older master key when nothing depends on it any more."
     ));
     Ok(())
-}
-
-fn master_keys(config: &Config) -> Result<DerivedKeys, StartError> {
-    Ok(DerivedKeys::derive(config.master_keys.load()?.as_slice()))
 }
 
 fn version(version: u8) -> String {

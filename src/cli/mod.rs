@@ -25,7 +25,17 @@ use std::{
 
 use clap::{Parser, Subcommand, builder::Str, error::ErrorKind as UsageError};
 
-use crate::{auth::AuthError, config::Config, cores, passwords::HashingBackend, telemetry};
+use crate::{
+    auth::{AuthError, RequestContext},
+    config::Config,
+    cores,
+    domain::Role,
+    passwords::HashingBackend,
+    server::StartError,
+    store::Store,
+    telemetry,
+    tokens::{DerivedKeys, check_master_keys},
+};
 
 /// A gRPC authentication service.
 ///
@@ -182,6 +192,27 @@ fn in_words(error: AuthError) -> Box<dyn std::error::Error> {
     }
 }
 
+/// Who is named in audit events: no user, and the command.
+fn context(command: &str) -> RequestContext {
+    RequestContext {
+        client_ip: "command line".to_owned(),
+        request_id: format!("countersign {command}"),
+        ..RequestContext::default()
+    }
+}
+
+/// A role in an argument.
+fn role(name: &str) -> Result<Role, &'static str> {
+    Role::parse(name).ok_or(Role::RULE)
+}
+
+/// The master keys, once it is known that they are those of this database: what is made with another key, no server can use.
+async fn master_keys(config: &Config, store: &Store) -> Result<DerivedKeys, StartError> {
+    let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
+    check_master_keys(store, &keys).await?;
+    Ok(keys)
+}
+
 /// Why standard output could not be written, the first time.
 static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
 
@@ -189,8 +220,13 @@ static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
 fn say(line: std::fmt::Arguments<'_>) {
     let mut output = io::stdout();
     if let Err(error) = writeln!(output, "{line}").and_then(|()| output.flush()) {
-        let _ = UNWRITTEN.set(error);
+        unwritten(error);
     }
+}
+
+/// Something that was to be printed is lost: the command fails at its end.
+fn unwritten(error: io::Error) {
+    let _ = UNWRITTEN.set(error);
 }
 
 /// The outcome, unless something that was to be printed is lost.

@@ -4,9 +4,9 @@ use std::error::Error;
 
 use clap::Subcommand;
 
-use super::{Outcome, block_on, say};
+use super::{Outcome, block_on, context, role, say};
 use crate::{
-    auth::{NewServiceAccount, RequestContext, ServiceAccounts},
+    auth::{NewServiceAccount, ServiceAccounts},
     clock::Clock,
     config::Config,
     domain::{DisplayName, Role, Roles, ServiceAccount, ServiceAccountName},
@@ -61,29 +61,21 @@ pub(super) fn name(text: &str) -> Result<ServiceAccountName, &'static str> {
     ServiceAccountName::parse("NAME", text).map_err(|_| ServiceAccountName::RULE)
 }
 
-fn role(name: &str) -> Result<Role, &'static str> {
-    Role::parse(name).ok_or("a role is 1 to 64 characters of a-z, 0-9, _ - . and :")
-}
-
 /// Administration of the service accounts in the database of this configuration.
 pub(super) fn open(config: &Config) -> Result<ServiceAccounts, Box<dyn Error>> {
-    let store = Store::open(&config.database)?;
+    Ok(administration(config, Store::open(&config.database)?))
+}
+
+/// Administration of the service accounts in this database.
+pub(super) fn administration(config: &Config, store: Store) -> ServiceAccounts {
     let tokens = &config.tokens;
-    Ok(ServiceAccounts::standalone(
+    ServiceAccounts::standalone(
         store,
         Clock::System,
         tokens.audiences.clone(),
         tokens.access_ttl,
         tokens.leeway,
-    ))
-}
-
-/// Who is named in audit events.
-pub(super) fn context() -> RequestContext {
-    RequestContext {
-        client_ip: "command line".to_owned(),
-        ..RequestContext::default()
-    }
+    )
 }
 
 pub(super) fn run(config: &Config, command: ServiceAccountsCommand) -> Outcome {
@@ -94,7 +86,7 @@ async fn carry_out(
     accounts: &ServiceAccounts,
     command: ServiceAccountsCommand,
 ) -> Result<(), Box<dyn Error>> {
-    let context = context();
+    let context = context("service-accounts");
     let (what, account) = match command {
         ServiceAccountsCommand::Create {
             name,

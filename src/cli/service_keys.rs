@@ -5,15 +5,18 @@ use std::{error::Error, time::Duration};
 use clap::Subcommand;
 
 use super::{
-    Outcome, block_on, say,
-    service_accounts::{context, name, open},
+    Outcome, block_on, context, master_keys, say,
+    service_accounts::{administration, name, open},
 };
 use crate::{
     clock::{Clock, Timestamp},
     config::Config,
     domain::{ServiceAccountName, ServiceKeyId},
-    tokens::DerivedKeys,
+    store::Store,
 };
+
+/// The command in audit events.
+const CONTEXT: &str = "service-keys";
 
 /// Keys read at once.
 const PAGE: u16 = 1_000;
@@ -58,7 +61,8 @@ pub(super) fn run(config: &Config, command: ServiceKeysCommand) -> Outcome {
             }
             ServiceKeysCommand::List { name } => list(config, &name).await,
             ServiceKeysCommand::Revoke { key_id } => {
-                open(config)?.revoke_key(key_id, &context()).await?;
+                let context = context(CONTEXT);
+                open(config)?.revoke_key(key_id, &context).await?;
                 say(format_args!(
                     "countersign: service key revoked key_id={key_id}"
                 ));
@@ -73,12 +77,13 @@ async fn create(
     name: &ServiceAccountName,
     expires_in: Duration,
 ) -> Result<(), Box<dyn Error>> {
-    let accounts = open(config)?;
-    let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
+    let store = Store::open(&config.database)?;
+    let keys = master_keys(config, &store).await?;
+    let accounts = administration(config, store);
     let account = accounts.find_by_name(name).await?;
     let expires_at = Clock::System.now() + expires_in;
     let created = accounts
-        .create_key(account.id, expires_at, &keys, &context())
+        .create_key(account.id, expires_at, &keys, &context(CONTEXT))
         .await;
     let (secret, key) = created.map_err(super::in_words)?;
     // Standard output has the key alone, so that it can go into a file.

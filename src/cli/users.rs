@@ -1,12 +1,12 @@
 //! `countersign users`: what changes a user. It needs the configuration and no administrator's token. (`users_accounts` has
-//! `create`, `list`, `show` and `delete`.)
+//! `create`, `list` and `show`.)
 
 use std::error::Error;
 
 use clap::Subcommand;
 
 use super::{
-    Outcome, block_on, say, users_accounts,
+    Outcome, block_on, context, master_keys, role, say, users_accounts,
     users_import::{self, ImportArguments},
 };
 use crate::{
@@ -15,7 +15,6 @@ use crate::{
     config::Config,
     domain::{DisplayName, Email, Role, Roles, User},
     store::Store,
-    tokens::DerivedKeys,
 };
 
 #[derive(Subcommand)]
@@ -132,10 +131,6 @@ fn display_name(text: &str) -> Result<DisplayName, String> {
     DisplayName::parse("display-name", text).map_err(|violation| violation.description)
 }
 
-fn role(name: &str) -> Result<Role, &'static str> {
-    Role::parse(name).ok_or("a role is 1 to 64 characters of a-z, 0-9, _ - . and :")
-}
-
 pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
     let command = match command {
         UsersCommand::Import(arguments) => return users_import::run(config, &arguments),
@@ -144,20 +139,19 @@ pub(super) fn run(config: &Config, command: UsersCommand) -> Outcome {
     block_on(async {
         let store = Store::open(&config.database)?;
         let tokens = &config.tokens;
-        let users = Users::standalone(store, Clock::System, tokens.access_ttl, tokens.leeway);
-        carry_out(&users, config, command).await
+        let (ttl, leeway) = (tokens.access_ttl, tokens.leeway);
+        let users = Users::standalone(store.clone(), Clock::System, ttl, leeway);
+        carry_out(&users, config, &store, command).await
     })
 }
 
 async fn carry_out(
     users: &Users,
     config: &Config,
+    store: &Store,
     command: AccountCommand,
 ) -> Result<(), Box<dyn Error>> {
-    let context = RequestContext {
-        client_ip: "command line".to_owned(),
-        ..RequestContext::default()
-    };
+    let context = context("users");
     match command {
         AccountCommand::Create {
             email,
@@ -176,7 +170,9 @@ async fn carry_out(
                     ("user invited", invited)
                 }
                 false => {
-                    let created = users_accounts::create(users, config, new, &context).await?;
+                    let keys = master_keys(config, store).await?;
+                    let created = users_accounts::create(users, config, &keys, new, &context);
+                    let created = created.await?;
                     ("user created", created)
                 }
             };
@@ -187,17 +183,19 @@ async fn carry_out(
         AccountCommand::Show { email } => users_accounts::show(users, &email).await,
         AccountCommand::Delete { email } => {
             let user = users.find_by_email(&email).await?;
-            users_accounts::delete(users, config, user.id, &context).await?;
+            let keys = master_keys(config, store).await?;
+            users.delete(user.id, &keys, &context).await?;
             report("user deleted", &user);
             Ok(())
         }
-        AccountCommand::Change(change) => apply(users, config, &change, &context).await,
+        AccountCommand::Change(change) => apply(users, config, store, &change, &context).await,
     }
 }
 
 async fn apply(
     users: &Users,
     config: &Config,
+    store: &Store,
     change: &UserChange,
     context: &RequestContext,
 ) -> Result<(), Box<dyn Error>> {
@@ -219,7 +217,7 @@ async fn apply(
             .map(|disabled| disabled.outcome),
         UserChange::Enable { .. } => users.enable_user(id, context).await,
         UserChange::Unlock { .. } => {
-            let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
+            let keys = master_keys(config, store).await?;
             users.clear_login_failures(id, &keys, context).await
         }
         UserChange::RemoveFactors { .. } => {

@@ -1,4 +1,4 @@
-//! `countersign users create`, `list`, `show` and `delete`. `create` needs no administrator's token, so it also makes the first
+//! `countersign users create`, `list` and `show`. `create` needs no administrator's token, so it also makes the first
 //! administrator.
 
 use std::error::Error;
@@ -7,7 +7,7 @@ use super::{password_prompt::read_password, say};
 use crate::{
     auth::{AuthError, NewUser, RequestContext, Users},
     config::Config,
-    domain::{Email, User, UserCondition, UserId, user_conditions},
+    domain::{Email, User, UserCondition, user_conditions},
     server::{read_breached_passwords, start_passwords},
     tokens::DerivedKeys,
 };
@@ -19,17 +19,17 @@ const PAGE: u16 = 1_000;
 pub(super) async fn create(
     users: &Users,
     config: &Config,
+    keys: &DerivedKeys,
     new: NewUser,
     context: &RequestContext,
 ) -> Result<User, Box<dyn Error>> {
-    let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
     let password = read_password()?;
     let personal = vec![
         new.email.as_str().to_owned(),
         new.display_name.as_str().to_owned(),
     ];
     // The workers end when it is dropped.
-    let passwords = start_passwords(config, &keys, read_breached_passwords(config)?)?;
+    let passwords = start_passwords(config, keys, read_breached_passwords(config)?)?;
     let place = passwords.reserve(None)?;
     let hashed = place.hash_new("password", password, personal).await;
     let hash = hashed.map_err(|error| super::in_words(error.into()))?;
@@ -46,18 +46,6 @@ pub(super) async fn invite(
     context: &RequestContext,
 ) -> Result<User, Box<dyn Error>> {
     users.invite(new, context).await.map_err(super::in_words)
-}
-
-/// Deletes a user and tells who it was.
-pub(super) async fn delete(
-    users: &Users,
-    config: &Config,
-    id: UserId,
-    context: &RequestContext,
-) -> Result<(), Box<dyn Error>> {
-    let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
-    users.delete(id, &keys, context).await?;
-    Ok(())
 }
 
 /// Prints the users that a filter chooses, one on each line.

@@ -17,7 +17,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
 
-use super::{Outcome, block_on, users_import_report::Report};
+use super::{Outcome, block_on, context, master_keys, users_import_report::Report};
 use crate::{
     clock::Clock,
     config::Config,
@@ -28,8 +28,8 @@ use crate::{
     },
     passwords::HashSealer,
     server::peppers,
-    store::{AuditDetails, AuditEvent, AuditKind, Store},
-    tokens::{DerivedKeys, check_master_keys},
+    store::{AuditKind, Store},
+    tokens::DerivedKeys,
 };
 
 /// How long a database that is away is waited for, once the import has begun.
@@ -113,16 +113,18 @@ fn fits(arguments: &ImportArguments) -> Result<(), &'static str> {
 async fn import(config: &Config, arguments: &ImportArguments) -> Result<(), Box<dyn Error>> {
     let source = source(arguments)?;
     let file = Input::open(&arguments.file)?;
-    let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
-    let preparer = Preparer::new(HashSealer::new(&peppers(&keys))?, Clock::System);
-    let mut importer = if arguments.dry_run {
-        None
+    let (keys, mut importer) = if arguments.dry_run {
+        let keys = DerivedKeys::derive(config.master_keys.load()?.as_slice());
+        (keys, None)
     } else {
         let store = Store::open(&config.database)?;
-        // Hashes that are encrypted under another key than the server's would be lost.
-        check_master_keys(&store, &keys).await?;
-        Some(Importer::new(store, Clock::System, event(), PATIENCE))
+        let keys = master_keys(config, &store).await?;
+        let now = Clock::System.now();
+        let event = context("users import").audit_event(AuditKind::UsersImported, now);
+        let importer = Importer::new(store, Clock::System, event, PATIENCE);
+        (keys, Some(importer))
     };
+    let preparer = Preparer::new(HashSealer::new(&peppers(&keys))?, Clock::System);
     let mut report = Report::new(file.length);
     let (steps, mut read) = mpsc::channel(STEPS_AHEAD);
     let options = SourceOptions {
@@ -160,19 +162,6 @@ async fn import(config: &Config, arguments: &ImportArguments) -> Result<(), Box<
     match report.refused() {
         0 => Ok(()),
         refused => Err(format!("{refused} records were refused").into()),
-    }
-}
-
-fn event() -> AuditEvent {
-    AuditEvent {
-        kind: AuditKind::UsersImported,
-        actor_id: None,
-        user_id: None,
-        session_id: None,
-        client_ip: "command line".to_owned(),
-        request_id: "countersign users import".to_owned(),
-        at: Clock::System.now(),
-        details: AuditDetails::None,
     }
 }
 

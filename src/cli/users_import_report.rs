@@ -1,4 +1,4 @@
-//! What an import says while it runs: the refused records on standard output, the progress on standard error.
+//! The report of an import: refused records and totals on standard output, progress on standard error.
 
 use std::{
     io::{IsTerminal as _, stderr},
@@ -13,12 +13,12 @@ use crate::{
     import::{Counts, Refused},
 };
 
-/// How often a line is written where there is no terminal.
+/// How often a progress line is written when standard error is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The progress of an import.
 pub(super) struct Report {
-    /// Drawn on a terminal alone.
+    /// Drawn only on a terminal.
     bar: ProgressBar,
     is_terminal: bool,
     began: Instant,
@@ -29,7 +29,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// The progress through a file of so many bytes; `None` where nobody knows.
+    /// Begins the report of a file of that many bytes; `None`: the length is unknown.
     pub(super) fn new(length: Option<u64>) -> Self {
         const BAR: &str = "{bar:30} {percent:>3} %  {msg}  {eta} left";
         let bar = match length {
@@ -50,7 +50,7 @@ impl Report {
         }
     }
 
-    /// Records were read, up to this byte of the file, and some of them refused.
+    /// Prints the records that were refused, and shows how many records and bytes have been read.
     pub(super) fn step(&mut self, records: u64, bytes: u64, refused: &[Refused]) {
         self.records += records;
         self.refused += refused.len() as u64;
@@ -60,8 +60,8 @@ impl Report {
             }
         });
         let now = monotonic_now();
-        let seconds = now.saturating_duration_since(self.began).as_millis().max(1);
-        let rate = u128::from(self.records) * 1_000 / seconds;
+        let millis = now.saturating_duration_since(self.began).as_millis().max(1);
+        let rate = u128::from(self.records) * 1_000 / millis;
         self.bar
             .set_message(format!("{} records, {rate}/s", self.records));
         self.bar.set_position(bytes);
@@ -76,12 +76,12 @@ impl Report {
         }
     }
 
-    /// How many records were refused.
+    /// The number of refused records.
     pub(super) const fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Says what was done.
+    /// Prints the totals.
     pub(super) fn finish(&self, counts: Counts) {
         self.bar.finish_and_clear();
         let Counts {
@@ -89,20 +89,19 @@ impl Report {
             skipped,
             without_password,
             weak,
-            ..
         } = counts;
         say(format_args!(
-            "countersign: {imported} users imported, {skipped} were imported before, {} refused",
+            "countersign: {imported} users imported, {skipped} already imported, {} refused",
             self.refused
         ));
         if without_password > 0 {
             say(format_args!(
-                "countersign: {without_password} of them have no password: they set one by a reset"
+                "countersign: {without_password} imported without a password: these users must reset it"
             ));
         }
         if weak > 0 {
             say(format_args!(
-                "countersign: {weak} of them have weak hashes: see docs/import.md"
+                "countersign: {weak} imported with a weak hash: see docs/import.md"
             ));
         }
     }

@@ -1,13 +1,19 @@
 //! A user and the roles that its access tokens carry.
 
-use super::{DisplayName, Email, UserId};
+use super::{DisplayName, Email, FieldViolation, UserId, ViolationReason};
 use crate::clock::Timestamp;
 
 /// One role: 1 to 64 characters of `a-z`, `0-9`, `_`, `-`, `.` and `:`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Role(String);
 
+/// The roles that open services of Countersign itself: AdminService and WatchRevocations.
+const OWN: [&str; 2] = ["admin", "verifier"];
+
 impl Role {
+    /// The rule for its name.
+    pub const RULE: &str = "must have 1 to 64 characters a-z, 0-9, _, -, . and :";
+
     /// Checks the name of a role; `None` when it breaks the rule.
     pub fn parse(name: &str) -> Option<Self> {
         let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.:".contains(&b);
@@ -19,6 +25,11 @@ impl Role {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it opens a service of Countersign itself.
+    pub fn opens_own_services(&self) -> bool {
+        OWN.contains(&self.as_str())
+    }
 }
 
 /// A set of roles: sorted, without duplicates, stored as one line separated by single spaces.
@@ -26,6 +37,25 @@ impl Role {
 pub struct Roles(Vec<Role>);
 
 impl Roles {
+    /// The most that a user or service account can have: every access token contains all of them.
+    const MOST: usize = 64;
+
+    /// Checks the names of all roles of a user or service account.
+    ///
+    /// # Errors
+    /// There are too many, or one breaks the rule.
+    pub fn parse(field: &'static str, names: &[String]) -> Result<Self, FieldViolation> {
+        if names.len() > Self::MOST {
+            let rule = format!("must be at most {} roles", Self::MOST);
+            return Err(FieldViolation::new(field, ViolationReason::TooLong, rule));
+        }
+        let roles: Option<Vec<Role>> = names.iter().map(|name| Role::parse(name)).collect();
+        roles.map(Self::new).ok_or_else(|| {
+            let rule = format!("each {}", Role::RULE);
+            FieldViolation::new(field, ViolationReason::Malformed, rule)
+        })
+    }
+
     /// Sorts the roles and removes duplicates.
     pub fn new(mut roles: Vec<Role>) -> Self {
         roles.sort();
@@ -53,6 +83,11 @@ impl Roles {
     pub fn without(mut self, role: &Role) -> Self {
         self.0.retain(|own| own != role);
         self
+    }
+
+    /// Whether one of them opens a service of Countersign itself.
+    pub fn open_own_services(&self) -> bool {
+        self.0.iter().any(Role::opens_own_services)
     }
 
     /// The names, sorted.
@@ -97,6 +132,18 @@ mod tests {
         assert_eq!(roles.to_stored(), "admin verifier");
         assert_eq!(Roles::from_stored(&roles.to_stored()), roles);
         assert_eq!(Roles::from_stored(""), Roles::default());
+    }
+
+    #[test]
+    fn more_than_64_roles_and_a_name_that_is_none_are_refused() {
+        let parse = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            Roles::parse("roles", &names).map_err(|violation| violation.reason)
+        };
+        assert_eq!(parse(&["b", "a", "b"]), Ok(Roles::from_stored("a b")));
+        assert_eq!(parse(&["a"; 64]), Ok(Roles::from_stored("a")));
+        assert_eq!(parse(&["a"; 65]), Err(ViolationReason::TooLong));
+        assert_eq!(parse(&["a", "B"]), Err(ViolationReason::Malformed));
     }
 
     #[test]

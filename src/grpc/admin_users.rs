@@ -20,7 +20,7 @@ pub(super) fn user_id(text: &str) -> Result<UserId, AuthError> {
 pub(super) fn roles_of(request: &pb::SetUserRolesRequest) -> Result<(UserId, Roles), AuthError> {
     let mut violations = Violations::default();
     let id = violations.take(convert::user_id("user_id", &request.user_id));
-    let roles = violations.take(convert::roles("roles", &request.roles));
+    let roles = violations.take(Roles::parse("roles", &request.roles));
     match (id, roles) {
         (Some(id), Some(roles)) => Ok((id, roles)),
         _ => Err(violations.into()),
@@ -31,7 +31,7 @@ pub(super) fn invited(request: &pb::InviteUserRequest) -> Result<NewUser, AuthEr
     let mut violations = Violations::default();
     let email = violations.take(Email::parse("email", &request.email));
     let display_name = violations.take(DisplayName::parse("display_name", &request.display_name));
-    let roles = violations.take(convert::roles("roles", &request.roles));
+    let roles = violations.take(Roles::parse("roles", &request.roles));
     match (email, display_name, roles) {
         (Some(email), Some(display_name), Some(roles)) => Ok(NewUser {
             email,

@@ -11,14 +11,11 @@ use crate::{
     auth::{AuthError, TokenPair},
     clock::Timestamp,
     domain::{
-        FactorId, FieldViolation, Role, Roles, ServiceAccountId, ServiceKeyId, SessionId, User,
-        UserId, ViolationReason,
+        FactorId, FieldViolation, ServiceAccountId, ServiceKeyId, SessionId, User, UserId,
+        ViolationReason,
     },
     tokens::{AccessClaims, Actor, PrincipalType},
 };
-
-/// The most roles that a user or service account can have: every access token contains all of them.
-pub(super) const MAX_ROLES: usize = 64;
 
 /// The most characters of `user-agent` that are kept.
 const MAX_USER_AGENT: usize = 256;
@@ -111,6 +108,20 @@ pub(super) fn timestamp(moment: Timestamp) -> PbTimestamp {
     }
 }
 
+/// Reads a time to the microsecond.
+pub(super) fn moment(field: &'static str, time: &PbTimestamp) -> Result<Timestamp, FieldViolation> {
+    let is_well_formed = (0..1_000_000_000).contains(&time.nanos);
+    let micros = time.seconds.checked_mul(1_000_000);
+    micros
+        .and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1_000))
+        .filter(|_| is_well_formed)
+        .map(Timestamp::from_micros)
+        .ok_or_else(|| {
+            let rule = "must be a valid google.protobuf.Timestamp";
+            FieldViolation::new(field, ViolationReason::Malformed, rule)
+        })
+}
+
 /// Parses a user's id.
 pub(super) fn user_id(field: &'static str, text: &str) -> Result<UserId, FieldViolation> {
     id(field, text, "must be a user's id")
@@ -140,20 +151,6 @@ pub(super) fn service_key_id(
 /// Parses a factor's id.
 pub(super) fn factor_id(field: &'static str, text: &str) -> Result<FactorId, FieldViolation> {
     id(field, text, "must be a factor's id")
-}
-
-/// Parses the roles of a user or service account.
-pub(super) fn roles(field: &'static str, names: &[String]) -> Result<Roles, FieldViolation> {
-    if names.len() > MAX_ROLES {
-        let rule = format!("must be at most {MAX_ROLES} roles");
-        return Err(FieldViolation::new(field, ViolationReason::TooLong, rule));
-    }
-    let roles = names.iter().map(|name| Role::parse(name)).collect();
-    let roles: Option<Vec<_>> = roles;
-    roles.map(Roles::new).ok_or_else(|| {
-        let rule = "each must have 1 to 64 characters a-z, 0-9, _, -, . and :";
-        FieldViolation::new(field, ViolationReason::Malformed, rule)
-    })
 }
 
 fn id<T: FromStr>(
@@ -223,6 +220,18 @@ mod tests {
         let mut twice = headers("Bearer abc");
         twice.append(AUTHORIZATION, "Bearer abc".parse().unwrap());
         assert!(matches!(bearer(&twice), Err(AuthError::TokenInvalid)));
+    }
+
+    #[test]
+    fn a_time_is_read_as_it_was_written_and_one_that_is_no_timestamp_is_refused() {
+        for micros in [0, -1, 1_580_459_400_500_000, i64::MAX] {
+            let written = Timestamp::from_micros(micros);
+            assert_eq!(moment("time", &timestamp(written)), Ok(written));
+        }
+        for (seconds, nanos) in [(0, -1), (0, 1_000_000_000), (i64::MAX, 0), (i64::MIN, 0)] {
+            let refused = moment("time", &PbTimestamp { seconds, nanos }).unwrap_err();
+            assert_eq!(refused.reason, ViolationReason::Malformed);
+        }
     }
 
     #[test]

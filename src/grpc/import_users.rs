@@ -6,15 +6,14 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    error_status,
+    convert, error_status,
     layers::Caller,
     pb::{self, ImportUsersRequest, ImportUsersResponse},
     request_info::RequestInfo,
 };
 use crate::{
     auth::{Auth, AuthError},
-    clock::Timestamp,
-    import::Record,
+    import::{Reason, Record},
     secret::Secret,
 };
 
@@ -60,20 +59,19 @@ fn number(count: u64) -> i64 {
 }
 
 /// An empty hash, secret or time counts as none.
-fn record(message: ImportUsersRequest) -> Record {
+fn record(message: ImportUsersRequest) -> Result<Record, Reason> {
+    let create_time = message.create_time.as_ref();
+    let create_time = create_time.map(|time| convert::moment("create_time", time));
     let hash = Some(message.password_hash).filter(|hash| !hash.is_empty());
     let secret = Some(message.password_secret).filter(|secret| !secret.is_empty());
-    Record {
+    Ok(Record {
         email: message.email,
         display_name: message.display_name,
         email_verified: message.email_verified,
         roles: message.roles,
         disabled: message.disabled,
-        create_time: message.create_time.map(|time| {
-            let micros = time.seconds.saturating_mul(1_000_000);
-            Timestamp::from_micros(micros.saturating_add(i64::from(time.nanos) / 1_000))
-        }),
+        create_time: create_time.transpose()?,
         password_hash: hash.map(Secret::new),
         password_secret: secret.map(Secret::new),
-    }
+    })
 }

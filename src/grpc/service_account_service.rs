@@ -13,7 +13,7 @@ use crate::{
     auth::{Auth, AuthError, NewServiceAccount, ServiceAccounts},
     clock::Timestamp,
     domain::{
-        DisplayName, FieldViolation, ServiceAccount, ServiceAccountChange, ServiceAccountId,
+        DisplayName, FieldViolation, Roles, ServiceAccount, ServiceAccountChange, ServiceAccountId,
         ServiceAccountName, ServiceKey, ViolationReason,
     },
 };
@@ -233,7 +233,7 @@ fn new_account(request: &pb::CreateServiceAccountRequest) -> Result<NewServiceAc
     let mut violations = Violations::default();
     let name = violations.take(ServiceAccountName::parse("name", &request.name));
     let display_name = violations.take(DisplayName::parse("display_name", &request.display_name));
-    let roles = violations.take(convert::roles("roles", &request.roles));
+    let roles = violations.take(Roles::parse("roles", &request.roles));
     match (name, display_name, roles) {
         (Some(name), Some(display_name), Some(roles)) => Ok(NewServiceAccount {
             name,
@@ -269,7 +269,7 @@ fn change_of(
         change.display_name = violations.take(DisplayName::parse(field, &given.display_name));
     }
     if changes(roles, !given.roles.is_empty()) {
-        change.roles = violations.take(convert::roles("service_account.roles", &given.roles));
+        change.roles = violations.take(Roles::parse("service_account.roles", &given.roles));
     }
     if changes(audiences, !given.audiences.is_empty()) {
         change.audiences = Some(given.audiences);
@@ -307,18 +307,7 @@ fn expiry(time: Option<&PbTimestamp>) -> Result<Timestamp, FieldViolation> {
     let field = "expire_time";
     let time =
         time.ok_or_else(|| FieldViolation::new(field, ViolationReason::Required, "must be given"))?;
-    let micros = time
-        .seconds
-        .checked_mul(1_000_000)
-        .and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1_000));
-    let is_well_formed = (0..1_000_000_000).contains(&time.nanos);
-    micros
-        .filter(|_| is_well_formed)
-        .map(Timestamp::from_micros)
-        .ok_or_else(|| {
-            let rule = "must be a valid google.protobuf.Timestamp";
-            FieldViolation::new(field, ViolationReason::Malformed, rule)
-        })
+    convert::moment(field, time)
 }
 
 fn account(account: &ServiceAccount) -> pb::ServiceAccount {

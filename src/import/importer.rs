@@ -16,8 +16,9 @@ const BATCH_RECORDS: usize = 1_000;
 /// Bytes in a batch: what an import holds in memory at once.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// What a row costs in memory besides its texts.
+/// What a row costs in memory besides its texts, and each text or role in a list besides its bytes.
 const ROW_BYTES: usize = 600;
+const TEXT_BYTES: usize = 32;
 
 /// Different parameters of hashes that one import lists. Those beyond are listed at the first login, as for a hash that was put
 /// in by SQL; without a bound, a file could make every failed login read a list of any length.
@@ -38,10 +39,15 @@ impl Batch {
     pub fn push(&mut self, line: u64, prepared: Prepared) {
         let row = &prepared.row;
         let user = &row.user;
+        // As a list, as they are stored, and in an audit event.
+        let roles = user.roles.names().map(|name| TEXT_BYTES + 3 * name.len());
+        let marks = row.marks.iter().map(|mark| TEXT_BYTES + mark.len());
         self.bytes += ROW_BYTES
             + 3 * user.email.as_str().len()
             + user.display_name.as_str().len()
-            + row.password_hash.len();
+            + row.password_hash.len()
+            + prepared.parameters.as_ref().map_or(0, String::len)
+            + roles.chain(marks).sum::<usize>();
         self.entries.push((line, prepared));
     }
 
@@ -120,16 +126,18 @@ impl Importer {
             facts.push((prepared.parameters.is_some(), prepared.is_weak));
             rows.push(prepared.row);
         }
-        let began = monotonic_now();
         self.event.at = self.clock.now();
         let mut tries = Tries::new(self.patience);
-        let results = loop {
+        let (results, took) = loop {
+            let began = monotonic_now();
             match self.store.import_users(&rows, &self.event).await {
-                Ok(results) => break results,
+                Ok(results) => {
+                    let took = monotonic_now().saturating_duration_since(began);
+                    break (results, took);
+                }
                 Err(error) => tries.after(error, &self.store).await?,
             }
         };
-        let took = monotonic_now().saturating_duration_since(began);
         let mut refused = Vec::new();
         for ((line, result), (has_password, is_weak)) in lines.into_iter().zip(results).zip(facts) {
             match result {
@@ -173,7 +181,8 @@ impl Importer {
         Ok(())
     }
 
-    /// Pauses for as long as the batch took while others wait for a connection.
+    /// Pauses once, for as long as the batch took, if others wait for a connection of this process now. Nobody does in a command,
+    /// which has its connections for itself.
     async fn give_way(&self, took: Duration) {
         let loads = self.store.pool_loads();
         if loads.iter().any(|load| load.waiting > 0) {
@@ -211,5 +220,64 @@ impl Tries {
             let _ = store.ping().await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        domain::{DisplayName, Email, Roles, User, UserId},
+        store::ImportedUser,
+    };
+
+    /// How many such users fill a batch, and the bytes of their texts.
+    fn filled(roles: &Roles, password_hash: &str) -> (usize, usize) {
+        let now = Timestamp::from_seconds(1_795_478_400);
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        while !batch.is_full() {
+            let user = User {
+                id: UserId::generate(now),
+                email: Email::parse("email", "ada@example.org").unwrap(),
+                display_name: DisplayName::parse("display_name", "Ada").unwrap(),
+                email_verified_at: None,
+                roles: roles.clone(),
+                created_at: now,
+                updated_at: now,
+                disabled_at: None,
+            };
+            bytes += roles.to_stored().len() + password_hash.len();
+            let row = ImportedUser {
+                user,
+                password_hash: password_hash.to_owned(),
+                marks: Vec::new(),
+            };
+            let prepared = Prepared {
+                row,
+                parameters: None,
+                is_weak: false,
+            };
+            batch.push(1, prepared);
+        }
+        (batch.entries.len(), bytes)
+    }
+
+    #[test]
+    fn a_batch_is_full_by_its_records_and_by_the_bytes_of_everything_in_them() {
+        assert_eq!(filled(&Roles::default(), "hash").0, BATCH_RECORDS);
+        let names: Vec<_> = (0..64).map(|n| format!("{n:0>64}")).collect();
+        let roles = Roles::parse("roles", &names).unwrap();
+        for (roles, hash) in [
+            (&roles, ""),
+            (&Roles::default(), "x".repeat(9_000).as_str()),
+        ] {
+            let (records, bytes) = filled(roles, hash);
+            assert!(
+                records < BATCH_RECORDS && bytes < 2 * BATCH_BYTES,
+                "{records} {bytes}"
+            );
+        }
     }
 }

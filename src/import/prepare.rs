@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::{Reason, Record};
 use crate::{
     clock::{Clock, Timestamp},
-    domain::{DisplayName, Email, Role, Roles, User, UserId},
+    domain::{DisplayName, Email, Roles, User, UserId},
     passwords::{
         HashSealer, PasswordError, PasswordHash,
         formats::{self, RefusalKind, StoredHash},
@@ -14,9 +14,6 @@ use crate::{
     secret::Secret,
     store::ImportedUser,
 };
-
-/// The most roles that a user can have: every access token contains all of them.
-const MAX_ROLES: usize = 64;
 
 /// How far the clock of the other system may be ahead.
 const CLOCK_TOLERANCE: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
@@ -89,6 +86,9 @@ impl Preparer {
 
 fn user(record: &Record, now: Timestamp) -> Result<User, Reason> {
     let created_at = record.create_time.unwrap_or(now);
+    if created_at < Timestamp::default() {
+        return Err(Reason::field("create_time", "must not be before 1970"));
+    }
     if created_at > now + CLOCK_TOLERANCE {
         return Err(Reason::field("create_time", "must not be in the future"));
     }
@@ -97,24 +97,10 @@ fn user(record: &Record, now: Timestamp) -> Result<User, Reason> {
         email: Email::parse("email", &record.email)?,
         display_name: DisplayName::parse("display_name", &record.display_name)?,
         email_verified_at: record.email_verified.then_some(now),
-        roles: roles(&record.roles)?,
+        roles: Roles::parse("roles", &record.roles)?,
         created_at,
         updated_at: now,
         disabled_at: record.disabled.then_some(now),
-    })
-}
-
-fn roles(names: &[String]) -> Result<Roles, Reason> {
-    if names.len() > MAX_ROLES {
-        return Err(Reason::field(
-            "roles",
-            format!("must be at most {MAX_ROLES}"),
-        ));
-    }
-    let roles: Option<Vec<Role>> = names.iter().map(|name| Role::parse(name)).collect();
-    roles.map(Roles::new).ok_or_else(|| {
-        let rule = "each must have 1 to 64 characters a-z, 0-9, _, -, . and :";
-        Reason::field("roles", rule)
     })
 }
 

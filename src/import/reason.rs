@@ -7,7 +7,7 @@ use crate::{
     passwords::formats::{Refusal, RefusalKind},
 };
 
-/// How much of a member's name is repeated.
+/// How much of a member's name is kept and shown.
 const SHOWN_CHARACTERS: usize = 40;
 
 /// Why a record is not imported. It repeats no value of the record; the name of an unknown member at most.
@@ -19,9 +19,9 @@ pub enum Reason {
     NotUtf8,
     /// The line is not one JSON object.
     NotJson,
-    /// The object has a member that no record has.
+    /// The object has a member that no record has: what is shown of its name.
     UnknownMember(String),
-    /// The object has a member twice.
+    /// The object has a member twice: what is shown of its name.
     RepeatedMember(String),
     /// A member breaks its rule.
     Field {
@@ -61,6 +61,15 @@ impl Reason {
         }
     }
 
+    /// A reason waits with a thousand others: it keeps no more of a name than is shown.
+    pub(super) fn unknown_member(name: &str) -> Self {
+        Self::UnknownMember(shown(name))
+    }
+
+    pub(super) fn repeated_member(name: &str) -> Self {
+        Self::RepeatedMember(shown(name))
+    }
+
     pub(super) fn field(field: &'static str, rule: impl Into<String>) -> Self {
         Self::Field {
             field,
@@ -87,8 +96,8 @@ impl fmt::Display for Reason {
             Self::TooLong => f.write_str("longer than 64 KiB"),
             Self::NotUtf8 => f.write_str("not UTF-8"),
             Self::NotJson => f.write_str("not one JSON object"),
-            Self::UnknownMember(name) => write!(f, "unknown member \"{}\"", shown(name)),
-            Self::RepeatedMember(name) => write!(f, "member \"{}\" occurs twice", shown(name)),
+            Self::UnknownMember(name) => write!(f, "unknown member \"{name}\""),
+            Self::RepeatedMember(name) => write!(f, "member \"{name}\" occurs twice"),
             Self::Field { field, rule } => write!(f, "{field}: {rule}"),
             Self::Hash(refusal) => write!(f, "password_hash: {refusal}"),
             Self::EmailTaken => f.write_str("email: a user or an earlier record has this address"),
@@ -120,9 +129,10 @@ mod tests {
 
     #[test]
     fn the_name_of_a_member_is_shown_short_and_without_control_characters() {
-        let text = Reason::UnknownMember("a\u{1b}[2J\n\u{202e}é".to_owned()).to_string();
+        let text = Reason::unknown_member("a\u{1b}[2J\n\u{202e}é").to_string();
         assert_eq!(text, "unknown member \"a\\u{1b}[2J\\u{a}\\u{202e}\\u{e9}\"");
-        let long = Reason::RepeatedMember("x".repeat(1 << 20)).to_string();
-        assert!(long.len() < 100, "{long}");
+        let long = Reason::unknown_member(&"x".repeat(1 << 20));
+        assert!(matches!(&long, Reason::UnknownMember(kept) if kept.len() < 50));
+        assert!(long.to_string().len() < 100, "{long}");
     }
 }

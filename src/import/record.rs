@@ -62,7 +62,7 @@ impl Record {
         let mut seen = BTreeSet::new();
         for (name, value) in members {
             if seen.contains(&name) {
-                return Err(Reason::RepeatedMember(name));
+                return Err(Reason::repeated_member(&name));
             }
             record.set(&name, value)?;
             seen.insert(name);
@@ -104,7 +104,7 @@ impl Record {
                 let bytes = bytes.map_err(|_| Reason::field("password_secret", RULE))?;
                 self.password_secret = bytes.map(Secret::new);
             }
-            unknown => return Err(Reason::UnknownMember(unknown.to_owned())),
+            unknown => return Err(Reason::unknown_member(unknown)),
         }
         Ok(())
     }
@@ -119,7 +119,11 @@ fn of_type<'a, T: Deserialize<'a>>(
     serde_json::from_str(value.get()).map_err(|_| Reason::field(field, rule))
 }
 
-/// The members of an object in their order, repeated ones too; their values are not read yet.
+/// Members that a record can have.
+const MEMBERS: usize = 8;
+
+/// The first members of an object in their order, repeated ones too; their values are not read yet. Of more than a record can
+/// have, one is unknown or repeated among the first.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -136,7 +140,9 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
-                    members.push(member);
+                    if members.len() <= MEMBERS {
+                        members.push(member);
+                    }
                 }
                 Ok(Members(members))
             }
@@ -192,6 +198,16 @@ mod tests {
             refusal(r#"{"email":"ada@example.org","email":"eve@example.org"}"#),
             "member \"email\" occurs twice"
         );
+    }
+
+    #[test]
+    fn an_object_of_many_members_is_refused_by_one_of_the_first_and_the_rest_is_not_kept() {
+        let line = format!("{{{}\"email\":\"a@b.org\"}}", "\"\":0,".repeat(12_000));
+        let Members(kept) = serde_json::from_str(&line).unwrap();
+        assert_eq!(kept.len(), MEMBERS + 1);
+        assert_eq!(refusal(&line), "unknown member \"\"");
+        let whole = WHOLE.replace('}', ",\"email\":\"eve@example.org\"}");
+        assert_eq!(refusal(&whole), "member \"email\" occurs twice");
     }
 
     #[test]

@@ -6,12 +6,18 @@ use crate::clock::Timestamp;
 
 /// RFC 3339 in UTC, such as `2020-01-31T08:30:00.123Z`; not before 1970.
 pub(super) fn rfc3339(text: &str) -> Option<Timestamp> {
-    humantime::parse_rfc3339(text).ok().and_then(timestamp)
+    // humantime accepts a point without digits.
+    let is_whole = !text.contains(".Z") && !text.contains(".+");
+    let time = is_whole.then(|| humantime::parse_rfc3339(text).ok());
+    time.flatten().and_then(timestamp)
 }
 
 /// The same, perhaps with a blank instead of the `T` and without the `Z`: as Django and WordPress write it, in UTC.
 pub(super) fn loose(text: &str) -> Option<Timestamp> {
-    humantime::parse_rfc3339_weak(text).ok().and_then(timestamp)
+    // humantime takes any offset behind a fraction for UTC.
+    let is_utc = !text.contains('+') || text.ends_with("+00:00");
+    let time = is_utc.then(|| humantime::parse_rfc3339_weak(text).ok());
+    time.flatten().and_then(timestamp)
 }
 
 /// Milliseconds since the Unix epoch; not before it.
@@ -50,10 +56,19 @@ mod tests {
             "0000-00-00 00:00:00",
             "2020-13-01T00:00:00Z",
             "1580459400",
+            "2020-01-31T08:30:00.5+02:00",
         ] {
             assert_eq!((rfc3339(text), loose(text)), (None, None), "{text}");
         }
         assert_eq!(millis(-1), None);
+        for text in [
+            "2020-01-31 08:30:00Z",
+            "2020-01-31T08:30:00",
+            "2020-01-31T08:30:00.Z",
+            "2020-01-31T08:30:00.+00:00",
+        ] {
+            assert_eq!(rfc3339(text), None, "{text}");
+        }
     }
 
     proptest! {

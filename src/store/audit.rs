@@ -75,7 +75,7 @@ kinds! {
     UserSessionsRevoked "user_sessions_revoked"
     /// A session ended because its user logged in once more than there may be live sessions.
     SessionLimitReached "session_limit_reached"
-    /// The roles of a user changed.
+    /// The roles of a user changed, or the user was imported with a role that opens a service of Countersign.
     UserRolesChanged "user_roles_changed"
     /// The failed logins of a user were forgiven.
     LoginFailuresCleared "login_failures_cleared"

@@ -9,13 +9,17 @@ use diesel::{
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 
 use super::{
-    AuditEvent, Store, StoreError,
+    AuditDetails, AuditEvent, AuditKind, Store, StoreError,
+    audit::AuditEventRow,
     prepared::Prepared,
     schema::{audit_events, users},
     sqlite::AsyncSqliteConnection,
     write,
 };
-use crate::{clock::Timestamp, domain::User};
+use crate::{
+    clock::Timestamp,
+    domain::{Roles, User},
+};
 
 /// A user to be imported.
 pub struct ImportedUser {
@@ -136,9 +140,27 @@ impl InsertFree for AsyncSqliteConnection {
     }
 }
 
+/// The events of those users whose roles open services of Countersign itself: the event of a batch names nobody.
+fn grants(batch: &[ImportedUser], event: &AuditEvent) -> Vec<AuditEventRow> {
+    let users = batch.iter().map(|imported| &imported.user);
+    let granted = users.filter(|user| user.roles.open_own_services());
+    let event_of = |user: &User| {
+        let granted = AuditEvent {
+            kind: AuditKind::UserRolesChanged,
+            details: AuditDetails::Roles {
+                before: Roles::default(),
+                after: user.roles.clone(),
+            },
+            ..event.clone()
+        };
+        granted.to_row_for(user.id)
+    };
+    granted.map(event_of).collect()
+}
+
 impl Store {
-    /// Creates the users whose addresses are free, in one transaction, and records the batch if it created any. The
-    /// result has one entry for each user, in the same order.
+    /// Creates the users whose addresses are free, in one transaction, and records the batch if it created any, and each
+    /// user whose roles open services of Countersign. The result has one entry for each user, in the same order.
     ///
     /// A batch may be repeated: what it created is found to be there from before.
     ///
@@ -153,7 +175,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let rows: Vec<_> = batch.iter().map(ImportRow::of).collect();
-        let event = event.to_row();
+        let (event, grants) = (event.to_row(), grants(batch, event));
         let (inserted, marks) = write!(self, |conn| {
             conn.transaction::<_, StoreError, _>(async |conn| {
                 let inserted = conn.insert_free(&rows).await?;
@@ -162,6 +184,15 @@ impl Store {
                         .values(&event)
                         .execute(conn)
                         .await?;
+                }
+                for grant in &grants {
+                    let user = grant.user_id.as_ref();
+                    if user.is_some_and(|id| inserted.contains(id)) {
+                        diesel::insert_into(audit_events::table)
+                            .values(grant)
+                            .execute(conn)
+                            .await?;
+                    }
                 }
                 let mut marks = Vec::new();
                 let left = rows.iter().filter(|row| !inserted.contains(&row.id));

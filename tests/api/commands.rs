@@ -44,10 +44,15 @@ on_both_databases! {
     }
 
     async fn a_command_whose_output_is_lost_fails(database: TestDatabase) {
-        TestServer::start(&database).await.stop().await;
+        let server = TestServer::start(&database).await;
+        // There is something to export.
+        server.register("ada@example.org").await.unwrap();
+        server.stop().await;
         for arguments in [
             ["keys", "list"].as_slice(),
             &["keys", "rewrap"],
+            &["audit", "export"],
+            &["audit", "export", "--follow"],
             &["config", "check"],
             &["migrate"],
             &["--help"],

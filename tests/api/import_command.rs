@@ -6,12 +6,16 @@ use std::{collections::BTreeSet, fs, path::Path, process::Output};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::support::{
-    Kind, TestDatabase, TestServer,
-    mailbox::mail,
-    on_both_databases,
-    process::{run, run_with_input},
-    reason,
+use crate::{
+    audit::assert_valid,
+    support::{
+        Kind, TestDatabase, TestServer,
+        audit_events::exported,
+        mailbox::mail,
+        on_both_databases,
+        process::{run, run_with_input},
+        reason,
+    },
 };
 
 const VECTORS: &str = include_str!("../vectors/password-hashes.jsonl");
@@ -137,7 +141,7 @@ on_both_databases! {
         for (imported, skipped) in [(2, 0), (0, 2)] {
             let said = import(&database, 1, &[&file]).await;
             let counts = format!(
-                "countersign: {imported} users imported, {skipped} were imported before, 1 refused"
+                "countersign: {imported} users imported, {skipped} already imported, 1 refused"
             );
             assert_eq!(said, [taken, &counts]);
         }
@@ -149,7 +153,7 @@ on_both_databases! {
         server.login_as("ada@example.org", PASSWORD).await.unwrap();
         let file = file_of(&database, [record("ada@example.org")]);
         let said = import(&database, 0, &[&file]).await;
-        assert_eq!(said, ["countersign: 0 users imported, 1 were imported before, 0 refused"]);
+        assert_eq!(said, ["countersign: 0 users imported, 1 already imported, 0 refused"]);
         let events = database.count("audit_events WHERE kind = 'users_imported'").await;
         assert_eq!(events, 1, "an event for each batch that created users");
     }
@@ -229,7 +233,7 @@ on_both_databases! {
             json!({"email": "none@example.org", "email_verified": true, "create_time": "2020-01-31T08:30:00Z"}).to_string(),
         ]);
         let said = import(&database, 0, &[&file]).await;
-        assert_eq!(said[1], "countersign: 1 of them have no password: they set one by a reset");
+        assert_eq!(said[1], "countersign: 1 imported without a password: these users must reset it");
         for password in [PASSWORD, "!", "*"] {
             for email in ["off@example.org", "none@example.org"] {
                 assert_eq!(reason(server.login_as(email, password).await), "INVALID_CREDENTIALS");
@@ -261,7 +265,7 @@ on_both_databases! {
         let output = run_with_input(&database, &["users", "import", "-"], &whole).await;
         let said = lines(&output, 0);
         let counts = format!(
-            "countersign: {} users imported, {before} were imported before, 0 refused",
+            "countersign: {} users imported, {before} already imported, 0 refused",
             1_600 - before
         );
         assert_eq!(said, [counts]);
@@ -274,6 +278,60 @@ on_both_databases! {
         import(&database, 0, &[&file]).await;
         let listed = "password_parameters WHERE parameters = '$imported$k=bcrypt,w=16'";
         assert_eq!(database.count(listed).await, 1);
+    }
+
+    async fn a_role_that_opens_countersign_is_audited_for_the_user_who_gets_it(database: TestDatabase) {
+        TestServer::start(&database).await.stop().await;
+        let with_roles = |email: &str, roles: &[&str]| json!({"email": email, "roles": roles}).to_string();
+        let file = file_of(&database, [
+            with_roles("root@example.org", &["editor", "admin"]),
+            with_roles("watch@example.org", &["verifier"]),
+            with_roles("ada@example.org", &["editor"]),
+            with_roles("bob@example.org", &[]),
+        ]);
+        // A user who was there already gets no event.
+        for _ in 0..2 {
+            import(&database, 0, &[&file]).await;
+            let events = exported(&database, None).await;
+            events.iter().for_each(assert_valid);
+            let granted: Vec<_> = events.iter().filter(|event| event["kind"] == "user_roles_changed").collect();
+            let mut roles: Vec<_> = granted.iter().map(|event| event["details"].clone()).collect();
+            roles.sort_by_key(Value::to_string);
+            assert_eq!(roles, [
+                json!({"roles_before": [], "roles": ["admin", "editor"]}),
+                json!({"roles_before": [], "roles": ["verifier"]}),
+            ]);
+            for event in granted {
+                let id = event["subject_id"].as_str().unwrap();
+                let owners = format!("users WHERE id = '{id}' AND (roles LIKE '%admin%' OR roles = 'verifier')");
+                assert_eq!(database.count(&owners).await, 1, "{event}");
+                assert_eq!(event["client_ip"], "command line");
+                assert_eq!(event["request_id"], "countersign users import");
+            }
+        }
+    }
+
+    async fn hashes_are_not_encrypted_under_a_master_key_that_is_not_the_servers(database: TestDatabase) {
+        TestServer::start(&database).await.stop().await;
+        let file = file_of(&database, [record("ada@example.org")]);
+        let other = [("COUNTERSIGN_MASTER_KEYS", "v1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")];
+        let output = run(&database, &other, &["users", "import", &file]).await;
+        lines(&output, 1);
+        assert_eq!(imported(&database).await, 0);
+    }
+
+    async fn an_export_that_breaks_off_keeps_what_was_read_and_says_where(database: TestDatabase) {
+        TestServer::start(&database).await.stop().await;
+        let whole = fs::read_to_string(export("keycloak-realm.json")).unwrap();
+        let end = whole.find("service-account-orders").unwrap();
+        let file = database.folder.path().join("realm.json");
+        fs::write(&file, &whole[..end]).unwrap();
+        let arguments = ["users", "import", "--from", "keycloak", file.to_str().unwrap()];
+        let output = run(&database, &[], &arguments).await;
+        lines(&output, 1);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains("it ends too early"), "{errors}");
+        assert_eq!(imported(&database).await, 3);
     }
 }
 
@@ -307,42 +365,6 @@ async fn options_that_do_not_fit_the_file_and_files_that_are_missing_are_refused
     let said = import(&database, 0, &["--dry-run", &file]).await;
     assert_eq!(
         said,
-        ["countersign: 0 users imported, 0 were imported before, 0 refused"]
+        ["countersign: 0 users imported, 0 already imported, 0 refused"]
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hashes_are_not_encrypted_under_a_master_key_that_is_not_the_servers() {
-    let database = TestDatabase::create(Kind::Sqlite).await;
-    TestServer::start(&database).await.stop().await;
-    let file = file_of(&database, [record("ada@example.org")]);
-    let other = [(
-        "COUNTERSIGN_MASTER_KEYS",
-        "v1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
-    )];
-    let output = run(&database, &other, &["users", "import", &file]).await;
-    lines(&output, 1);
-    assert_eq!(imported(&database).await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_export_that_breaks_off_keeps_what_was_read_and_says_where() {
-    let database = TestDatabase::create(Kind::Sqlite).await;
-    TestServer::start(&database).await.stop().await;
-    let whole = fs::read_to_string(export("keycloak-realm.json")).unwrap();
-    let end = whole.find("service-account-orders").unwrap();
-    let file = database.folder.path().join("realm.json");
-    fs::write(&file, &whole[..end]).unwrap();
-    let arguments = [
-        "users",
-        "import",
-        "--from",
-        "keycloak",
-        file.to_str().unwrap(),
-    ];
-    let output = run(&database, &[], &arguments).await;
-    lines(&output, 1);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains("it ends too early"), "{errors}");
-    assert_eq!(imported(&database).await, 3);
 }

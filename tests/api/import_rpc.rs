@@ -1,7 +1,10 @@
 //! `AdminService.ImportUsers`: the same import as a stream of messages.
 
+use std::time::Duration;
+
 use countersign::grpc::pb::{ImportUsersRequest, ImportUsersResponse, TokenPair};
 use prost_types::Timestamp;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, iter, wrappers::ReceiverStream};
 use tonic::{Code, Status};
@@ -119,6 +122,56 @@ on_both_databases! {
         let (refused, ()) = tokio::join!(call, rest);
         assert_eq!(reason(refused), "INSUFFICIENT_ROLE");
         assert_eq!(imported(&database).await, BATCH);
+    }
+
+    async fn an_import_does_not_outlast_its_access_token(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        for expected in ["TOKEN_EXPIRED", "TOKEN_REVOKED"] {
+            database.execute("DELETE FROM users").await;
+            let admin = administrator(&server).await;
+            let (users, stream) = mpsc::channel(1);
+            let call = import(&server, &admin.access_token, ReceiverStream::new(stream));
+            let rest = async {
+                fill_batch(&users, &database).await;
+                match expected {
+                    "TOKEN_EXPIRED" => server.clock.advance(Duration::from_secs(3_600)),
+                    _ => server.logout(&admin.refresh_token).await.unwrap(),
+                }
+                users.send(user("ada@example.org")).await.unwrap();
+                drop(users);
+            };
+            let (refused, ()) = tokio::join!(call, rest);
+            assert_eq!(reason(refused), expected);
+            assert_eq!(imported(&database).await, BATCH);
+        }
+    }
+
+    async fn a_time_that_is_none_is_refused_and_a_role_that_opens_countersign_is_audited(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let admin = administrator(&server).await;
+        let at = |seconds, nanos| ImportUsersRequest {
+            create_time: Some(Timestamp { seconds, nanos }),
+            ..user("x@example.org")
+        };
+        let users = vec![
+            at(i64::MAX, 0), at(0, -1), at(0, 1_000_000_000), at(-1, 0),
+            ImportUsersRequest { roles: vec!["admin".to_owned()], ..user("eve@example.org") },
+            ImportUsersRequest { roles: vec!["editor".to_owned()], ..user("ada@example.org") },
+        ];
+        let response = import(&server, &admin.access_token, iter(users)).await.unwrap();
+        assert_eq!(counts(&response), (2, 0, 4));
+        for refusal in &response.refusals {
+            assert_eq!(refusal.reason, "INVALID_FIELD");
+            assert!(refusal.description.starts_with("create_time: "), "{}", refusal.description);
+        }
+        let eve = server.login_as("eve@example.org", PASSWORD).await.unwrap();
+        let eve = server.validate(&eve.access_token).await.unwrap().user_id;
+        let root = server.validate(&admin.access_token).await.unwrap().user_id;
+        let events = server.audit_events(&admin.access_token, "kind = user_roles_changed").await;
+        let [event] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!((&event.subject_id, &event.actor_id), (&eve, &root));
+        let details: Value = serde_json::from_str(&event.details_json).unwrap();
+        assert_eq!(details, json!({"roles_before": [], "roles": ["admin"]}));
     }
 
     async fn a_large_message_a_silent_stream_and_a_second_stream_are_refused(database: TestDatabase) {

@@ -30,6 +30,33 @@ on_both_databases! {
         }
         assert_eq!(database.count("signing_keys WHERE sealed_by = 1").await, 1);
     }
+
+    async fn no_command_makes_or_deletes_anything_with_a_mistyped_key(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        server.register(ADA).await.unwrap();
+        server.stop().await;
+        let account = run(&database, &[], &["service-accounts", "create", "orders"]).await;
+        assert_eq!(account.status.code(), Some(0), "{account:?}");
+        let mistyped = SECOND.replacen("v2", "v1", 1);
+        for arguments in [
+            &["users", "create", BOB][..],
+            &["users", "delete", ADA],
+            &["users", "unlock", ADA],
+            &["service-keys", "create", "orders", "--expires-in", "30d"],
+            &["keys", "rotate"],
+        ] {
+            let output = run(&database, &[("COUNTERSIGN_MASTER_KEYS", &mistyped)], arguments).await;
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+            assert!(said.contains("v1 is not the one"), "{arguments:?}: {said}");
+            assert!(output.stdout.is_empty(), "{arguments:?}");
+        }
+        assert_eq!(database.count("users WHERE email_key = 'ada@example.org'").await, 1);
+        for nothing in ["service_keys", "users WHERE email_key <> 'ada@example.org'"] {
+            assert_eq!(database.count(nothing).await, 0, "{nothing}");
+        }
+        assert_eq!(database.count("signing_keys").await, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! A reader that fails once too much was read for one account, so that no account takes all memory.
+//! A reader that fails once too much was read for one account, or for one name of a member, so that neither takes all memory.
 
 use std::{
     cell::Cell,
@@ -9,17 +9,19 @@ use std::{
 /// The most bytes of one account.
 pub(super) const MAX_ACCOUNT: usize = 1 << 20;
 
-/// What may still be read for the account under way.
+/// What may still be read for the account, or the name, under way.
+///
+/// Blanks and commas before it count as well: serde_json and csv do not tell where it begins.
 #[derive(Clone, Default)]
 pub(super) struct Budget(Rc<Cell<Option<usize>>>);
 
 impl Budget {
-    /// An account begins.
+    /// An account or a name begins.
     pub(super) fn begin(&self) {
         self.0.set(Some(MAX_ACCOUNT));
     }
 
-    /// Until the next account as much may be read as there is: it is not kept.
+    /// What follows may have any length: it is not kept.
     pub(super) fn end(&self) {
         self.0.set(None);
     }
@@ -31,7 +33,7 @@ impl Budget {
         let left = left.checked_sub(bytes).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
-                "an account is longer than 1 MiB",
+                "an account, or the name of a member, is longer than 1 MiB",
             )
         })?;
         self.0.set(Some(left));

@@ -25,7 +25,7 @@ pub(super) enum Place {
 /// Hands over every element. Everything else of the document is read and not kept.
 ///
 /// # Errors
-/// [`ReadError`]: no JSON, another shape, or an element that is longer than any account.
+/// [`ReadError`]: no JSON, another shape, or an element or the name of a member that is longer than any account.
 pub(super) fn each_element(
     reader: impl BufRead,
     place: Place,
@@ -123,13 +123,20 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
         let Place::Member(member) = self.0.place else {
             return Err(A::Error::custom("an object"));
         };
-        while let Some(name) = map.next_key::<String>()? {
+        loop {
+            // A name is kept until it is compared.
+            self.0.budget.begin();
+            let Some(name) = map.next_key::<String>()? else {
+                break;
+            };
             if name == member {
                 map.next_value_seed(Elements(&mut *self.0))?;
             } else {
+                self.0.budget.end();
                 map.next_value::<IgnoredAny>()?;
             }
         }
+        self.0.budget.end();
         Ok(())
     }
 }
@@ -230,10 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn an_element_longer_than_any_account_ends_the_reading_and_other_members_may_have_any_length() {
+    fn an_element_or_a_name_longer_than_any_account_ends_the_reading_and_other_members_may_have_any_length()
+     {
         let long = "x".repeat(MAX_ACCOUNT);
         let document = format!("[\"short\",\"{long}\"]");
         let error = read(document.as_bytes(), Place::Document).unwrap_err();
+        assert!(error.to_string().contains("1 MiB"), "{error}");
+        let document = format!("{{\"{long}\":1,\"users\":[1]}}");
+        let error = read(document.as_bytes(), Place::Member("users")).unwrap_err();
         assert!(error.to_string().contains("1 MiB"), "{error}");
         let document =
             format!("{{\"other\":[\"{long}\"],\"users\":[1],\"more\":\"{long}{long}\"}}");

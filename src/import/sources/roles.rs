@@ -3,10 +3,8 @@
 use super::SourceOptions;
 use crate::domain::Role;
 
-/// Roles that open services of Countersign: a role of the same name elsewhere must not.
-const RESERVED: [&str; 2] = ["admin", "verifier"];
-
-/// The names that are kept: none unless asked for, none that is reserved, none that is no name of a role here.
+/// The names that are kept: none unless asked for, none that opens our own services (a role of the same name elsewhere must
+/// not), none that is no name of a role here.
 pub(super) fn kept<'a>(
     names: impl IntoIterator<Item = &'a str>,
     options: SourceOptions,
@@ -14,7 +12,7 @@ pub(super) fn kept<'a>(
     if !options.keep_roles {
         return Vec::new();
     }
-    let is_kept = |name: &&str| !RESERVED.contains(name) && Role::parse(name).is_some();
+    let is_kept = |name: &&str| Role::parse(name).is_some_and(|role| !role.opens_own_services());
     names
         .into_iter()
         .filter(is_kept)
