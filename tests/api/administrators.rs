@@ -130,11 +130,9 @@ async fn the_second_of_two_demotions_waits_for_the_first() {
             .await
             .unwrap();
         let demotions = [demote(&server, one), demote(&replica, other)];
-        let waiting =
-            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
         let mut both_wait = false;
         while !both_wait && !demotions.iter().any(JoinHandle::is_finished) {
-            both_wait = database.count(waiting).await == 2;
+            both_wait = database.waiting_for_locks().await == 2;
         }
         held.batch_execute("COMMIT").await.unwrap();
         answers.clear();

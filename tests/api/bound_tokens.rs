@@ -17,10 +17,10 @@ use countersign::grpc::{
         verifier_service_client::VerifierServiceClient,
     },
 };
-use serde_json::Value;
 use tonic::{Status, transport::Channel};
 
 use crate::support::{
+    client::payload,
     operator::bearing,
     reason,
     services::{Rights, Service},
@@ -146,11 +146,6 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn claims(token: &str) -> Value {
-    let payload = token.split('.').nth(1).unwrap();
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
-}
-
 const OK: i32 = 0;
 const UNAUTHENTICATED: i32 = 16;
 
@@ -160,7 +155,7 @@ async fn a_token_issued_over_a_client_certificate_is_valid_only_with_it() {
     let token = fixture.bound_token().await;
     let (own, other) = (hash(&fixture.own), hash(&fixture.other));
     assert_eq!(
-        claims(&token)["cnf"]["x5t#S256"],
+        payload(&token)["cnf"]["x5t#S256"],
         URL_SAFE_NO_PAD.encode(own)
     );
     let user = fixture.validate(&token, &own).await.unwrap();
@@ -174,7 +169,7 @@ async fn a_token_issued_over_a_client_certificate_is_valid_only_with_it() {
     // A token that is bound to none is good with any.
     let unbound = fixture.tls.server.issue(&fixture.service.secret).await;
     let unbound = unbound.unwrap();
-    assert_eq!(claims(&unbound).get("cnf"), None);
+    assert_eq!(payload(&unbound).get("cnf"), None);
     for certificate in [&[][..], &own[..]] {
         fixture.validate(&unbound, certificate).await.unwrap();
     }
@@ -208,13 +203,13 @@ async fn an_exchange_demands_the_certificate_of_the_actor_and_binds_its_result()
     fixture.tls.server.channel = fixture.over(Some(&fixture.own)).await;
     let exchanged = fixture.tls.server.exchange(&user, &actor, "", "").await;
     let exchanged = exchanged.unwrap();
-    assert_eq!(claims(&exchanged)["cnf"], claims(&actor)["cnf"]);
+    assert_eq!(payload(&exchanged)["cnf"], payload(&actor)["cnf"]);
     // The next service passes it on with its own certificate.
     fixture.tls.server.channel = fixture.over(Some(&fixture.other)).await;
     let next = fixture.tls.server.issue(&fixture.service.secret).await;
     let next = next.unwrap();
     let again = fixture.tls.server.exchange(&exchanged, &next, "", "").await;
-    assert_eq!(claims(&again.unwrap())["cnf"], claims(&next)["cnf"]);
+    assert_eq!(payload(&again.unwrap())["cnf"], payload(&next)["cnf"]);
     // One without a certificate does not get an unbound token for it.
     fixture.tls.server.channel = fixture.over(None).await;
     let unbound = fixture.tls.server.issue(&fixture.service.secret).await;

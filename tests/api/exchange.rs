@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign::grpc::pb::{
     GetCurrentUserRequest, PrincipalType, RevokeAllSessionsRequest, TokenPair,
 };
-use serde_json::Value;
 
 use crate::support::{
-    TestDatabase, TestServer, failure, on_both_databases,
+    TestDatabase, TestServer,
+    client::payload,
+    failure, on_both_databases,
     operator::bearing,
     reason,
     services::{Rights, Service},
@@ -56,11 +56,6 @@ impl Shop {
         let service = self.server.service(&self.admin, name, rights).await;
         self.server.issue(&service.secret).await.unwrap()
     }
-}
-
-fn payload(token: &str) -> Value {
-    let payload = token.split('.').nth(1).unwrap();
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
 on_both_databases! {

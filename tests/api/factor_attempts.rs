@@ -11,9 +11,10 @@ use futures_util::future::join_all;
 use tonic::Status;
 
 use crate::support::{
-    Kind, PASSWORD, TestDatabase, TestServer,
+    PASSWORD, TestDatabase, TestServer,
     factors::{App, STEP, recovery, totp},
     failure, on_both_databases, reason,
+    server::servers,
 };
 
 const ADA: &str = "ada@example.org";
@@ -21,16 +22,6 @@ const WRONG: &str = "not the password of anyone";
 /// The default of `COUNTERSIGN_ACCOUNT_FAILURE_LIMIT`.
 const LIMIT: usize = 10;
 const NO_LIMIT: [(&str, &str); 1] = [("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "1000")];
-
-/// One server, or two replicas where the database allows it.
-async fn servers(database: &TestDatabase, variables: &[(&str, &str)]) -> Vec<TestServer> {
-    let mut servers = vec![TestServer::start_with(database, variables).await];
-    if database.kind == Kind::Postgres {
-        let second = servers[0].replica(variables).await;
-        servers.push(second);
-    }
-    servers
-}
 
 /// Gives wrong codes, each to a challenge of its own, and each of which is judged.
 async fn fail(server: &TestServer, app: &App, times: usize) {
@@ -205,7 +196,7 @@ on_both_databases! {
         let (tokens, app) = server.with_app(ADA).await;
         let other = server.login_by_app(ADA, &app).await.unwrap();
         server.clock.advance(Duration::from_secs(STEP));
-        let again = async |tokens: &TokenPair, proof: Again| server.reauthenticate(&tokens.access_token, proof).await;
+        let again = async |tokens: &TokenPair, proof: Again| server.reauthenticate(&tokens.access_token, "", proof).await;
         let password = || Again::Password(PASSWORD.to_owned());
         for number in 0..LIMIT {
             let tokens = [&tokens, &other][number % 2];
@@ -229,7 +220,7 @@ on_both_databases! {
     async fn a_right_code_clears_the_count_only_with_all_that_it_changes(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (tokens, app) = server.with_app(ADA).await;
-        let again = async |code: String| server.reauthenticate(&tokens.access_token, Again::TotpCode(code)).await;
+        let again = async |code: String| server.reauthenticate(&tokens.access_token, "", Again::TotpCode(code)).await;
         for _ in 0..3 {
             assert_eq!(reason(again(app.wrong_code(&server)).await), "SECOND_FACTOR_INVALID");
         }

@@ -13,10 +13,11 @@ use futures_util::future::join_all;
 use crate::support::{
     Kind, PASSWORD, TestDatabase, TestServer, eventually,
     factors::{STEP, code_of, recovery, totp},
+    mailbox::all_sent,
     on_both_databases,
     process::run,
     reason,
-    server::MASTER_KEYS,
+    server::{MASTER_KEYS, open_store, servers},
 };
 
 const ADA: &str = "ada@example.org";
@@ -126,15 +127,8 @@ on_both_databases! {
         server.login_by_app(ADA, &app).await.unwrap();
     }
 
-    async fn no_session_of_a_password_alone_is_opened_after_an_enrollment(database: TestDatabase) {
-        let servers = {
-            let mut servers = vec![TestServer::start(&database).await];
-            if database.kind == Kind::Postgres {
-                let second = servers[0].replica(&[]).await;
-                servers.push(second);
-            }
-            servers
-        };
+    async fn logins_beside_an_enrollment_open_the_sessions_they_answer_and_later_ones_none(database: TestDatabase) {
+        let servers = servers(&database, &[]).await;
         let tokens = servers[0].signed_in(ADA).await;
         let logins = (0..24).map(|number| {
             let server = &servers[number % servers.len()];
@@ -163,7 +157,7 @@ on_both_databases! {
         let (_, app) = server.with_app(ADA).await;
         server.login_by_app(ADA, &app).await.unwrap();
         assert_eq!(database.count("used_challenges").await, 1);
-        let store = store_of(&database);
+        let store = open_store(&database, &[]);
         let now = server.clock.now();
         store.purge(now + Duration::from_secs(300)).await.unwrap();
         assert_eq!(database.count("used_challenges").await, 1);
@@ -186,10 +180,8 @@ async fn a_login_that_waited_for_an_enrollment_is_challenged() {
     // It has read that there is no factor, and its password is right.
     let login = server.login_whole(ADA, "");
     let commit = async {
-        let waiting =
-            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
         eventually("the login waits", async || {
-            database.count(waiting).await == 1
+            database.waiting_for_locks().await == 1
         })
         .await;
         enrollment.commit().await.unwrap();
@@ -230,12 +222,6 @@ async fn a_factor_is_not_added_by_who_was_judged_before_another_one_was() {
     assert_eq!(database.count("recovery_codes").await, 0);
 }
 
-fn store_of(database: &TestDatabase) -> countersign::store::Store {
-    use countersign::{config::Config, store::Store};
-    let config = Config::from_vars(crate::support::server::test_variables(database, &[])).unwrap();
-    Store::open(&config.database).unwrap()
-}
-
 /// Statements that were sent, those that begin and end transactions aside.
 static STATEMENTS: AtomicUsize = AtomicUsize::new(0);
 
@@ -270,10 +256,7 @@ async fn the_second_half_of_a_login_costs_two_statements_more_than_a_login() {
         TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_POOL_SIZE", "1")]).await;
     let count = async |what: &str, call: &mut (dyn Future<Output = ()> + Unpin)| {
         // Whoever sends the mails reads users, too.
-        eventually("all mails are sent", async || {
-            database.count("mails WHERE done_at IS NULL").await == 0
-        })
-        .await;
+        all_sent(&database).await;
         let before = STATEMENTS.load(Ordering::SeqCst);
         call.await;
         let sent = STATEMENTS.load(Ordering::SeqCst) - before;

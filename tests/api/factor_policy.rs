@@ -53,7 +53,7 @@ on_both_databases! {
         // A refresh and another proof of the password give no more.
         let tokens = server.refresh(&tokens.refresh_token).await.unwrap();
         is_for_enrolling(&server, &tokens).await;
-        let again = server.reauthenticate(&tokens.access_token, Again::Password(PASSWORD.to_owned())).await.unwrap();
+        let again = server.reauthenticate(&tokens.access_token, "", Again::Password(PASSWORD.to_owned())).await.unwrap();
         is_for_enrolling(&server, &again).await;
 
         server.enroll(&tokens.access_token).await;
@@ -68,7 +68,7 @@ on_both_databases! {
         let (_, app) = server.with_app(ADA).await;
         let bob = server.signed_in(BOB).await;
         let tokens = server.login_by_app(ADA, &app).await.unwrap();
-        let weaker = server.reauthenticate(&tokens.access_token, Again::Password(PASSWORD.to_owned())).await.unwrap();
+        let weaker = server.reauthenticate(&tokens.access_token, "", Again::Password(PASSWORD.to_owned())).await.unwrap();
         let clock = server.clock.clone();
         server.stop().await;
         let server = TestServer::try_start(&database, &ALL, clock).await.unwrap();
@@ -78,11 +78,11 @@ on_both_databases! {
         is_for_enrolling(&server, &weaker).await;
         server.clock.advance(std::time::Duration::from_secs(30));
         let code = Again::TotpCode(app.code(&server));
-        let full = server.reauthenticate(&weaker.access_token, code).await.unwrap();
+        let full = server.reauthenticate(&weaker.access_token, "", code).await.unwrap();
         server.validate(&full.access_token).await.unwrap();
     }
 
-    async fn administrators_alone_must_where_that_is_the_rule(database: TestDatabase) {
+    async fn under_the_policy_admins_only_administrators_must_enroll(database: TestDatabase) {
         let server = TestServer::start_with(&database, &ADMINS).await;
         let tokens = server.signed_in(BOB).await;
         server.validate(&tokens.access_token).await.unwrap();

@@ -114,7 +114,7 @@ on_both_databases! {
         assert_eq!(database.count("users WHERE factor_kinds IS NOT NULL").await, 0);
     }
 
-    async fn a_code_is_good_once_and_so_are_all_before_it(database: TestDatabase) {
+    async fn a_code_and_all_before_it_are_refused_once_it_was_used(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         let app = server.enroll(&tokens.access_token).await;
@@ -139,7 +139,7 @@ on_both_databases! {
         server.complete(&challenge, totp(late)).await.unwrap();
     }
 
-    async fn a_recovery_code_stands_in_once(database: TestDatabase) {
+    async fn a_recovery_code_completes_one_login_and_no_second(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (_, app) = server.with_app(ADA).await;
         let login = async |code: &str| {
@@ -168,7 +168,7 @@ on_both_databases! {
         assert_eq!(database.count("audit_events WHERE kind = 'recovery_codes_replaced'").await, 1);
     }
 
-    async fn recovery_codes_are_for_who_has_a_factor(database: TestDatabase) {
+    async fn new_recovery_codes_are_refused_to_a_user_without_a_factor(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         assert_eq!(reason(server.new_recovery_codes(&tokens.access_token).await), "FACTOR_NOT_FOUND");
@@ -317,6 +317,6 @@ on_both_databases! {
         let json = Proof::PasskeyResponseJson("{}".to_owned());
         assert_eq!(reason(server.complete(&challenge, json).await), "SECOND_FACTOR_INVALID");
         let huge = Again::PasskeyResponseJson("x".repeat(20_000));
-        assert_eq!(reason(server.reauthenticate(&tokens.access_token, huge).await), "INVALID_FIELD");
+        assert_eq!(reason(server.reauthenticate(&tokens.access_token, "", huge).await), "INVALID_FIELD");
     }
 }

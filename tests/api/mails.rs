@@ -6,7 +6,9 @@ use countersign::grpc::pb::RequestPasswordResetRequest;
 use tokio::net::TcpListener;
 
 use crate::support::{
-    Kind, TestDatabase, TestServer, eventually, on_both_databases,
+    Kind, TestDatabase, TestServer, eventually,
+    mailbox::all_sent,
+    on_both_databases,
     process::run,
     smtp::{SmtpServer, Treatment},
 };
@@ -79,7 +81,7 @@ on_both_databases! {
         server.clock.advance(Duration::from_secs(3600));
         let smtp = SmtpServer::start_at(address, &[]).await;
         arrives(&smtp, 5).await;
-        eventually("all are done", async || database.count("mails WHERE done_at IS NULL").await == 0).await;
+        all_sent(&database).await;
         assert_eq!(smtp.received().len(), 5);
     }
 
@@ -154,10 +156,7 @@ async fn two_replicas_send_each_mail_once() {
         request_reset(&servers[number % 2], &email).await;
     }
     arrives(&smtp, 30).await;
-    eventually("all are done", async || {
-        database.count("mails WHERE done_at IS NULL").await == 0
-    })
-    .await;
+    all_sent(&database).await;
     let mut recipients: Vec<_> = smtp.received().into_iter().map(|mail| mail.to).collect();
     recipients.sort();
     recipients.dedup();

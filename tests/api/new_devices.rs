@@ -6,7 +6,9 @@ use countersign::grpc::pb::{LoginRequest, auth_service_client::AuthServiceClient
 use tonic::transport::Channel;
 
 use crate::support::{
-    PASSWORD, TestDatabase, TestServer, eventually, mailbox::mails, on_both_databases,
+    PASSWORD, TestDatabase, TestServer,
+    mailbox::{all_sent, mails},
+    on_both_databases,
 };
 
 const ADA: &str = "ada@example.org";
@@ -33,10 +35,7 @@ async fn login(server: &TestServer, program: &str, device_token: &str) -> String
 
 /// How many mails about new devices were written, once all are sent.
 pub async fn told(database: &TestDatabase) -> usize {
-    eventually("all mails are sent", async || {
-        database.count("mails WHERE done_at IS NULL").await == 0
-    })
-    .await;
+    all_sent(database).await;
     let all = mails(database);
     all.iter()
         .filter(|mail| mail.subject == NEW_DEVICE && mail.to.contains(ADA))

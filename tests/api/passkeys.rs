@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use countersign::grpc::pb::{
     BeginPasskeyLoginRequest, BeginPasskeyLoginResponse, BeginPasskeyRegistrationRequest,
-    BeginPasskeyRegistrationResponse, CompleteLoginRequest, Factor, FactorKind,
-    FinishPasskeyLoginRequest, FinishPasskeyLoginResponse, FinishPasskeyRegistrationRequest,
-    FinishPasskeyRegistrationResponse, ListFactorsRequest, LoginChallenge, LoginRequest,
-    ReauthenticateRequest, RemoveFactorRequest, TokenPair, complete_login_request,
-    reauthenticate_request,
+    BeginPasskeyRegistrationResponse, FactorKind, FinishPasskeyLoginRequest,
+    FinishPasskeyLoginResponse, FinishPasskeyRegistrationRequest,
+    FinishPasskeyRegistrationResponse, LoginChallenge, TokenPair, complete_login_request::Proof,
+    reauthenticate_request::Proof as Again,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use crate::support::{
-    PASSWORD, TestDatabase, TestServer, on_both_databases,
+    TestDatabase, TestServer, on_both_databases,
     operator::bearing,
     passkey::{TestAuthenticator, encode, with_client_data},
     reason,
@@ -25,6 +24,9 @@ const ADA: &str = "ada@example.org";
 const BOB: &str = "bob@example.org";
 const PHISHING_RESISTANT: &str = "urn:countersign:acr:phr";
 const REFUSED: &str = "SECOND_FACTOR_INVALID";
+
+/// What is changed in an answer.
+type Change<'a> = &'a dyn Fn(&mut Value);
 
 async fn begin_registration(
     server: &TestServer,
@@ -126,52 +128,12 @@ pub async fn passkey_login(
     finish_login(server, &begun.challenge_token, &response).await
 }
 
-/// The challenge of a login by a right password.
-async fn login_challenge(server: &TestServer, email: &str) -> LoginChallenge {
-    let request = LoginRequest {
-        email: email.to_owned(),
-        password: PASSWORD.to_owned(),
-        ..LoginRequest::default()
-    };
-    let response = server.auth().login(request).await.unwrap().into_inner();
-    assert!(response.tokens.is_none());
-    response.challenge.unwrap()
+fn proof(response: &Value) -> Proof {
+    Proof::PasskeyResponseJson(response.to_string())
 }
 
-async fn complete_login(
-    server: &TestServer,
-    challenge_token: &str,
-    response: &Value,
-) -> Result<TokenPair, Status> {
-    let proof = complete_login_request::Proof::PasskeyResponseJson(response.to_string());
-    let request = CompleteLoginRequest {
-        challenge_token: challenge_token.to_owned(),
-        proof: Some(proof),
-    };
-    let response = server.auth().complete_login(request).await?;
-    Ok(response.into_inner().tokens.unwrap())
-}
-
-async fn reauthenticate(
-    server: &TestServer,
-    access_token: &str,
-    challenge_token: &str,
-    response: &Value,
-) -> Result<TokenPair, Status> {
-    let proof = reauthenticate_request::Proof::PasskeyResponseJson(response.to_string());
-    let request = ReauthenticateRequest {
-        challenge_token: challenge_token.to_owned(),
-        proof: Some(proof),
-    };
-    let request = bearing(access_token, request);
-    let response = server.account().reauthenticate(request).await?;
-    Ok(response.into_inner().tokens.unwrap())
-}
-
-async fn factors(server: &TestServer, access_token: &str) -> Vec<Factor> {
-    let request = bearing(access_token, ListFactorsRequest {});
-    let response = server.account().list_factors(request).await;
-    response.unwrap().into_inner().factors
+fn again(response: &Value) -> Again {
+    Again::PasskeyResponseJson(response.to_string())
 }
 
 /// Claims `acr` and `amr` of an access token.
@@ -205,7 +167,7 @@ on_both_databases! {
             assert_eq!(strength(&server, &tokens).await, methods(&["swk", "mfa"]));
             // The session is one like all others.
             server.refresh(&tokens.refresh_token).await.unwrap();
-            let listed = factors(&server, &tokens.access_token).await;
+            let listed = server.factors(&tokens.access_token).await.unwrap();
             assert_eq!((listed.len(), listed[0].label.as_str()), (1, "Key"));
             assert!(listed[0].last_use_time.is_some());
         }
@@ -215,26 +177,28 @@ on_both_databases! {
         let server = TestServer::start(&database).await;
         let (mut ada, _) = user_with_passkey(&server, ADA).await;
         let (mut bob, _) = user_with_passkey(&server, BOB).await;
-        let challenge = login_challenge(&server, ADA).await;
+        let challenge = server.challenged(ADA).await;
         assert_eq!(challenge.factor_kinds, [FactorKind::Passkey as i32]);
         let response = ada.get(&challenge.request_options_json);
-        let tokens = complete_login(&server, &challenge.challenge_token, &response).await.unwrap();
+        let tokens = server.complete(&challenge, proof(&response)).await.unwrap().tokens.unwrap();
         assert_eq!(strength(&server, &tokens).await, methods(&["pwd", "swk", "mfa"]));
         // One use.
-        let again = complete_login(&server, &challenge.challenge_token, &response).await;
+        let again = server.complete(&challenge, proof(&response)).await;
         assert_eq!(reason(again), REFUSED);
         // Another user's passkey, though it answers the challenge.
-        let challenge = login_challenge(&server, ADA).await;
+        let challenge = server.challenged(ADA).await;
         let mut options: Value = serde_json::from_str(&challenge.request_options_json).unwrap();
         options["allowCredentials"] = json!([]);
         let foreign = bob.get(&options.to_string());
-        let stolen = complete_login(&server, &challenge.challenge_token, &foreign).await;
+        let stolen = server.complete(&challenge, proof(&foreign)).await;
         assert_eq!(reason(stolen), REFUSED);
+        passkey_login(&server, BOB, &mut bob).await.unwrap();
         // A challenge of BeginPasskeyLogin does not stand for the password.
         let begun = begin_login(&server, ADA).await;
         let response = ada.get(&begun.request_options_json);
-        let skipped = complete_login(&server, &begun.challenge_token, &response).await;
-        assert_eq!(reason(skipped), REFUSED);
+        let challenge = LoginChallenge { challenge_token: begun.challenge_token.clone(), ..challenge };
+        assert_eq!(reason(server.complete(&challenge, proof(&response)).await), REFUSED);
+        finish_login(&server, &begun.challenge_token, &response).await.unwrap();
     }
 
     async fn a_passkey_steps_up_its_own_user_s_session(database: TestDatabase) {
@@ -247,19 +211,20 @@ on_both_databases! {
         let begun = begin_login(&server, "").await;
         let foreign = bob.get(&begun.request_options_json);
         let token = &begun.challenge_token;
-        let stolen = reauthenticate(&server, &tokens.access_token, token, &foreign).await;
+        let stolen = server.reauthenticate(&tokens.access_token, token, again(&foreign)).await;
         assert_eq!(reason(stolen), REFUSED);
+        passkey_login(&server, BOB, &mut bob).await.unwrap();
         let begun = begin_login(&server, "").await;
         let response = ada.get(&begun.request_options_json);
         let token = &begun.challenge_token;
-        let renewed = reauthenticate(&server, &tokens.access_token, token, &response).await.unwrap();
+        let renewed = server.reauthenticate(&tokens.access_token, token, again(&response)).await.unwrap();
         assert_eq!(renewed.session_id, tokens.session_id);
         let valid = server.validate(&renewed.access_token).await.unwrap();
         assert_eq!(valid.acr, PHISHING_RESISTANT);
         assert_eq!(valid.auth_time.unwrap().seconds, server.clock.now().seconds());
         begin_registration(&server, &renewed.access_token).await.unwrap();
-        let again = reauthenticate(&server, &tokens.access_token, token, &response).await;
-        assert_eq!(reason(again), REFUSED);
+        let twice = server.reauthenticate(&tokens.access_token, token, again(&response)).await;
+        assert_eq!(reason(twice), REFUSED);
     }
 
     async fn a_user_has_several_passkeys_until_they_are_removed(database: TestDatabase) {
@@ -272,17 +237,13 @@ on_both_databases! {
         server.clock.advance(Duration::from_secs(1));
         let mut second = TestAuthenticator::counting();
         let tokens = add_passkey(&server, &tokens, &mut second, "Second").await;
-        let listed = factors(&server, &tokens.access_token).await;
+        let listed = server.factors(&tokens.access_token).await.unwrap();
         let labels: Vec<_> = listed.iter().map(|factor| factor.label.as_str()).collect();
         assert_eq!(labels, ["", "Second"]);
         for authenticator in [&mut first, &mut second] {
             passkey_login(&server, "", authenticator).await.unwrap();
         }
-        let request = RemoveFactorRequest {
-            factor_id: listed[0].factor_id.clone(),
-        };
-        let request = bearing(&tokens.access_token, request);
-        server.account().remove_factor(request).await.unwrap();
+        server.remove_factor(&tokens.access_token, &listed[0].factor_id).await.unwrap();
         assert_eq!(reason(passkey_login(&server, "", &mut first).await), REFUSED);
         passkey_login(&server, ADA, &mut second).await.unwrap();
     }
@@ -316,6 +277,7 @@ on_both_databases! {
         finish_login(&server, &late.challenge_token, &late_response).await.unwrap();
         let result = finish_login(&server, &early.challenge_token, &early_response).await;
         assert_eq!(reason(result), REFUSED);
+        passkey_login(&server, "", &mut authenticator).await.unwrap();
     }
 
     async fn begin_passkey_login_does_not_tell_who_has_an_account_or_a_passkey(database: TestDatabase) {
@@ -341,42 +303,51 @@ on_both_databases! {
         for email in [BOB, "nobody@example.org"] {
             assert_eq!(reason(passkey_login(&server, email, &mut ada).await), REFUSED);
         }
+        passkey_login(&server, ADA, &mut ada).await.unwrap();
     }
 
     async fn whatever_is_wrong_with_an_answer_the_reason_is_one(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (mut authenticator, tokens) = user_with_passkey(&server, ADA).await;
-        let begun = begin_login(&server, "").await;
-        let good = authenticator.get(&begun.request_options_json);
-        let token = begun.challenge_token.as_str();
         let other = begin_login(&server, "").await;
-        let with = |member: &str, bytes: &[u8]| {
-            let mut changed = good.clone();
-            changed["response"][member] = encode(bytes).into();
-            changed
-        };
-        let mut unknown = good.clone();
-        unknown["id"] = "AAAA".into();
-        unknown["rawId"] = "AAAA".into();
         let registration = begin_registration(&server, &tokens.access_token).await.unwrap();
-        for (token, response) in [
-            (other.challenge_token.as_str(), good.clone()),
-            (registration.challenge_token.as_str(), good.clone()),
-            ("", good.clone()),
-            ("csc_AAAA", good.clone()),
-            (token, unknown),
-            (token, with("signature", &[0x30, 0x00])),
-            (token, with("authenticatorData", &[0; 37])),
-            (token, with("userHandle", &[0; 16])),
-            (token, with_client_data(good.clone(), "origin", "https://evil.example")),
-            (token, json!("text")),
-        ] {
-            assert_eq!(reason(finish_login(&server, token, &response).await), REFUSED);
+        for token in [other.challenge_token.as_str(), &registration.challenge_token, "", "csc_AAAA"] {
+            let begun = begin_login(&server, "").await;
+            let good = authenticator.get(&begun.request_options_json);
+            assert_eq!(reason(finish_login(&server, token, &good).await), REFUSED, "{token}");
+            finish_login(&server, &begun.challenge_token, &good).await.expect("the challenge alone was wrong");
         }
+        let with = |member: &'static str, bytes: &'static [u8]| {
+            move |answer: &mut Value| answer["response"][member] = encode(bytes).into()
+        };
+        let unknown = |answer: &mut Value| {
+            answer["id"] = "AAAA".into();
+            answer["rawId"] = "AAAA".into();
+        };
+        let changes: [(&str, Change<'_>); 5] = [
+            ("an unknown passkey", &unknown),
+            ("signature", &with("signature", &[0x30, 0x00])),
+            ("authenticatorData", &with("authenticatorData", &[0; 37])),
+            ("userHandle", &with("userHandle", &[0; 16])),
+            ("no object", &|answer| *answer = json!("text")),
+        ];
+        // A wrong answer uses its challenge up, so that each has its own.
+        for (what, change) in changes {
+            let begun = begin_login(&server, "").await;
+            let mut answer = authenticator.get(&begun.request_options_json);
+            change(&mut answer);
+            assert_eq!(reason(finish_login(&server, &begun.challenge_token, &answer).await), REFUSED, "{what}");
+            passkey_login(&server, "", &mut authenticator).await.expect("an answer without that change is right");
+        }
+        let begun = begin_login(&server, "").await;
+        let foreign = authenticator.get_on("https://evil.example", &begun.request_options_json);
+        assert_eq!(reason(finish_login(&server, &begun.challenge_token, &foreign).await), REFUSED);
+        passkey_login(&server, "", &mut authenticator).await.unwrap();
+        let token = begin_login(&server, "").await.challenge_token;
         let long = json!({"id": "A".repeat(50_000)});
-        assert_eq!(reason(finish_login(&server, token, &long).await), "INVALID_FIELD");
+        assert_eq!(reason(finish_login(&server, &token, &long).await), "INVALID_FIELD");
         let megabyte = json!({"id": "A".repeat(1 << 20)});
-        let status = finish_login(&server, token, &megabyte).await.unwrap_err();
+        let status = finish_login(&server, &token, &megabyte).await.unwrap_err();
         assert_eq!(status.code(), Code::OutOfRange);
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use countersign::{config::Config, passwords::HashingBackend, store::Store, tokens::DerivedKeys};
+use countersign::{config::Config, passwords::HashingBackend, tokens::DerivedKeys};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tonic::Code;
 
@@ -12,7 +12,7 @@ use crate::support::{
     PASSWORD, TestDatabase, TestServer, eventually, failure, on_both_databases,
     process::{TestProcess, run},
     reason,
-    server::test_variables,
+    server::{open_store, test_variables},
     web::get,
 };
 
@@ -127,7 +127,7 @@ on_both_databases! {
         let server = TestServer::start_with(&database, &EXPENSIVE).await;
         server.register("ada@example.org").await.unwrap();
         server.stop().await;
-        let store = Store::open(&config(&database).database).unwrap();
+        let store = open_store(&database, &[]);
         let unused = store.forget_unused_password_parameters("$argon2id$v=19$m=64,t=1,p=1").await;
         assert_eq!(unused.unwrap(), 0, "ada has them");
         let server = TestServer::start_with(&database, &CHEAP).await;

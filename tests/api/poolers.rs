@@ -1,13 +1,11 @@
 //! A pooler between the server and its database: what it refuses is waited for, or named with what mends it.
 
-use std::time::Instant;
-
 use futures_util::future::join_all;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::support::{Kind, PATIENCE, TestDatabase, TestServer, pooler::Pooler, process::run};
+use crate::support::{Kind, TestDatabase, TestServer, pooler::Pooler, process::run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_that_takes_no_more_clients_makes_callers_wait() {
@@ -25,7 +23,7 @@ async fn a_pooler_that_takes_no_more_clients_makes_callers_wait() {
     let clients = pooler.take_no_more_clients();
     assert!(
         (1..16).contains(&clients),
-        "{clients} connections were open"
+        "{clients} connections are open: none of the pool of 16 is missing"
     );
     for login in join_all(emails.iter().map(|email| server.login(email))).await {
         login.unwrap();
@@ -46,16 +44,15 @@ async fn a_pooler_that_takes_no_more_clients_makes_callers_wait() {
 async fn a_pooler_of_statements_is_refused_at_once_with_the_setting_that_mends_it() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let pooler = Pooler::of_statements(&database.url).await;
-    let settings = [("COUNTERSIGN_DATABASE_URL", pooler.url.as_str())];
+    // Who waits for the database waits for longer than `run` does.
+    let settings = [
+        ("COUNTERSIGN_DATABASE_URL", pooler.url.as_str()),
+        ("COUNTERSIGN_DATABASE_START_TIMEOUT", "5m"),
+    ];
     for command in [[].as_slice(), &["migrate"], &["keys", "list"]] {
-        let began = Instant::now();
         let output = run(&database, &settings, command).await;
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
         assert!(said.contains("pool_mode = session"), "{command:?}: {said}");
-        assert!(
-            began.elapsed() < PATIENCE,
-            "{command:?} waited for what does not pass"
-        );
     }
 }

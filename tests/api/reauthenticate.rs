@@ -51,7 +51,7 @@ on_both_databases! {
         let tokens = server.signed_in(ADA).await;
         let tokens = server.refresh(&tokens.refresh_token).await.unwrap();
         server.clock.advance(TEN_MINUTES);
-        let renewed = server.reauthenticate(&tokens.access_token, password()).await.unwrap();
+        let renewed = server.reauthenticate(&tokens.access_token, "", password()).await.unwrap();
         assert_eq!(renewed.session_id, tokens.session_id);
         assert_eq!(renewed.refresh_token, tokens.refresh_token);
         let now = server.clock.now().seconds();
@@ -61,7 +61,7 @@ on_both_databases! {
         }
         assert_eq!(database.count("audit_events WHERE kind = 'reauthenticated' AND session_id IS NOT NULL").await, 1);
         let wrong = Again::Password("not the password of anyone".to_owned());
-        assert_eq!(reason(server.reauthenticate(&renewed.access_token, wrong).await), "INVALID_CREDENTIALS");
+        assert_eq!(reason(server.reauthenticate(&renewed.access_token, "", wrong).await), "INVALID_CREDENTIALS");
     }
 
     async fn a_code_makes_the_session_recent_and_strong(database: TestDatabase) {
@@ -73,14 +73,14 @@ on_both_databases! {
         // Logged in before there was a second factor.
         assert!(!is_recent_and_strong(&server, &other.access_token).await);
         let code = app.code(&server);
-        let renewed = server.reauthenticate(&other.access_token, Again::TotpCode(code.clone())).await.unwrap();
+        let renewed = server.reauthenticate(&other.access_token, "", Again::TotpCode(code.clone())).await.unwrap();
         assert!(is_recent_and_strong(&server, &renewed.access_token).await);
         let valid = server.validate(&renewed.access_token).await.unwrap();
         assert_eq!(valid.amr, ["pwd", "otp", "mfa"]);
         assert_eq!(valid.session_id, other.session_id);
-        assert_eq!(reason(server.reauthenticate(&other.access_token, Again::TotpCode(code)).await), "SECOND_FACTOR_INVALID");
+        assert_eq!(reason(server.reauthenticate(&other.access_token, "", Again::TotpCode(code)).await), "SECOND_FACTOR_INVALID");
         // A password alone says what it is worth.
-        let weaker = server.reauthenticate(&renewed.access_token, password()).await.unwrap();
+        let weaker = server.reauthenticate(&renewed.access_token, "", password()).await.unwrap();
         assert_eq!(server.validate(&weaker.access_token).await.unwrap().acr, ONE_FACTOR);
     }
 
@@ -92,12 +92,12 @@ on_both_databases! {
         server.clock.advance(Duration::from_secs(1));
         let refused = server.begin_totp(&tokens.access_token).await.unwrap_err();
         assert_eq!(step_up(&refused), HashMap::from([("max_age".to_owned(), "600".to_owned())]));
-        let tokens = server.reauthenticate(&tokens.access_token, password()).await.unwrap();
+        let tokens = server.reauthenticate(&tokens.access_token, "", password()).await.unwrap();
         let app = server.enroll(&tokens.access_token).await;
         server.clock.advance(Duration::from_secs(STEP));
 
         // With a stolen password and a stolen access token the factor stays.
-        let stolen = server.reauthenticate(&tokens.access_token, password()).await.unwrap();
+        let stolen = server.reauthenticate(&tokens.access_token, "", password()).await.unwrap();
         for refused in [
             server.remove_factor(&stolen.access_token, &app.factor.factor_id).await.map(drop),
             server.new_recovery_codes(&stolen.access_token).await.map(drop),
@@ -107,12 +107,12 @@ on_both_databases! {
             assert_eq!(asked["acr_values"], format!("{TWO_FACTORS} urn:countersign:acr:phr"));
             assert_eq!(asked["max_age"], "600");
         }
-        let strong = server.reauthenticate(&stolen.access_token, Again::TotpCode(app.code(&server))).await.unwrap();
+        let strong = server.reauthenticate(&stolen.access_token, "", Again::TotpCode(app.code(&server))).await.unwrap();
         server.new_recovery_codes(&strong.access_token).await.unwrap();
         server.clock.advance(Duration::from_secs(601));
         let old = server.remove_factor(&strong.access_token, &app.factor.factor_id).await.unwrap_err();
         step_up(&old);
-        let strong = server.reauthenticate(&strong.access_token, Again::TotpCode(app.code(&server))).await.unwrap();
+        let strong = server.reauthenticate(&strong.access_token, "", Again::TotpCode(app.code(&server))).await.unwrap();
         server.remove_factor(&strong.access_token, &app.factor.factor_id).await.unwrap();
     }
 
@@ -120,10 +120,10 @@ on_both_databases! {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         server.logout(&tokens.refresh_token).await.unwrap();
-        assert_eq!(reason(server.reauthenticate(&tokens.access_token, password()).await), "TOKEN_REVOKED");
+        assert_eq!(reason(server.reauthenticate(&tokens.access_token, "", password()).await), "TOKEN_REVOKED");
         // Behind the server's back: its index does not know.
         let tokens = server.login(ADA).await.unwrap();
         database.execute(&format!("UPDATE sessions SET revoked_at = 1 WHERE id = '{}'", tokens.session_id)).await;
-        assert_eq!(reason(server.reauthenticate(&tokens.access_token, password()).await), "TOKEN_REVOKED");
+        assert_eq!(reason(server.reauthenticate(&tokens.access_token, "", password()).await), "TOKEN_REVOKED");
     }
 }

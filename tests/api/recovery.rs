@@ -12,9 +12,9 @@ use tonic::Status;
 use crate::{
     account::Account,
     support::{
-        Kind, PASSWORD, TestDatabase, TestServer, eventually,
+        Kind, PASSWORD, TestDatabase, TestServer,
         factors::totp,
-        mailbox::{Mail, mail, mails},
+        mailbox::{Mail, all_sent, mail, mails},
         on_both_databases,
         operator::bearing,
         reason,
@@ -108,7 +108,7 @@ on_both_databases! {
         server.register(ADA).await.unwrap();
         request_reset(&server, "nobody@example.org").await.unwrap();
         reset_mail(&server, 0).await;
-        eventually("both requests are done", async || database.count("mails WHERE done_at IS NULL").await == 0).await;
+        all_sent(&database).await;
         assert_eq!(mails(&database).len(), 1);
         // Neither address is kept.
         assert_eq!(database.count("mails WHERE email IS NOT NULL").await, 0);
@@ -161,7 +161,7 @@ on_both_databases! {
         assert_eq!(reason(reset(&server, &token, NEW_PASSWORD).await), "ONE_TIME_TOKEN_INVALID");
         server.clock.advance(Duration::from_secs(300));
         request_reset(&server, ADA).await.unwrap();
-        eventually("both requests are done", async || database.count("mails WHERE done_at IS NULL").await == 0).await;
+        all_sent(&database).await;
         assert_eq!(mails(&database).len(), 1);
     }
 

@@ -6,8 +6,8 @@ use countersign::grpc::pb::{
 use tonic::{Code, Status};
 
 use crate::support::{
-    PASSWORD, TestDatabase, TestServer, eventually, failure,
-    mailbox::{mail, mails},
+    PASSWORD, TestDatabase, TestServer, failure,
+    mailbox::{all_sent, mail, mails},
     on_both_databases, reason,
 };
 
@@ -76,7 +76,7 @@ on_both_databases! {
         }
         register(&server, "eve@example.org", PASSWORD).await.unwrap();
         mail(&database, "eve@example.org", VERIFY, 1).await;
-        eventually("all mails are sent", async || database.count("mails WHERE done_at IS NULL").await == 0).await;
+        all_sent(&database).await;
         let adas = mails(&database).into_iter().filter(|mail| mail.to.contains(ADA)).count();
         assert_eq!(adas, 2, "one of each kind");
     }

@@ -2,19 +2,12 @@
 
 use std::time::Duration;
 
-use countersign::{config::Config, store::Store};
-
-use crate::support::{TestDatabase, TestServer, on_both_databases, server::test_variables};
+use crate::support::{TestDatabase, TestServer, on_both_databases, server::open_store};
 
 const ADA: &str = "ada@example.org";
 /// Several batches, the last of them not full.
 const BACKLOG: i64 = 5_600;
 const DAY: i64 = 24 * 3600 * 1_000_000;
-
-fn store(database: &TestDatabase, variables: &[(&str, &str)]) -> Store {
-    let config = Config::from_vars(test_variables(database, variables)).unwrap();
-    Store::open(&config.database).unwrap()
-}
 
 /// Fills each table with rows that are too old.
 async fn insert_backlog(database: &TestDatabase, now: i64) {
@@ -63,7 +56,7 @@ on_both_databases! {
         let server = TestServer::start(&database).await;
         let ada = server.signed_in(ADA).await;
         insert_backlog(&database, server.clock.now().micros()).await;
-        let (store, now) = (store(&database, &[]), server.clock.now());
+        let (store, now) = (open_store(&database, &[]), server.clock.now());
         let others = async {
             let mut tokens = ada;
             for _ in 0..10 {
@@ -84,7 +77,7 @@ on_both_databases! {
         let server = TestServer::start(&database).await;
         server.signed_in(ADA).await;
         insert_backlog(&database, server.clock.now().micros()).await;
-        let (one, other, now) = (store(&database, &[]), store(&database, &[]), server.clock.now());
+        let (one, other, now) = (open_store(&database, &[]), open_store(&database, &[]), server.clock.now());
         let (first, second) = tokio::join!(one.purge(now), other.purge(now));
         let deleted = first.unwrap_or_default() + second.unwrap_or_default();
         let left = one.purge(now).await.unwrap();
@@ -96,7 +89,7 @@ on_both_databases! {
     async fn audit_events_are_kept_for_their_retention(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.signed_in(ADA).await;
-        let store = store(&database, &[("COUNTERSIGN_AUDIT_RETENTION", "30d")]);
+        let store = open_store(&database, &[("COUNTERSIGN_AUDIT_RETENTION", "30d")]);
         server.clock.advance(Duration::from_secs(30 * 24 * 3600 - 1));
         store.purge(server.clock.now()).await.unwrap();
         assert_eq!(database.count("audit_events").await, 2);

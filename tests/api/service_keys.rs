@@ -271,7 +271,7 @@ async fn a_token_for_a_known_key_and_an_exchange_cost_no_database_statement() {
         .with(CountStatements)
         .with(filter);
     tracing::subscriber::set_global_default(subscriber)
-        .expect("each test has a process of its own");
+        .expect("scripts/test gives this test a process of its own");
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start(&database).await;
     let admin = server.administrator().await;

@@ -4,26 +4,23 @@ use std::time::Duration;
 
 use countersign::{
     clock::{Clock, ManualClock},
-    config::Config,
-    grpc::pb::{ClearLoginFailuresRequest, LoginRequest, LoginResponse},
-    store::Store,
+    grpc::pb::{ClearLoginFailuresRequest, LoginRequest},
 };
 use futures_util::future::join_all;
-use tonic::{Code, Status};
 
 use crate::support::{
-    PASSWORD, TestDatabase, TestServer, eventually, failure, on_both_databases,
+    PASSWORD, TestDatabase, TestServer, eventually, failure,
+    guesses::{CAP, Guesses, WRONG, guess_at_once, throttled},
+    on_both_databases,
     operator::bearing,
     process::{TestProcess, run},
     reason,
-    server::{START, test_variables},
+    server::{START, open_store},
 };
 
 const ADA: &str = "ada@example.org";
-const WRONG: &str = "not the password of anyone";
 /// The default of `COUNTERSIGN_ACCOUNT_FAILURE_LIMIT`.
 const LIMIT: usize = 10;
-const CAP: Duration = Duration::from_secs(15 * 60);
 
 /// One worker, and hashes that take long enough for a caller to go away meanwhile.
 const SLOW_HASHES: [(&str, &str); 3] = [
@@ -32,25 +29,9 @@ const SLOW_HASHES: [(&str, &str); 3] = [
     ("COUNTERSIGN_ARGON2_ITERATIONS", "8"),
 ];
 
-/// A login in which the device token counts.
-async fn login_with(
-    server: &TestServer,
-    email: &str,
-    password: &str,
-    device_token: &str,
-) -> Result<LoginResponse, Status> {
-    let request = LoginRequest {
-        email: email.to_owned(),
-        password: password.to_owned(),
-        device_token: device_token.to_owned(),
-        ..LoginRequest::default()
-    };
-    Ok(server.auth().login(request).await?.into_inner())
-}
-
 /// The device token of a first login.
 async fn device_token(server: &TestServer, email: &str) -> String {
-    let response = login_with(server, email, PASSWORD, "").await.unwrap();
+    let response = server.login_with(email, PASSWORD, "").await.unwrap();
     assert!(response.device_token.starts_with("csd_"));
     response.device_token
 }
@@ -70,18 +51,6 @@ async fn delay(server: &TestServer, email: &str) -> Duration {
     throttled(&server.login(email).await.unwrap_err())
 }
 
-/// The delay of an attempt that must have been refused for it.
-fn throttled(status: &Status) -> Duration {
-    let failure = failure(status);
-    assert_eq!(
-        (failure.code, failure.reason.as_str()),
-        (Code::ResourceExhausted, "ACCOUNT_THROTTLED")
-    );
-    let delay = failure.details.retry_info().unwrap().retry_delay.unwrap();
-    assert!(delay > Duration::ZERO && delay <= CAP, "{delay:?}");
-    delay
-}
-
 /// Two replicas on one database, each with this clock.
 async fn replicas(database: &TestDatabase, clock: &Clock) -> [TestServer; 2] {
     let start = || async { TestServer::start_at(database, &[], clock.clone()).await };
@@ -96,41 +65,6 @@ fn clocks() -> [Clock; 2] {
 /// How many delays end within that time, counted from the failure that reached the limit: after 1 s, 3 s, 7 s and so on.
 fn delays_within(time: Duration) -> usize {
     usize::try_from((time.as_secs() + 1).ilog2()).unwrap()
-}
-
-/// What came of attempts at once.
-#[derive(Default)]
-struct Guesses {
-    /// Answers of `INVALID_CREDENTIALS`.
-    judged: usize,
-    delays: Vec<Duration>,
-    /// Answers without a verdict, as a busy machine gives them: the attempt may have been counted or not, and is made again.
-    unanswered: usize,
-}
-
-/// Attempts at once, by turns on each replica.
-async fn guess_at_once(servers: &[TestServer], email: &str, count: usize) -> Guesses {
-    let guess = async |server: &TestServer| {
-        let mut unanswered = 0;
-        loop {
-            let status = server.login_as(email, WRONG).await.unwrap_err();
-            if !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) {
-                return (status, unanswered);
-            }
-            unanswered += 1;
-        }
-    };
-    let attempts = (0..count).map(|i| guess(&servers[i % servers.len()]));
-    let mut guesses = Guesses::default();
-    for (status, unanswered) in join_all(attempts).await {
-        guesses.unanswered += unanswered;
-        if failure(&status).reason == "INVALID_CREDENTIALS" {
-            guesses.judged += 1;
-        } else {
-            guesses.delays.push(throttled(&status));
-        }
-    }
-    guesses
 }
 
 /// Whether just one counter has this many failures.
@@ -333,8 +267,7 @@ on_both_databases! {
         let server = TestServer::start(&database).await;
         fail(&server, "nobody@example.org", 1).await;
         database.execute("UPDATE login_failures SET updated_at = updated_at + 31536000000000").await;
-        let config = Config::from_vars(test_variables(&database, &[])).unwrap();
-        let store = Store::open(&config.database).unwrap();
+        let store = open_store(&database, &[]);
         store.purge(START).await.unwrap();
         assert_eq!(database.count("login_failures").await, 1);
         store.purge(START + Duration::from_secs(24 * 3600)).await.unwrap();
@@ -362,7 +295,7 @@ on_both_databases! {
         let device = device_token(&server, ADA).await;
         fail(&server, ADA, LIMIT).await;
         assert_eq!(delay(&server, ADA).await, Duration::from_secs(1));
-        let again = login_with(&server, ADA, PASSWORD, &device).await.unwrap();
+        let again = server.login_with(ADA, PASSWORD, &device).await.unwrap();
         assert_eq!(again.device_token, device, "the device keeps its token");
         assert_eq!(delay(&server, ADA).await, Duration::from_secs(1), "a success on the device resets no other counter");
     }
@@ -372,14 +305,14 @@ on_both_databases! {
         server.register(ADA).await.unwrap();
         let (device, other) = (device_token(&server, ADA).await, device_token(&server, ADA).await);
         for _ in 0..LIMIT {
-            assert_eq!(reason(login_with(&server, ADA, WRONG, &device).await), "INVALID_CREDENTIALS");
+            assert_eq!(reason(server.login_with(ADA, WRONG, &device).await), "INVALID_CREDENTIALS");
         }
-        let refused = login_with(&server, ADA, PASSWORD, &device).await.unwrap_err();
+        let refused = server.login_with(ADA, PASSWORD, &device).await.unwrap_err();
         assert_eq!(throttled(&refused), Duration::from_secs(1));
-        login_with(&server, ADA, PASSWORD, &other).await.unwrap();
+        server.login_with(ADA, PASSWORD, &other).await.unwrap();
         server.login(ADA).await.unwrap();
         server.clock.advance(Duration::from_secs(1));
-        login_with(&server, ADA, PASSWORD, &device).await.unwrap();
+        server.login_with(ADA, PASSWORD, &device).await.unwrap();
         assert_eq!(database.count("login_failures").await, 0);
     }
 
@@ -391,18 +324,18 @@ on_both_databases! {
         let eves = device_token(&server, "eve@example.org").await;
         let forged = device_token(&server, ADA).await.replace("csd_", "csd_A");
         for token in [eves.as_str(), forged.as_str(), "csd_", "nonsense"] {
-            let response = login_with(&server, ADA, PASSWORD, token).await.unwrap();
+            let response = server.login_with(ADA, PASSWORD, token).await.unwrap();
             assert_ne!(response.device_token, token, "a new one is issued");
         }
         for i in 0..LIMIT {
             let token = [eves.as_str(), forged.as_str(), ""][i % 3];
-            assert_eq!(reason(login_with(&server, ADA, WRONG, token).await), "INVALID_CREDENTIALS");
+            assert_eq!(reason(server.login_with(ADA, WRONG, token).await), "INVALID_CREDENTIALS");
         }
         for token in [eves.as_str(), forged.as_str(), ""] {
-            throttled(&login_with(&server, ADA, PASSWORD, token).await.unwrap_err());
+            throttled(&server.login_with(ADA, PASSWORD, token).await.unwrap_err());
         }
         assert!(has_failures(&database, LIMIT).await, "all are counted on the account");
-        login_with(&server, "eve@example.org", PASSWORD, &eves).await.unwrap();
+        server.login_with("eve@example.org", PASSWORD, &eves).await.unwrap();
     }
 
     async fn logins_at_once_all_succeed_while_an_outdated_hash_is_renewed(database: TestDatabase) {
@@ -448,7 +381,7 @@ on_both_databases! {
         let device = device_token(&server, ADA).await;
         fail(&server, ADA, LIMIT).await;
         for _ in 0..LIMIT {
-            assert_eq!(reason(login_with(&server, ADA, WRONG, &device).await), "INVALID_CREDENTIALS");
+            assert_eq!(reason(server.login_with(ADA, WRONG, &device).await), "INVALID_CREDENTIALS");
         }
         fail(&server, "eve@example.org", LIMIT).await;
         let forgive = async |user_id: &str| {
@@ -461,7 +394,7 @@ on_both_databases! {
             assert_eq!(response.user.unwrap().email, ADA);
         }
         assert_eq!(database.count("audit_events WHERE kind = 'login_failures_cleared'").await, 1);
-        login_with(&server, ADA, PASSWORD, &device).await.unwrap();
+        server.login_with(ADA, PASSWORD, &device).await.unwrap();
         server.login(ADA).await.unwrap();
         throttled(&server.login("eve@example.org").await.unwrap_err());
         assert_eq!(reason(forgive("01900000-0000-7000-8000-000000000000").await), "USER_NOT_FOUND");

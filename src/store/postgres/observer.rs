@@ -208,7 +208,7 @@ mod tests {
     }
 
     fn error(code: &str) -> Vec<u8> {
-        let body = format!("SFEHLER\0VERROR\0C{code}\0MUnzul\u{e4}ssig, CXXXXX\0Ffile.c\0\0");
+        let body = format!("SFEHLER\0VERROR\0C{code}\0MUnzul\u{e4}ssig, C25P02\0Ffile.c\0\0");
         message(b'E', body.as_bytes())
     }
 

@@ -1,12 +1,14 @@
 //! Short words for the calls, and for what a failure must look like.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign::grpc::{
     Reason,
     pb::{
-        LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair, User,
-        ValidateTokenRequest, ValidateTokenResponse,
+        LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair,
+        User, ValidateTokenRequest, ValidateTokenResponse,
     },
 };
+use serde_json::Value;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetail, ErrorDetails, StatusExt};
 
@@ -26,15 +28,25 @@ impl TestServer {
         Ok(response.into_inner().user.unwrap())
     }
 
-    pub async fn login_as(&self, email: &str, password: &str) -> Result<TokenPair, Status> {
+    /// A login on the device with this token, and all that is answered.
+    pub async fn login_with(
+        &self,
+        email: &str,
+        password: &str,
+        device_token: &str,
+    ) -> Result<LoginResponse, Status> {
         let request = LoginRequest {
             email: email.to_owned(),
             password: password.to_owned(),
             device_label: "Ada's phone".to_owned(),
+            device_token: device_token.to_owned(),
             ..LoginRequest::default()
         };
-        let response = self.auth().login(request).await?;
-        Ok(response.into_inner().tokens.unwrap())
+        Ok(self.auth().login(request).await?.into_inner())
+    }
+
+    pub async fn login_as(&self, email: &str, password: &str) -> Result<TokenPair, Status> {
+        Ok(self.login_with(email, password, "").await?.tokens.unwrap())
     }
 
     pub async fn login(&self, email: &str) -> Result<TokenPair, Status> {
@@ -117,7 +129,18 @@ pub fn failure(status: &Status) -> Failure {
     }
 }
 
+/// Whether a busy machine answered so: what was asked for may have been done or not, and has to be asked for again.
+pub fn is_undecided(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
+}
+
 /// The reason of a call that must have failed.
 pub fn reason<T: std::fmt::Debug>(result: Result<T, Status>) -> String {
     failure(&result.expect_err("the call succeeded")).reason
+}
+
+/// The claims of a JWT, which nobody has verified.
+pub fn payload(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }

@@ -90,6 +90,13 @@ impl TestDatabase {
         }
     }
 
+    /// How many sessions of a PostgreSQL database wait for a lock.
+    pub async fn waiting_for_locks(&self) -> i64 {
+        let waiting =
+            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        self.count(waiting).await
+    }
+
     /// The only database of a PostgreSQL server that the test runs itself.
     pub fn of_cluster(url: String) -> Self {
         Self {

@@ -5,7 +5,7 @@ use countersign::{
     grpc::pb::{
         BeginTotpEnrollmentRequest, BeginTotpEnrollmentResponse, CompleteLoginRequest,
         CompleteLoginResponse, ConfirmTotpEnrollmentRequest, ConfirmTotpEnrollmentResponse, Factor,
-        ListFactorsRequest, LoginChallenge, LoginRequest, LoginResponse, ReauthenticateRequest,
+        ListFactorsRequest, LoginChallenge, LoginResponse, ReauthenticateRequest,
         RegenerateRecoveryCodesRequest, RemoveFactorRequest, TokenPair,
         complete_login_request::Proof, reauthenticate_request::Proof as Again,
     },
@@ -108,19 +108,13 @@ impl TestServer {
         (tokens, app)
     }
 
+    /// A login with the right password, and all that is answered.
     pub async fn login_whole(
         &self,
         email: &str,
         device_token: &str,
     ) -> Result<LoginResponse, Status> {
-        let request = LoginRequest {
-            email: email.to_owned(),
-            password: PASSWORD.to_owned(),
-            device_label: "Ada's phone".to_owned(),
-            device_token: device_token.to_owned(),
-            ..LoginRequest::default()
-        };
-        Ok(self.auth().login(request).await?.into_inner())
+        self.login_with(email, PASSWORD, device_token).await
     }
 
     /// The challenge of a login with the right password.
@@ -150,14 +144,16 @@ impl TestServer {
         Ok(completed.tokens.unwrap())
     }
 
+    /// `challenge_token` is that of a passkey's challenge, or empty.
     pub async fn reauthenticate(
         &self,
         access_token: &str,
+        challenge_token: &str,
         proof: Again,
     ) -> Result<TokenPair, Status> {
         let request = ReauthenticateRequest {
             proof: Some(proof),
-            challenge_token: String::new(),
+            challenge_token: challenge_token.to_owned(),
         };
         let renewed = self
             .account()

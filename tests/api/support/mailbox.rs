@@ -68,3 +68,11 @@ pub async fn mail(database: &TestDatabase, to: &str, subject: &str, number: usiz
     eventually(&format!("{subject} to {to}"), async || find().is_some()).await;
     find().unwrap()
 }
+
+/// Waits until no mail is left to be sent.
+pub async fn all_sent(database: &TestDatabase) {
+    eventually("all mails are sent", async || {
+        database.count("mails WHERE done_at IS NULL").await == 0
+    })
+    .await;
+}

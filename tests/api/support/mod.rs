@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod database;
 pub mod factors;
 pub mod forge;
+pub mod guesses;
 pub mod issuer;
 pub mod mailbox;
 pub mod operator;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-pub use client::{PASSWORD, failure, reason};
+pub use client::{PASSWORD, failure, is_undecided, reason};
 pub use database::{Kind, TestDatabase};
 pub use server::TestServer;
 

@@ -68,7 +68,7 @@ impl TestAuthenticator {
             ("attStmt".into(), Cbor::Map(Vec::new())),
             ("authData".into(), Cbor::Bytes(data)),
         ]);
-        let client_data = client_data("webauthn.create", &options["challenge"]);
+        let client_data = client_data("webauthn.create", &options["challenge"], ORIGIN);
         self.credential(&json!({
             "clientDataJSON": encode(client_data.as_bytes()),
             "attestationObject": encode(&to_bytes(&object)),
@@ -78,12 +78,17 @@ impl TestAuthenticator {
 
     /// Answers the options of an authentication, as `navigator.credentials.get` does.
     pub fn get(&mut self, options: &str) -> Value {
+        self.get_on(ORIGIN, options)
+    }
+
+    /// The same on a page of another origin.
+    pub fn get_on(&mut self, origin: &str, options: &str) -> Value {
         let options: Value = serde_json::from_str(options).unwrap();
         let allowed = options["allowCredentials"].as_array().unwrap();
         let is_own = |allowed: &Value| decode(&allowed["id"]) == self.credential_id;
         assert!(allowed.is_empty() || allowed.iter().any(is_own));
         let data = self.authenticator_data(options["rpId"].as_str().unwrap(), 0);
-        let client_data = client_data("webauthn.get", &options["challenge"]);
+        let client_data = client_data("webauthn.get", &options["challenge"], origin);
         let hash = digest(&SHA256, client_data.as_bytes());
         let signed = [data.as_slice(), hash.as_ref()].concat();
         let signature = self.key.sign(&SystemRandom::new(), &signed).unwrap();
@@ -131,8 +136,8 @@ impl TestAuthenticator {
     }
 }
 
-fn client_data(ceremony: &str, challenge: &Value) -> String {
-    json!({"type": ceremony, "challenge": challenge, "origin": ORIGIN, "crossOrigin": false})
+fn client_data(ceremony: &str, challenge: &Value, origin: &str) -> String {
+    json!({"type": ceremony, "challenge": challenge, "origin": origin, "crossOrigin": false})
         .to_string()
 }
 

@@ -8,11 +8,12 @@ use countersign::{
     config::{Config, Tls},
     grpc::pb::auth_service_client::AuthServiceClient,
     server::{Server, StartError},
+    store::Store,
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
 
-use super::TestDatabase;
+use super::{Kind, TestDatabase};
 
 /// When the clock of every test starts: 2026-11-24T00:00:00Z.
 pub const START: Timestamp = Timestamp::from_seconds(1_795_478_400);
@@ -143,6 +144,22 @@ impl TestServer {
         // An open connection is not a running call; it does not hold the server up.
         self.running.await.unwrap().unwrap();
     }
+}
+
+/// One server, or two replicas where the database allows it.
+pub async fn servers(database: &TestDatabase, variables: &[(&str, &str)]) -> Vec<TestServer> {
+    let mut servers = vec![TestServer::start_with(database, variables).await];
+    if database.kind == Kind::Postgres {
+        let second = servers[0].replica(variables).await;
+        servers.push(second);
+    }
+    servers
+}
+
+/// The database as a server with these variables opens it.
+pub fn open_store(database: &TestDatabase, variables: &[(&str, &str)]) -> Store {
+    let config = Config::from_vars(test_variables(database, variables)).unwrap();
+    Store::open(&config.database).unwrap()
 }
 
 /// A connection of its own.
