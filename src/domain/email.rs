@@ -1,6 +1,6 @@
 //! E-mail addresses that the service accepts.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use email_address::{EmailAddress, Options};
 use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
@@ -63,6 +63,17 @@ impl Email {
     /// The address as it was typed, in NFC.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What is before the `@`, and the domain as DNS and SMTP servers know it: in its ASCII form (RFC 5891). Only
+    /// what is before the `@` may need a server with SMTPUTF8 (RFC 6531) then.
+    pub fn parts(&self) -> (&str, Cow<'_, str>) {
+        let (local, domain) = self.0.rsplit_once('@').unwrap_or((&self.0, ""));
+        if domain.is_ascii() {
+            (local, Cow::Borrowed(domain))
+        } else {
+            (local, Cow::Owned(email_key::ascii_domain(domain)))
+        }
     }
 
     /// The one key of all spellings of this mailbox: case folded in every alphabet, the domain in its ASCII form.
@@ -184,6 +195,14 @@ mod tests {
                 "{text:?} was accepted"
             );
         }
+    }
+
+    #[test]
+    fn mail_servers_get_the_ascii_form_of_the_domain() {
+        let email = Email::parse("email", "Zoë@Bücher.example").unwrap();
+        assert_eq!(email.parts(), ("Zoë", "xn--bcher-kva.example".into()));
+        let email = Email::parse("email", "Ada@Example.org").unwrap();
+        assert_eq!(email.parts(), ("Ada", "Example.org".into()));
     }
 
     #[test]

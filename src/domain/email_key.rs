@@ -30,7 +30,8 @@ pub(super) fn legacy_key_of(address: &str) -> String {
     address.nfkc().flat_map(char::to_lowercase).nfc().collect()
 }
 
-fn ascii_domain(domain: &str) -> String {
+/// The ASCII form of a domain, or the domain folded where it has none.
+pub(super) fn ascii_domain(domain: &str) -> String {
     let to_ascii = |domain: &str| {
         Uts46::new()
             .to_ascii(

@@ -1,7 +1,8 @@
 //! Makes the mail that a row of the outbox asks for: looks the user up, derives the token, fills the template.
 
 use lettre::{
-    Message,
+    Address, Message,
+    address::Envelope,
     message::{Mailbox, MultiPart, header},
 };
 
@@ -72,10 +73,15 @@ impl Composer {
             },
         )?;
         let from = self.from()?;
+        let to = recipient(user);
         let domain = from.email.domain().to_owned();
+        // lettre would read the addresses from the headers, by its own check again.
+        let envelope = Envelope::new(Some(from.email.clone()), vec![to.email.clone()])
+            .map_err(|error| MailError::Rejected(error.to_string()))?;
         Message::builder()
+            .envelope(envelope)
             .from(from)
-            .to(recipient(user)?)
+            .to(to)
             .subject(rendered.subject)
             // The same at each attempt, so that a mailbox can drop a second copy.
             .message_id(Some(format!("<{}@{domain}>", mail.id)))
@@ -125,13 +131,13 @@ impl Composer {
     }
 }
 
-fn recipient(user: &User) -> Result<Mailbox, MailError> {
-    let address = user.email.as_str().parse();
-    let address = address.map_err(|_| {
-        MailError::Rejected("the address of the user is none that SMTP takes".to_owned())
-    })?;
+fn recipient(user: &User) -> Mailbox {
+    let (local, domain) = user.email.parts();
+    // The address was checked when it became an `Email`. lettre's check knows no combining marks and would refuse names in
+    // Hindi or Thai (RFC 6531 section 3.3 allows them).
+    let address = Address::new_dangerous(local, domain);
     let name = Some(user.display_name.as_str()).filter(|name| !name.is_empty());
-    Ok(Mailbox::new(name.map(str::to_owned), address))
+    Mailbox::new(name.map(str::to_owned), address)
 }
 
 /// Keeps other programs from answering (RFC 3834 section 5).

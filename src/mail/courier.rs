@@ -15,7 +15,8 @@ use super::{
     MailError, Templates,
     compose::Composer,
     retry::{Breaker, next_attempt},
-    transport::{SEND_TIMEOUT, Transport},
+    smtp::SEND_TIMEOUT,
+    transport::Transport,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -30,7 +31,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an attempt may go on when the server stops.
 const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 /// How long a claimed mail is this process's own: all of a claim, one after the other, with room.
-const LEASE: Duration = Duration::from_secs(SEND_TIMEOUT.as_secs() * 20);
+const LEASE: Duration = Duration::from_secs(SEND_TIMEOUT.as_secs() * 10);
 
 /// What the task needs.
 pub struct CourierParts {
@@ -207,7 +208,7 @@ impl Courier {
             return Ok(None);
         };
         let message = self.composer.compose(mail, &subject, &self.keys, now)?;
-        self.transport.send(&mail.id, message).await?;
+        self.transport.send(&mail.id, &message).await?;
         tracing::info!(
             mail = mail.id,
             kind = mail.kind.as_str(),
@@ -228,16 +229,17 @@ impl Courier {
             AttemptError::Mail(error) => error,
             AttemptError::Store(error) => {
                 tracing::debug!(%error, "the recipient of a mail could not be looked up");
-                return (
-                    self.store.postpone_mail(mail, now, "").await,
-                    Duration::ZERO,
-                );
+                return (self.store.unclaim_mail(mail, now, "").await, Duration::ZERO);
             }
         };
         self.load.0.errors.fetch_add(1, Relaxed);
         let pause = match error {
-            MailError::Unreachable(_) => self.breaker.fail(random()),
-            _ => Duration::ZERO,
+            MailError::Unreachable(_) | MailError::Unwilling(_) | MailError::InDoubt(_) => {
+                self.breaker.fail(random())
+            }
+            MailError::Deferred(_) | MailError::Rejected(_) | MailError::Settings(_) => {
+                Duration::ZERO
+            }
         };
         let text = error.to_string();
         let next = next_attempt(mail.created_at, mail.attempts, now, random());
@@ -246,11 +248,12 @@ impl Courier {
                 tracing::error!(mail = mail.id, kind = mail.kind.as_str(), %error, "a mail is given up");
                 self.store.give_up_mail(mail, now, &text).await
             }
-            (MailError::Unreachable(_), Some(_)) => {
+            (MailError::Unreachable(_) | MailError::Unwilling(_), Some(_)) => {
                 tracing::warn!(mail = mail.id, %error, pause = ?pause, "mails wait");
-                // Not the mail's fault: it is among the first when the server is back.
-                self.store.postpone_mail(mail, now + pause, &text).await
+                // Not the mail's fault: it is among the first when the server is back, and its own pauses stay short.
+                self.store.unclaim_mail(mail, now + pause, &text).await
             }
+            // In doubt as well, with pauses that grow with each attempt: each may make another copy.
             (_, Some(due)) => {
                 tracing::warn!(mail = mail.id, kind = mail.kind.as_str(), %error, "a mail is tried again later");
                 self.store.postpone_mail(mail, due, &text).await
@@ -261,7 +264,7 @@ impl Courier {
 
     /// Lets any replica take a claimed mail at once.
     async fn release(&self, mail: &ClaimedMail) {
-        if let Err(error) = self.store.postpone_mail(mail, self.clock.now(), "").await {
+        if let Err(error) = self.store.unclaim_mail(mail, self.clock.now(), "").await {
             tracing::debug!(%error, "a mail stays claimed until its lease ends");
         }
     }

@@ -9,6 +9,7 @@ mod compose;
 mod courier;
 mod error;
 mod retry;
+mod smtp;
 mod templates;
 mod transport;
 

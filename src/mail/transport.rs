@@ -3,27 +3,25 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use lettre::{
-    AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    Message,
     transport::smtp::{
         authentication::Credentials,
-        client::{Certificate, CertificateStore, Tls, TlsParameters},
+        client::{Certificate, CertificateStore, TlsParameters},
     },
 };
-use tokio::time::timeout;
 
-use super::MailError;
+use super::{
+    MailError,
+    smtp::{Encryption, SmtpClient},
+};
 use crate::config::{MailRoute, MailSettings, SmtpServer, SmtpTls, read_regular};
-
-/// How long one attempt may take. lettre's own time-out bounds the connection alone.
-pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where mails go.
 pub(super) enum Transport {
-    Smtp(Box<AsyncSmtpTransport<Tokio1Executor>>),
+    Smtp(Box<SmtpClient>),
     Folder(PathBuf),
     /// Mails are not sent.
     Off,
@@ -36,21 +34,16 @@ impl Transport {
             MailRoute::Off => Ok(Self::Off),
             MailRoute::Folder(folder) => Ok(Self::Folder(folder.clone())),
             MailRoute::Smtp(server) => {
-                let transport = smtp(server, settings.smtp_ca.as_deref())?;
-                Ok(Self::Smtp(Box::new(transport)))
+                let client = smtp(server, settings.smtp_ca.as_deref())?;
+                Ok(Self::Smtp(Box::new(client)))
             }
         }
     }
 
     /// Sends a mail once. `id` names the file.
-    pub(super) async fn send(&self, id: &str, message: Message) -> Result<(), MailError> {
+    pub(super) async fn send(&self, id: &str, message: &Message) -> Result<(), MailError> {
         match self {
-            Self::Smtp(transport) => {
-                let sent = timeout(SEND_TIMEOUT, transport.send(message)).await;
-                let sent =
-                    sent.map_err(|_| MailError::Unreachable("no answer in time".to_owned()))?;
-                sent.map(drop).map_err(|error| sorted(&error))
-            }
+            Self::Smtp(client) => client.send(message).await,
             Self::Off => Ok(()),
             Self::Folder(folder) => write(folder, id, &message.formatted())
                 .map_err(|error| MailError::Unreachable(format!("{}: {error}", folder.display()))),
@@ -58,25 +51,21 @@ impl Transport {
     }
 }
 
-/// Each mail has a connection of its own: a pooled one that the server has closed meanwhile would fail the first mail
-/// after a quiet time.
-fn smtp(
-    server: &SmtpServer,
-    authorities: Option<&Path>,
-) -> Result<AsyncSmtpTransport<Tokio1Executor>, MailError> {
-    let tls = match server.tls {
-        SmtpTls::None => Tls::None,
-        SmtpTls::StartTls => Tls::Required(tls_parameters(&server.host, authorities)?),
-        SmtpTls::Implicit => Tls::Wrapper(tls_parameters(&server.host, authorities)?),
-    };
-    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&server.host)
-        .port(server.port)
-        .timeout(Some(SEND_TIMEOUT))
-        .tls(tls);
-    if let Some((user, password)) = &server.credentials {
-        builder = builder.credentials(Credentials::new(user.clone(), password.expose().clone()));
-    }
-    Ok(builder.build())
+fn smtp(server: &SmtpServer, authorities: Option<&Path>) -> Result<SmtpClient, MailError> {
+    let parameters = || tls_parameters(&server.host, authorities);
+    Ok(SmtpClient {
+        host: server.host.clone(),
+        port: server.port,
+        encryption: match server.tls {
+            SmtpTls::None => Encryption::None,
+            SmtpTls::StartTls => Encryption::StartTls(parameters()?),
+            SmtpTls::Implicit => Encryption::Implicit(parameters()?),
+        },
+        credentials: server
+            .credentials
+            .as_ref()
+            .map(|(user, password)| Credentials::new(user.clone(), password.expose().clone())),
+    })
 }
 
 fn tls_parameters(host: &str, authorities: Option<&Path>) -> Result<TlsParameters, MailError> {
@@ -97,22 +86,6 @@ fn tls_parameters(host: &str, authorities: Option<&Path>) -> Result<TlsParameter
     builder
         .build_rustls()
         .map_err(|error| MailError::Settings(format!("TLS for SMTP cannot be set up: {error}")))
-}
-
-/// By the code of the server's answer, never by its words.
-fn sorted(error: &lettre::transport::smtp::Error) -> MailError {
-    let text = match error.status() {
-        // The text after the code is the server's, and may repeat the recipient.
-        Some(code) => format!("code {code}"),
-        None => error.to_string(),
-    };
-    if error.is_permanent() {
-        MailError::Rejected(text)
-    } else if error.is_transient() {
-        MailError::Deferred(text)
-    } else {
-        MailError::Unreachable(text)
-    }
 }
 
 /// Readable by nobody else: the mail may hold a token.

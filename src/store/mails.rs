@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How many mails one claim takes.
-const CLAIM: i64 = 16;
+const CLAIM: i64 = 8;
 
 /// A mail that this process has claimed.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct ClaimedMail {
     pub client_ip: String,
     /// When it was queued.
     pub created_at: Timestamp,
-    /// Attempts, this one included.
+    /// Attempts, this one included, and without those that no server judged.
     pub attempts: i32,
 }
 
@@ -275,6 +275,26 @@ impl Store {
         let postpone =
             diesel::update(own).set((mails::due_at.eq(due.micros()), mails::failure.eq(failure)));
         write!(self, |conn| Ok(postpone.execute(conn).await?))?;
+        Ok(())
+    }
+
+    /// Gives a claim back, as if it had not been made: the mail was not tried, or not for a reason of its own. Anybody
+    /// may take it from `due` on.
+    pub async fn unclaim_mail(
+        &self,
+        mail: &ClaimedMail,
+        due: Timestamp,
+        failure: &str,
+    ) -> Result<(), StoreError> {
+        let own = mails::table
+            .find(mail.id.clone())
+            .filter(mails::attempts.eq(mail.attempts));
+        let unclaim = diesel::update(own).set((
+            mails::due_at.eq(due.micros()),
+            mails::attempts.eq(mail.attempts - 1),
+            mails::failure.eq(failure),
+        ));
+        write!(self, |conn| Ok(unclaim.execute(conn).await?))?;
         Ok(())
     }
 

@@ -27,6 +27,12 @@ pub enum Treatment {
     HangUp,
     /// It never answers.
     Stall,
+    /// It takes it, and never answers QUIT.
+    SilentQuit,
+    /// It says 535 to the credentials.
+    RefuseLogin,
+    /// It says 550 to the sender.
+    RefuseSender,
 }
 
 /// The server; it ends with the test.
@@ -102,11 +108,23 @@ async fn talk(
             .unwrap_or_default()
             .to_ascii_uppercase();
         let answer = match command.as_str() {
-            "EHLO" => "250-test\r\n250 8BITMIME\r\n",
+            "EHLO" => "250-test\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
+            "AUTH" => {
+                let mut treatments = treatments.lock().unwrap();
+                if matches!(treatments.front(), Some(Treatment::RefuseLogin)) {
+                    treatments.pop_front();
+                    "535 5.7.8 wrong credentials\r\n"
+                } else {
+                    "235 welcome\r\n"
+                }
+            }
             "MAIL" => {
                 let next = treatments.lock().unwrap().pop_front();
                 treatment = next.unwrap_or(Treatment::Accept);
-                "250 ok\r\n"
+                match treatment {
+                    Treatment::RefuseSender => "550 5.7.1 not your address\r\n",
+                    _ => "250 ok\r\n",
+                }
             }
             "RCPT" => match treatment {
                 Treatment::Defer => "451 4.7.1 come back later\r\n",
@@ -131,7 +149,10 @@ async fn talk(
                 received.lock().unwrap().push(Mail::read(&text));
                 "250 taken\r\n"
             }
-            "QUIT" => "221 bye\r\n",
+            "QUIT" => match treatment {
+                Treatment::SilentQuit => std::future::pending().await,
+                _ => "221 bye\r\n",
+            },
             _ => "250 ok\r\n",
         };
         writer.write_all(answer.as_bytes()).await.ok()?;
