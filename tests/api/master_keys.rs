@@ -93,7 +93,7 @@ async fn a_replica_without_the_new_master_key_calls_no_token_or_password_invalid
         &begun.secret,
         new.clock.now() + Duration::from_secs(30),
     ));
-    let renewed = old.reauthenticate(&bob.access_token, again);
+    let renewed = old.reauthenticate(&bob.access_token, "", again);
     assert_eq!(reason(renewed.await), UNAVAILABLE);
 
     let next = rotate(&new, false).await;
