@@ -104,7 +104,7 @@ pub(super) async fn flush(provider: SdkMeterProvider, patience: Duration) {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(error))) => tracing::warn!(%error, "the last metrics may be lost"),
         Ok(Err(_)) | Err(_) => {
-            tracing::warn!("the last metrics may be lost: the collector does not answer in time")
+            tracing::warn!("the last metrics may be lost: the collector does not answer in time");
         }
     }
 }
