@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# To be sourced, at the top of the repository. What the scripts for operators share:
+# To be sourced, at the top of the repository. What the scripts share that run the program beside others:
 #
 #   ops_python          installs Python's packages, and makes the stubs of proto/; sets `python`
 #   ops_prometheus      installs Prometheus and promtool, sets `prometheus` and `promtool`

@@ -6,13 +6,14 @@ can_apt_install() {
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null
 }
 
-# apt_install PACKAGE...: quiet unless it fails.
+# apt_install PACKAGE...: quiet unless it fails. Of two at once, one waits for the other.
 apt_install() {
   echo "Installing $* ..." >&2
   local log
   log=$(mktemp)
-  if ! { apt-get update && DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null; then
+  if ! {
+    flock 9 && apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+  } >"$log" 2>&1 </dev/null 9>/tmp/countersign-packages.lock; then
     cat "$log" >&2
     rm -f "$log"
     return 1
