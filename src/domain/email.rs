@@ -65,15 +65,14 @@ impl Email {
         &self.0
     }
 
-    /// What is before the `@`, and the domain as DNS and SMTP servers know it: in its ASCII form (RFC 5891). Only
-    /// what is before the `@` may need a server with SMTPUTF8 (RFC 6531) then.
+    /// What is before the `@`, and the domain as DNS and SMTP servers know it: in its ASCII form (RFC 5891) where it has one.
+    /// Only what is before the `@` may need a server with SMTPUTF8 (RFC 6531) then.
     pub fn parts(&self) -> (&str, Cow<'_, str>) {
         let (local, domain) = self.0.rsplit_once('@').unwrap_or((&self.0, ""));
-        if domain.is_ascii() {
-            (local, Cow::Borrowed(domain))
-        } else {
-            (local, Cow::Owned(email_key::ascii_domain(domain)))
-        }
+        let ascii = Some(domain)
+            .filter(|domain| !domain.is_ascii())
+            .and_then(email_key::to_ascii);
+        (local, ascii.map_or(Cow::Borrowed(domain), Cow::Owned))
     }
 
     /// The one key of all spellings of this mailbox: case folded in every alphabet, the domain in its ASCII form.

@@ -30,24 +30,19 @@ pub(super) fn legacy_key_of(address: &str) -> String {
     address.nfkc().flat_map(char::to_lowercase).nfc().collect()
 }
 
-/// The ASCII form of a domain, or the domain folded where it has none.
-pub(super) fn ascii_domain(domain: &str) -> String {
-    let to_ascii = |domain: &str| {
-        Uts46::new()
-            .to_ascii(
-                domain.as_bytes(),
-                AsciiDenyList::EMPTY,
-                Hyphens::Allow,
-                DnsLength::Ignore,
-            )
-            .map(String::from)
-            .ok()
-    };
+fn ascii_domain(domain: &str) -> String {
     let folded = || nfkc_casefold(domain);
     to_ascii(domain)
         .or_else(|| to_ascii(&folded()))
         // The ideographic full stop separates labels, as UTS 46 has it.
         .unwrap_or_else(|| folded().replace('\u{3002}', "."))
+}
+
+/// The ASCII form of a domain (UTS #46, non-transitional); `None` where it has none.
+pub(super) fn to_ascii(domain: &str) -> Option<String> {
+    let (bytes, any) = (domain.as_bytes(), AsciiDenyList::EMPTY);
+    let ascii = Uts46::new().to_ascii(bytes, any, Hyphens::Allow, DnsLength::Ignore);
+    ascii.map(String::from).ok()
 }
 
 /// `toNFKC_Casefold`, by the derivation of the property `NFKC_Casefold` in UAX #44: decompose, fold the case,
