@@ -85,6 +85,11 @@ impl Circuit {
     }
 }
 
+/// What an operation gets that is not tried.
+pub(super) fn circuit_open() -> StoreError {
+    StoreError::Unavailable("circuit open".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -118,7 +118,7 @@ pub use sweeps::{Sweep, SweptBatch};
 pub use totp_factors::StoredTotp;
 
 use availability::Availability;
-use circuit::Circuit;
+use circuit::{Circuit, circuit_open};
 use migrate::WithoutRights;
 use pool::Pool;
 use postgres::Connector;
@@ -395,8 +395,4 @@ impl Store {
         self.suspect(&result);
         result
     }
-}
-
-fn circuit_open() -> StoreError {
-    StoreError::Unavailable("circuit open".to_owned())
 }
