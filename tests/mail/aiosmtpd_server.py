@@ -41,7 +41,10 @@ class Aiosmtpd(Server):
 
     async def handle_DATA(self, _server, _session, envelope):
         refusal = await self.decide(CONTENT, envelope.rcpt_tos[0])
-        (self.inbox / str(uuid.uuid4())).write_bytes(envelope.original_content)
+        # As in a Maildir: whoever reads the inbox sees whole mails only.
+        part = self.mail / str(uuid.uuid4())
+        part.write_bytes(envelope.original_content)
+        part.rename(self.inbox / part.name)
         return refusal or "250 OK"
 
     async def handle_QUIT(self, _server, _session, envelope):

@@ -14,10 +14,13 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
+
 import authority
 from aiosmtpd_server import Aiosmtpd
 from cases import CASES, MUST, NOT_TRIED, World
 from servers import Exim, OpenSmtpd, Postfix
+from service import reason_of
 
 SERVERS = {"postfix": Postfix, "exim": Exim, "opensmtpd": OpenSmtpd, "aiosmtpd": Aiosmtpd}
 PAGE = Path("docs/mail.md")
@@ -27,6 +30,8 @@ def attempt(name: str, case: str, run) -> str:
     started = time.monotonic()
     try:
         cell = run()
+    except grpc.RpcError as error:
+        cell = f"FAILED: {reason_of(error)}"
     except (Exception, SystemExit) as error:
         lines = f"{type(error).__name__}: {error}".splitlines()
         cell = f"FAILED: {lines[0]}"
