@@ -1,23 +1,23 @@
 //! Mails: taken from the outbox in the database, composed from templates, and sent by SMTP or written to files.
 //!
 //! A mail is queued in the transaction of the change that it is about. Any replica sends it: it claims the row, looks the
-//! user up, derives the token and sends the mail (`courier.rs`). An SMTP server that is away costs no caller anything:
+//! user up, derives the token and sends the mail (`worker.rs`). An SMTP server that is away costs no caller anything:
 //! attempts are repeated with growing pauses for a day (`retry.rs`). What cannot be delivered is kept for an administrator
 //! (`countersign mails`).
 
 mod compose;
-mod courier;
 mod error;
 mod retry;
 mod smtp;
 mod templates;
 mod transport;
+mod worker;
 
 use crate::config::MailSettings;
 
-pub use courier::{Courier, CourierParts, MailLoad};
 pub use error::MailError;
 pub use templates::Templates;
+pub use worker::{MailLoad, MailWorker, MailWorkerParts};
 
 /// Whether templates and certificates can be used, without sending anything.
 ///

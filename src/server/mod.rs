@@ -42,7 +42,7 @@ use crate::{
         layers::{self, RateLimits},
     },
     http::{HttpLimits, HttpPort, Places, Readiness, Site},
-    mail::{self, Courier, CourierParts},
+    mail::{self, MailWorker, MailWorkerParts},
     passwords::Passwords,
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::{ServerLock, Store},
@@ -63,7 +63,7 @@ pub struct Server {
     auth: Auth,
     revocations: RevocationSync,
     feed_hub: FeedHub,
-    courier: Courier,
+    mail_worker: MailWorker,
 }
 
 impl Server {
@@ -123,7 +123,7 @@ impl Server {
 
         let passwords = start_passwords(&config, &derived_keys, breached)?;
         upgrade::sync_password_parameters(&store, &passwords, clock.now()).await?;
-        let courier = Courier::new(CourierParts {
+        let mail_worker = MailWorker::new(MailWorkerParts {
             store: store.clone(),
             keys: Arc::clone(&derived_keys),
             clock: clock.clone(),
@@ -142,7 +142,7 @@ impl Server {
             revocations: index,
             feed,
             relying_party: relying_party(&config),
-            mails: courier.load(),
+            mails: mail_worker.load(),
             clock: clock.clone(),
             settings: auth_settings(&config),
         });
@@ -159,7 +159,7 @@ impl Server {
             auth,
             revocations,
             feed_hub,
-            courier,
+            mail_worker,
         })
     }
 
@@ -200,7 +200,7 @@ impl Server {
             auth,
             revocations,
             feed_hub,
-            courier,
+            mail_worker,
         } = self;
         let serving = config.serving;
         let limits = ConnectionLimits::fit(
@@ -267,7 +267,7 @@ impl Server {
         upkeep.start(&tasks, &stopping);
         tasks.spawn(revocations.run(stopping.clone()));
         tasks.spawn(feed_hub.run(stopping.clone()));
-        tasks.spawn(courier.run(stopping.clone()));
+        tasks.spawn(mail_worker.run(stopping.clone()));
         sweep_limits(user_rate, rate_limits, &tasks, &stopping);
 
         let serve = move |stream, place| connections.clone().serve(stream, place);

@@ -34,7 +34,7 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 const LEASE: Duration = Duration::from_secs(SEND_TIMEOUT.as_secs() * 10);
 
 /// What the task needs.
-pub struct CourierParts {
+pub struct MailWorkerParts {
     /// The database.
     pub store: Store,
     /// What tokens are derived from.
@@ -82,7 +82,7 @@ impl MailLoad {
 }
 
 /// Sends the mails of the outbox.
-pub struct Courier {
+pub struct MailWorker {
     store: Store,
     keys: Arc<DerivedKeys>,
     clock: Clock,
@@ -92,12 +92,12 @@ pub struct Courier {
     load: MailLoad,
 }
 
-impl Courier {
+impl MailWorker {
     /// Reads the templates and prepares the transport.
     ///
     /// # Errors
     /// [`MailError::Settings`]: a template or a certificate cannot be used.
-    pub fn new(parts: CourierParts) -> Result<Self, MailError> {
+    pub fn new(parts: MailWorkerParts) -> Result<Self, MailError> {
         let templates = Templates::load(parts.settings.templates.as_deref())?;
         Ok(Self {
             transport: Transport::new(&parts.settings)?,
