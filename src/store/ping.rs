@@ -64,6 +64,7 @@ impl Store {
             }
             (Ok(result), _) => result,
         };
+        let was_closed = self.circuit.is_closed();
         self.availability.record_ping(began, &result);
         self.circuit.record_ping(&result);
         match (&result, &self.pool) {
@@ -73,6 +74,10 @@ impl Store {
                 }
                 if let Pool::Postgres(pool) = pool {
                     pool.grow();
+                    if !was_closed {
+                        // What was opened meanwhile may read and not write.
+                        pool.close_idle();
+                    }
                 }
             }
             (Err(StoreError::PoolExhausted | StoreError::Busy(_)), _) => {}

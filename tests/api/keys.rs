@@ -383,7 +383,7 @@ on_both_databases! {
             let said = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(1), "{said}");
             assert_eq!(said.trim_end().lines().count(), 1, "{said}");
-            assert!(said.contains("not the one it was sealed with"), "{said}");
+            assert!(said.contains("not the one that was used as v1 before"), "{said}");
         }
         assert_eq!(database.count("signing_keys WHERE revoked_at IS NULL").await, 1);
     }
