@@ -70,7 +70,7 @@ async fn a_feed_that_is_silent_without_closing_is_left() {
 #[tokio::test]
 async fn a_snapshot_that_breaks_off_is_not_taken_for_the_whole() {
     let mut server = FakeServer::start().await;
-    let verifier = Verifier::connect_lazy(&server.address(), config()).unwrap();
+    let verifier = Verifier::connect_lazy(server.address(), config()).unwrap();
     let token = Issuer::shared().token(&id(1), &id(2));
     let first = server.next_watch().await;
     first.jwks(&Issuer::shared().jwks()).await;
@@ -198,7 +198,7 @@ async fn an_expired_access_token_is_renewed_by_its_source() {
 #[tokio::test]
 async fn a_login_is_made_once_and_again_when_its_session_has_ended() {
     let mut server = FakeServer::start().await;
-    let login = Credential::login(&server.address(), "gateway@example.org", "good password");
+    let login = Credential::login(server.address(), "gateway@example.org", "good password");
     let (_verifier, mut watch) = connected(&mut server, config_with(login.unwrap())).await;
     for expected in ["login", "login+", "login++"] {
         assert_eq!(watch.bearer, format!("Bearer {expected}"));
@@ -214,7 +214,7 @@ async fn a_login_is_made_once_and_again_when_its_session_has_ended() {
 #[tokio::test]
 async fn a_wrong_password_ends_the_start_with_a_clear_error() {
     let server = FakeServer::start().await;
-    let login = Credential::login(&server.address(), "gateway@example.org", "wrong").unwrap();
+    let login = Credential::login(server.address(), "gateway@example.org", "wrong").unwrap();
     let address = server.address();
     let connecting = Verifier::connect(&address, config_with(login));
     let error = soon("the refusal", connecting).await.unwrap_err();
@@ -227,7 +227,7 @@ async fn a_wrong_password_ends_the_start_with_a_clear_error() {
 #[tokio::test]
 async fn a_service_key_gets_a_new_access_token_for_each_connection() {
     let mut server = FakeServer::start().await;
-    let credential = Credential::service_key(&server.address(), "csk_good");
+    let credential = Credential::service_key(server.address(), "csk_good");
     let (_verifier, mut watch) = connected(&mut server, config_with(credential.unwrap())).await;
     for number in 1..4 {
         assert_eq!(watch.bearer, format!("Bearer issued{number}"));
@@ -351,7 +351,7 @@ async fn malformed_parts_of_the_feed_are_ignored_and_counted() {
 #[tokio::test]
 async fn a_snapshot_without_keys_that_can_be_read_is_not_used() {
     let mut server = FakeServer::start().await;
-    let verifier = Verifier::connect_lazy(&server.address(), config()).unwrap();
+    let verifier = Verifier::connect_lazy(server.address(), config()).unwrap();
     let watch = server.next_watch().await;
     watch.snapshot("[]", &[]).await;
     watch.dropped().await;

@@ -13,7 +13,7 @@ use crate::support::{
 #[tokio::test]
 async fn no_token_is_judged_before_the_first_snapshot_is_complete() {
     let mut server = FakeServer::start().await;
-    let verifier = Verifier::connect_lazy(&server.address(), config()).unwrap();
+    let verifier = Verifier::connect_lazy(server.address(), config()).unwrap();
     let token = Issuer::shared().token(&id(1), &id(2));
     let watch = server.next_watch().await;
     watch.jwks(&Issuer::shared().jwks()).await;
@@ -158,7 +158,7 @@ async fn a_cursor_of_another_epoch_is_not_reached() {
 #[tokio::test]
 async fn a_snapshot_of_100_000_revocations_is_taken_whole() {
     let mut server = FakeServer::start().await;
-    let verifier = Verifier::connect_lazy(&server.address(), config()).unwrap();
+    let verifier = Verifier::connect_lazy(server.address(), config()).unwrap();
     let watch = server.next_watch().await;
     let all: Vec<_> = (0..100_000_u32)
         .map(|number| of_session(&format!("0193735b-2a00-7000-8000-{number:012x}")))

@@ -115,7 +115,7 @@ async fn the_tonic_example_serves_good_tokens_only() {
 #[tokio::test]
 async fn a_verifier_that_knows_nothing_yet_answers_unavailable() {
     let server = FakeServer::start().await;
-    let verifier = Verifier::connect_lazy(&server.address(), config()).unwrap();
+    let verifier = Verifier::connect_lazy(server.address(), config()).unwrap();
     let mut client = tonic_client(verifier.clone(), &good()).await;
     let status = client.list_orders(ListOrdersRequest {}).await.unwrap_err();
     let details = status.get_error_details();
