@@ -207,7 +207,12 @@ impl Server {
             serving.max_connections.get(),
             config.database.pool_size.get(),
         );
-        let share = Places::share_of(limits.grpc, serving.max_connections_per_peer);
+        // Whether one address may hold all of them is what the operator wrote, not what memory or files leave of it.
+        let all = match serving.max_connections_per_peer {
+            Some(_) => serving.max_connections.get(),
+            None => limits.grpc,
+        };
+        let share = Places::share_of(all, serving.max_connections_per_peer);
         let [shutting_down, draining, stopping] = [(); 3].map(|()| CancellationToken::new());
         let tasks = TaskTracker::new();
 

@@ -191,7 +191,7 @@ pub struct AuditEvent {
 }
 
 // `NULL` is written out, so that the statement is always the same and stays prepared.
-#[derive(Insertable)]
+#[derive(Clone, Insertable)]
 #[diesel(table_name = audit_events, treat_none_as_default_value = false)]
 pub(super) struct AuditEventRow {
     id: String,

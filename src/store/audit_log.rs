@@ -213,7 +213,7 @@ impl Store {
 }
 
 /// A connection that inserts events, all or none, in the way that is fastest on its database.
-trait InsertEvents {
+pub(super) trait InsertEvents {
     async fn insert_events(&mut self, rows: &[AuditEventRow]) -> QueryResult<()>;
 }
 

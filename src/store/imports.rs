@@ -11,6 +11,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use super::{
     AuditDetails, AuditEvent, AuditKind, Store, StoreError,
     audit::AuditEventRow,
+    audit_log::InsertEvents as _,
     prepared::Prepared,
     schema::{audit_events, users},
     sqlite::AsyncSqliteConnection,
@@ -185,14 +186,14 @@ impl Store {
                         .execute(conn)
                         .await?;
                 }
-                for grant in &grants {
-                    let user = grant.user_id.as_ref();
-                    if user.is_some_and(|id| inserted.contains(id)) {
-                        diesel::insert_into(audit_events::table)
-                            .values(grant)
-                            .execute(conn)
-                            .await?;
-                    }
+                let created = |id: Option<&String>| id.is_some_and(|id| inserted.contains(id));
+                let granted: Vec<AuditEventRow> = grants
+                    .iter()
+                    .filter(|grant| created(grant.user_id.as_ref()))
+                    .cloned()
+                    .collect();
+                for some in granted.chunks(EVENTS) {
+                    conn.insert_events(some).await?;
                 }
                 let mut marks = Vec::new();
                 let left = rows.iter().filter(|row| !inserted.contains(&row.id));
@@ -223,6 +224,9 @@ impl Store {
         Ok(rows.iter().zip(batch).map(result).collect())
     }
 }
+
+/// Audit events that one statement inserts.
+const EVENTS: usize = 200;
 
 /// Addresses that one statement looks up, of each of two kinds: SQLite has a parameter for each.
 const LOOK_UPS: usize = 500;
