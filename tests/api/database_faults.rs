@@ -338,11 +338,7 @@ async fn while_commits_wait_the_server_sees_no_more_connections_than_the_pool_ha
     let settings = [("COUNTERSIGN_DATABASE_POOL_SIZE", "4")];
     let server = TestServer::start_with(&database, &settings).await;
     let tokens = server.signed_in("ada@example.org").await;
-    let set = async |statement: &str| {
-        database.execute(statement).await;
-        database.execute("SELECT pg_reload_conf()").await;
-    };
-    set("ALTER SYSTEM SET synchronous_standby_names = 'gone'").await;
+    database.hold_commits().await;
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(6) {
         let logins = (0..8).map(|_| server.login("ada@example.org"));
@@ -357,7 +353,7 @@ async fn while_commits_wait_the_server_sees_no_more_connections_than_the_pool_ha
     }
     assert!(!serves(&server.channel).await);
     server.validate(&tokens.access_token).await.unwrap();
-    set("ALTER SYSTEM RESET synchronous_standby_names").await;
+    database.release_commits().await;
     let healed = eventually("login again", async || {
         server.login("ada@example.org").await.is_ok()
     });

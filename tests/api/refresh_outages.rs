@@ -215,13 +215,7 @@ async fn sessions_survive_commits_that_wait_longer_than_the_grace() {
     for _ in 0..SESSIONS {
         sessions.push(server.login("ada@example.org").await.unwrap());
     }
-    for statement in [
-        "ALTER SYSTEM SET synchronous_standby_names = 'gone'",
-        "SELECT pg_reload_conf()",
-    ] {
-        database.execute(statement).await;
-    }
-    sleep(Duration::from_millis(300)).await;
+    database.hold_commits().await;
     let began = Instant::now();
     let retried = sessions.iter().map(async |session| {
         while began.elapsed() < Duration::from_secs(8) {
@@ -231,13 +225,7 @@ async fn sessions_survive_commits_that_wait_longer_than_the_grace() {
         }
     });
     join_all(retried).await;
-    let client = database.client().await;
-    for statement in [
-        "ALTER SYSTEM RESET synchronous_standby_names",
-        "SELECT pg_reload_conf()",
-    ] {
-        client.batch_execute(statement).await.unwrap();
-    }
+    database.release_commits().await;
     // Longer than the grace: the clients' back-off has grown.
     sleep(Duration::from_secs(3)).await;
     let answers = sessions.iter().map(async |session| {

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use diesel::{
@@ -12,6 +13,7 @@ use diesel::{
     dsl::sql, select, sql_types::BigInt,
 };
 use tempfile::TempDir;
+use tokio::time::sleep;
 use tokio_postgres::{Config, NoTls};
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -110,6 +112,36 @@ impl TestDatabase {
     /// A connection to a PostgreSQL database, behind the server's back.
     pub async fn client(&self) -> tokio_postgres::Client {
         connect(&self.url.parse().unwrap()).await
+    }
+
+    /// From now on every commit of the whole cluster waits, for a standby that is not there.
+    pub async fn hold_commits(&self) {
+        self.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+            .await;
+        self.execute("SELECT pg_reload_conf()").await;
+        // The checkpointer switches it on, some time after the reload.
+        for number in 0.. {
+            let client = self.client().await;
+            let change = format!("CREATE TABLE held_{number} ()");
+            let commit = tokio::spawn(async move { client.batch_execute(&change).await });
+            while !commit.is_finished() {
+                if self
+                    .count("pg_stat_activity WHERE wait_event = 'SyncRep'")
+                    .await
+                    > 0
+                {
+                    return;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// Commits go on.
+    pub async fn release_commits(&self) {
+        self.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            .await;
+        self.execute("SELECT pg_reload_conf()").await;
     }
 }
 
