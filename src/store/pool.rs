@@ -79,8 +79,8 @@ impl Pool {
             DatabaseUrl::Sqlite(path) => {
                 sqlite_file::create(path)?;
                 let file = FileIdentity::of(path)?;
-                let path = path.clone();
-                let setup = move || future::ready(sqlite::connect(&path)).boxed();
+                let opened = file.clone();
+                let setup = move || future::ready(sqlite::connect_to(&opened)).boxed();
                 Ok(Self::Sqlite {
                     readers: deadpool(
                         size.min(MAX_SQLITE_READERS),

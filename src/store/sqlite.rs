@@ -16,7 +16,7 @@ use diesel_async::{
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use super::StoreError;
+use super::{StoreError, sqlite_file::FileIdentity};
 
 /// A connection that looks like an asynchronous one, so that a query is written once for both databases.
 pub(super) type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection, InPlace>;
@@ -76,7 +76,23 @@ fn sorted<T>(result: Result<T, StoreError>) -> (Result<T, StoreError>, bool) {
 
 /// Opens a connection with the settings that every connection needs.
 pub(super) fn connect(path: &Path) -> ConnectionResult<AsyncSqliteConnection> {
-    let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
+    set_up(SqliteConnection::establish(&path.to_string_lossy())?)
+}
+
+/// The same, to this file and to no other that has taken its name: SQLite would apply the log of the one to the other, and
+/// delete it. Nothing is read before the file is known to be the right one.
+pub(super) fn connect_to(file: &FileIdentity) -> ConnectionResult<AsyncSqliteConnection> {
+    let demand = || {
+        let checked = file.check();
+        checked.map_err(|error| ConnectionError::BadConnection(error.to_string()))
+    };
+    demand()?;
+    let connection = SqliteConnection::establish(&file.path().to_string_lossy())?;
+    demand()?;
+    set_up(connection)
+}
+
+fn set_up(mut connection: SqliteConnection) -> ConnectionResult<AsyncSqliteConnection> {
     // The time-out comes first: switching to WAL takes a lock itself.
     // The cache, in KiB, is small because what is not in it comes from the system's.
     connection

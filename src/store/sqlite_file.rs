@@ -69,6 +69,11 @@ impl FileIdentity {
         })
     }
 
+    /// The path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the path still names that file.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let now = fs::metadata(&self.path);
