@@ -13,11 +13,11 @@ use crate::support::{
     tls::Authority,
 };
 
-const CLUSTER: &str = "https://kubernetes.default.svc.cluster.local";
-const ORDERS: &str = "system:serviceaccount:shop:orders";
+pub const CLUSTER: &str = "https://kubernetes.default.svc.cluster.local";
+pub const ORDERS: &str = "system:serviceaccount:shop:orders";
 
 /// A file that trusts the issuer, and binds one subject to the service account `orders`.
-fn files_of(issuer: &TestIssuer) -> IssuerFiles {
+pub fn files_of(issuer: &TestIssuer) -> IssuerFiles {
     let files = IssuerFiles::new(&format!(
         r#"
         [[issuer]]

@@ -4,16 +4,14 @@ use countersign::clock::Clock;
 use countersign_verifier::{ConnectError, Credential, Verifier, VerifierConfig};
 use tonic::transport::{Certificate as CaCertificate, ClientTlsConfig, Endpoint, Identity};
 
+use crate::assertions::{CLUSTER, ORDERS, files_of};
 use crate::support::{
     PATIENCE, TestDatabase, TestServer,
-    issuer::{IssuerFiles, TestIssuer},
+    issuer::TestIssuer,
     on_both_databases,
     services::Rights,
     tls::{Authority, Certificate, HOST, TlsServer, channel},
 };
-
-const CLUSTER: &str = "https://kubernetes.default.svc.cluster.local";
-const ORDERS: &str = "system:serviceaccount:shop:orders";
 
 async fn connect(endpoint: Endpoint, credential: Credential) -> Result<Verifier, ConnectError> {
     let config = VerifierConfig::new("http://localhost:50051", "countersign", credential);
@@ -72,22 +70,7 @@ async fn a_token_that_is_bound_to_the_certificate_watches_over_it() {
 on_both_databases! {
     async fn an_assertion_that_the_platform_renews_is_a_credential(database: TestDatabase) {
         let issuer = TestIssuer::new("ES256", "1", Some(CLUSTER));
-        let files = IssuerFiles::new(&format!(
-            r#"
-            [[issuer]]
-            name = "cluster"
-            issuer = "{CLUSTER}"
-            audience = "countersign"
-            jwks_file = "FOLDER/cluster.jwks"
-            algorithms = ["ES256"]
-
-            [[binding]]
-            issuer = "cluster"
-            subject = "{ORDERS}"
-            service_account = "orders"
-            "#
-        ));
-        files.write("cluster.jwks", &issuer.jwks());
+        let files = files_of(&issuer);
         let variable = ("COUNTERSIGN_TRUSTED_ISSUERS_FILE", files.toml.as_str());
         let server = TestServer::start_on_system_clock(&database, &[variable]).await;
         let admin = server.administrator().await;
