@@ -340,9 +340,6 @@ fn every_rpc_is_documented_and_called_in_a_test() {
     assert_none(&missing);
 }
 
-/// Reasons that only RPCs of a later version return.
-const NOT_RETURNED_YET: &[&str] = &["ONE_TIME_TOKEN_INVALID"];
-
 #[test]
 fn every_reason_of_the_contract_is_produced_by_a_test_over_tcp() {
     let tests: String = sources(&["tests/api"])
@@ -351,7 +348,7 @@ fn every_reason_of_the_contract_is_produced_by_a_test_over_tcp() {
         .collect();
     let names = Reason::ALL.iter().map(|reason| reason.as_str());
     let missing: Vec<_> = names
-        .filter(|name| !NOT_RETURNED_YET.contains(name) && !tests.contains(&format!("\"{name}\"")))
+        .filter(|name| !tests.contains(&format!("\"{name}\"")))
         .map(|name| format!("{name} is expected by no test in tests/api/"))
         .collect();
     assert_none(&missing);

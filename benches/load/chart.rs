@@ -12,7 +12,7 @@ const TOP: f64 = 64.0;
 /// A bar that is longer than this many times the other is cut off.
 const MOST: f64 = 1.4;
 
-/// Draws every comparison about which something is promised; the table and the JSON have the others.
+/// Draws every comparison that has a goal; the table and the JSON have the others.
 pub fn draw(lines: &[Line], caption: &str) -> String {
     let compared: Vec<_> = lines
         .iter()
@@ -39,7 +39,7 @@ pub fn draw(lines: &[Line], caption: &str) -> String {
 
 fn row(svg: &mut String, y: f64, line: &Line, against: &str, other: f64, ratio: f64) {
     let ours = FULL * ratio.clamp(0.0, MOST);
-    let colour = match line.kept {
+    let colour = match line.met {
         Some(false) => "#cf222e",
         _ => "#0969da",
     };

@@ -31,13 +31,13 @@ pub struct Line {
     pub other: Option<(&'static str, f64)>,
     /// Ours to the other.
     pub ratio: Option<f64>,
-    /// What is promised about the ratio, or about our number where there is no other.
+    /// The goal for the ratio, or for our number where there is no other.
     pub bound: Option<Bound>,
-    /// Whether the promise is kept.
-    pub kept: Option<bool>,
+    /// Whether the goal is met.
+    pub met: Option<bool>,
 }
 
-/// A promise.
+/// A goal.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
@@ -93,7 +93,7 @@ impl Report {
             other: Some((against, medians.other)),
             ratio: Some(medians.ratio),
             bound,
-            kept: bound.map(|bound| bound.holds(medians.ratio)),
+            met: bound.map(|bound| bound.holds(medians.ratio)),
         });
     }
 
@@ -106,7 +106,7 @@ impl Report {
             other: None,
             ratio: None,
             bound,
-            kept: bound.map(|bound| bound.holds(value)),
+            met: bound.map(|bound| bound.holds(value)),
         });
     }
 
@@ -115,7 +115,7 @@ impl Report {
         println!("\n{}\n{}\n{}\n", self.command, self.machine, self.date);
         println!(
             "| {:<18} | {:<34} | {:>11} | {:>11} | {:<22} | {:>6} | {:<8} | {:<6} |",
-            "scenario", "measured", "countersign", "other", "the other", "ratio", "promised", ""
+            "scenario", "measured", "countersign", "other", "the other", "ratio", "goal", ""
         );
         println!(
             "|{0:-<20}|{0:-<36}|{0:->13}|{0:->13}|{0:-<24}|{0:->8}|{0:-<10}|{0:-<8}|",
@@ -134,8 +134,8 @@ impl Report {
                     .map(|ratio| format!("{ratio:.3}"))
                     .unwrap_or_default(),
                 line.bound.map(Bound::text).unwrap_or_default(),
-                match line.kept {
-                    Some(true) => "kept",
+                match line.met {
+                    Some(true) => "met",
                     Some(false) => "MISSED",
                     None => "",
                 },

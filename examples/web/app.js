@@ -1,5 +1,5 @@
-// The page: one button for each call, and what came back. Tokens stay in this variable: whatever reads the page's storage
-// or cookies finds none, and they are gone with the tab.
+// The page: one button for each call, and what came back. Access and refresh tokens stay in a variable: whatever reads the
+// page's storage or cookies finds none, and they are gone with the tab.
 import { AccountClient, AuthClient, RpcError } from "./grpcweb.js";
 import { PasskeyError, createPasskey, usePasskey } from "./passkeys.js";
 
@@ -8,10 +8,19 @@ const given = new URLSearchParams(location.search).get("server");
 if (given) of("server").value = given;
 let tokens = { accessToken: "", refreshToken: "" };
 
+// Tells the server that this browser logged in before. It opens nothing by itself, so it may outlive the tab.
+const device = () => localStorage.getItem("deviceToken") ?? "";
+
+/** Keeps what a login returned. */
+function keep({ deviceToken, ...answer }) {
+  localStorage.setItem("deviceToken", deviceToken);
+  return (tokens = answer);
+}
+
 const account = () => new AccountClient(of("server").value, tokens.accessToken);
 
 async function login(auth) {
-  const answer = await auth.login(of("email").value, of("password").value);
+  const answer = await auth.login(of("email").value, of("password").value, device());
   if (!answer.challenge) return answer;
   // The user has a second factor.
   if (!answer.options) throw new PasskeyError("This user has no passkey, and this page does not ask for codes.");
@@ -20,14 +29,14 @@ async function login(auth) {
 
 const calls = {
   register: (auth) => auth.register(of("email").value, of("password").value),
-  login: async (auth) => (tokens = await login(auth)),
+  login: async (auth) => keep(await login(auth)),
   registerPasskey: async () => {
     const { options, challenge } = await account().beginPasskeyRegistration();
     return account().finishPasskeyRegistration(challenge, await createPasskey(options), "this browser");
   },
   passkeyLogin: async (auth) => {
     const { options, challenge } = await auth.beginPasskeyLogin();
-    return (tokens = await auth.finishPasskeyLogin(challenge, await usePasskey(options)));
+    return keep(await auth.finishPasskeyLogin(challenge, await usePasskey(options), device()));
   },
   stepUp: async (auth) => {
     const { options, challenge } = await auth.beginPasskeyLogin();

@@ -61,10 +61,11 @@ export class AuthClient extends Client {
   }
 
   /** The tokens, or for a user who has a second factor the challenge that it must answer. */
-  async login(email, password) {
-    const response = await this.call("Login", text(1, email), text(2, password), text(3, "the page"));
+  async login(email, password, deviceToken) {
+    const fields = [text(1, email), text(2, password), text(3, "the page"), text(5, deviceToken)];
+    const response = await this.call("Login", ...fields);
     const challenge = message(response, 3);
-    if (string(challenge, 1) === "") return tokens(message(response, 1));
+    if (string(challenge, 1) === "") return { ...tokens(message(response, 1)), deviceToken: string(response, 4) };
     const options = string(challenge, 3);
     return { challenge: string(challenge, 1), options: options && JSON.parse(options) };
   }
@@ -99,15 +100,16 @@ export class AuthClient extends Client {
     return { challenge: string(response, 1), options: JSON.parse(string(response, 2)) };
   }
 
-  async finishPasskeyLogin(challenge, credential) {
-    const fields = [text(1, challenge), text(2, JSON.stringify(credential)), text(3, "the page")];
-    return tokens(message(await this.call("FinishPasskeyLogin", ...fields), 1));
+  async finishPasskeyLogin(challenge, credential, deviceToken) {
+    const fields = [text(1, challenge), text(2, JSON.stringify(credential)), text(3, "the page"), text(5, deviceToken)];
+    const response = await this.call("FinishPasskeyLogin", ...fields);
+    return { ...tokens(message(response, 1)), deviceToken: string(response, 3) };
   }
 
   /** The second step of a login whose answer was a challenge. */
   async completeLogin(challenge, credential) {
     const response = await this.call("CompleteLogin", text(1, challenge), text(4, JSON.stringify(credential)));
-    return tokens(message(response, 1));
+    return { ...tokens(message(response, 1)), deviceToken: string(response, 3) };
   }
 }
 

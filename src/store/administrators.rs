@@ -2,9 +2,16 @@
 
 use crate::domain::Roles;
 
+/// The condition of the partial index `users_administrators`, in just its words: a query that has it can use the index.
+/// SQLite's LIKE ignores the case of ASCII letters, so it may select more users than those with the role.
+pub(super) const IN_ADMINISTRATORS_INDEX: &str = "' ' || users.roles || ' ' LIKE '% admin %'";
+
+/// The role that opens AdminService.
+pub(super) const ADMINISTRATOR: &str = "admin";
+
 /// Whether these roles open AdminService.
 pub(super) fn is_administrator(roles: &Roles) -> bool {
-    roles.names().any(|name| name == "admin")
+    roles.names().any(|name| name == ADMINISTRATOR)
 }
 
 /// Fails the transaction, which has locked the row of an enabled administrator and is about to take the user away, when
@@ -21,8 +28,7 @@ macro_rules! keep_an_administrator {
             .execute($conn)
             .await?;
         let is_other_administrator = diesel::dsl::sql::<diesel::sql_types::Bool>(
-            // In just the words of the index.
-            "' ' || users.roles || ' ' LIKE '% admin %'",
+            $crate::store::administrators::IN_ADMINISTRATORS_INDEX,
         );
         let other: Option<String> = users::table
             .filter(is_other_administrator)

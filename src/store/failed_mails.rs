@@ -75,6 +75,7 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let retry = (
             mails::failed_at.eq(None::<i64>),
+            mails::attempts.eq(0),
             mails::created_at.eq(now.micros()),
             mails::due_at.eq(now.micros()),
         );

@@ -9,6 +9,7 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Store, StoreError,
+    administrators::{ADMINISTRATOR, IN_ADMINISTRATORS_INDEX},
     ids::parse_user_id,
     list_window::{ListPage, last_in_window},
     prepared::Unprepared,
@@ -21,7 +22,7 @@ use crate::domain::{TimeBound, User, UserCondition, UserId};
 impl Store {
     /// Users that meet all conditions, in the order of their ids: `size` at most, beginning after the user `after`.
     ///
-    /// Without a condition on the address no more than `WINDOW` users are looked at; the page may then be short, or even
+    /// Indexes find an address and the administrators. With other conditions no more than `WINDOW` users are looked at; the page may then be short, or even
     /// empty, and have a next one. That goes for the time as well: an imported user has an id of the time of the import.
     pub async fn list_users(
         &self,
@@ -37,7 +38,8 @@ impl Store {
                 _ => None,
             })
             .collect();
-        let is_bounded = emails.is_empty() && !conditions.is_empty();
+        let of_administrators = conditions.iter().any(is_of_administrators);
+        let is_bounded = emails.is_empty() && !of_administrators && !conditions.is_empty();
         let (rows, bound): (Vec<UserRow>, Option<String>) = read!(self, |conn| {
             let in_order = users::table.filter(users::id.gt(&after)).order(users::id);
             let bound = last_in_window!(conn, in_order, users::id, is_bounded);
@@ -47,6 +49,9 @@ impl Store {
                 .into_boxed();
             if let Some(bound) = &bound {
                 query = query.filter(users::id.le(bound));
+            }
+            if of_administrators {
+                query = query.filter(sql::<Bool>(IN_ADMINISTRATORS_INDEX));
             }
             for (key, legacy_key) in &emails {
                 query = query.filter(has_email(key, legacy_key));
@@ -84,4 +89,8 @@ impl Store {
             next: page.next,
         })
     }
+}
+
+fn is_of_administrators(condition: &UserCondition) -> bool {
+    matches!(condition, UserCondition::HasRole(role) if role.as_str() == ADMINISTRATOR)
 }

@@ -141,6 +141,7 @@ on_both_databases! {
         assert_eq!(unknown.status.code(), Some(1));
         let requeued = run(&database, &[], &["mails", "requeue", id]).await;
         assert_eq!(requeued.status.code(), Some(0), "{requeued:?}");
+        assert_eq!(database.count("mails WHERE attempts = 0").await, 1);
         // The command dates by the system's clock.
         server.clock.advance(Duration::from_secs(100 * 365 * 24 * 3600));
         arrives(&smtp, 1).await;

@@ -45,6 +45,10 @@ class Page:
             raise AssertionError(f"{name}: {seen}: {rows}\n{self.browser.console()}")
         return rows
 
+    def device_token(self) -> str:
+        """What tells the server that this browser logged in before."""
+        return self.browser.run("return localStorage.getItem('deviceToken')")
+
     def refused(self, name: str) -> tuple[str, str]:
         """The code and the reason of a call that fails."""
         rows = self.call(name, "failed")

@@ -26,6 +26,26 @@ try {
 return ["OK", ""];
 """
 
+# An access token of a login by password alone.
+ACCESS_TOKEN = """
+const [server, email, password] = arguments;
+const { AuthClient } = await import("./grpcweb.js");
+return (await new AuthClient(server).login(email, password, "")).accessToken;
+"""
+# A step-up as the page does it, with a token that another page got.
+STEP_UP_WITH_TOKEN = """
+const [server, accessToken] = arguments;
+const { AccountClient, AuthClient } = await import("./grpcweb.js");
+const { usePasskey } = await import("./passkeys.js");
+const { options, challenge } = await new AuthClient(server).beginPasskeyLogin();
+try {
+  await new AccountClient(server, accessToken).reauthenticate(challenge, await usePasskey(options));
+} catch (error) {
+  return [error.code ?? "", error.reason || error.message];
+}
+return ["OK", ""];
+"""
+
 
 def new_address() -> str:
     return f"{uuid.uuid4()}@example.org"
@@ -67,7 +87,9 @@ def a_passkey_registers_logs_in_and_steps_up(
         # The server takes the call now. The authenticator has a passkey of this account and makes no other one.
         equal(page.refused("registerPasskey")[1].split(":")[0], "InvalidStateError")
         page.call("logout")
+        device = page.device_token()
         log_in_by_passkey_alone(page, user["userId"], kind)
+        equal(page.device_token(), device)
         if screenshot:
             browser.screenshot(screenshot)
         # The password alone opens no session: the page answers the challenge by the passkey.
@@ -76,6 +98,7 @@ def a_passkey_registers_logs_in_and_steps_up(
         page.call("login")
         validated = page.call("validate")
         equal((validated["userId"], validated["amr"], validated["acr"]), (user["userId"], f"pwd {kind} mfa", PHISHING_RESISTANT))
+        equal(page.device_token(), device)
         browser.verify_users(authenticator, False)
         equal(page.refused("passkeyLogin")[1].split(":")[0], "NotAllowedError")
 
@@ -93,14 +116,16 @@ def a_page_of_another_origin_is_refused(browser: Browser, urls: tuple[str, str],
     with browser.authenticator():
         page = Page(browser, good, server)
         email, _ = registered(page)
+        token = browser.run(ACCESS_TOKEN, server, email, PASSWORD)
         page.call("registerPasskey")
         page = Page(browser, other, server)
+        equal(tuple(browser.run(STEP_UP_WITH_TOKEN, server, token)), REFUSED)
         equal(page.refused("passkeyLogin"), REFUSED)
         page.enter(email, PASSWORD)
         equal(page.refused("login"), REFUSED)
         registered(page)
         equal(page.refused("registerPasskey"), REFUSED)
-        equal(refusals(log, 3), 3 * ["the origin is not one of those configured"])
+        equal(refusals(log, 4), 4 * ["the origin is not one of those configured"])
         page = Page(browser, good, server)
         page.enter(email, PASSWORD)
         page.call("login")

@@ -37,6 +37,7 @@ def log_in_validate_refresh(browser: Browser, url: str, server: str, screenshot:
     page.call("logout", "done")
     refused = page.call("validate", "failed")
     equal((refused["code"], refused["reason"]), ("UNAUTHENTICATED", "TOKEN_REVOKED"))
+    a_browser_that_logged_in_before_is_known(page)
     # A rich error: the field at fault, and the id under which the server has logged it.
     browser.type("#email", "not an address")
     refused = page.call("register", "failed")
@@ -47,6 +48,17 @@ def log_in_validate_refresh(browser: Browser, url: str, server: str, screenshot:
     protocols = "return performance.getEntriesByType('resource').filter(e => e.name.includes('AuthService')).map(e => e.nextHopProtocol)"
     # Empty for answers that do not allow the page to see their timing.
     equal(set(browser.run(protocols)) <= {"h2", ""}, True)
+
+
+def a_browser_that_logged_in_before_is_known(page: Page):
+    """The server returns the token of a device that it knows, and makes another one for a device that it does not."""
+    first = page.device_token()
+    equal(first.startswith("csd_"), True)
+    page.call("login", "done")
+    equal(page.device_token(), first)
+    page.browser.run("localStorage.clear()")
+    page.call("login", "done")
+    equal(page.device_token() == first, False)
 
 
 def a_page_of_another_origin_reads_nothing(browser: Browser, url: str, server: str):
