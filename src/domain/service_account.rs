@@ -1,11 +1,13 @@
 //! Service accounts and their keys: the identities of services, which have no password.
 
+use std::sync::Arc;
+
 use super::{DisplayName, FieldViolation, Roles, ServiceAccountId, ServiceKeyId, ViolationReason};
 use crate::clock::Timestamp;
 
-/// The unique name of a service account: a letter `a-z`, then up to 62 of `a-z`, `0-9` and `-`.
+/// The unique name of a service account: a letter `a-z`, then up to 62 of `a-z`, `0-9` and `-`. Copies share the text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceAccountName(Box<str>);
+pub struct ServiceAccountName(Arc<str>);
 
 impl ServiceAccountName {
     /// What a name must look like, for messages.

@@ -60,6 +60,8 @@ impl Roles {
     pub fn new(mut roles: Vec<Role>) -> Self {
         roles.sort();
         roles.dedup();
+        // Those of service accounts stay in memory.
+        roles.shrink_to_fit();
         Self(roles)
     }
 

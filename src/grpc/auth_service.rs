@@ -4,12 +4,11 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert::{self, Violations},
-    error_status, factors,
+    error_status, factors, fast_path,
     layers::{Deadline, RequestId},
     passkeys,
     pb::{self, auth_service_server},
     request_info::RequestInfo,
-    validate_fast_path,
 };
 use crate::{
     auth::{Auth, AuthError, LoginCommand, LoginOutcome, RegisterCommand},
@@ -121,14 +120,14 @@ impl auth_service_server::AuthService for AuthApi {
         }))
     }
 
-    /// Only for calls that the fast path passes on: see `validate_fast_path.rs`.
+    /// Only for calls that the fast path passes on: see `fast_path.rs`.
     async fn validate_token(
         &self,
         request: Request<pb::ValidateTokenRequest>,
     ) -> Result<Response<pb::ValidateTokenResponse>, Status> {
         let (metadata, extensions, message) = request.into_parts();
         let result = async {
-            let query = validate_fast_path::query(&message, metadata.as_ref())?;
+            let query = fast_path::query(&message, metadata.as_ref())?;
             if !message.at_least_cursor.is_empty() {
                 let deadline = Deadline::of(&extensions).map(Deadline::instant);
                 self.auth

@@ -3,6 +3,7 @@
 //! It answers from memory, like ValidateToken, and anyone may ask: the token in the question is all that it tells about.
 //! What Envoy does with each answer is in `docs/gateways.md`.
 
+use http::Extensions;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -28,55 +29,67 @@ impl AuthorizationApi {
     pub const fn new(auth: Auth) -> Self {
         Self { auth }
     }
-
-    /// The answer that lets the request pass.
-    fn decide(
-        &self,
-        request: &HttpRequest,
-        demands: &RouteDemands,
-        certificate: ClientCertificate,
-    ) -> Result<CheckResponse, AuthError> {
-        let access_token = bearer(request)?;
-        if access_token.is_empty() && demands.optional {
-            return Ok(allowed(None, demands.remove_authorization));
-        }
-        let validated = self.auth.validate(ValidateQuery {
-            access_token,
-            audience: &demands.audience,
-            required_roles: &demands.required_roles,
-            max_auth_age: demands.max_auth_age,
-            acceptable_acrs: &demands.acceptable_acrs,
-            certificate,
-        })?;
-        let claims = Some(&**validated.claims);
-        Ok(allowed(claims, demands.remove_authorization))
-    }
 }
 
 #[tonic::async_trait]
 impl authorization_server::Authorization for AuthorizationApi {
-    /// Fails only when the configuration of the route is at fault: then Envoy answers with its `status_on_error`.
+    /// Only for calls that the fast path passes on: see `fast_path.rs`.
     async fn check(
         &self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
-        let own_id = RequestId::of(request.extensions());
-        let is_trusted = request.extensions().get::<FromTrustedProxy>().is_some();
-        let attributes = request.into_inner().attributes.unwrap_or_default();
-        let demands = RouteDemands::parse(&attributes.context_extensions)
-            .map_err(|error| error_status(error, &own_id))?;
-        let http = http_request(attributes);
-        let certificate = client_certificate(&http, is_trusted);
-        let decision = self.decide(&http, &demands, certificate);
-        let answer = decision.unwrap_or_else(|error| {
-            // The id that the client of the proxy knows.
-            let request_id = one_value(&http, "x-request-id").and_then(RequestId::from_text);
-            let content_type = one_value(&http, "content-type").unwrap_or_default();
-            let client = Client::of(content_type);
-            denied(error, &request_id.unwrap_or(own_id), client)
-        });
-        Ok(Response::new(answer))
+        let (_, extensions, message) = request.into_parts();
+        check(&self.auth, message, &extensions)
+            .map(Response::new)
+            .map_err(|error| error_status(error, &RequestId::of(&extensions)))
     }
+}
+
+/// Answers Envoy's question in the request with these extensions.
+///
+/// # Errors
+/// The configuration of the route is at fault: then Envoy answers with its `status_on_error`.
+pub(super) fn check(
+    auth: &Auth,
+    request: CheckRequest,
+    extensions: &Extensions,
+) -> Result<CheckResponse, AuthError> {
+    let attributes = request.attributes.unwrap_or_default();
+    let demands = RouteDemands::parse(&attributes.context_extensions)?;
+    let http = http_request(attributes);
+    let is_trusted = extensions.get::<FromTrustedProxy>().is_some();
+    let certificate = client_certificate(&http, is_trusted);
+    let decision = decide(auth, &http, &demands, certificate);
+    Ok(decision.unwrap_or_else(|error| {
+        // The id that the client of the proxy knows.
+        let request_id = one_value(&http, "x-request-id").and_then(RequestId::from_text);
+        let request_id = request_id.unwrap_or_else(|| RequestId::of(extensions));
+        let content_type = one_value(&http, "content-type").unwrap_or_default();
+        denied(error, &request_id, Client::of(content_type))
+    }))
+}
+
+/// The answer that lets the request pass.
+fn decide(
+    auth: &Auth,
+    request: &HttpRequest,
+    demands: &RouteDemands,
+    certificate: ClientCertificate,
+) -> Result<CheckResponse, AuthError> {
+    let access_token = bearer(request)?;
+    if access_token.is_empty() && demands.optional {
+        return Ok(allowed(None, demands.remove_authorization));
+    }
+    let validated = auth.validate(ValidateQuery {
+        access_token,
+        audience: &demands.audience,
+        required_roles: &demands.required_roles,
+        max_auth_age: demands.max_auth_age,
+        acceptable_acrs: &demands.acceptable_acrs,
+        certificate,
+    })?;
+    let claims = Some(&**validated.claims);
+    Ok(allowed(claims, demands.remove_authorization))
 }
 
 /// The request that is asked about; without headers when it is none of HTTP.

@@ -61,7 +61,12 @@ impl TryFrom<ServiceAccountRow> for Versioned<ServiceAccount> {
     type Error = StoreError;
 
     fn try_from(row: ServiceAccountRow) -> Result<Self, StoreError> {
-        let names = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect();
+        let names = |line: &str| {
+            let mut names: Vec<_> = line.split_ascii_whitespace().map(str::to_owned).collect();
+            // Accounts stay in memory, and a collected vector has room for four at least.
+            names.shrink_to_fit();
+            names
+        };
         let item = ServiceAccount {
             id: parse_service_account_id(&row.id)?,
             name: ServiceAccountName::from_stored(row.name),

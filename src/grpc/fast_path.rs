@@ -1,5 +1,5 @@
-//! ValidateToken's fast path: decodes the common request, one uncompressed message that arrives in one
-//! DATA frame, without tonic's generic codec.
+//! The fast path of ValidateToken and of Envoy's Check: decodes the common request, one uncompressed message that arrives
+//! in one DATA frame, without tonic's generic codec.
 //!
 //! tonic's way is made for streams of any length. The router boxes the call and its response, the
 //! request is read into a buffer of 8 KiB through four more boxes, and the response is written through
@@ -15,31 +15,49 @@ use std::{
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderValue, Request, Response,
+    Extensions, HeaderMap, Request, Response,
     header::{CONTENT_TYPE, HeaderName},
     request::Parts,
 };
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use pin_project_lite::pin_project;
-use prost::{DecodeError, Message as _};
+use prost::Message as _;
 use tonic::{Status, body::Body, metadata::GRPC_CONTENT_TYPE};
 use tower::{Layer, Service};
 
 use super::{
-    convert, demands, error_status,
+    convert, demands, error_status, ext_authz,
+    ext_authz_pb::CheckRequest,
+    fast_path_bodies::{OneMessage, ReplayedBody},
     layers::{RateLimits, RequestId, methods::Limit},
     pb::ValidateTokenRequest,
     protocol_error::ProtocolError,
 };
 use crate::auth::{Auth, AuthError, ValidateQuery};
 
-const PATH: &str = "/countersign.auth.v1.AuthService/ValidateToken";
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// The length of a message's prefix: the compressed flag and the length of the message.
 const PREFIX: usize = 5;
 
-/// Answers common calls of `ValidateToken`; the innermost layer, around the router.
+/// The methods that have the fast path. Both are open to everybody and answer from memory.
+#[derive(Clone, Copy)]
+enum Method {
+    ValidateToken,
+    Check,
+}
+
+impl Method {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            "/countersign.auth.v1.AuthService/ValidateToken" => Some(Self::ValidateToken),
+            "/envoy.service.auth.v3.Authorization/Check" => Some(Self::Check),
+            _ => None,
+        }
+    }
+}
+
+/// Answers common calls of these methods; the innermost layer, around the router.
 #[derive(Clone)]
 pub struct FastPath {
     auth: Auth,
@@ -53,7 +71,7 @@ struct Settings {
 }
 
 impl FastPath {
-    /// Validates by `auth`. Messages of more than `max_message_size` bytes go to tonic, which refuses
+    /// Answers by `auth`. Messages of more than `max_message_size` bytes go to tonic, which refuses
     /// them. So do all calls when they have a rate limit, because that is a layer around tonic's route.
     pub fn new(auth: Auth, rate_limits: &RateLimits, max_message_size: usize) -> Self {
         let settings = Settings {
@@ -97,17 +115,19 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let is_candidate = self.settings.enabled
-            && request.uri().path() == PATH
-            && !request.headers().contains_key(ENCODING);
-        if !is_candidate {
+        let method = Method::of(request.uri().path()).filter(|_| {
+            let is_plain = !request.headers().contains_key(ENCODING);
+            self.settings.enabled && is_plain
+        });
+        let Some(method) = method else {
             return FastPathFuture::Tonic {
                 response: self.inner.call(request),
             };
-        }
+        };
         let (head, body) = request.into_parts();
         FastPathFuture::Reading {
             call: Some(Call {
+                method,
                 head,
                 body,
                 message: Bytes::new(),
@@ -119,6 +139,7 @@ where
 
 /// A call whose request has looked common so far.
 struct Call<S> {
+    method: Method,
     head: Parts,
     body: Body,
     /// What has arrived: nothing, or one DATA frame.
@@ -157,34 +178,39 @@ impl<S> Call<S> {
         )
     }
 
-    /// The message, once it is whole.
-    fn decode(&self) -> Result<ValidateTokenRequest, DecodeError> {
-        ValidateTokenRequest::decode(self.message.slice(PREFIX..))
+    /// The answer to a whole message; `None` for a call that may have to wait, which an answer from memory does not.
+    fn answer(&self) -> Option<Response<Body>> {
+        let message = self.message.slice(PREFIX..);
+        let auth = &self.service.auth;
+        let result = match self.method {
+            Method::ValidateToken => match ValidateTokenRequest::decode(message) {
+                Ok(request) if !request.at_least_cursor.is_empty() => return None,
+                Ok(request) => validate(auth, &request, &self.head.headers).map_err(Refused::Auth),
+                Err(_) => Err(Refused::Malformed),
+            },
+            Method::Check => match CheckRequest::decode(message) {
+                Ok(request) => check(auth, request, &self.head.extensions).map_err(Refused::Auth),
+                Err(_) => Err(Refused::Malformed),
+            },
+        };
+        Some(result.map_or_else(|refused| self.refusal(refused), response))
     }
 
-    fn respond(self, request: Result<ValidateTokenRequest, DecodeError>) -> Response<Body> {
-        let result = request.map_err(|_| Refused::Malformed).and_then(|request| {
-            validate(&self.service.auth, &request, &self.head.headers).map_err(Refused::Auth)
-        });
-        match result {
-            Ok(data) => {
-                let mut response = Response::new(Body::new(OneMessage {
-                    data: Some(data),
-                    ended: false,
-                }));
-                let headers = response.headers_mut();
-                headers.insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
-                response
-            }
-            Err(refused) => {
-                let request_id = RequestId::of(&self.head.extensions);
-                match refused {
-                    Refused::Malformed => ProtocolError::MalformedMessage.response(&request_id),
-                    Refused::Auth(error) => error_status(error, &request_id).into_http(),
-                }
-            }
+    fn refusal(&self, refused: Refused) -> Response<Body> {
+        let request_id = RequestId::of(&self.head.extensions);
+        match refused {
+            Refused::Malformed => ProtocolError::MalformedMessage.response(&request_id),
+            Refused::Auth(error) => error_status(error, &request_id).into_http(),
         }
     }
+}
+
+/// A response with status OK and this message, which has its gRPC frame.
+fn response(data: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::new(OneMessage::new(data)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    response
 }
 
 /// Why a call is refused.
@@ -197,10 +223,7 @@ impl<S: Service<Request<Body>>> Call<S> {
     /// Passes the request to tonic.
     fn pass_on(self, next: Option<Result<Frame<Bytes>, Status>>) -> S::Future {
         let first = (!self.message.is_empty()).then(|| Ok(Frame::data(self.message)));
-        let body = ReplayedBody {
-            read: [first, next],
-            rest: self.body,
-        };
+        let body = ReplayedBody::new([first, next], self.body);
         let mut inner = self.service.inner;
         inner.call(Request::from_parts(self.head, Body::new(body)))
     }
@@ -215,7 +238,7 @@ fn is_whole(message: &[u8], max_size: usize) -> bool {
     compressed == 0 && rest.len() <= max_size && u32::try_from(rest.len()) == Ok(length)
 }
 
-/// The response to a request, in its gRPC frame.
+/// The response to a request of ValidateToken, in its gRPC frame.
 fn validate(
     auth: &Auth,
     request: &ValidateTokenRequest,
@@ -231,9 +254,23 @@ fn validate(
     framed.put_slice(encoded);
     // Protobuf fields may come in any order, so the one that changes is appended.
     prost::encoding::message::encode(9, &as_of, &mut framed);
-    let length = u32::try_from(framed.len() - PREFIX).expect("no longer than a token");
+    Ok(with_length(framed))
+}
+
+/// The response to a request of Check, in its gRPC frame.
+fn check(auth: &Auth, request: CheckRequest, extensions: &Extensions) -> Result<Bytes, AuthError> {
+    let answer = ext_authz::check(auth, request, extensions)?;
+    let mut framed = BytesMut::with_capacity(PREFIX + answer.encoded_len());
+    framed.put_bytes(0, PREFIX);
+    answer.encode_raw(&mut framed);
+    Ok(with_length(framed))
+}
+
+/// The message behind the prefix, with its length in the prefix.
+fn with_length(mut framed: BytesMut) -> Bytes {
+    let length = u32::try_from(framed.len() - PREFIX).expect("no longer than a request");
     framed[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-    Ok(framed.freeze())
+    framed.freeze()
 }
 
 /// The query of a request: about the token in the message, or else that of the `authorization`
@@ -285,12 +322,9 @@ where
                     let arrived = ready!(waiting.poll_message(cx));
                     let call = call.take().expect("it was there a line ago");
                     match arrived {
-                        Arrived::Message => match call.decode() {
-                            // It may have to wait, which an answer from memory does not.
-                            Ok(request) if !request.at_least_cursor.is_empty() => {
-                                call.pass_on(None)
-                            }
-                            request => return Poll::Ready(Ok(call.respond(request))),
+                        Arrived::Message => match call.answer() {
+                            Some(response) => return Poll::Ready(Ok(response)),
+                            None => call.pass_on(None),
                         },
                         Arrived::Other(next) => call.pass_on(next),
                     }
@@ -298,66 +332,5 @@ where
             };
             self.set(Self::Tonic { response });
         }
-    }
-}
-
-/// A response body: one message, and the trailers with status OK.
-struct OneMessage {
-    data: Option<Bytes>,
-    ended: bool,
-}
-
-impl HttpBody for OneMessage {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = match self.data.take() {
-            Some(data) => Frame::data(data),
-            None if self.ended => return Poll::Ready(None),
-            None => {
-                self.ended = true;
-                let mut trailers = HeaderMap::with_capacity(1);
-                trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
-                Frame::trailers(trailers)
-            }
-        };
-        Poll::Ready(Some(Ok(frame)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended
-    }
-}
-
-/// A request body that begins with what has been read already.
-struct ReplayedBody {
-    read: [Option<Result<Frame<Bytes>, Status>>; 2],
-    rest: Body,
-}
-
-impl HttpBody for ReplayedBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match self.read.iter_mut().find_map(Option::take) {
-            Some(frame) => Poll::Ready(Some(frame)),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.read.iter().all(Option::is_none) && self.rest.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }
