@@ -64,6 +64,19 @@ pub async fn postgres(cluster: &Cluster, database: &str, size: Size) -> Result<(
     Ok(())
 }
 
+/// Adds audit events of logins, some of them for each of a thousand users, to a database of a cluster.
+pub async fn audit_events(cluster: &Cluster, database: &str, count: u32) -> Result<()> {
+    let client = cluster.connect(database).await?;
+    let now = Clock::System.now().micros();
+    let statement = format!(
+        "INSERT INTO audit_events (id, kind, user_id, client_ip, request_id, created_at, version, details) \
+         SELECT '01900000-0000-7000-b000-' || lpad(to_hex(i), 12, '0'), 'logged_in', \
+         '00000000-0000-7000-8000-' || lpad(to_hex(i % 1000), 12, '0'), '127.0.0.1', 'request-' || i, {now}, 1, \
+         '{{\"new_device\":false}}' FROM generate_series(1, {count}) AS i"
+    );
+    Ok(client.batch_execute(&statement).await?)
+}
+
 /// `twelve` spells the number `i` in twelve hexadecimal digits.
 fn statements(size: Size, twelve: &str) -> [String; 3] {
     let now = Clock::System.now().micros();

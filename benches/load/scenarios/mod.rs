@@ -5,6 +5,7 @@ mod compare;
 mod ext_authz;
 mod growth;
 mod import;
+mod lists;
 mod login;
 mod memory;
 mod passkeys;
@@ -64,6 +65,8 @@ pub enum Scenario {
     Services,
     /// All three with a thousand and with a million users
     Growth,
+    /// First pages of `ListUsers` and `ListAuditEvents` with a thousand and with a million rows, on PostgreSQL
+    Lists,
     /// `users import` on PostgreSQL against COPY, with validation beside it
     Import,
     /// Resident memory
@@ -92,6 +95,7 @@ impl Scenario {
                 "services: tokens of services, against an echo that verifies and signs"
             }
             Self::Growth => "growth: a small and a large database",
+            Self::Lists => "lists: first pages of a small and of a large database",
             Self::Import => "import: users on PostgreSQL, against COPY",
             Self::Memory => "memory: idle, per revocation, over many validations",
             Self::Start => "start: from the process to SERVING",
@@ -113,6 +117,7 @@ impl Scenario {
             Self::Tls => tls::run(bench).await,
             Self::Services => services::run(bench).await,
             Self::Growth => growth::run(bench).await,
+            Self::Lists => lists::run(bench).await,
             Self::Import => import::run(bench).await,
             Self::Memory => memory::run(bench).await,
             Self::Start => start::run(bench).await,
