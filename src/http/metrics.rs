@@ -16,7 +16,7 @@ use crate::{
     clock::Timestamp,
     mail::MailLoad,
     store::PoolLoad,
-    telemetry::{self, CallCollector},
+    telemetry::{self, CallFamilies},
     tls::TlsState,
     workloads::issuers::TrustedIssuers,
 };
@@ -27,14 +27,14 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// All metrics.
 pub(super) fn registry(
     auth: Auth,
-    calls: CallCollector,
+    calls: &CallFamilies,
     tls: Option<TlsState>,
     issuers: TrustedIssuers,
 ) -> Registry {
     let mut registry = Registry::default();
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("countersign_build", "The program that runs", version);
-    registry.register_collector(Box::new(calls));
+    calls.register(&mut registry);
     registry.register_collector(Box::new(ServiceCollector(auth)));
     if let Some(tls) = tls {
         registry.register_collector(Box::new(TlsCollector(tls)));

@@ -22,7 +22,7 @@ use super::{
     readiness::{self, Readiness},
 };
 use crate::{
-    auth::Auth, clock::Clock, config::Rate, telemetry::CallCollector, tls::TlsState,
+    auth::Auth, clock::Clock, config::Rate, telemetry::CallFamilies, tls::TlsState,
     tokens::JwksDocument, workloads::issuers::TrustedIssuers,
 };
 
@@ -31,7 +31,7 @@ pub struct Site {
     /// The use cases, which hold the public keys.
     pub auth: Auth,
     /// The metrics of gRPC calls.
-    pub calls: CallCollector,
+    pub calls: CallFamilies,
     /// What the server can do at the moment.
     pub readiness: watch::Receiver<Readiness>,
     /// The certificates of both ports, unless they serve plain text.
@@ -72,7 +72,7 @@ impl Site {
         );
         let content = Arc::new(Content {
             metadata: Document::new(json),
-            metrics: metrics::registry(self.auth.clone(), self.calls, self.tls, self.issuers),
+            metrics: metrics::registry(self.auth.clone(), &self.calls, self.tls, self.issuers),
             readiness: self.readiness,
             auth: self.auth,
         });

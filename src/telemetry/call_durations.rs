@@ -48,7 +48,7 @@ pub(super) fn histogram(provider: &SdkMeterProvider) -> Histogram<f64> {
         .f64_histogram("rpc.server.call.duration")
         .with_unit("s")
         .with_description("Measures the duration of an incoming Remote Procedure Call (RPC).")
-        .with_boundaries(calls::bounds().collect())
+        .with_boundaries(calls::BOUNDS.to_vec())
         .build()
 }
 

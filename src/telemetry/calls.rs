@@ -1,22 +1,13 @@
-//! Metrics of gRPC calls: counters for each method, and their encoding for Prometheus.
-//!
-//! Counting is a few relaxed atomic additions to static memory. `prometheus_client`'s own histogram takes a lock for
-//! every observation and its families look up a label set, so only its encoder is used here.
+//! Metrics of gRPC calls: counters and a histogram for each method.
 //!
 //! The names are those of go-grpc-prometheus, which the gRPC middlewares of Go, Java and Python share:
 //! dashboards and alerts for them exist. Over OTLP the durations have OpenTelemetry's name (`call_durations.rs`).
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
-    registry::Unit,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
 };
 
 /// The status codes of gRPC by number, with the names of go-grpc-prometheus.
@@ -40,222 +31,130 @@ const CODES: [&str; 17] = [
     "Unauthenticated",
 ];
 
-/// Upper bounds of the histogram's buckets, in nanoseconds: from a cached validation (10 µs) over a password
-/// hash (20 ms) to the longest time-outs.
-const BOUNDS: [u64; 20] = [
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-    30_000_000_000,
+/// Upper bounds of the histogram's buckets, in seconds: from a cached validation (10 us) over a password hash (20 ms) to the
+/// longest time-outs.
+pub(super) const BOUNDS: [f64; 20] = [
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-const NANOS_PER_SECOND: f64 = 1e9;
+type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// The counters of one method, aligned to cache lines so that methods do not slow each other down.
+/// The metrics of all methods.
+#[derive(Clone, Debug)]
+pub struct CallFamilies {
+    started: Family<Labels<3>, Counter>,
+    handled: Family<Labels<4>, Counter>,
+    in_flight: Family<Labels<3>, Gauge>,
+    seconds: Family<Labels<3>, Histogram, fn() -> Histogram>,
+}
+
+/// The metrics of one method. They are found once, so that counting needs no lookup.
 #[derive(Debug)]
-#[repr(align(64))]
 pub struct CallMetrics {
-    started: AtomicU64,
-    handled: [AtomicU64; CODES.len()],
-    /// How many calls took no longer than each bound and longer than the one before; the last has no bound.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    nanos: AtomicU64,
+    started: Counter,
+    handled: [Counter; CODES.len()],
+    in_flight: Gauge,
+    seconds: Histogram,
 }
 
-impl CallMetrics {
-    /// All counters at zero.
-    pub const fn new() -> Self {
+impl CallFamilies {
+    /// Of no method.
+    pub fn new() -> Self {
         Self {
-            started: AtomicU64::new(0),
-            handled: [const { AtomicU64::new(0) }; CODES.len()],
-            buckets: [const { AtomicU64::new(0) }; BOUNDS.len() + 1],
-            nanos: AtomicU64::new(0),
+            started: Family::default(),
+            handled: Family::default(),
+            in_flight: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
         }
     }
 
-    /// A call begins. [`CallMetrics::handled`] must follow, once.
-    pub fn started(&self) {
-        self.started.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A call has ended with the status code of that number.
-    pub fn handled(&self, code: usize, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.partition_point(|bound| *bound < nanos);
-        self.handled[code.min(CODES.len() - 1)].fetch_add(1, Ordering::Relaxed);
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.nanos.fetch_add(nanos, Ordering::Relaxed);
-    }
-
-    fn in_flight(&self) -> u64 {
-        // Ends are read before beginnings: a call that ends meanwhile cannot make it negative.
-        let ended: u64 = self.handled.iter().map(read).sum();
-        read(&self.started).saturating_sub(ended)
-    }
-
-    fn histogram(&self) -> Histogram {
-        let bounds = bounds().chain([f64::INFINITY]);
-        let buckets: Vec<_> = bounds.zip(self.buckets.iter().map(read)).collect();
-        Histogram {
-            sum: seconds(read(&self.nanos)),
-            count: buckets.iter().map(|(_, count)| count).sum(),
-            buckets,
+    /// Adds the metrics of a method. `grpc_type` is `unary`, `client_stream`, `server_stream` or `bidi_stream`; `service` is
+    /// `package.Service`.
+    ///
+    /// Every series exists from now on, at zero: Prometheus sees no increase in a series that begins with its first event,
+    /// so an alert would miss that event.
+    pub fn add(
+        &self,
+        grpc_type: &'static str,
+        service: &'static str,
+        method: &'static str,
+    ) -> CallMetrics {
+        let labels = [
+            ("grpc_type", grpc_type),
+            ("grpc_service", service),
+            ("grpc_method", method),
+        ];
+        let [first, second, third] = labels;
+        CallMetrics {
+            started: self.started.get_or_create(&labels).clone(),
+            handled: CODES.map(|code| {
+                let labels = [first, second, third, ("grpc_code", code)];
+                self.handled.get_or_create(&labels).clone()
+            }),
+            in_flight: self.in_flight.get_or_create(&labels).clone(),
+            seconds: self.seconds.get_or_create(&labels).clone(),
         }
+    }
+
+    /// Adds all metrics to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        let Self {
+            started,
+            handled,
+            in_flight,
+            seconds,
+        } = self.clone();
+        registry.register("grpc_server_started", "Calls begun", started);
+        registry.register(
+            "grpc_server_handled",
+            "Calls ended, by status code",
+            handled,
+        );
+        registry.register_with_unit(
+            "grpc_server_handling",
+            "How long calls took",
+            Unit::Seconds,
+            seconds,
+        );
+        registry.register(
+            "grpc_server_in_flight",
+            "Calls begun and not ended",
+            in_flight,
+        );
     }
 }
 
-impl Default for CallMetrics {
+impl Default for CallFamilies {
     fn default() -> Self {
         Self::new()
     }
 }
 
-struct Histogram {
-    sum: f64,
-    count: u64,
-    buckets: Vec<(f64, u64)>,
-}
-
-/// One method's counters and the labels they go by.
-#[derive(Clone, Copy, Debug)]
-pub struct CallSeries {
-    /// `unary`, `client_stream`, `server_stream` or `bidi_stream`.
-    pub grpc_type: &'static str,
-    /// `package.Service`.
-    pub service: &'static str,
-    /// The method's name.
-    pub method: &'static str,
-    /// What was counted.
-    pub metrics: &'static CallMetrics,
-}
-
-impl CallSeries {
-    fn labels(&self) -> [(&'static str, &'static str); 3] {
-        [
-            ("grpc_type", self.grpc_type),
-            ("grpc_service", self.service),
-            ("grpc_method", self.method),
-        ]
-    }
-}
-
-/// Encodes the counters of all methods. Every series exists from the start, at zero: Prometheus sees no increase in
-/// a series that begins with its first event, so an alert would miss that event.
-#[derive(Debug)]
-pub struct CallCollector(
-    /// The methods.
-    pub Vec<CallSeries>,
-);
-
-impl Collector for CallCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        self.started(&mut encoder)?;
-        self.handled(&mut encoder)?;
-        self.handling_seconds(&mut encoder)?;
-        self.in_flight(&mut encoder)
-    }
-}
-
-impl CallCollector {
-    fn started(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let (name, help) = ("grpc_server_started", "Calls begun.");
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for series in &self.0 {
-            let count = ConstCounter::new(read(&series.metrics.started));
-            count.encode(family.encode_family(&series.labels())?)?;
-        }
-        Ok(())
+impl CallMetrics {
+    /// A call begins. [`CallMetrics::handled`] must follow, once.
+    pub fn started(&self) {
+        self.started.inc();
+        self.in_flight.inc();
     }
 
-    fn handled(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let (name, help) = ("grpc_server_handled", "Calls ended, by status code.");
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for series in &self.0 {
-            for (code, count) in CODES.iter().zip(&series.metrics.handled) {
-                let [grpc_type, service, method] = series.labels();
-                let labels = [grpc_type, service, method, ("grpc_code", code)];
-                ConstCounter::new(read(count)).encode(family.encode_family(&labels)?)?;
-            }
-        }
-        Ok(())
+    /// A call has ended with the status code of that number.
+    pub fn handled(&self, code: usize, took: Duration) {
+        self.handled[code.min(CODES.len() - 1)].inc();
+        self.seconds.observe(took.as_secs_f64());
+        self.in_flight.dec();
     }
-
-    fn handling_seconds(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let (name, help) = ("grpc_server_handling", "How long calls took.");
-        let unit = Some(&Unit::Seconds);
-        let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
-        for series in &self.0 {
-            let Histogram {
-                sum,
-                count,
-                buckets,
-            } = series.metrics.histogram();
-            family
-                .encode_family(&series.labels())?
-                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
-        }
-        Ok(())
-    }
-
-    fn in_flight(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let (name, help) = ("grpc_server_in_flight", "Calls begun and not ended.");
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for series in &self.0 {
-            let count = ConstGauge::new(series.metrics.in_flight());
-            count.encode(family.encode_family(&series.labels())?)?;
-        }
-        Ok(())
-    }
-}
-
-/// Upper bounds of the histogram's buckets, in seconds.
-pub(super) fn bounds() -> impl Iterator<Item = f64> {
-    BOUNDS.iter().map(|nanos| seconds(*nanos))
-}
-
-fn read(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
-/// Nanoseconds to seconds, the unit of Prometheus.
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "2^53 nanoseconds are 104 days, and beyond them a nanosecond does not matter"
-)]
-fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / NANOS_PER_SECOND
 }
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::{encoding::text, registry::Registry};
+    use prometheus_client::encoding::text;
 
     use super::*;
 
-    fn encoded(metrics: &'static CallMetrics) -> String {
+    fn encoded(families: &CallFamilies) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(CallCollector(vec![CallSeries {
-            grpc_type: "unary",
-            service: "a.B",
-            method: "C",
-            metrics,
-        }])));
+        families.register(&mut registry);
         let mut text = String::new();
         text::encode(&mut text, &registry).unwrap();
         text
@@ -270,14 +169,15 @@ mod tests {
 
     #[test]
     fn counters_are_encoded_with_their_labels() {
-        static METRICS: CallMetrics = CallMetrics::new();
+        let families = CallFamilies::new();
+        let metrics = families.add("unary", "a.B", "C");
         for _ in 0..4 {
-            METRICS.started();
+            metrics.started();
         }
-        METRICS.handled(0, Duration::from_micros(10));
-        METRICS.handled(0, Duration::from_nanos(10_001));
-        METRICS.handled(16, Duration::from_secs(60));
-        let text = encoded(&METRICS);
+        metrics.handled(0, Duration::from_micros(10));
+        metrics.handled(0, Duration::from_nanos(10_001));
+        metrics.handled(16, Duration::from_secs(60));
+        let text = encoded(&families);
         let labels = r#"grpc_type="unary",grpc_service="a.B",grpc_method="C""#;
         has(&text, &format!("grpc_server_started_total{{{labels}}} 4"));
         has(&text, &format!("grpc_server_in_flight{{{labels}}} 1"));
@@ -305,9 +205,15 @@ mod tests {
 
     #[test]
     fn an_unknown_status_code_is_counted() {
-        static METRICS: CallMetrics = CallMetrics::new();
-        METRICS.started();
-        METRICS.handled(99, Duration::MAX);
-        assert_eq!(METRICS.in_flight(), 0);
+        let families = CallFamilies::new();
+        let metrics = families.add("unary", "a.B", "C");
+        metrics.started();
+        metrics.handled(99, Duration::MAX);
+        let labels = r#"grpc_type="unary",grpc_service="a.B",grpc_method="C""#;
+        let text = encoded(&families);
+        has(&text, &format!("grpc_server_in_flight{{{labels}}} 0"));
+        let last =
+            format!(r#"grpc_server_handled_total{{{labels},grpc_code="Unauthenticated"}} 1"#);
+        has(&text, &last);
     }
 }

@@ -16,7 +16,7 @@ mod tests;
 use std::io::{self, IsTerminal as _};
 
 pub use call_durations::record_call;
-pub use calls::{CallCollector, CallMetrics, CallSeries};
+pub use calls::{CallFamilies, CallMetrics};
 pub use log_limit::LogLimit;
 use opentelemetry_sdk::{
     metrics::SdkMeterProvider,

@@ -36,7 +36,7 @@ pub(super) struct Call {
 impl Call {
     /// A call that begins now.
     pub(super) fn begin(method: &'static Method, extensions: &Extensions) -> Self {
-        method.metrics.started();
+        method.metrics().started();
         Self {
             method,
             request_id: RequestId::of(extensions),
@@ -61,7 +61,7 @@ impl Call {
     fn report(&mut self, code: Code, headers: Option<&HeaderMap>) {
         self.reported = true;
         let took = monotonic_now().saturating_duration_since(self.started);
-        self.method.metrics.handled(code as usize, took);
+        self.method.metrics().handled(code as usize, took);
         let is_error = is_our_fault(code);
         telemetry::record_call(self.method.rpc_method(), name(code), is_error, took);
         self.span.record("rpc.status_code", name(code));

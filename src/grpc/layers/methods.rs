@@ -3,9 +3,11 @@
 //! It is the only place where access is decided. A path that it does not name is refused before any
 //! service sees the request, so a new RPC without a line here cannot be called.
 
+use std::{ptr, sync::LazyLock};
+
 use tracing::Level;
 
-use crate::telemetry::{CallMetrics, CallSeries};
+use crate::telemetry::{CallFamilies, CallMetrics};
 
 /// Who may call one method, and how the layers treat it.
 #[derive(Debug)]
@@ -26,8 +28,6 @@ pub(in crate::grpc) struct Method {
     pub(super) kind: Kind,
     /// Whether a call is answered from memory, without waiting for hashing or the database.
     pub(super) in_memory: bool,
-    /// The counters of its calls. They are part of the table, so that counting needs no lookup.
-    pub(super) metrics: CallMetrics,
 }
 
 /// Who may call a method.
@@ -189,20 +189,37 @@ pub(super) fn service_of(path: &str) -> Option<&'static str> {
         .find(|known| *known == service)
 }
 
-/// The counters of every method and, as one series, of all unknown paths.
-pub(super) fn call_series() -> impl Iterator<Item = CallSeries> {
-    METHODS.iter().chain([&UNKNOWN]).map(|method| {
+/// The metrics of the calls of this process.
+struct Calls {
+    families: CallFamilies,
+    /// Those of each method, in the order of the table, and of all unknown paths together.
+    methods: Vec<CallMetrics>,
+}
+
+static CALLS: LazyLock<Calls> = LazyLock::new(|| {
+    let families = CallFamilies::new();
+    let methods = METHODS.iter().chain([&UNKNOWN]).map(|method| {
         let (service, name) = method.names();
-        CallSeries {
-            grpc_type: method.kind.label(),
-            service,
-            method: name,
-            metrics: &method.metrics,
-        }
-    })
+        families.add(method.kind.label(), service, name)
+    });
+    Calls {
+        methods: methods.collect(),
+        families,
+    }
+});
+
+/// The metrics of all calls, for `/metrics`.
+pub fn call_metrics() -> CallFamilies {
+    CALLS.families.clone()
 }
 
 impl Method {
+    /// The metrics of its calls.
+    pub(super) fn metrics(&'static self) -> &'static CallMetrics {
+        let position = METHODS.iter().position(|method| ptr::eq(method, self));
+        &CALLS.methods[position.unwrap_or(METHODS.len())]
+    }
+
     /// `package.Service/Method`, or `unknown`.
     pub(super) fn full_name(&self) -> &'static str {
         &self.path[1..]
@@ -233,7 +250,6 @@ impl Method {
             failure: Level::INFO,
             kind: Kind::Unary,
             in_memory: false,
-            metrics: CallMetrics::new(),
         }
     }
 }

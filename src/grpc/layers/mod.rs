@@ -40,6 +40,7 @@ pub use client_address::{ClientAddress, ClientAddressLayer, ClientAddressService
 pub use client_certificate::ConnectionCertificate;
 pub use connection_calls::{ConnectionCalls, ConnectionCallsLayer};
 pub use deadline::{Deadline, DeadlineFuture, DeadlineLayer, DeadlineService};
+pub use methods::call_metrics;
 pub(in crate::grpc) use overload::ConcurrencyLimit;
 pub(in crate::grpc) use protocol::header_size;
 pub use protocol::{ProtocolLayer, ProtocolService};
@@ -55,7 +56,7 @@ use tower::{
     layer::util::{Identity, Stack},
 };
 
-use crate::{clock::Clock, telemetry::CallCollector};
+use crate::clock::Clock;
 
 /// The settings of the layers.
 #[derive(Clone)]
@@ -81,11 +82,6 @@ pub type LayerStack = Stack<
         >,
     >,
 >;
-
-/// The metrics of all calls, for `/metrics`.
-pub fn call_metrics() -> CallCollector {
-    CallCollector(methods::call_series().collect())
-}
 
 /// Stacks the layers in the order above.
 pub fn stack(settings: Settings) -> LayerStack {
