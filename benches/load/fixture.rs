@@ -302,13 +302,17 @@ pub async fn serving(client: &Client) -> Result<()> {
     }
 }
 
-/// Registers users and returns the requests to log each of them in.
+/// Registers users and returns the requests to log each of them in again on the same device, as most logins are.
 pub async fn logins(client: &Client, users: usize) -> Result<Vec<Bytes>> {
     let mut requests = Vec::new();
     for user in 0..users {
         let email = format!("user-{user}@example.org");
         register(client, &email).await?;
-        requests.push(frame(&login(&email)));
+        let first: pb::LoginResponse = client.call(LOGIN, &login(&email)).await?;
+        requests.push(frame(&pb::LoginRequest {
+            device_token: first.device_token,
+            ..login(&email)
+        }));
     }
     Ok(requests)
 }

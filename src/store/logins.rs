@@ -93,6 +93,8 @@ pub struct OpenedSession {
     pub ended: Vec<PositionedRevocation>,
     /// Whether a sweep has to end more of them.
     pub is_partial: bool,
+    /// Whether a mail has to be sent: not where one of today tells of such logins already.
+    mail_queued: bool,
 }
 
 /// Ends the oldest live sessions of a user who has just opened the one in `$row`, so that no more than the limit are
@@ -211,9 +213,10 @@ impl Store {
                 let others = conn
                     .insert_session(&row, &event, epoch, now, window)
                     .await?;
-                if let Some(mail) = &mail {
-                    queue_new_device_mail!(conn, mail);
-                }
+                let mail_queued = match &mail {
+                    Some(mail) => queue_new_device_mail!(conn, mail),
+                    None => false,
+                };
                 if login.clear {
                     diesel::delete(login_failures::table.find(login.counter))
                         .execute(conn)
@@ -229,6 +232,7 @@ impl Store {
                     issued_after: Timestamp::from_micros(epochs::of_new_session(now, epoch)),
                     ended,
                     is_partial,
+                    mail_queued,
                 }))
             })
             .await
@@ -237,7 +241,7 @@ impl Store {
             Err(StoreError::Conflict) if has_proof => return Ok(Opening::ProofRefused),
             opened => opened?,
         };
-        if login.mail.is_some() {
+        if matches!(&opening, Opening::Opened(opened) if opened.mail_queued) {
             self.mail_queued.notify_one();
         }
         Ok(opening)

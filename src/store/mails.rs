@@ -153,7 +153,8 @@ macro_rules! queue_new_device_mail {
             .bind::<diesel::sql_types::BigInt, _>(day_before);
         $crate::store::prepared::Prepared(insert)
             .execute($conn)
-            .await?;
+            .await?
+            > 0
     }};
 }
 

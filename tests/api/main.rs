@@ -65,6 +65,7 @@ mod passkeys;
 mod password_cost;
 mod peers;
 mod poolers;
+mod postgres_tls;
 mod protocol;
 mod reauthenticate;
 mod recovery;

@@ -3,6 +3,7 @@
 use std::{
     env,
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -70,15 +71,31 @@ impl Cluster {
 
     /// Starts it again as a standby of a primary that is gone, and promotes it: it has another timeline then.
     pub fn resume_promoted(&self) {
-        let signal = self.folder.path().join("data/standby.signal");
-        std::fs::write(&signal, "").unwrap();
-        if is_root() {
-            let mut own = Command::new("chown");
-            let owned = own.arg("postgres:postgres").arg(&signal).status();
-            assert!(owned.unwrap().success());
-        }
+        self.write("standby.signal", "");
         self.resume();
         self.run("pg_ctl", &["promote", "-w", "-s"]);
+    }
+
+    /// Starts it again with TLS, by a certificate and its key in PEM.
+    pub fn enable_tls(&self, certificate: &str, key: &str) {
+        self.crash();
+        self.write("server.crt", certificate);
+        self.write("server.key", key);
+        self.write("postgresql.auto.conf", "ssl = on\n");
+        self.resume();
+    }
+
+    /// Writes a file of its data folder, which only its user may read.
+    fn write(&self, name: &str, text: &str) {
+        let file = self.folder.path().join("data").join(name);
+        std::fs::write(&file, text).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&file, mode).unwrap();
+        if is_root() {
+            let mut own = Command::new("chown");
+            let owned = own.arg("postgres:postgres").arg(&file).status();
+            assert!(owned.unwrap().success());
+        }
     }
 
     fn try_resume(&self) -> bool {
