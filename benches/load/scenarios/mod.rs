@@ -10,6 +10,7 @@ mod login;
 mod memory;
 mod passkeys;
 mod refresh;
+mod reset;
 mod services;
 mod start;
 mod storm;
@@ -57,6 +58,8 @@ pub enum Scenario {
     Passkeys,
     /// `Refresh` on PostgreSQL against pgbench
     Refresh,
+    /// `RequestPasswordReset` with and without an account
+    Reset,
     /// Envoy's `Check`, against an echo with messages of the same size
     ExtAuthz,
     /// `ValidateToken` over TLS against plaintext, and full handshakes against a bare rustls server
@@ -89,6 +92,7 @@ impl Scenario {
             Self::Login => "login: against a bare Argon2id loop",
             Self::Passkeys => "passkeys: logins by passkey, against logins by password",
             Self::Refresh => "refresh: on PostgreSQL, against pgbench",
+            Self::Reset => "reset: the time of an answer, with and without an account",
             Self::ExtAuthz => "ext_authz: Envoy's Check, against an echo",
             Self::Tls => "tls: against plaintext, and handshakes against bare rustls",
             Self::Services => {
@@ -113,6 +117,7 @@ impl Scenario {
             Self::Login => login::run(bench).await,
             Self::Passkeys => passkeys::run(bench).await,
             Self::Refresh => refresh::run(bench).await,
+            Self::Reset => reset::run(bench).await,
             Self::ExtAuthz => ext_authz::run(bench).await,
             Self::Tls => tls::run(bench).await,
             Self::Services => services::run(bench).await,
