@@ -3,6 +3,7 @@
 
 use countersign::{
     auth::{AuthError, NewUser, RequestContext, Users},
+    clock::Clock,
     domain::{DisplayName, Email, Role, Roles, UserId},
     grpc::pb::{DisableUserRequest, SetUserRolesRequest},
 };
@@ -67,8 +68,8 @@ on_both_databases! {
         assert_eq!(count(&database).await, 2, "the third, and the invited one");
     }
 
-    async fn administrators_who_take_each_other_away_at_once_leave_one(database: TestDatabase) {
-        let server = TestServer::start(&database).await;
+    async fn administrators_who_take_each_other_away_at_once_leave_one(database: TestDatabase, clock: Clock) {
+        let server = TestServer::start_at(&database, &[], clock).await;
         let replica = server.replica(&[]).await;
         let context = RequestContext::default();
         let (one, _) = administrator(&server, ROOT).await;

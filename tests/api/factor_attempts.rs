@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use countersign::grpc::pb::{
-    LoginChallenge, TokenPair, complete_login_request::Proof,
-    reauthenticate_request::Proof as Again,
+use countersign::{
+    clock::Clock,
+    grpc::pb::{
+        LoginChallenge, TokenPair, complete_login_request::Proof,
+        reauthenticate_request::Proof as Again,
+    },
 };
 use futures_util::future::join_all;
 use tonic::Status;
@@ -14,7 +17,7 @@ use crate::support::{
     PASSWORD, TestDatabase, TestServer,
     factors::{App, STEP, recovery, totp},
     failure, on_both_databases, reason,
-    server::servers,
+    server::{servers, servers_at},
 };
 
 const ADA: &str = "ada@example.org";
@@ -53,8 +56,8 @@ async fn answer_at_once(
 }
 
 on_both_databases! {
-    async fn of_parallel_answers_to_one_challenge_one_opens_a_session(database: TestDatabase) {
-        let servers = servers(&database, &NO_LIMIT).await;
+    async fn of_parallel_answers_to_one_challenge_one_opens_a_session(database: TestDatabase, clock: Clock) {
+        let servers = servers_at(&database, &NO_LIMIT, clock).await;
         let (_, app) = servers[0].with_app(ADA).await;
         let sessions = database.count("sessions").await;
         let challenge = servers[0].challenged(ADA).await;
@@ -72,14 +75,14 @@ on_both_databases! {
         assert!(unused >= 9, "{unused}");
     }
 
-    async fn of_parallel_logins_with_one_code_one_succeeds(database: TestDatabase) {
-        let servers = servers(&database, &NO_LIMIT).await;
+    async fn of_parallel_logins_with_one_code_one_succeeds(database: TestDatabase, clock: Clock) {
+        let servers = servers_at(&database, &NO_LIMIT, clock).await;
         let (_, app) = servers[0].with_app(ADA).await;
-        let code = app.code(&servers[0]);
         let mut challenges = Vec::new();
         for _ in 0..6 {
             challenges.push(servers[0].challenged(ADA).await);
         }
+        let code = app.code(&servers[0]);
         let answers = challenges.iter().enumerate().map(|(number, challenge)| {
             servers[number % servers.len()].complete(challenge, totp(&code))
         });
@@ -113,8 +116,8 @@ on_both_databases! {
         servers[0].complete(&challenge, recovery(&app.recovery_codes[0])).await.unwrap();
     }
 
-    async fn wrong_codes_in_parallel_are_each_counted(database: TestDatabase) {
-        let servers = servers(&database, &NO_LIMIT).await;
+    async fn wrong_codes_in_parallel_are_each_counted(database: TestDatabase, clock: Clock) {
+        let servers = servers_at(&database, &NO_LIMIT, clock).await;
         let (_, app) = servers[0].with_app(ADA).await;
         let mut challenges = Vec::new();
         for _ in 0..12 {

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use countersign::grpc::pb::{
-    DisableUserRequest, RequestEmailVerificationRequest, RequestPasswordResetRequest,
-    ResetPasswordRequest, User, VerifyEmailRequest,
+use countersign::{
+    clock::Clock,
+    grpc::pb::{
+        DisableUserRequest, RequestEmailVerificationRequest, RequestPasswordResetRequest,
+        ResetPasswordRequest, User, VerifyEmailRequest,
+    },
 };
 use futures_util::future::join_all;
 use tonic::Status;
@@ -12,12 +15,13 @@ use tonic::Status;
 use crate::{
     account::Account,
     support::{
-        Kind, PASSWORD, TestDatabase, TestServer,
+        PASSWORD, TestDatabase, TestServer,
         factors::totp,
         mailbox::{Mail, all_sent, mail, mails},
         on_both_databases,
         operator::bearing,
         reason,
+        server::servers_at,
     },
 };
 
@@ -85,11 +89,8 @@ on_both_databases! {
         assert_eq!(database.count("audit_events WHERE kind = 'password_reset'").await, 1);
     }
 
-    async fn of_parallel_resets_with_one_token_one_succeeds(database: TestDatabase) {
-        let mut servers = vec![TestServer::start(&database).await];
-        if database.kind == Kind::Postgres {
-            servers.push(TestServer::start(&database).await);
-        }
+    async fn of_parallel_resets_with_one_token_one_succeeds(database: TestDatabase, clock: Clock) {
+        let servers = servers_at(&database, &[], clock).await;
         servers[0].register(ADA).await.unwrap();
         let token = reset_mail(&servers[0], 0).await.token();
         let passwords: Vec<_> = (0..8).map(|number| format!("{NEW_PASSWORD} number {number}")).collect();

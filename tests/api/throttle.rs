@@ -1,6 +1,6 @@
 //! Login throttling: delays after wrong passwords, parallel attempts, cancelled calls, wrong clocks, known devices.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use countersign::{
     clock::{Clock, ManualClock},
@@ -10,12 +10,12 @@ use futures_util::future::join_all;
 
 use crate::support::{
     PASSWORD, TestDatabase, TestServer, eventually, failure,
-    guesses::{CAP, Guesses, WRONG, guess_at_once, throttled},
-    on_both_databases,
+    guesses::{CAP, Guesses, WRONG, delays_within, guess_at_once, throttled},
+    is_undecided, on_both_databases,
     operator::bearing,
     process::{TestProcess, run},
     reason,
-    server::{START, open_store},
+    server::{START, open_store, servers_at},
 };
 
 const ADA: &str = "ada@example.org";
@@ -57,16 +57,6 @@ async fn replicas(database: &TestDatabase, clock: &Clock) -> [TestServer; 2] {
     [start().await, start().await]
 }
 
-/// The clocks with which races run: a manual one that stands still, and the system clock.
-fn clocks() -> [Clock; 2] {
-    [Clock::Manual(ManualClock::new(START)), Clock::System]
-}
-
-/// How many delays end within that time, counted from the failure that reached the limit: after 1 s, 3 s, 7 s and so on.
-fn delays_within(time: Duration) -> usize {
-    usize::try_from((time.as_secs() + 1).ilog2()).unwrap()
-}
-
 /// Whether just one counter has this many failures.
 async fn has_failures(database: &TestDatabase, failures: usize) -> bool {
     database.count("login_failures").await == 1
@@ -74,6 +64,21 @@ async fn has_failures(database: &TestDatabase, failures: usize) -> bool {
             .count(&format!("login_failures WHERE failures = {failures}"))
             .await
             == 1
+}
+
+/// Just one counter has a number of failures that is possible: each attempt was counted once.
+async fn assert_counted_once(database: &TestDatabase, possible: RangeInclusive<usize>) {
+    let mut counted = Vec::new();
+    for failures in possible.clone() {
+        if has_failures(database, failures).await {
+            counted.push(failures);
+        }
+    }
+    assert_eq!(
+        counted.len(),
+        1,
+        "each is counted once: {possible:?} possible"
+    );
 }
 
 /// Starts a login and returns once a worker hashes for it.
@@ -106,40 +111,37 @@ fn is_idle(server: &TestServer) -> bool {
 }
 
 on_both_databases! {
-    async fn twenty_right_logins_at_once_succeed_although_nine_failed_before(database: TestDatabase) {
-        for clock in clocks() {
-            let servers = replicas(&database, &clock).await;
-            let email = if matches!(clock, Clock::System) { "system@example.org" } else { ADA };
-            servers[0].register(email).await.unwrap();
-            fail(&servers[1], email, LIMIT - 1).await;
-            let logins = join_all((0..20).map(|i| servers[i % 2].login(email))).await;
-            for login in logins {
-                login.expect("a right password below the limit is never refused");
-            }
-            assert_eq!(database.count("login_failures").await, 0, "a success resets the counter");
+    async fn twenty_right_logins_at_once_succeed_although_nine_failed_before(database: TestDatabase, clock: Clock) {
+        let servers = replicas(&database, &clock).await;
+        servers[0].register(ADA).await.unwrap();
+        fail(&servers[1], ADA, LIMIT - 1).await;
+        let logins = join_all((0..20).map(|i| servers[i % 2].login(ADA))).await;
+        for login in logins {
+            login.expect("a right password below the limit is never refused");
+        }
+        assert_eq!(database.count("login_failures").await, 0, "a success resets the counter");
+    }
+
+    async fn fifty_parallel_guesses_are_judged_up_to_the_limit_and_each_counted_once(database: TestDatabase, clock: Clock) {
+        let servers = replicas(&database, &clock).await;
+        servers[0].register(ADA).await.unwrap();
+        for email in [ADA, "nobody@example.org"] {
+            let start = clock.now();
+            let Guesses { judged, delays, unanswered } = guess_at_once(&servers, email, 50).await;
+            let longest = LIMIT + delays_within(clock.now().since(start));
+            assert_eq!(judged + delays.len(), 50);
+            assert_counted_once(&database, judged.max(LIMIT)..=longest.min(judged + unanswered)).await;
+            database.execute("DELETE FROM login_failures").await;
         }
     }
 
-    async fn fifty_parallel_guesses_are_judged_up_to_the_limit_and_each_counted_once(database: TestDatabase) {
-        for clock in clocks() {
-            let servers = replicas(&database, &clock).await;
-            for email in ["ada@example.org", "nobody@example.org"] {
-                let _ = servers[0].register("ada@example.org").await;
-                let start = clock.now();
-                let Guesses { judged, delays, unanswered } = guess_at_once(&servers, email, 50).await;
-                let longest = LIMIT + delays_within(clock.now().since(start));
-                assert_eq!(judged + delays.len(), 50);
-                let possible = judged.max(LIMIT)..=longest.min(judged + unanswered);
-                let mut counted = Vec::new();
-                for failures in possible.clone() {
-                    if has_failures(&database, failures).await {
-                        counted.push(failures);
-                    }
-                }
-                assert_eq!(counted.len(), 1, "each is counted once: {judged} answered, {possible:?} possible");
-                database.execute("DELETE FROM login_failures").await;
-            }
-        }
+    async fn fifty_parallel_guesses_below_the_limit_count_as_fifty(database: TestDatabase, clock: Clock) {
+        let limit = [("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "100")];
+        let servers = servers_at(&database, &limit, clock).await;
+        servers[0].register(ADA).await.unwrap();
+        let Guesses { judged, unanswered, .. } = guess_at_once(&servers, ADA, 50).await;
+        assert_eq!(judged, 50, "none is refused");
+        assert_counted_once(&database, 50..=50 + unanswered).await;
     }
 
     async fn a_right_password_among_parallel_guesses_is_refused_beyond_the_limit(database: TestDatabase) {
@@ -209,6 +211,32 @@ on_both_databases! {
         server.register(ADA).await.unwrap();
         login_under_way(&server, ADA, WRONG).await.abort();
         eventually("the guess is counted", async || has_failures(&database, 1).await).await;
+    }
+
+    async fn a_login_whose_deadline_passes_while_its_password_is_hashed_counts_only_if_it_is_wrong(database: TestDatabase) {
+        let slow = [("COUNTERSIGN_ARGON2_MEMORY_KIB", "19456"), ("COUNTERSIGN_ARGON2_ITERATIONS", "32")];
+        let server = TestServer::start_with(&database, &slow).await;
+        server.register(ADA).await.unwrap();
+        server.stop().await;
+        // Less than a hash takes.
+        let limit = [slow.as_slice(), &[("COUNTERSIGN_REQUEST_TIMEOUT", "100ms")]].concat();
+        let server = TestServer::start_with(&database, &limit).await;
+        for (password, counters) in [(PASSWORD, 0), (WRONG, 1)] {
+            // On a busy machine the deadline may pass before the hash begins.
+            eventually("the deadline passes during a hash", async || {
+                let before = server.core.service_metrics().hashing.finished;
+                let status = server.login_as(ADA, password).await.unwrap_err();
+                assert!(is_undecided(&status), "{status:?}");
+                eventually("the hash ends", async || is_idle(&server)).await;
+                server.core.service_metrics().hashing.finished > before
+            })
+            .await;
+            if counters > 0 {
+                eventually("the guess is counted", async || has_failures(&database, 1).await).await;
+            }
+            assert_eq!(database.count("login_failures").await, counters);
+        }
+        assert_eq!(database.count("sessions").await, 0);
     }
 
     async fn a_cancelled_trial_is_released_for_the_next_attempt(database: TestDatabase) {
@@ -338,11 +366,11 @@ on_both_databases! {
         server.login_with("eve@example.org", PASSWORD, &eves).await.unwrap();
     }
 
-    async fn logins_at_once_all_succeed_while_an_outdated_hash_is_renewed(database: TestDatabase) {
-        let server = TestServer::start(&database).await;
+    async fn logins_at_once_all_succeed_while_an_outdated_hash_is_renewed(database: TestDatabase, clock: Clock) {
+        let server = TestServer::start_at(&database, &[], clock.clone()).await;
         server.register(ADA).await.unwrap();
         server.stop().await;
-        let server = TestServer::start_with(&database, &[("COUNTERSIGN_ARGON2_MEMORY_KIB", "128")]).await;
+        let server = TestServer::start_at(&database, &[("COUNTERSIGN_ARGON2_MEMORY_KIB", "128")], clock).await;
         for login in join_all((0..20).map(|_| server.login(ADA))).await {
             login.expect("the password is right, whichever hash is stored");
         }

@@ -13,6 +13,12 @@ pub const WRONG: &str = "not the password of anyone";
 /// The longest delay of an account.
 pub const CAP: Duration = Duration::from_secs(15 * 60);
 
+/// How many delays end within that time, counted from the failure that reached the limit: after 1 s, 3 s, 7 s and so on.
+/// After each of them one more guess is judged.
+pub fn delays_within(time: Duration) -> usize {
+    usize::try_from((time.as_secs() + 1).ilog2()).unwrap()
+}
+
 /// What came of attempts at once.
 #[derive(Default)]
 pub struct Guesses {

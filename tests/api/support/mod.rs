@@ -23,10 +23,12 @@ pub mod web;
 
 use std::time::Duration;
 
+use countersign::clock::{Clock, ManualClock};
 use tokio::time::{Instant, sleep};
 
 pub use client::{PASSWORD, failure, is_undecided, reason};
 pub use database::{Kind, TestDatabase};
+use server::START;
 pub use server::TestServer;
 
 /// How long a test waits for what must happen before it fails. Far longer than it takes, so that a busy
@@ -43,27 +45,46 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) ->
     start.elapsed()
 }
 
-/// Writes each test once and runs it on SQLite and on PostgreSQL.
+/// The clocks with which races run: a manual one that stands still, and the system clock.
+pub fn clocks() -> [Clock; 2] {
+    [Clock::Manual(ManualClock::new(START)), Clock::System]
+}
+
+/// Writes each test once and runs it on SQLite and on PostgreSQL. A race takes `clock: Clock` as well: it runs with a clock
+/// that stands still and again, on a fresh database, with the system clock, since a clock that stands still hides races
+/// of times.
 macro_rules! on_both_databases {
-    ($($(#[doc = $doc:literal])* async fn $name:ident($database:ident: TestDatabase) $body:block)+) => {
-        $($(#[doc = $doc])* async fn $name($database: TestDatabase) $body)+
+    ($($(#[doc = $doc:literal])* async fn $name:ident($database:ident: TestDatabase $(, $clock:ident: Clock)?) $body:block)+) => {
+        $($(#[doc = $doc])* async fn $name($database: TestDatabase $(, $clock: Clock)?) $body)+
 
         mod sqlite {
-            use crate::support::{Kind, TestDatabase};
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(TestDatabase::create(Kind::Sqlite).await).await;
+                crate::support::on_database!(super::$name, Sqlite $(, $clock)?);
             })+
         }
 
         mod postgres {
-            use crate::support::{Kind, TestDatabase};
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(TestDatabase::create(Kind::Postgres).await).await;
+                crate::support::on_database!(super::$name, Postgres $(, $clock)?);
             })+
         }
     };
 }
 
-pub(crate) use on_both_databases;
+/// Runs a test on a fresh database of that kind, a race once with each clock.
+macro_rules! on_database {
+    ($test:path, $kind:ident) => {
+        $test(crate::support::TestDatabase::create(crate::support::Kind::$kind).await).await;
+    };
+    ($test:path, $kind:ident, $clock:ident) => {
+        for $clock in crate::support::clocks() {
+            println!("{:?}", $clock);
+            let database = crate::support::TestDatabase::create(crate::support::Kind::$kind).await;
+            $test(database, $clock).await;
+        }
+    };
+}
+
+pub(crate) use {on_both_databases, on_database};

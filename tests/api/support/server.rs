@@ -28,6 +28,8 @@ pub struct TestServer {
     pub http: Option<SocketAddr>,
     /// The server's clock; without effect if it runs on the machine's.
     pub clock: ManualClock,
+    /// What it runs on: `clock`, or the machine's.
+    runs_on: Clock,
     pub database: TestDatabase,
     pub channel: Channel,
     /// The use cases behind the port, for what no RPC tells.
@@ -50,9 +52,20 @@ impl TestServer {
 
     /// A server that shares the clock, and by the database everything else, with `self`.
     pub async fn replica(&self, variables: &[(&str, &str)]) -> Self {
-        Self::try_start(&self.database, variables, self.clock.clone())
+        let (clock, runs_on) = (self.clock.clone(), self.runs_on.clone());
+        Self::try_start_on(&self.database, variables, clock, runs_on)
             .await
             .unwrap()
+    }
+
+    /// What time it is for the server.
+    pub fn now(&self) -> Timestamp {
+        self.runs_on.now()
+    }
+
+    /// Whether it runs on the machine's clock, which no test moves.
+    pub const fn is_on_system_clock(&self) -> bool {
+        self.runs_on.is_of_machine()
     }
 
     /// A server, if it starts.
@@ -98,6 +111,7 @@ impl TestServer {
         let config = Config::from_vars(test_variables(database, variables)).unwrap();
         let is_plain = config.tls == Tls::Off;
         // On the heap: each test's future would hold it otherwise.
+        let runs_on = running_clock.clone();
         let server = Box::pin(Server::build(config, running_clock)).await?;
         let (address, http) = (server.grpc_addr(), server.http_addr());
         let core = server.auth().clone();
@@ -109,6 +123,7 @@ impl TestServer {
             address,
             http,
             clock,
+            runs_on,
             database: database.clone(),
             channel: match is_plain {
                 true => connect(address).await,
@@ -148,7 +163,16 @@ impl TestServer {
 
 /// One server, or two replicas where the database allows it.
 pub async fn servers(database: &TestDatabase, variables: &[(&str, &str)]) -> Vec<TestServer> {
-    let mut servers = vec![TestServer::start_with(database, variables).await];
+    servers_at(database, variables, Clock::Manual(ManualClock::new(START))).await
+}
+
+/// The same on that clock.
+pub async fn servers_at(
+    database: &TestDatabase,
+    variables: &[(&str, &str)],
+    clock: Clock,
+) -> Vec<TestServer> {
+    let mut servers = vec![TestServer::start_at(database, variables, clock).await];
     if database.kind == Kind::Postgres {
         let second = servers[0].replica(variables).await;
         servers.push(second);
