@@ -26,6 +26,8 @@ const NOTICED: Duration = Duration::from_secs(4);
 enum Outage {
     /// PostgreSQL: the network in between is cut.
     Network(Proxy),
+    /// PostgreSQL: it does what it is told, and its answers are lost.
+    Answers(Proxy),
     /// SQLite: another program holds the write lock.
     Lock(Option<SqliteConnection>),
 }
@@ -46,13 +48,14 @@ impl Outage {
     fn begin(&mut self, database: &TestDatabase) {
         match self {
             Self::Network(proxy) => proxy.cut(),
+            Self::Answers(proxy) => proxy.silence_answers(),
             Self::Lock(lock) => *lock = Some(hold_sqlite_write_lock(&database.sqlite_path())),
         }
     }
 
     fn end(&mut self) {
         match self {
-            Self::Network(proxy) => proxy.mend(),
+            Self::Network(proxy) | Self::Answers(proxy) => proxy.mend(),
             Self::Lock(lock) => drop(lock.take()),
         }
     }
@@ -140,6 +143,45 @@ on_both_databases! {
         server.clock.advance(RECOVERY);
         assert_eq!(reason(server.refresh(&first.refresh_token).await), "REFRESH_TOKEN_REUSED");
     }
+}
+
+/// The session is rotated, and the answer is lost on the way from the database: neither server nor client knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_retries_keeps_its_session_although_a_frozen_database_has_rotated_it() {
+    let database = TestDatabase::create(Kind::Postgres).await;
+    let proxy = Proxy::before(&database.url).await;
+    let one_connection = [
+        ("COUNTERSIGN_DATABASE_URL", proxy.url.as_str()),
+        ("COUNTERSIGN_DATABASE_POOL_SIZE", "1"),
+    ];
+    let server = TestServer::start_with(&database, &one_connection).await;
+    let mut tokens = server.signed_in("ada@example.org").await;
+    let mut outage = Outage::Answers(proxy);
+    // A ping may come first and lose the connection.
+    for generation in 1.. {
+        // A statement that is prepared already needs no answer to be executed.
+        eventually("the session is refreshed", async || {
+            let refreshed = server.refresh(&tokens.refresh_token).await;
+            refreshed.map(|next| tokens = next).is_ok()
+        })
+        .await;
+        outage.begin(&database);
+        let refused = reason(server.refresh(&tokens.refresh_token).await);
+        assert_eq!(refused, "DATABASE_UNAVAILABLE");
+        let rotated = format!("sessions WHERE generation = {}", generation + 1);
+        if database.count(&rotated).await == 1 {
+            break;
+        }
+        outage.end();
+    }
+    let lasts = outage.last(Duration::from_secs(200), &server, &tokens.refresh_token);
+    lasts.await;
+    server.clock.advance(Duration::from_secs(40));
+    let next = server.refresh(&tokens.refresh_token).await.unwrap();
+    assert_eq!(next.session_id, tokens.session_id);
+    server.refresh(&next.refresh_token).await.unwrap();
+    let refused = reason(server.refresh(&tokens.refresh_token).await);
+    assert_eq!(refused, "REFRESH_TOKEN_REUSED");
 }
 
 /// Waits until both replicas have written a heartbeat at the time that the clock shows.

@@ -44,6 +44,15 @@ enum Silence {
     OfListeners,
     /// All.
     OfAll,
+    /// All, but only what the database sends.
+    OfAnswers,
+}
+
+/// Who sent the bytes of one direction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    ByServer,
+    ByDatabase,
 }
 
 /// What is known of one connection, for both directions.
@@ -88,6 +97,11 @@ impl Proxy {
         *self.state.silence.lock().unwrap() = Some(Silence::OfAll);
     }
 
+    /// Swallows what the database answers, and keeps the connections open: it does what it is told, and nobody hears of it.
+    pub fn silence_answers(&self) {
+        *self.state.silence.lock().unwrap() = Some(Silence::OfAnswers);
+    }
+
     /// How many bytes were swallowed so far.
     pub fn swallowed(&self) -> usize {
         self.state.swallowed.load(Ordering::SeqCst)
@@ -128,8 +142,8 @@ async fn accept(listener: TcpListener, target: String, state: Arc<State>) {
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             tokio::select! {
-                () = forward(from_client, to_server, &state, &traits) => {}
-                () = forward(from_server, to_client, &state, &traits) => {}
+                () = forward(from_client, to_server, &state, &traits, Sent::ByServer) => {}
+                () = forward(from_server, to_client, &state, &traits, Sent::ByDatabase) => {}
                 () = cut => {}
             }
         });
@@ -137,7 +151,13 @@ async fn accept(listener: TcpListener, target: String, state: Arc<State>) {
 }
 
 /// Returns when one side has closed the connection.
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State, traits: &Traits) {
+async fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    state: &State,
+    traits: &Traits,
+    sent: Sent,
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let chunk = &buffer[..length];
@@ -147,6 +167,7 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State,
         let is_silenced = match *state.silence.lock().unwrap() {
             None => false,
             Some(Silence::OfAll) => true,
+            Some(Silence::OfAnswers) => sent == Sent::ByDatabase,
             Some(Silence::OfListeners) => traits.listens.load(Ordering::SeqCst),
         };
         if is_silenced {
