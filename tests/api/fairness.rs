@@ -50,7 +50,53 @@ async fn assert_undisturbed(server: &TestServer, mut bob: TokenPair) -> TokenPai
     bob
 }
 
+/// The calls of AccountService that take a bearer and change nothing that the next one needs.
+const READS: [&str; 4] = [
+    "GetCurrentUser",
+    "ListSessions",
+    "ListFactors",
+    "BeginTotpEnrollment",
+];
+const WRITES: [&str; 3] = ["RevokeSession", "RevokeAllSessions", "ChangePassword"];
+
+/// One of them; `session_id` is what RevokeSession names.
+async fn call(account: &Account<'_>, rpc: &str, session_id: &str) -> Result<(), Status> {
+    match rpc {
+        "GetCurrentUser" => account.user().await.map(drop),
+        "ListSessions" => account.sessions().await.map(drop),
+        "ListFactors" => account.0.factors(account.1).await.map(drop),
+        "BeginTotpEnrollment" => account.0.begin_totp(account.1).await.map(drop),
+        "RevokeSession" => account.revoke(session_id).await,
+        "RevokeAllSessions" => account.revoke_all(true).await.map(drop),
+        "ChangePassword" => {
+            let changed = account.change_password("wrong", "an engine that dreams");
+            changed.await.map(drop)
+        }
+        other => panic!("{other}"),
+    }
+}
+
 on_both_databases! {
+    async fn sixty_four_streams_of_a_user_on_any_account_rpc_disturb_nobody_else(database: TestDatabase) {
+        let server = TestServer::start_with(&database, &SMALL_POOL).await;
+        let ada = server.signed_in(ADA).await;
+        let mut bob = server.signed_in(BOB).await;
+        let account = Account(&server, &ada.access_token);
+        for rpc in READS.into_iter().chain(WRITES) {
+            let other = server.login(ADA).await.unwrap();
+            let storm = join_all((0..STREAMS).map(|_| call(&account, rpc, &other.session_id)));
+            let (outcomes, undisturbed) = tokio::join!(storm, assert_undisturbed(&server, bob));
+            bob = undisturbed;
+            let tally = tally(&outcomes);
+            let expected: &[&str] = match rpc {
+                "ChangePassword" => &["INVALID_CREDENTIALS", "ACCOUNT_THROTTLED", "RATE_LIMITED"],
+                _ if WRITES.contains(&rpc) => &["OK", "RATE_LIMITED"],
+                _ => &["OK"],
+            };
+            assert!(tally.keys().all(|answer| expected.contains(&answer.as_str())), "{rpc}: {tally:?}");
+        }
+    }
+
     async fn a_user_beyond_the_account_rate_is_refused_and_nobody_else(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[
             ("COUNTERSIGN_ACCOUNT_RATE_PER_SECOND", "1"),
@@ -198,6 +244,14 @@ async fn a_queue_on_one_users_row_holds_neither_the_pool_nor_opens_the_circuit()
         assert!(tally["DATABASE_UNAVAILABLE"] >= 1, "{tally:?}");
         assert!(!tally.contains_key("INTERNAL"), "{tally:?}");
     }
+    // Those that only read do not wait for the row.
+    for rpc in READS {
+        let storm = join_all((0..STREAMS).map(|_| call(&account, rpc, "")));
+        let (outcomes, undisturbed) = tokio::join!(storm, assert_undisturbed(&server, bob));
+        bob = undisturbed;
+        let tally = tally(&outcomes);
+        assert_eq!(tally["OK"], STREAMS, "{rpc}: {tally:?}");
+    }
     holder.rollback().await.unwrap();
     assert_eq!(account.revoke_all(true).await.unwrap(), 1);
 }
@@ -220,13 +274,23 @@ async fn a_queue_on_one_sessions_row_holds_neither_the_pool_nor_opens_the_circui
     assert!(logouts["RATE_LIMITED"] >= STREAMS - 9, "{logouts:?}");
     assert!(!logouts.contains_key("INTERNAL"), "{logouts:?}");
     let refreshes = join_all((0..STREAMS).map(|_| server.refresh(&ada.refresh_token)));
-    let (outcomes, _) = tokio::join!(refreshes, assert_undisturbed(&server, bob));
+    let (outcomes, bob) = tokio::join!(refreshes, assert_undisturbed(&server, bob));
     let refreshes = tally(&outcomes);
     assert_eq!(
         refreshes["RATE_LIMITED"] + refreshes["DATABASE_UNAVAILABLE"],
         STREAMS,
         "{refreshes:?}"
     );
+    let account = Account(&server, &ada.access_token);
+    let revocations =
+        join_all((0..STREAMS).map(|_| call(&account, "RevokeSession", &ada.session_id)));
+    let (outcomes, _) = tokio::join!(revocations, assert_undisturbed(&server, bob));
+    let revocations = tally(&outcomes);
+    assert!(
+        revocations["RATE_LIMITED"] >= STREAMS - 9,
+        "{revocations:?}"
+    );
+    assert!(!revocations.contains_key("INTERNAL"), "{revocations:?}");
     holder.rollback().await.unwrap();
     server.logout(&ada.refresh_token).await.unwrap();
     assert_eq!(
