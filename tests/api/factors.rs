@@ -2,15 +2,19 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use countersign::grpc::pb::{
-    CompleteLoginRequest, DisableUserRequest, FactorKind, LoginRequest, ReauthenticateRequest,
-    RemoveUserFactorsRequest, complete_login_request::Proof,
-    reauthenticate_request::Proof as Again,
+use countersign::{
+    clock::Clock,
+    grpc::pb::{
+        CompleteLoginRequest, DisableUserRequest, FactorKind, LoginRequest, ReauthenticateRequest,
+        RemoveUserFactorsRequest, complete_login_request::Proof,
+        reauthenticate_request::Proof as Again,
+    },
 };
 use futures_util::future::join_all;
 
 use crate::{
     account::Account,
+    passkeys::{add_passkey, proof},
     support::{
         PASSWORD, TestDatabase, TestServer,
         factors::{STEP, code_of, recovery, totp},
@@ -18,6 +22,7 @@ use crate::{
         mailbox::mail,
         on_both_databases,
         operator::bearing,
+        passkey::TestAuthenticator,
         process::run,
         reason,
     },
@@ -234,6 +239,55 @@ on_both_databases! {
         server.login(ADA).await.unwrap();
     }
 
+    async fn either_of_an_app_and_a_passkey_logs_in_and_the_codes_go_with_the_last_factor(database: TestDatabase) {
+        for app_first in [true, false] {
+            let email = if app_first { ADA } else { BOB };
+            let server = TestServer::start(&database).await;
+            let tokens = server.signed_in(email).await;
+            let app = server.enroll(&tokens.access_token).await;
+            let tokens = server.refresh(&tokens.refresh_token).await.unwrap();
+            let mut authenticator = TestAuthenticator::new();
+            let tokens = add_passkey(&server, &tokens, &mut authenticator, "").await;
+            server.clock.advance(ONE_STEP);
+            let asked = async |kinds: &[FactorKind]| {
+                let challenge = server.challenged(email).await;
+                let kinds: Vec<_> = kinds.iter().map(|kind| *kind as i32).collect();
+                assert_eq!(challenge.factor_kinds, kinds);
+                challenge
+            };
+            let both = [FactorKind::Totp, FactorKind::Passkey];
+            let challenge = asked(&both).await;
+            server.complete(&challenge, totp(app.code(&server))).await.unwrap();
+            let challenge = asked(&both).await;
+            let response = authenticator.get(&challenge.request_options_json);
+            server.complete(&challenge, proof(&response)).await.unwrap();
+
+            let listed = server.factors(&tokens.access_token).await.unwrap();
+            let [first, second] = if app_first { both } else { [both[1], both[0]] };
+            let id = |kind: FactorKind| {
+                let factor = listed.iter().find(|factor| factor.kind() == kind);
+                factor.unwrap().factor_id.clone()
+            };
+            assert_eq!(database.count("recovery_codes").await, 10);
+            server.remove_factor(&tokens.access_token, &id(first)).await.unwrap();
+            assert_eq!(database.count("recovery_codes").await, 10, "another factor is left");
+            let challenge = asked(&[second]).await;
+            server.complete(&challenge, recovery(&app.recovery_codes[0])).await.unwrap();
+            let challenge = asked(&[second]).await;
+            server.clock.advance(ONE_STEP);
+            let right = match second {
+                FactorKind::Totp => totp(app.code(&server)),
+                _ => proof(&authenticator.get(&challenge.request_options_json)),
+            };
+            server.complete(&challenge, right).await.unwrap();
+
+            server.remove_factor(&tokens.access_token, &id(second)).await.unwrap();
+            assert_eq!(database.count("recovery_codes").await, 0);
+            server.login(email).await.expect("the password is enough again");
+            server.stop().await;
+        }
+    }
+
     async fn an_administrator_removes_what_a_user_has_lost(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (tokens, app) = server.with_app(ADA).await;
@@ -286,13 +340,12 @@ on_both_databases! {
         assert_eq!(database.count("users WHERE password_hash LIKE '%m=128%'").await, 1);
     }
 
-    async fn each_of_the_logins_that_renew_an_outdated_hash_at_once_can_be_completed(database: TestDatabase) {
-        let server = TestServer::start(&database).await;
+    async fn each_of_the_logins_that_renew_an_outdated_hash_at_once_can_be_completed(database: TestDatabase, clock: Clock) {
+        let server = TestServer::start_at(&database, &[], clock.clone()).await;
         let (_, app) = server.with_app(ADA).await;
-        let clock = server.clock.clone();
         server.stop().await;
         let costlier = [("COUNTERSIGN_ARGON2_MEMORY_KIB", "128")];
-        let server = TestServer::try_start(&database, &costlier, clock).await.unwrap();
+        let server = TestServer::start_at(&database, &costlier, clock).await;
         let challenges = join_all((0..8).map(|_| server.challenged(ADA))).await;
         for (challenge, code) in challenges.iter().zip(&app.recovery_codes) {
             server.complete(challenge, recovery(code)).await.unwrap();

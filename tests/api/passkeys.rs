@@ -58,7 +58,7 @@ async fn finish_registration(
 }
 
 /// Registers the passkey of an authenticator and returns the session's tokens that say so.
-async fn add_passkey(
+pub async fn add_passkey(
     server: &TestServer,
     tokens: &TokenPair,
     authenticator: &mut TestAuthenticator,
@@ -128,11 +128,11 @@ pub async fn passkey_login(
     finish_login(server, &begun.challenge_token, &response).await
 }
 
-fn proof(response: &Value) -> Proof {
+pub fn proof(response: &Value) -> Proof {
     Proof::PasskeyResponseJson(response.to_string())
 }
 
-fn again(response: &Value) -> Again {
+pub fn again(response: &Value) -> Again {
     Again::PasskeyResponseJson(response.to_string())
 }
 

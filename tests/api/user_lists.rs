@@ -4,13 +4,24 @@ use std::time::Duration;
 
 use countersign::grpc::pb::{
     DeleteUserRequest, GetUserRequest, InviteUserRequest, ListUsersRequest, ListUsersResponse,
-    ResetPasswordRequest, User,
+    ResetPasswordRequest, User, reauthenticate_request::Proof as Again,
 };
 use tonic::Status;
 
-use crate::support::{
-    PASSWORD, TestDatabase, TestServer, eventually, failure, mailbox::mail, on_both_databases,
-    operator::bearing, reason,
+use crate::{
+    account::Account,
+    passkeys::{add_passkey, begin_login, finish_login, passkey_login},
+    support::{
+        PASSWORD, TestDatabase, TestServer, eventually,
+        factors::STEP,
+        failure,
+        guesses::WRONG,
+        mailbox::mail,
+        on_both_databases,
+        operator::bearing,
+        passkey::{TestAuthenticator, encode},
+        reason,
+    },
 };
 
 const ADA: &str = "ada@example.org";
@@ -178,6 +189,44 @@ on_both_databases! {
         assert!(!format!("{events:?}").contains(ADA));
         let again = server.register(ADA).await.unwrap();
         assert_ne!(again.user_id, user_id);
+    }
+
+    async fn a_deleted_user_leaves_no_factor_code_counter_or_mail(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let root = server.signed_in_as(ROOT, "admin").await.access_token;
+        let tokens = server.signed_in(ADA).await;
+        let app = server.enroll(&tokens.access_token).await;
+        let tokens = server.refresh(&tokens.refresh_token).await.unwrap();
+        let mut authenticator = TestAuthenticator::new();
+        let tokens = add_passkey(&server, &tokens, &mut authenticator, "").await;
+        server.clock.advance(Duration::from_secs(STEP));
+        let device = passkey_login(&server, "", &mut authenticator).await.unwrap().device_token;
+        // One failure on each of the counters: of the account, a device, the password within a session, the codes within
+        // sessions, and the passkey.
+        for device in ["", device.as_str()] {
+            assert_eq!(reason(server.login_with(ADA, WRONG, device).await), "INVALID_CREDENTIALS");
+        }
+        let changed = Account(&server, &tokens.access_token).change_password(WRONG, "an engine that dreams").await;
+        assert_eq!(reason(changed), "INVALID_CREDENTIALS");
+        let wrong = Again::TotpCode(app.wrong_code(&server));
+        assert_eq!(reason(server.reauthenticate(&tokens.access_token, "", wrong).await), "SECOND_FACTOR_INVALID");
+        let begun = begin_login(&server, "").await;
+        let mut response = authenticator.get(&begun.request_options_json);
+        response["response"]["signature"] = encode(&[0x30, 0x00]).into();
+        let refused = finish_login(&server, &begun.challenge_token, &response).await;
+        assert_eq!(reason(refused), "SECOND_FACTOR_INVALID");
+
+        let user_id = server.validate(&tokens.access_token).await.unwrap().user_id;
+        let mails = format!("mails WHERE user_id = '{user_id}'");
+        assert!(database.count(&mails).await > 0, "of the factors");
+        for (table, rows) in [("totp_factors", 1), ("passkeys", 1), ("recovery_codes", 10), ("login_failures", 5)] {
+            assert_eq!(database.count(table).await, rows, "{table}");
+        }
+        server.delete_user(&root, &user_id).await.unwrap();
+        for table in ["totp_factors", "passkeys", "recovery_codes", "login_failures", &mails] {
+            assert_eq!(database.count(table).await, 0, "{table}");
+        }
+        assert_eq!(reason(passkey_login(&server, "", &mut authenticator).await), "SECOND_FACTOR_INVALID");
     }
 }
 
