@@ -1,23 +1,17 @@
-//! Bad days of second factors: a change of master keys, a restored backup, a login that began before the enrollment, and
-//! what a login costs.
+//! Bad days of second factors: a change of master keys, a restored backup, a login that began before the enrollment.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use countersign::grpc::pb::LoginRequest;
-use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+use countersign::{clock::Clock, grpc::pb::LoginRequest};
 use futures_util::future::join_all;
 
 use crate::support::{
     Kind, PASSWORD, TestDatabase, TestServer, eventually,
     factors::{STEP, code_of, recovery, totp},
-    mailbox::all_sent,
     on_both_databases,
     process::run,
     reason,
-    server::{MASTER_KEYS, open_store, servers},
+    server::{MASTER_KEYS, open_store, servers_at},
 };
 
 const ADA: &str = "ada@example.org";
@@ -127,8 +121,8 @@ on_both_databases! {
         server.login_by_app(ADA, &app).await.unwrap();
     }
 
-    async fn logins_beside_an_enrollment_open_the_sessions_they_answer_and_later_ones_none(database: TestDatabase) {
-        let servers = servers(&database, &[]).await;
+    async fn logins_beside_an_enrollment_open_the_sessions_they_answer_and_later_ones_none(database: TestDatabase, clock: Clock) {
+        let servers = servers_at(&database, &[], clock).await;
         let tokens = servers[0].signed_in(ADA).await;
         let logins = (0..24).map(|number| {
             let server = &servers[number % servers.len()];
@@ -220,85 +214,4 @@ async fn a_factor_is_not_added_by_who_was_judged_before_another_one_was() {
     assert_eq!(reason(answer), "STEP_UP_REQUIRED");
     assert_eq!(database.count("totp_factors").await, 0);
     assert_eq!(database.count("recovery_codes").await, 0);
-}
-
-/// Statements that were sent, those that begin and end transactions aside.
-static STATEMENTS: AtomicUsize = AtomicUsize::new(0);
-
-struct CountStatements;
-
-impl Instrumentation for CountStatements {
-    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-        if let InstrumentationEvent::StartQuery { query, .. } = event {
-            // The ping, the revocations and the outbox are read in the background.
-            let text = query.to_string();
-            let is_of_logins = [
-                "users",
-                "login_failures",
-                "sessions",
-                "totp_factors",
-                "used_challenges",
-            ]
-            .iter()
-            .any(|table| text.contains(table));
-            if is_of_logins {
-                STATEMENTS.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_second_half_of_a_login_costs_two_statements_more_than_a_login() {
-    set_default_instrumentation(|| Some(Box::new(CountStatements))).unwrap();
-    let database = TestDatabase::create(Kind::Postgres).await;
-    let server =
-        TestServer::start_with(&database, &[("COUNTERSIGN_DATABASE_POOL_SIZE", "1")]).await;
-    let count = async |what: &str, call: &mut (dyn Future<Output = ()> + Unpin)| {
-        // Whoever sends the mails reads users, too.
-        all_sent(&database).await;
-        let before = STATEMENTS.load(Ordering::SeqCst);
-        call.await;
-        let sent = STATEMENTS.load(Ordering::SeqCst) - before;
-        assert!(sent > 0, "{what}: nothing is counted");
-        sent
-    };
-    server.register(ADA).await.unwrap();
-    server.register("bob@example.org").await.unwrap();
-    // Once before, so that all statements are prepared. On known devices, so that no mail about a new one is written.
-    let bob = server.login_whole("bob@example.org", "").await.unwrap();
-    let login = count(
-        "login",
-        &mut Box::pin(async {
-            server
-                .login_whole("bob@example.org", &bob.device_token)
-                .await
-                .unwrap();
-        }),
-    )
-    .await;
-    assert_eq!(login, 4, "user, counter, user again, session");
-    let ada = server.login_whole(ADA, "").await.unwrap();
-    let app = server.enroll(&ada.tokens.unwrap().access_token).await;
-    server.clock.advance(ONE_STEP);
-    let mut challenge = None;
-    let first = count(
-        "challenged",
-        &mut Box::pin(async {
-            let answer = server.login_whole(ADA, &ada.device_token).await.unwrap();
-            challenge = answer.challenge;
-        }),
-    )
-    .await;
-    assert_eq!(first, 2, "user and counter");
-    let challenge = challenge.unwrap();
-    let code = app.code(&server);
-    let second = count(
-        "complete",
-        &mut Box::pin(async {
-            server.complete(&challenge, totp(code)).await.unwrap();
-        }),
-    )
-    .await;
-    assert_eq!(second, login + 2);
 }
