@@ -56,6 +56,7 @@ impl Auth {
         let now = parts.clock.now();
         let Proven {
             user,
+            is_breached,
             factors,
             admitted,
             ..
@@ -71,6 +72,7 @@ impl Auth {
                 device_id: admitted.device,
                 device_label,
                 audiences,
+                is_breached,
             }),
         });
         let request_options = match factors.has(FactorKind::Passkey) {
@@ -144,6 +146,7 @@ impl Auth {
             user: found.user,
             verified_hash: found.password_hash,
             rehashed: None,
+            is_breached: login.is_breached,
             factors: found.factors,
             admitted,
         };

@@ -142,7 +142,10 @@ impl Auth {
         let ended_event = context.audit_event(AuditKind::SessionLimitReached, now);
         let new_device = admitted.device.is_none();
         let event = AuditEvent {
-            details: AuditDetails::Login { new_device },
+            details: AuditDetails::Login {
+                new_device,
+                breached_password: proven.is_breached,
+            },
             ..context.audit_event(AuditKind::LoggedIn, now)
         };
         let mail = (new_device && admitted.has_logged_in)

@@ -129,6 +129,7 @@ impl Auth {
             user: found.user,
             verified_hash: found.password_hash,
             rehashed: None,
+            is_breached: false,
             factors: found.factors,
             admitted,
         };

@@ -87,6 +87,8 @@ pub(super) struct Proven {
     pub(super) verified_hash: String,
     /// A hash to store in its place, when it is out of date.
     pub(super) rehashed: Option<PasswordHash>,
+    /// Whether the password is known from a breach.
+    pub(super) is_breached: bool,
     /// The kinds of second factors that the user has.
     pub(super) factors: FactorKinds,
     pub(super) admitted: Admitted,
@@ -244,6 +246,7 @@ impl Auth {
                     user: found.user,
                     verified_hash: found.password_hash,
                     rehashed,
+                    is_breached,
                     factors: found.factors,
                     admitted,
                 };

@@ -135,6 +135,8 @@ pub enum AuditDetails {
     Login {
         /// Whether no device token of an earlier login was presented.
         new_device: bool,
+        /// Whether the password is known from a breach.
+        breached_password: bool,
     },
     /// Of refused attempts that were alike: how many there were.
     Repeated(u64),
@@ -153,7 +155,14 @@ impl AuditDetails {
         let names = |roles: &Roles| roles.names().map(str::to_owned).collect::<Vec<_>>();
         match self {
             Self::None => json!({}),
-            Self::Login { new_device } => json!({ "new_device": new_device }),
+            Self::Login {
+                new_device,
+                breached_password: false,
+            } => json!({ "new_device": new_device }),
+            Self::Login {
+                new_device,
+                breached_password: true,
+            } => json!({ "new_device": new_device, "breached_password": true }),
             Self::Repeated(count) => json!({ "count": count }),
             Self::Roles { before, after } => {
                 json!({ "roles_before": names(before), "roles": names(after) })

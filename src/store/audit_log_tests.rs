@@ -21,7 +21,14 @@ fn shape(kind: AuditKind) -> (bool, bool, AuditDetails) {
     use AuditKind as Kind;
     let none = AuditDetails::None;
     match kind {
-        Kind::LoggedIn => (true, true, AuditDetails::Login { new_device: true }),
+        Kind::LoggedIn => {
+            let (new_device, breached_password) = (true, true);
+            let details = AuditDetails::Login {
+                new_device,
+                breached_password,
+            };
+            (true, true, details)
+        }
         Kind::LoginFailed | Kind::LoginThrottled => (true, false, AuditDetails::Repeated(3)),
         Kind::PasswordCheckFailed | Kind::PasswordCheckThrottled => {
             (true, true, AuditDetails::Repeated(1))

@@ -72,6 +72,8 @@ pub struct PendingLogin {
     pub device_label: DeviceLabel,
     /// The audiences of the session; `None` for all.
     pub audiences: Option<Vec<String>>,
+    /// Whether the password of the login is known from a breach.
+    pub is_breached: bool,
 }
 
 /// What a new challenge is made of.
@@ -107,6 +109,9 @@ struct LoginContent {
     d: Option<String>,
     n: String,
     a: Option<Vec<String>>,
+    /// Left out when false, as versions do that do not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    r: bool,
 }
 
 impl DerivedKeys {
@@ -203,6 +208,7 @@ impl From<&Challenge> for Content {
                 d: login.device_id.map(|id| id.to_string()),
                 n: login.device_label.as_str().to_owned(),
                 a: login.audiences.clone(),
+                r: login.is_breached,
             }),
         }
     }
@@ -217,6 +223,7 @@ impl Content {
                 device_id: login.d.map(|id| id.parse()).transpose().ok()?,
                 device_label: DeviceLabel::from_stored(login.n),
                 audiences: login.a,
+                is_breached: login.r,
             }),
         };
         Some(Challenge {
@@ -253,6 +260,7 @@ mod tests {
                 device_id: Some(DeviceId::from_bytes([9; 16])),
                 device_label: DeviceLabel::from_stored("Ada's \"phone\"".to_owned()),
                 audiences: Some(vec!["billing".to_owned()]),
+                is_breached: true,
             }),
         })
     }

@@ -1,20 +1,26 @@
 //! Passwords that are known from breaches: refused as new ones, marked when they are used, and the file is checked.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use countersign::grpc::pb::{
-    ChangePasswordRequest, RegisterRequest, RequestPasswordResetRequest, ResetPasswordRequest,
+    ChangePasswordRequest, RegisterRequest, RequestPasswordResetRequest, ResetPasswordRequest, User,
 };
 use tonic::Status;
 
-use crate::support::{
-    Kind, PASSWORD, TestDatabase, TestServer, failure,
-    mailbox::mail,
-    on_both_databases,
-    operator::bearing,
-    process::{TestProcess, run, run_with_input},
-    web::get,
+use crate::{
+    audit::assert_valid,
+    support::{
+        Kind, PASSWORD, TestDatabase, TestServer,
+        audit_events::exported,
+        factors::{STEP, totp},
+        failure,
+        mailbox::mail,
+        on_both_databases,
+        operator::bearing,
+        process::{TestProcess, run, run_with_input},
+        web::get,
+    },
 };
 
 const BREACHED: &str = "a harp that nobody tunes at noon";
@@ -64,7 +70,7 @@ fn assert_breached<T: std::fmt::Debug>(result: Result<T, Status>, field: &str) {
     let request = failure.details.bad_request().unwrap();
     let violation = &request.field_violations[0];
     assert_eq!(violation.field, field);
-    assert!(violation.description.contains("breach"));
+    assert_eq!(violation.reason, "BREACHED");
 }
 
 on_both_databases! {
@@ -94,6 +100,49 @@ on_both_databases! {
         };
         assert_breached(server.account().reset_password(reset(BREACHED)).await, "new_password");
         server.account().reset_password(reset(GOOD)).await.unwrap();
+    }
+
+    async fn the_audit_events_of_logins_tell_which_password_is_known_from_a_breach(database: TestDatabase) {
+        let server = TestServer::start(&database).await;
+        let root = server.register("root@example.org").await.unwrap();
+        database.execute("UPDATE users SET roles = 'admin'").await;
+        let ada = server.register("ada@example.org").await.unwrap();
+        server.stop().await;
+        let file = filter(&database, &[PASSWORD]).await;
+        let server = TestServer::start_with(&database, &[(VARIABLE, file.to_str().unwrap())]).await;
+        // The newest first; of one time they have no order.
+        let details = async |access_token: &str| {
+            server.clock.advance(Duration::from_secs(1));
+            let events = server.audit_events(access_token, "kind = logged_in").await;
+            let said = events.iter().map(|event| (event.subject_id.clone(), event.details_json.clone()));
+            said.collect::<Vec<_>>()
+        };
+        let breached = |user: &User, new_device: bool| {
+            (user.user_id.clone(), format!(r#"{{"breached_password":true,"new_device":{new_device}}}"#))
+        };
+        let tokens = server.login("root@example.org").await.unwrap();
+        let change = ChangePasswordRequest {
+            current_password: PASSWORD.to_owned(),
+            new_password: GOOD.to_owned(),
+        };
+        let changed = server.account().change_password(bearing(&tokens.access_token, change)).await.unwrap();
+        let admin = changed.into_inner().tokens.unwrap().access_token;
+        assert_eq!(details(&admin).await, [breached(&root, true)]);
+
+        let first = server.login_with("ada@example.org", PASSWORD, "").await.unwrap();
+        assert_eq!(details(&admin).await[0], breached(&ada, true));
+        // The second half of a login is an event of its password as well.
+        let app = server.enroll(&first.tokens.unwrap().access_token).await;
+        server.clock.advance(Duration::from_secs(STEP));
+        let challenge = server.login_whole("ada@example.org", &first.device_token).await.unwrap().challenge.unwrap();
+        server.complete(&challenge, totp(app.code(&server))).await.unwrap();
+        assert_eq!(details(&admin).await[0], breached(&ada, false));
+
+        server.login_as("root@example.org", GOOD).await.unwrap();
+        assert_eq!(details(&admin).await[0], (root.user_id, r#"{"new_device":true}"#.to_owned()));
+        for event in exported(&database, None).await {
+            assert_valid(&event);
+        }
     }
 
     async fn a_login_with_a_password_of_the_list_succeeds_and_is_counted(database: TestDatabase) {
