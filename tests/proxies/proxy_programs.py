@@ -66,6 +66,8 @@ class Proxy:
     """A proxy on a free port. A subclass says how it is started and reloaded, and what of its configuration is changed."""
 
     name, config = "", ""
+    # Whether it sees NOT_SERVING before the port closes.
+    checks_health = False
     # In the configuration: the idle time-out of streams, and a short one in its place.
     idle = {}
 
@@ -136,6 +138,7 @@ class Nginx(Proxy):
 
 class Haproxy(Proxy):
     name, config, version_option = "HAProxy", "deploy/proxies/haproxy/countersign.cfg", "-v"
+    checks_health = True
     idle = {"timeout client 60s": "timeout client 3s", "timeout server 60s": "timeout server 3s"}
 
     def command(self):
@@ -167,6 +170,7 @@ class Caddy(Proxy):
 
 class Envoy(Proxy):
     name, config, version_option = "Envoy", "deploy/proxies/envoy/countersign.yaml", "--version"
+    checks_health = True
     idle = {"stream_idle_timeout: 60s": "stream_idle_timeout: 3s"}
     descriptors = ""
 

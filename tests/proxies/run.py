@@ -34,6 +34,11 @@ CLIENT = "127.0.0.2"
 # How long streams are watched: several times the short idle time-out of 3 s.
 STREAM_SECONDS = 10
 CALLERS = 4
+# After so long every proxy that checks health has seen NOT_SERVING; so many calls reach both replicas if it has not.
+HEALTH_SECONDS, HEALTH_CALLS = 3, 30
+# What a gateway that calls in its own name tells about its client.
+FORWARDED_USER_AGENT = ["x-forwarded-user-agent", "grpcgateway-user-agent"]
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PAGE = Path("docs/proxies.md")
 # What must stand in the cells of a row; a row that is not here tells only how things are.
 MUST = {
@@ -41,6 +46,7 @@ MUST = {
     "request id": r"kept",
     "client address": r"right",
     "user agent": r"the client's",
+    "user agent of a browser, from a gateway": r"the browser's",
     "WatchRevocations beyond the idle time-out": r"lives",
     "reload of the proxy, calls failed": r"0 of \d+|not tried",
     "a replica stops, calls failed": r"0 of \d+",
@@ -52,8 +58,8 @@ def equal(seen, expected):
         raise AssertionError(f"{seen!r} is not {expected!r}")
 
 
-def relay_from(address: str, port: int) -> int:
-    """A port whose connections reach `port` from `address`."""
+def relay_from(address: str, port: int, host: str = "127.0.0.1") -> int:
+    """A port whose connections reach `port` of `host` from `address`."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def copy(source: socket.socket, sink: socket.socket):
@@ -71,7 +77,7 @@ def relay_from(address: str, port: int) -> int:
     def accept():
         while True:
             near, _ = listener.accept()
-            far = socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
+            far = socket.create_connection((host, port), source_address=(address, 0))
             for pair in [(near, far), (far, near)]:
                 threading.Thread(target=copy, args=pair, daemon=True).start()
 
@@ -175,13 +181,28 @@ class Trial:
 
     def row_user_agent(self):
         """user agent"""
-        request = account_service_pb2.ListSessionsRequest()
-        account = account_service_pb2_grpc.AccountServiceStub(self.channel)
-        tokens = self.auth.Login(pb.LoginRequest(email=self.user.email, password=PASSWORD), timeout=PATIENCE_SECONDS).tokens
-        bearer = [("authorization", f"Bearer {tokens.access_token}")]
-        sessions = account.ListSessions(request, metadata=bearer, timeout=PATIENCE_SECONDS).sessions
-        agent = next(session.user_agent for session in sessions if session.current)
+        agent = self.user_agent_of_a_session(self.channel)
         return "the client's" if agent.startswith("grpc-python") else agent
+
+    def user_agent_of_a_session(self, own, metadata=()) -> str:
+        request = pb.LoginRequest(email=self.user.email, password=PASSWORD)
+        login = auth_service_pb2_grpc.AuthServiceStub(own).Login
+        tokens = login(request, metadata=metadata, timeout=PATIENCE_SECONDS).tokens
+        bearer = [("authorization", f"Bearer {tokens.access_token}")]
+        account = account_service_pb2_grpc.AccountServiceStub(own)
+        listed = account.ListSessions(account_service_pb2.ListSessionsRequest(), metadata=bearer, timeout=PATIENCE_SECONDS)
+        return next(session.user_agent for session in listed.sessions if session.current)
+
+    def row_user_agent_of_a_browser(self):
+        """user agent of a browser, from a gateway"""
+        for name in FORWARDED_USER_AGENT:
+            equal(self.user_agent_of_a_session(self.channel, [(name, BROWSER)]), BROWSER)
+            # From an address that is not a trusted proxy, past the proxy.
+            with channel(relay_from(CLIENT, self.ports[0], REPLICAS[0])) as past:
+                agent = self.user_agent_of_a_session(past, [(name, BROWSER)])
+            if not agent.startswith("grpc-python"):
+                raise AssertionError(f"{name} of an untrusted peer is believed: {agent}")
+        return "the browser's"
 
     def row_watch(self):
         """WatchRevocations beyond the idle time-out"""
@@ -241,6 +262,24 @@ class Trial:
             ended = traffic.stop()
             self.replicas[0].start()
         return ended
+
+    def row_zzhealth(self):
+        """health checks"""
+        replica, own = self.replicas[0], [f"own-{uuid.uuid4()}" for _ in range(HEALTH_CALLS)]
+        replica.begin_stop()
+        try:
+            # NOT_SERVING at once; the port closes later: COUNTERSIGN_SHUTDOWN_DELAY.
+            time.sleep(HEALTH_SECONDS)
+            for request_id in own:
+                self.failing(self.auth, [("x-request-id", request_id)])
+            socket.create_connection((REPLICAS[0], self.ports[0])).close()
+        finally:
+            replica.process.wait(2 * PATIENCE_SECONDS)
+            stopped = replica.log.read_text()
+            replica.start()
+        went_there = any(request_id in stopped for request_id in own)
+        equal(went_there, not self.kind.checks_health)
+        return "none: calls until the port closes" if went_there else "NOT_SERVING: no call any more"
 
     def rows(self) -> dict[str, str]:
         cells = {}
