@@ -1,7 +1,7 @@
 // Package authn is what a microservice adds to be protected by Countersign: an interceptor that
 // validates tokens.
 //
-//	conn, err := grpc.NewClient("countersign:50051", grpc.WithTransportCredentials(creds))
+//	conn, err := grpc.NewClient("auth.example.org:443", grpc.WithTransportCredentials(credentials.NewTLS(nil)))
 //	server := grpc.NewServer(grpc.UnaryInterceptor(authn.RequireToken(authv1.NewAuthServiceClient(conn))))
 //
 // The stubs are generated from proto/ with buf.gen.yaml; put your module's path there and below.

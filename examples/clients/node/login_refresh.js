@@ -1,6 +1,7 @@
 // Walks a running Countersign through register, login, validate, refresh and logout.
 //
-//     node login_refresh.js 127.0.0.1:50051 ../../../proto
+//     node login_refresh.js https://auth.example.org:443 ../../../proto
+//     node login_refresh.js http://127.0.0.1:50051 ../../../proto    (in development: plain text, on this machine)
 //
 // Exits with an error at the first answer that is not the expected one.
 
@@ -9,9 +10,9 @@ import process from "node:process";
 
 import { authClient, errorReason, requireToken } from "./validate.js";
 
-const [address, protoDir] = process.argv.slice(2);
-if (!address || !protoDir) {
-  console.error("usage: login_refresh.js HOST:PORT PROTO_FOLDER");
+const [url, protoDir] = process.argv.slice(2);
+if (!url || !protoDir) {
+  console.error("usage: login_refresh.js https://HOST:PORT PROTO_FOLDER");
   process.exit(64);
 }
 
@@ -30,8 +31,7 @@ async function failureOf(promise) {
   throw new Error("wrong answer: a call that must fail did not");
 }
 
-// A real deployment passes grpc.credentials.createSsl() as the third argument.
-const auth = authClient(address, protoDir);
+const auth = authClient(url, protoDir);
 
 const email = `node-${randomUUID()}@example.com`;
 const password = "plum-otter-canyon-48-velvet";

@@ -5,6 +5,8 @@ import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
 import protobuf from "protobufjs";
 
+import { target } from "./connect.js";
+
 const ERROR_DOMAIN = "auth.countersign.v1";
 
 // The part of google/rpc/status.proto and error_details.proto that is needed here.
@@ -33,8 +35,8 @@ export function errorReason(error) {
   return "";
 }
 
-/** A client of AuthService whose methods return promises and always have a deadline. */
-export function authClient(address, protoDir, credentials = grpc.credentials.createInsecure()) {
+/** A client of AuthService at an `https://` URL, whose methods return promises and always have a deadline. */
+export function authClient(url, protoDir, [address, credentials] = target(url)) {
   const definition = protoLoader.loadSync("countersign/auth/v1/auth_service.proto", {
     includeDirs: [protoDir],
     defaults: true,

@@ -1,7 +1,7 @@
 // Tests verifier.js and verifier_feed.js: with the published cases, and with the feed of a running server.
 //
 //     node verifier_check.js ../../../vectors/verifier
-//     node verifier_check.js ../../../vectors/verifier 127.0.0.1:50051 ../../../proto ../../../target/debug/countersign
+//     node verifier_check.js ../../../vectors/verifier http://127.0.0.1:50051 ../../../proto ../../../target/debug/countersign
 //
 // The program makes a service account and its key, so it must be run where the server's database is found.
 
@@ -65,16 +65,16 @@ function checkCases(folder) {
   console.log(`${count} cases`);
 }
 
-async function checkFeed(address, protoDir, program) {
-  const auth = authClient(address, protoDir);
+async function checkFeed(url, protoDir, program) {
+  const auth = authClient(url, protoDir);
   const [ada, gateway] = [`${randomUUID()}@example.org`, `node-${randomUUID()}`];
   await auth.register({ email: ada, password: PASSWORD }, 30_000);
   const run = (...given) => execFileSync(program, given, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
   run("service-accounts", "create", gateway, "--role", "verifier");
   const key = run("service-keys", "create", gateway, "--expires-in", "1d").trim();
   const verifier = new Verifier("http://localhost:50051", ["countersign"]);
-  const client = verifierClient(address, protoDir);
-  follow(verifier, client, serviceKeySource(address, protoDir, key));
+  const client = verifierClient(url, protoDir);
+  follow(verifier, client, serviceKeySource(url, protoDir, key));
   const { tokens } = await auth.login({ email: ada, password: PASSWORD }, 30_000);
   await becomes(verifier, tokens.accessToken, "ACCEPT");
   await auth.logout({ refreshToken: tokens.refreshToken });

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
 
+import { target } from "./connect.js";
 import { KEY_FETCH_INTERVAL, Verifier } from "./verifier.js";
 
 const SILENCE = 4_000; // ms
@@ -20,13 +21,13 @@ function load(file, protoDir) {
 }
 
 /** A client of VerifierService. */
-export function verifierClient(address, protoDir, credentials = grpc.credentials.createInsecure()) {
+export function verifierClient(url, protoDir, [address, credentials] = target(url)) {
   const { VerifierService } = load("verifier_service.proto", protoDir);
   return new VerifierService(address, credentials);
 }
 
 /** What gets a new access token for a service key with each call. */
-export function serviceKeySource(address, protoDir, serviceKey, credentials = grpc.credentials.createInsecure()) {
+export function serviceKeySource(url, protoDir, serviceKey, [address, credentials] = target(url)) {
   const { TokenService } = load("token_service.proto", protoDir);
   const client = new TokenService(address, credentials);
   return () => new Promise((resolve, reject) => {

@@ -1,6 +1,7 @@
 """Walks a running Countersign through register, login, validate, refresh and logout.
 
-    python login_refresh.py 127.0.0.1:50051
+    python login_refresh.py https://auth.example.org:443
+    python login_refresh.py http://127.0.0.1:50051      # in development: plain text, on this machine
 
 Exits with an error at the first answer that is not the expected one.
 """
@@ -13,6 +14,7 @@ import grpc
 
 from countersign.auth.v1 import auth_service_pb2 as pb
 from countersign.auth.v1 import auth_service_pb2_grpc
+from connect import connect
 from validate import RequireToken, TokenValidator, error_reason
 
 DEADLINE_SECONDS = 10
@@ -68,9 +70,8 @@ def check_interceptor(validator: TokenValidator, good_token: str) -> None:
     server.stop(grace=None)
 
 
-def main(address: str) -> None:
-    # A real deployment uses grpc.secure_channel.
-    with grpc.insecure_channel(address) as channel:
+def main(url: str) -> None:
+    with connect(url) as channel:
         auth = auth_service_pb2_grpc.AuthServiceStub(channel)
         validator = TokenValidator(channel, deadline_seconds=DEADLINE_SECONDS)
 
@@ -114,5 +115,5 @@ def main(address: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: login_refresh.py HOST:PORT")
+        sys.exit("usage: login_refresh.py https://HOST:PORT")
     main(sys.argv[1])

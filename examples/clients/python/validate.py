@@ -1,6 +1,6 @@
 """What a microservice adds to be protected by Countersign: an interceptor that validates tokens.
 
-    channel = grpc.insecure_channel("countersign:50051")
+    channel = connect("https://auth.example.org:443")    # of connect.py
     server = grpc.server(executor, interceptors=[RequireToken(TokenValidator(channel))])
 
 The stubs under `countersign.auth.v1` are generated from `proto/` (see README.md one folder up).

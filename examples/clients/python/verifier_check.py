@@ -1,7 +1,7 @@
 """Tests verifier.py and verifier_feed.py: with the published cases, and with the feed of a running server.
 
     python verifier_check.py ../../../vectors/verifier
-    python verifier_check.py ../../../vectors/verifier 127.0.0.1:50051 ../../../target/debug/countersign
+    python verifier_check.py ../../../vectors/verifier http://127.0.0.1:50051 ../../../target/debug/countersign
 
 The program makes a service account and its key, so it must be run where the server's database is found.
 """
@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 
-import grpc
+from connect import connect
 from countersign.auth.v1 import auth_service_pb2 as pb
 from countersign.auth.v1 import auth_service_pb2_grpc as rpc
 from countersign.auth.v1 import token_service_pb2 as token_pb
@@ -61,8 +61,8 @@ def check_cases(folder):
     print(f"{count} cases")
 
 
-def check_feed(address, program):
-    channel = grpc.insecure_channel(address)
+def check_feed(url, program):
+    channel = connect(url)
     auth = rpc.AuthServiceStub(channel)
     ada, gateway = f"{uuid.uuid4()}@example.org", f"python-{uuid.uuid4()}"
     auth.Register(pb.RegisterRequest(email=ada, password=PASSWORD), timeout=30)

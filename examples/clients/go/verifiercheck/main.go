@@ -1,7 +1,7 @@
 // Command verifiercheck tests package verifier: with the published cases, and with the feed of a running server.
 //
 //	go run ./verifiercheck ../../../vectors/verifier
-//	go run ./verifiercheck ../../../vectors/verifier 127.0.0.1:50051 ../../../target/debug/countersign
+//	go run ./verifiercheck ../../../vectors/verifier http://127.0.0.1:50051 ../../../target/debug/countersign
 //
 // The program makes a service account and its key, so it must be run where the server's database is found.
 package main
@@ -15,9 +15,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	authv1 "example.com/yourservice/gen/countersign/auth/v1"
 	"example.com/yourservice/verifier"
@@ -76,10 +78,19 @@ func checkCases(folder string) {
 	fmt.Println(count, "cases")
 }
 
-func checkFeed(address, program string) {
+// connect opens https://HOST:PORT with TLS, by the authorities of the system or of SSL_CERT_FILE. http:// encrypts nothing: it is
+// for development, on one machine.
+func connect(url string) (*grpc.ClientConn, error) {
+	if address := strings.TrimPrefix(url, "http://"); address != url {
+		return grpc.Dial(address, grpc.WithInsecure())
+	}
+	return grpc.Dial(strings.TrimPrefix(url, "https://"), grpc.WithTransportCredentials(credentials.NewTLS(nil)))
+}
+
+func checkFeed(url, program string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn := must(grpc.Dial(address, grpc.WithInsecure()))
+	conn := must(connect(url))
 	auth := authv1.NewAuthServiceClient(conn)
 	now := time.Now().UnixNano()
 	gateway, ada := fmt.Sprintf("go-%d", now), fmt.Sprintf("ada%d@example.org", now)
