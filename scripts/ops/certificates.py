@@ -37,12 +37,12 @@ def certificate(name: str, key, issuer: str, issuer_key, extensions: list) -> by
     return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def make_certificates(folder: Path, key_mode: int = 0o600):
+def make_certificates(folder: Path, key_mode: int = 0o600, issuer: str = "authority"):
     """Writes tls.crt, tls.key, bundle.crt, client.crt and client.key; the names are localhost and 127.0.0.1."""
     folder.mkdir()
     keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("authority", "tls", "client")}
     authority = certificate(
-        "authority", keys["authority"], "authority", keys["authority"], [x509.BasicConstraints(True, None)]
+        issuer, keys["authority"], issuer, keys["authority"], [x509.BasicConstraints(True, None)]
     )
     (folder / "bundle.crt").write_bytes(authority)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
@@ -51,6 +51,6 @@ def make_certificates(folder: Path, key_mode: int = 0o600):
         "client": [x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])],
     }
     for name, extensions in purposes.items():
-        signed = certificate(name, keys[name], "authority", keys["authority"], extensions)
+        signed = certificate(name, keys[name], issuer, keys["authority"], extensions)
         (folder / f"{name}.crt").write_bytes(signed)
         write_key(folder / f"{name}.key", keys[name], key_mode)
