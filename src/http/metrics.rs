@@ -17,7 +17,7 @@ use crate::{
     mail::MailLoad,
     store::PoolLoad,
     telemetry::{self, CallFamilies},
-    tls::TlsState,
+    tls::{Refusals, TlsState},
     workloads::issuers::TrustedIssuers,
 };
 
@@ -29,6 +29,7 @@ pub(super) fn registry(
     auth: Auth,
     calls: &CallFamilies,
     tls: Option<TlsState>,
+    refusals: Refusals,
     issuers: TrustedIssuers,
 ) -> Registry {
     let mut registry = Registry::default();
@@ -36,9 +37,7 @@ pub(super) fn registry(
     registry.register("countersign_build", "The program that runs", version);
     calls.register(&mut registry);
     registry.register_collector(Box::new(ServiceCollector(auth)));
-    if let Some(tls) = tls {
-        registry.register_collector(Box::new(TlsCollector(tls)));
-    }
+    registry.register_collector(Box::new(TlsCollector { tls, refusals }));
     registry.register_collector(Box::new(IssuerCollector(issuers)));
     registry
 }
@@ -58,15 +57,40 @@ impl Collector for ServiceCollector {
 }
 
 #[derive(Debug)]
-struct TlsCollector(TlsState);
+struct TlsCollector {
+    tls: Option<TlsState>,
+    refusals: Refusals,
+}
 
 impl Collector for TlsCollector {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
-        write_tls_metrics(&self.0, &mut MetricWriter(encoder))
+        let mut writer = MetricWriter(encoder);
+        if let Some(tls) = &self.tls {
+            write_certificates(tls, &mut writer)?;
+        }
+        self.write_refusals(&mut writer)
     }
 }
 
-fn write_tls_metrics(tls: &TlsState, writer: &mut MetricWriter<'_>) -> fmt::Result {
+impl TlsCollector {
+    fn write_refusals(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
+        let (name, help) = (
+            "countersign_tls_handshakes_refused",
+            "TLS handshakes refused, by reason.",
+        );
+        let kind = MetricType::Counter;
+        let mut family = writer.0.encode_descriptor(name, help, None, kind)?;
+        for (reason, count) in self.refusals.read() {
+            // Each reason belongs either to ports with TLS or to ports without.
+            if Refusals::is_of_plain_text(reason) == self.tls.is_none() {
+                ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_certificates(tls: &TlsState, writer: &mut MetricWriter<'_>) -> fmt::Result {
     let mut time = |name, help, time: Timestamp| writer.gauge(name, help, time.seconds());
     time(
         "countersign_tls_certificate_not_after",
@@ -89,17 +113,7 @@ fn write_tls_metrics(tls: &TlsState, writer: &mut MetricWriter<'_>) -> fmt::Resu
         "countersign_tls_last_failed_reload",
         "When changed files could not be used last, in Unix seconds; 0 for never.",
         tls.last_failed_reload().unwrap_or_default(),
-    )?;
-    let (name, help) = (
-        "countersign_tls_handshakes_refused",
-        "TLS handshakes refused, by reason.",
-    );
-    let kind = MetricType::Counter;
-    let mut family = writer.0.encode_descriptor(name, help, None, kind)?;
-    for (reason, count) in tls.refusals() {
-        ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
-    }
-    Ok(())
+    )
 }
 
 fn write_metrics(metrics: &ServiceMetrics, writer: &mut MetricWriter<'_>) -> fmt::Result {

@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 use super::{Acceptor, ClientAddress, Place, Places, Site};
 use crate::{
     config::ServingSettings,
-    tls::{TlsPort, TlsState},
+    tls::{Refusals, TlsPort, TlsState},
 };
 
 /// How long a connection is kept, however busy it is. This also ends connections whose peer does not read.
@@ -63,6 +63,14 @@ impl HttpLimits {
     }
 }
 
+/// What a connection begins with.
+#[derive(Clone, Debug)]
+enum PortTls {
+    On(TlsState),
+    /// Plain text. Clients that speak TLS all the same are counted.
+    Off(Refusals),
+}
+
 /// A port that is bound, but not served yet.
 #[derive(Debug)]
 pub struct HttpPort {
@@ -89,7 +97,10 @@ impl HttpPort {
     /// Serves until `stop` is cancelled; then closes the port, lets requests under way end within the closing time,
     /// and returns.
     pub async fn serve(self, site: Site, limits: HttpLimits, stop: CancellationToken) {
-        let tls = site.tls.clone();
+        let tls = match site.tls.clone() {
+            Some(tls) => PortTls::On(tls),
+            None => PortTls::Off(site.refusals.clone()),
+        };
         let places = Places::new(limits.per_peer, site.trusted_proxies.clone());
         accept(self.listener, site.into_router(), tls, limits, places, stop).await;
     }
@@ -98,7 +109,7 @@ impl HttpPort {
 async fn accept(
     listener: TcpListener,
     router: Router,
-    tls: Option<TlsState>,
+    tls: PortTls,
     limits: HttpLimits,
     places: Places,
     stop: CancellationToken,
@@ -126,21 +137,33 @@ async fn open(
     stream: TcpStream,
     place: Place,
     router: Router,
-    tls: Option<TlsState>,
+    tls: PortTls,
     limits: HttpLimits,
     stop: CancellationToken,
 ) {
     let peer = place.peer;
     let client = ClientAddress::from(peer.ip());
-    let Some(tls) = tls else {
-        return serve_connection(stream, client, router, limits, stop).await;
-    };
-    let accepted = tokio::select! {
-        accepted = tls.accept(TlsPort::Http, stream, peer, limits.header_time) => accepted,
-        () = stop.cancelled() => return,
-    };
-    if let Some(accepted) = accepted {
-        serve_connection(accepted.stream, client, router, limits, stop).await;
+    match tls {
+        PortTls::Off(refusals) => {
+            let mut first = [0];
+            let peeked = tokio::select! {
+                peeked = timeout(limits.header_time, stream.peek(&mut first)) => peeked,
+                () = stop.cancelled() => return,
+            };
+            // The client may also be silent, or gone.
+            let Ok(Ok(1)) = peeked else { return };
+            refusals.look_at_plain_text(&first, peer);
+            serve_connection(stream, client, router, limits, stop).await;
+        }
+        PortTls::On(tls) => {
+            let accepted = tokio::select! {
+                accepted = tls.accept(TlsPort::Http, stream, peer, limits.header_time) => accepted,
+                () = stop.cancelled() => return,
+            };
+            if let Some(accepted) = accepted {
+                serve_connection(accepted.stream, client, router, limits, stop).await;
+            }
+        }
     }
 }
 
@@ -210,8 +233,9 @@ mod tests {
             .route("/", get(|| async { "here" }))
             .route("/long", get(|| async { "long".repeat(16 << 20) }));
         let stop = CancellationToken::new();
+        let tls = PortTls::Off(Refusals::default());
         let places = Places::new(limits.per_peer, Vec::new());
-        let ended = tokio::spawn(accept(listener, router, None, limits, places, stop.clone()));
+        let ended = tokio::spawn(accept(listener, router, tls, limits, places, stop.clone()));
         Fixture {
             address,
             stop,

@@ -22,8 +22,13 @@ use super::{
     readiness::{self, Readiness},
 };
 use crate::{
-    auth::Auth, clock::Clock, config::Rate, telemetry::CallFamilies, tls::TlsState,
-    tokens::JwksDocument, workloads::issuers::TrustedIssuers,
+    auth::Auth,
+    clock::Clock,
+    config::Rate,
+    telemetry::CallFamilies,
+    tls::{Refusals, TlsState},
+    tokens::JwksDocument,
+    workloads::issuers::TrustedIssuers,
 };
 
 /// What the routes serve.
@@ -36,6 +41,8 @@ pub struct Site {
     pub readiness: watch::Receiver<Readiness>,
     /// The certificates of both ports, unless they serve plain text.
     pub tls: Option<TlsState>,
+    /// The refused TLS handshakes of both ports.
+    pub refusals: Refusals,
     /// Whose assertions prove a service.
     pub issuers: TrustedIssuers,
     /// The time.
@@ -72,7 +79,13 @@ impl Site {
         );
         let content = Arc::new(Content {
             metadata: Document::new(json),
-            metrics: metrics::registry(self.auth.clone(), &self.calls, self.tls, self.issuers),
+            metrics: metrics::registry(
+                self.auth.clone(),
+                &self.calls,
+                self.tls,
+                self.refusals,
+                self.issuers,
+            ),
             readiness: self.readiness,
             auth: self.auth,
         });

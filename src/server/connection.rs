@@ -35,7 +35,7 @@ use crate::{
         layers::{ConnectionCalls, ConnectionCertificate},
     },
     http::Place,
-    tls::{Accepted, TlsPort, TlsState},
+    tls::{Accepted, Refusals, TlsPort, TlsState},
 };
 
 /// How often a peer that sends nothing is asked whether it is still there (HTTP/2 PING).
@@ -76,6 +76,8 @@ pub(super) struct ConnectionServer<S> {
     http2: http2::Builder<TokioExecutor>,
     settings: ServingSettings,
     tls: Option<TlsState>,
+    /// Clients that speak TLS to a port without it.
+    refusals: Refusals,
     memory: RequestMemory,
     service: S,
     draining: CancellationToken,
@@ -93,6 +95,7 @@ where
     pub(super) fn new(
         settings: ServingSettings,
         tls: Option<TlsState>,
+        refusals: Refusals,
         service: S,
         draining: CancellationToken,
     ) -> Self {
@@ -111,6 +114,7 @@ where
             memory: RequestMemory::new(settings.max_request_memory),
             settings,
             tls,
+            refusals,
             service,
             draining,
         }
@@ -157,6 +161,9 @@ where
         let Ok(Ok(opening)) = opening else {
             return;
         };
+        if self.tls.is_none() {
+            self.refusals.look_at_plain_text(&opening, place.peer);
+        }
         let stream = join(Cursor::new(opening).chain(reader), writer);
         // Dropped with the connection; ends its response streams.
         let calls = ConnectionCalls::new(&self.draining);

@@ -46,6 +46,7 @@ use crate::{
     passwords::Passwords,
     revocation::{Feed, FeedHub, RevocationIndex, RevocationSync, SyncParts},
     store::{ServerLock, Store},
+    tls::TlsState,
     tokens::{DerivedKeys, Keyring, VerifiedTokens},
     workloads::Directory,
 };
@@ -221,12 +222,14 @@ impl Server {
 
         let issuers = files.issuers();
         let tls = files.follow(&tasks, &stopping);
+        let refusals = tls.as_ref().map(TlsState::refusals).unwrap_or_default();
         if let Some(http) = http {
             let site = Site {
                 auth: auth.clone(),
                 calls: layers::call_metrics(),
                 readiness: is_ready.clone(),
                 tls: tls.clone(),
+                refusals: refusals.clone(),
                 issuers,
                 clock: clock.clone(),
                 token_rate: config.limits.token,
@@ -260,7 +263,7 @@ impl Server {
                 serving.max_message_size,
             ))
             .service(routes.prepare());
-        let connections = ConnectionServer::new(serving, tls, service, draining.clone());
+        let connections = ConnectionServer::new(serving, tls, refusals, service, draining.clone());
         let workers = ConnectionWorkers::start().map_err(StartError::ConnectionWorkers)?;
 
         let upkeep = Upkeep {

@@ -79,15 +79,8 @@ impl TlsState {
             }
             Err(_) => (Refusal::TimedOut, String::new()),
         };
-        self.refused(refusal, &cause, address);
+        self.refusals.add(refusal, &cause, address);
         None
-    }
-
-    fn refused(&self, refusal: Refusal, cause: &str, address: SocketAddr) {
-        if self.refusals.add(refusal) {
-            let reason = refusal.name();
-            tracing::warn!(peer = %address, reason, cause, "TLS: a handshake was refused");
-        }
     }
 }
 

@@ -15,7 +15,7 @@ mod server;
 pub use error::TlsError;
 pub use handshake::{Accepted, TlsPort};
 pub use peer::PeerCertificate;
-pub use refusals::Refusal;
+pub use refusals::{Refusal, Refusals};
 pub use reload::{TlsReloader, TlsState};
 
 #[cfg(test)]

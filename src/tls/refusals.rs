@@ -2,8 +2,9 @@
 
 use std::{
     io,
+    net::SocketAddr,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -11,6 +12,10 @@ use std::{
 use rustls::{CertificateError, Error};
 
 use crate::telemetry::LogLimit;
+
+/// The type of the record with which a client begins (RFC 8446 section 5.1). Neither HTTP/2 nor a request of HTTP/1.1 begins with
+/// this byte.
+const HANDSHAKE_RECORD: u8 = 22;
 
 /// Why a handshake was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub enum Refusal {
     NoProtocol,
     /// It does not speak TLS.
     PlainText,
+    /// It speaks TLS, and the port does not.
+    TlsOff,
     /// It sent an alert: as a rule it does not accept the server's certificate.
     Alert,
     /// It closed the connection.
@@ -42,7 +49,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::NoCertificate,
         Self::UnknownIssuer,
         Self::Expired,
@@ -51,6 +58,7 @@ impl Refusal {
         Self::NothingInCommon,
         Self::NoProtocol,
         Self::PlainText,
+        Self::TlsOff,
         Self::Alert,
         Self::Closed,
         Self::TimedOut,
@@ -68,6 +76,7 @@ impl Refusal {
             Self::NothingInCommon => "nothing_in_common",
             Self::NoProtocol => "no_alpn",
             Self::PlainText => "plaintext",
+            Self::TlsOff => "tls_off",
             Self::Alert => "alert",
             Self::Closed => "closed",
             Self::TimedOut => "timed_out",
@@ -118,9 +127,9 @@ impl Refusal {
     }
 }
 
-/// How many handshakes were refused for each reason.
-#[derive(Debug, Default)]
-pub(super) struct RefusalCounts([RefusalCount; Refusal::ALL.len()]);
+/// How many handshakes were refused for each reason, on both ports. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals(Arc<[RefusalCount; Refusal::ALL.len()]>);
 
 #[derive(Debug, Default)]
 struct RefusalCount {
@@ -128,17 +137,35 @@ struct RefusalCount {
     log_limit: Mutex<LogLimit>,
 }
 
-impl RefusalCounts {
-    /// Counts a refusal. Whether it may be logged.
-    pub(super) fn add(&self, refusal: Refusal) -> bool {
+impl Refusals {
+    /// Counts a refusal, and logs it unless one for the same reason was logged lately.
+    pub(super) fn add(&self, refusal: Refusal, cause: &str, peer: SocketAddr) {
         let count = &self.0[refusal as usize];
         count.total.fetch_add(1, Ordering::Relaxed);
         let limit = count.log_limit.lock();
-        limit.unwrap_or_else(PoisonError::into_inner).permits()
+        if limit.unwrap_or_else(PoisonError::into_inner).permits() {
+            let reason = refusal.name();
+            tracing::warn!(%peer, reason, cause, "TLS: a handshake was refused");
+        }
     }
 
-    pub(super) fn read(&self) -> Vec<(&'static str, u64)> {
-        let counts = Refusal::ALL.iter().zip(&self.0);
+    /// Looks at the first bytes that a client sends to a port without TLS, and counts a client that begins a handshake. The
+    /// protocol of the port answers it, in plain text, and clients say that the version is wrong.
+    pub fn look_at_plain_text(&self, first_bytes: &[u8], peer: SocketAddr) {
+        if first_bytes.first() == Some(&HANDSHAKE_RECORD) {
+            let cause = "the client speaks TLS, and this port speaks plain text (COUNTERSIGN_TLS)";
+            self.add(Refusal::TlsOff, cause, peer);
+        }
+    }
+
+    /// Whether a port without TLS may have refused for this reason, which is the only one there.
+    pub fn is_of_plain_text(reason: &str) -> bool {
+        reason == Refusal::TlsOff.name()
+    }
+
+    /// The counts, by reason.
+    pub fn read(&self) -> Vec<(&'static str, u64)> {
+        let counts = Refusal::ALL.iter().zip(self.0.iter());
         counts
             .map(|(refusal, count)| (refusal.name(), count.total.load(Ordering::Relaxed)))
             .collect()

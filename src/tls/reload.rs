@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     TlsError,
-    refusals::RefusalCounts,
+    refusals::Refusals,
     server::{Contents, Loaded},
 };
 use crate::{
@@ -31,7 +31,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct TlsState {
     pub(super) loaded: watch::Receiver<Arc<Loaded>>,
-    pub(super) refusals: Arc<RefusalCounts>,
+    pub(super) refusals: Refusals,
     reloads: Arc<Reloads>,
 }
 
@@ -64,9 +64,9 @@ impl TlsState {
         (micros > 0).then(|| Timestamp::from_micros(micros))
     }
 
-    /// Refused handshakes, by their reason.
-    pub fn refusals(&self) -> Vec<(&'static str, u64)> {
-        self.refusals.read()
+    /// The refused handshakes.
+    pub fn refusals(&self) -> Refusals {
+        self.refusals.clone()
     }
 }
 
@@ -100,7 +100,7 @@ impl TlsReloader {
         });
         let state = TlsState {
             loaded,
-            refusals: Arc::default(),
+            refusals: Refusals::default(),
             reloads: Arc::clone(&reloads),
         };
         let reloader = Self {

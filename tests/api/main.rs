@@ -90,6 +90,8 @@ mod sync;
 mod three_services;
 mod throttle;
 mod tls;
+mod tls_handshakes;
+mod tls_reloads;
 mod traces;
 mod trusted_issuers;
 mod user_commands;

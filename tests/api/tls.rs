@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,27 +16,14 @@ use tokio::{
 
 use crate::support::{
     PATIENCE, eventually,
-    tls::{Authority, TlsServer, assert_answered, channel, get, handshake, shown},
+    tls::{
+        Authority, OPENING, TlsServer, assert_answered, channel, get, handshake, refusal, shown,
+    },
 };
-
-/// The client connection preface and an empty SETTINGS frame (RFC 9113 section 3.4).
-const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// Whether a GOAWAY frame without debug data is among the bytes (RFC 9113 section 6.8).
 fn has_goaway(bytes: &[u8]) -> bool {
     bytes.windows(5).any(|header| header == [0, 0, 8, 7, 0])
-}
-
-/// What a client reads that the server refuses after its part of the handshake.
-async fn refusal(address: SocketAddr, config: Arc<ClientConfig>) -> String {
-    let mut stream = match handshake(address, config).await {
-        Ok(stream) => stream,
-        Err(error) => return error.to_string(),
-    };
-    match stream.read(&mut [0; 64]).await {
-        Ok(read) => format!("{read} bytes"),
-        Err(error) => error.to_string(),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,9 +51,8 @@ impl TestProcess {
 
     /// The same with other settings.
     pub async fn start_with(database: &TestDatabase, variables: &[(&str, &str)]) -> Self {
-        Self::started(command(database, variables).spawn().unwrap())
-            .await
-            .0
+        let child = command(database, variables).spawn().unwrap();
+        Self::started(child, has_tls(variables)).await.0
     }
 
     /// The same; besides, all that it ever writes comes back once it has ended.
@@ -69,19 +68,18 @@ impl TestProcess {
             stderr.read_to_end(&mut said).await.unwrap();
             String::from_utf8(said).unwrap()
         });
-        let (server, output) = Self::started(child).await;
+        let (server, output) = Self::started(child, has_tls(variables)).await;
         (server, Recording { output, errors })
     }
 
     /// The same, with a standard error that nobody reads: it takes what a pipe holds, and no more.
     pub async fn start_unread(database: &TestDatabase) -> Self {
         let mut command = command(database, &[]);
-        Self::started(command.stderr(Stdio::piped()).spawn().unwrap())
-            .await
-            .0
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+        Self::started(child, false).await.0
     }
 
-    async fn started(mut child: Child) -> (Self, JoinHandle<String>) {
+    async fn started(mut child: Child, has_tls: bool) -> (Self, JoinHandle<String>) {
         let stdout = child.stdout.take().unwrap();
         let mut lines = BufReader::new(stdout).lines();
         let line = timeout(PATIENCE, lines.next_line())
@@ -108,7 +106,11 @@ impl TestProcess {
             }
             said
         });
-        let channel = connect(address).await;
+        let channel = match has_tls {
+            false => connect(address).await,
+            // Calls of the test bring a channel of their own.
+            true => Channel::from_static("http://tls.invalid").connect_lazy(),
+        };
         let server = Self {
             child,
             address,
@@ -191,6 +193,10 @@ impl TestProcess {
         let status = timeout(PATIENCE, self.child.wait()).await;
         status.expect("the server ends in time").unwrap().code()
     }
+}
+
+fn has_tls(variables: &[(&str, &str)]) -> bool {
+    variables.contains(&("COUNTERSIGN_TLS", "on"))
 }
 
 /// What a process writes, up to its end.

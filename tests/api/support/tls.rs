@@ -2,13 +2,15 @@
 
 use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
-use countersign::grpc::pb::{LoginRequest, auth_service_client::AuthServiceClient};
+use countersign::grpc::pb::{
+    LoginRequest, RegisterRequest, ValidateTokenRequest, auth_service_client::AuthServiceClient,
+};
 use hyper_util::rt::TokioIo;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
 use rustls::{
-    ClientConfig, RootCertStore,
+    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
@@ -24,6 +26,9 @@ use super::{Kind, PASSWORD, TestDatabase, TestServer};
 
 /// What the server's certificates are for.
 pub const HOST: &str = "countersign.example.org";
+
+/// The client connection preface and an empty SETTINGS frame (RFC 9113 section 3.4).
+pub const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A certificate authority.
 pub struct Authority {
@@ -51,7 +56,24 @@ impl Authority {
     }
 
     pub fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
-        let key = KeyPair::generate().unwrap();
+        self.sign_key(KeyPair::generate().unwrap(), name, change)
+    }
+
+    /// Another certificate for the server, with the same key.
+    pub fn sign_again(
+        &self,
+        of: &Certificate,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certificate {
+        self.sign_key(KeyPair::from_pem(&of.key).unwrap(), HOST, change)
+    }
+
+    fn sign_key(
+        &self,
+        key: KeyPair,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certificate {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         change(&mut params);
         let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
@@ -73,13 +95,23 @@ impl Authority {
 
     /// What a client needs that trusts this authority and shows `own`.
     pub fn trusted_by(&self, own: Option<&Certificate>, protocol: &[u8]) -> Arc<ClientConfig> {
+        self.trusted_in(ALL_VERSIONS, own, protocol)
+    }
+
+    /// The same for a client that speaks only these versions. It remembers sessions, to resume them.
+    pub fn trusted_in(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        own: Option<&Certificate>,
+        protocol: &[u8],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
             .unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);
         let mut config = match own {
@@ -125,17 +157,11 @@ impl TlsServer {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new("servers");
         authority.server().write(folder.path());
-        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
-        let mut variables = vec![
-            ("COUNTERSIGN_TLS", "on"),
-            ("COUNTERSIGN_TLS_CERT_FILE", certificate.as_str()),
-            ("COUNTERSIGN_TLS_KEY_FILE", key.as_str()),
-        ];
-        if let Some(clients) = clients {
-            fs::write(&ca, &clients.pem).unwrap();
-            variables.push(("COUNTERSIGN_TLS_CLIENT_CA_FILE", &ca));
-        }
+        let files = tls_variables(folder.path(), clients);
+        let mut variables: Vec<_> = files
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         variables.extend_from_slice(settings);
         let database = TestDatabase::create(Kind::Sqlite).await;
         let server = TestServer::start_with(&database, &variables).await;
@@ -156,21 +182,43 @@ impl TlsServer {
     }
 
     pub async fn metric(&self, name: &str) -> i64 {
-        let text = self.metrics().await;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name}: {text}"))
-            .parse()
-            .unwrap()
+        value(&self.metrics().await, name)
     }
 
     pub async fn refused(&self, reason: &str) -> i64 {
-        self.metric(&format!(
-            "countersign_tls_handshakes_refused_total{{reason=\"{reason}\"}}"
-        ))
-        .await
+        refused(&self.metrics().await, reason)
     }
+}
+
+/// The variables of a server with the certificate, the key and, if it has `clients`, the authority in this folder. Writes
+/// the last.
+pub fn tls_variables(folder: &Path, clients: Option<&Authority>) -> Vec<(&'static str, String)> {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let mut variables = vec![
+        ("COUNTERSIGN_TLS", "on".to_owned()),
+        ("COUNTERSIGN_TLS_CERT_FILE", path("tls.crt")),
+        ("COUNTERSIGN_TLS_KEY_FILE", path("tls.key")),
+    ];
+    if let Some(clients) = clients {
+        fs::write(path("ca.crt"), &clients.pem).unwrap();
+        variables.push(("COUNTERSIGN_TLS_CLIENT_CA_FILE", path("ca.crt")));
+    }
+    variables
+}
+
+/// The value of a metric.
+pub fn value(metrics: &str, name: &str) -> i64 {
+    let mut lines = metrics.lines();
+    let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name}: {metrics}"))
+        .parse()
+        .unwrap()
+}
+
+/// How many handshakes were refused for this reason.
+pub fn refused(metrics: &str, reason: &str) -> i64 {
+    let name = "countersign_tls_handshakes_refused_total";
+    value(metrics, &format!("{name}{{reason=\"{reason}\"}}"))
 }
 
 pub async fn handshake(
@@ -180,6 +228,27 @@ pub async fn handshake(
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from(HOST).unwrap();
     TlsConnector::from(config).connect(name, stream).await
+}
+
+/// What a client reads that the server refuses after its part of the handshake.
+pub async fn refusal(address: SocketAddr, config: Arc<ClientConfig>) -> String {
+    let mut stream = match handshake(address, config).await {
+        Ok(stream) => stream,
+        Err(error) => return error.to_string(),
+    };
+    match stream.read(&mut [0; 64]).await {
+        Ok(read) => format!("{read} bytes"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The bytes with which a client begins.
+pub fn client_hello(config: Arc<ClientConfig>) -> Vec<u8> {
+    let name = ServerName::try_from(HOST).unwrap();
+    let mut bytes = Vec::new();
+    let mut client = ClientConnection::new(config, name).unwrap();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
 }
 
 /// The certificate that the server shows.
@@ -230,4 +299,34 @@ pub async fn assert_answered(channel: &Channel) {
         login(channel).await.unwrap_err().code(),
         tonic::Code::Unauthenticated
     );
+}
+
+/// Registers a user and logs in. Returns the access token.
+pub async fn signed_in(channel: &Channel) -> String {
+    let mut client = AuthServiceClient::new(channel.clone());
+    let (email, password) = ("ada@example.org".to_owned(), PASSWORD.to_owned());
+    let user = RegisterRequest {
+        email: email.clone(),
+        password: password.clone(),
+        ..RegisterRequest::default()
+    };
+    client.register(user).await.unwrap();
+    let login = LoginRequest {
+        email,
+        password,
+        ..LoginRequest::default()
+    };
+    let answer = client.login(login).await.unwrap().into_inner();
+    answer.tokens.unwrap().access_token
+}
+
+pub async fn validate(channel: &Channel, access_token: &str) -> Result<(), tonic::Status> {
+    let request = ValidateTokenRequest {
+        access_token: access_token.to_owned(),
+        ..ValidateTokenRequest::default()
+    };
+    AuthServiceClient::new(channel.clone())
+        .validate_token(request)
+        .await
+        .map(drop)
 }
