@@ -28,6 +28,14 @@ def own(name: str, aggregate: str = "") -> str:
     return f"{aggregate}({text})" if aggregate else text
 
 
+def rate(name: str, by: str = "") -> str:
+    return f"sum{by}(rate({name}{{{JOB}}}{RATE}))"
+
+
+def wait(name: str, share: float) -> str:
+    return f"histogram_quantile({share}, {rate(f'{name}_seconds_bucket', ' by (le) ')})"
+
+
 # (row title, [(panel title, unit, [(expression, legend)])])
 ROWS = [
     ("What callers get", [
@@ -41,6 +49,8 @@ ROWS = [
         ("Latency, 99th percentile", "s", [(f"{quantile(0.99)} > 0", "{{grpc_method}}")]),
         ("Latency, median", "s", [(f"{quantile(0.5)} > 0", "{{grpc_method}}")]),
         ("Calls in flight", "short", [(f"sum by (instance) (grpc_server_in_flight{{{JOB}}})", "{{instance}}")]),
+        ("Calls refused by a limit", "reqps", [(rate("countersign_calls_refused_total", " by (reason) "), "{{reason}}")]),
+        ("Tokens validated that were not remembered", "reqps", [(rate("countersign_token_cache_misses_total"), "misses")]),
     ]),
     ("Password hashing", [
         ("Hashes", "ops", [
@@ -53,6 +63,10 @@ ROWS = [
             (own("countersign_hashing_at_once", "sum"), "allowed at once"),
         ]),
         ("One hash takes a worker", "s", [(own("countersign_hashing_average_seconds"), "{{instance}}")]),
+        ("Wait for a worker", "s", [
+            (wait("countersign_hashing_wait", 0.99), "99th percentile"),
+            (wait("countersign_hashing_wait", 0.5), "median"),
+        ]),
     ]),
     ("Database", [
         ("Available", "short", [(own("countersign_database_available"), "{{instance}}")]),
@@ -61,6 +75,21 @@ ROWS = [
             (own("countersign_database_connections_max", "sum"), "allowed"),
         ]),
         ("Operations that wait for a connection", "short", [(own("countersign_database_waiting"), "{{instance}}")]),
+        ("Wait for a connection", "s", [
+            (wait("countersign_database_wait", 0.99), "99th percentile"),
+            (wait("countersign_database_wait", 0.5), "median"),
+        ]),
+    ]),
+    ("Mails", [
+        # All replicas see the same outbox.
+        ("Outbox", "short", [
+            (own("countersign_mails_waiting", "max"), "waiting"),
+            (own("countersign_mails_failed", "max"), "given up"),
+        ]),
+        ("Attempts", "ops", [
+            (rate("countersign_mails_sent_total"), "sent"),
+            (rate("countersign_mail_errors_total"), "failed"),
+        ]),
     ]),
     ("Revocations, keys, certificates, assertions", [
         ("Age of the knowledge of revocations", "s", [(own("countersign_revocation_staleness_seconds"), "{{instance}}")]),

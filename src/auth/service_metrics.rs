@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use super::Auth;
-use crate::{mail::MailLoad, passwords::HashingLoad, store::PoolLoad};
+use crate::{
+    mail::MailLoad,
+    passwords::HashingLoad,
+    store::{PoolLoad, pool_waits},
+    telemetry::Durations,
+};
 
 /// The state of the parts at one moment.
 #[derive(Clone, Debug)]
@@ -12,6 +17,8 @@ pub struct ServiceMetrics {
     pub database_available: bool,
     /// The connection pools of the database.
     pub pools: Vec<PoolLoad>,
+    /// How long operations waited for a connection.
+    pub pool_waits: Durations,
     /// Revocations in memory.
     pub live_revocations: usize,
     /// How long ago revocations were read completely.
@@ -20,6 +27,10 @@ pub struct ServiceMetrics {
     pub signing_key_age: Duration,
     /// The load of the password workers.
     pub hashing: HashingLoad,
+    /// How long password hashes waited for a worker.
+    pub hashing_waits: Durations,
+    /// Access tokens whose signature had to be checked, or that were no tokens.
+    pub token_cache_misses: u64,
     /// The outbox of mails.
     pub mails: MailLoad,
     /// Refused attempts that were not audited one by one, because too many waited to be written.
@@ -35,6 +46,7 @@ impl Auth {
         ServiceMetrics {
             database_available: parts.store.is_available(),
             pools: parts.store.pool_loads(),
+            pool_waits: pool_waits(),
             live_revocations: parts.revocations.len(),
             revocation_staleness: parts
                 .revocations
@@ -42,6 +54,8 @@ impl Auth {
                 .staleness(parts.clock.monotonic()),
             signing_key_age: since.map_or(Duration::ZERO, |since| now.since(since)),
             hashing: parts.passwords.load(),
+            hashing_waits: parts.passwords.waits(),
+            token_cache_misses: parts.verified.misses(),
             mails: parts.mails.clone(),
             dropped_refusals: self.dropped_refusals(),
         }

@@ -2,6 +2,8 @@
 
 use tonic::Code;
 
+use crate::telemetry::LimitRefusal;
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident $name:literal $code:ident $message:literal)*) => {
         /// Why a call failed. Callers match on the name, so a new one is a change of the API.
@@ -148,6 +150,16 @@ reasons! {
 }
 
 impl Reason {
+    /// The limit that refused the call, if it was one.
+    pub(super) const fn limit(self) -> Option<LimitRefusal> {
+        match self {
+            Self::RateLimited => Some(LimitRefusal::RateLimited),
+            Self::AccountThrottled => Some(LimitRefusal::AccountThrottled),
+            Self::Overloaded => Some(LimitRefusal::Overloaded),
+            _ => None,
+        }
+    }
+
     /// The reason with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL

@@ -77,8 +77,11 @@ impl PendingStatus {
 }
 
 /// The status of a call that failed for `reason`: exactly one `ErrorInfo`, one `RequestInfo`, and
-/// what `detail` adds.
+/// what `detail` adds. Limits that refuse are counted here, where every refusal passes once.
 pub fn status(reason: Reason, request_id: &RequestId, detail: Detail) -> Status {
+    if let Some(limit) = reason.limit() {
+        limit.count();
+    }
     let metadata = detail.metadata();
     let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, metadata);
     details.set_request_info(request_id.as_str(), "");

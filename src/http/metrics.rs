@@ -5,7 +5,7 @@ use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _},
+    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _, NoLabelSet},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, info::Info},
     registry::{Registry, Unit},
 };
@@ -15,8 +15,9 @@ use crate::{
     auth::{Auth, ServiceMetrics},
     clock::Timestamp,
     mail::MailLoad,
+    passwords::HashingLoad,
     store::PoolLoad,
-    telemetry::{self, CallFamilies},
+    telemetry::{self, CallFamilies, Durations, LimitRefusal},
     tls::{Refusals, TlsState},
     workloads::issuers::TrustedIssuers,
 };
@@ -128,6 +129,17 @@ fn write_metrics(metrics: &ServiceMetrics, writer: &mut MetricWriter<'_>) -> fmt
         u32::from(metrics.database_available),
     )?;
     writer.pools(&metrics.pools)?;
+    writer.histogram(
+        "countersign_database_wait",
+        "How long operations waited for a connection, also those that got none.",
+        &metrics.pool_waits,
+    )?;
+    writer.limit_refusals()?;
+    writer.counter(
+        "countersign_token_cache_misses",
+        "Access tokens that were not among those verified lately: others, and what is no token.",
+        metrics.token_cache_misses,
+    )?;
     writer.gauge(
         "countersign_live_revocations",
         "Revocations in memory: those whose last token has not expired by itself.",
@@ -143,7 +155,21 @@ fn write_metrics(metrics: &ServiceMetrics, writer: &mut MetricWriter<'_>) -> fmt
         "For how long the key that signs now has been signing.",
         metrics.signing_key_age.as_secs_f64(),
     )?;
-    let hashing = &metrics.hashing;
+    writer.histogram(
+        "countersign_hashing_wait",
+        "How long password hashes waited for a worker; those that were not made are not among them.",
+        &metrics.hashing_waits,
+    )?;
+    write_hashing_metrics(&metrics.hashing, writer)?;
+    writer.counter(
+        "countersign_audit_refusals_dropped",
+        "Refused logins that were not audited one by one because too many different ones waited.",
+        metrics.dropped_refusals,
+    )?;
+    write_mail_metrics(&metrics.mails, writer)
+}
+
+fn write_hashing_metrics(hashing: &HashingLoad, writer: &mut MetricWriter<'_>) -> fmt::Result {
     writer.gauge(
         "countersign_hashing_waiting",
         "Password hashes that wait for a worker.",
@@ -193,13 +219,7 @@ fn write_metrics(metrics: &ServiceMetrics, writer: &mut MetricWriter<'_>) -> fmt
         "countersign_hashing_backend",
         "The implementation of Argon2 that runs on this processor.",
         ("backend", hashing.backend.name()),
-    )?;
-    writer.counter(
-        "countersign_audit_refusals_dropped",
-        "Refused logins that were not audited one by one because too many different ones waited.",
-        metrics.dropped_refusals,
-    )?;
-    write_mail_metrics(&metrics.mails, writer)
+    )
 }
 
 fn write_mail_metrics(mails: &MailLoad, writer: &mut MetricWriter<'_>) -> fmt::Result {
@@ -247,6 +267,28 @@ impl MetricWriter<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let kind = MetricType::Counter;
         ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, None, kind)?)
+    }
+
+    /// In seconds.
+    fn histogram(&mut self, name: &str, help: &str, waits: &Durations) -> fmt::Result {
+        let (unit, waits) = (Some(&Unit::Seconds), waits.histogram());
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, unit, waits.metric_type())?;
+        waits.encode(encoder)
+    }
+
+    fn limit_refusals(&mut self) -> fmt::Result {
+        let (name, help) = (
+            "countersign_calls_refused",
+            "Calls refused because of a limit, by the reason of the answer.",
+        );
+        let kind = MetricType::Counter;
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (reason, count) in LimitRefusal::counts() {
+            ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
     }
 
     /// A gauge that is always 1 and whose label is the information.

@@ -60,6 +60,7 @@ use crate::{
     clock::{cpu_time, monotonic_now},
     cores,
     domain::Password,
+    telemetry::Durations,
 };
 
 /// How passwords are hashed and what new ones must fulfil.
@@ -224,6 +225,11 @@ impl Passwords {
     /// [`PasswordError::Internal`]: there is no pepper.
     pub fn sealer(&self) -> Result<HashSealer, PasswordError> {
         self.0.shared.hasher.sealer()
+    }
+
+    /// How long the hashes that were made had waited for a worker.
+    pub fn waits(&self) -> Durations {
+        self.0.queue.waits()
     }
 
     /// How busy the workers are, for metrics.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::cpu_share::{CpuShare, REQUEST_WINDOW};
-use crate::clock::monotonic_now;
+use crate::{clock::monotonic_now, telemetry::Durations};
 
 /// The shortest and the longest time after which a refused caller is asked to come back. The lower
 /// bound keeps refused callers from retrying in a loop, the upper one limits what a few slow jobs can do to the
@@ -27,6 +27,8 @@ pub(super) struct Queue<J> {
     capacity: usize,
     state: Mutex<State<J>>,
     arrival: Condvar,
+    /// How long jobs waited for a worker that ran them.
+    waits: Durations,
 }
 
 struct State<J> {
@@ -47,6 +49,7 @@ struct State<J> {
 
 struct Waiting<J> {
     id: u64,
+    since: Instant,
     /// Started at this moment or later, the job would end after its caller's deadline.
     start_by: Option<Instant>,
     job: J,
@@ -100,6 +103,7 @@ impl<J> Queue<J> {
                 closed: false,
             }),
             arrival: Condvar::new(),
+            waits: Durations::new(),
         }
     }
 
@@ -148,7 +152,13 @@ impl<J> Queue<J> {
         state.reserved -= 1;
         let id = state.next_id;
         state.next_id += 1;
-        state.waiting.push_back(Waiting { id, start_by, job });
+        let since = monotonic_now();
+        state.waiting.push_back(Waiting {
+            id,
+            since,
+            start_by,
+            job,
+        });
         drop(state);
         self.arrival.notify_one();
         let queue = Arc::clone(self);
@@ -185,20 +195,22 @@ impl<J> Queue<J> {
         if state.closed {
             return Some(Next::Closed);
         }
-        let Waiting { id, start_by, job } = state.waiting.pop_front()?;
-        if start_by.is_some_and(|by| now >= by) {
-            return Some(Next::Late(job, self.refuse(state, now)));
+        let first = state.waiting.pop_front()?;
+        if first.start_by.is_some_and(|by| now >= by) {
+            return Some(Next::Late(first.job, self.refuse(state, now)));
         }
         if !self.may_start(state, now) {
-            state.waiting.push_front(Waiting { id, start_by, job });
+            state.waiting.push_front(first);
             return None;
         }
+        self.waits
+            .observe(now.saturating_duration_since(first.since));
         state.running += 1;
         // The worker that was woken for the next job may have been held back.
         if !state.waiting.is_empty() && self.may_start(state, now) {
             self.arrival.notify_one();
         }
-        Some(Next::Run(job))
+        Some(Next::Run(first.job))
     }
 
     /// Waits to be notified, and tells whether the time passed instead.
@@ -246,6 +258,11 @@ impl<J> Queue<J> {
         drop(state);
         self.arrival.notify_all();
         drop(dropped);
+    }
+
+    /// How long the jobs that ran had waited.
+    pub fn waits(&self) -> Durations {
+        self.waits.clone()
     }
 
     /// How busy the workers are now.

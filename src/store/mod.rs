@@ -80,7 +80,6 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use tracing::Instrument as _;
 
 pub use audit::{AuditDetails, AuditEvent, AuditKind};
 pub use audit_log::StoredAuditEvent;
@@ -101,7 +100,7 @@ pub use logins::{Login, OpenedSession, Opening};
 pub use mails::ClaimedMail;
 pub use passkeys::StoredPasskey;
 pub use password_change::{ChangedPassword, PasswordChange};
-pub use pool_load::PoolLoad;
+pub use pool_load::{PoolLoad, pool_waits};
 pub use proofs::{ChallengeUse, FactorProof, FactorUse};
 pub use recovery::{PasswordReset, RecoverySubject, ResetSessions};
 pub use recovery_codes::NewRecoveryCodes;
@@ -121,6 +120,7 @@ use availability::Availability;
 use circuit::{Circuit, circuit_open};
 use migrate::WithoutRights;
 use pool::Pool;
+use pool_load::pool_wait;
 use postgres::Connector;
 use revoking_turns::RevokingTurns;
 use rotation_queue::RotationQueue;
@@ -190,13 +190,6 @@ use {on_connection, read, revoke, write};
 /// An operation under way. Boxed, because every future around it would hold it twice, as its argument and as what it
 /// awaits: a login's came to 39 KB.
 type Operation<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-/// Traces the wait for a connection apart from the statements.
-async fn pool_wait<T>(connection: impl Future<Output = T>) -> T {
-    connection
-        .instrument(tracing::debug_span!("pool wait"))
-        .await
-}
 
 /// Names the result type of an operation, which the compiler cannot infer in a block.
 async fn same<T>(operation: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {

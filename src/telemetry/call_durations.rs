@@ -12,7 +12,7 @@ use opentelemetry_otlp::{MetricExporter, WithExportConfig as _};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-use super::{TelemetryError, calls, traces};
+use super::{TelemetryError, durations, traces};
 use crate::config::TelemetrySettings;
 
 /// How long one export may take, so that the last one ends within [`traces::FLUSH_TIMEOUT`].
@@ -48,7 +48,7 @@ pub(super) fn histogram(provider: &SdkMeterProvider) -> Histogram<f64> {
         .f64_histogram("rpc.server.call.duration")
         .with_unit("s")
         .with_description("Measures the duration of an incoming Remote Procedure Call (RPC).")
-        .with_boundaries(calls::BOUNDS.to_vec())
+        .with_boundaries(durations::BOUNDS.to_vec())
         .build()
 }
 

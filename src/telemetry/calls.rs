@@ -10,6 +10,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::durations::BOUNDS;
+
 /// The status codes of gRPC by number, with the names of go-grpc-prometheus.
 const CODES: [&str; 17] = [
     "OK",
@@ -29,13 +31,6 @@ const CODES: [&str; 17] = [
     "Unavailable",
     "DataLoss",
     "Unauthenticated",
-];
-
-/// Upper bounds of the histogram's buckets, in seconds: from a cached validation (10 us) over a password hash (20 ms) to the
-/// longest time-outs.
-pub(super) const BOUNDS: [f64; 20] = [
-    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
-    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];

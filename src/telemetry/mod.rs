@@ -6,6 +6,8 @@
 
 mod call_durations;
 mod calls;
+mod durations;
+mod limit_refusals;
 mod log_limit;
 mod traces;
 mod writer;
@@ -17,6 +19,8 @@ use std::io::{self, IsTerminal as _};
 
 pub use call_durations::record_call;
 pub use calls::{CallFamilies, CallMetrics};
+pub use durations::Durations;
+pub use limit_refusals::LimitRefusal;
 pub use log_limit::LogLimit;
 use opentelemetry_sdk::{
     metrics::SdkMeterProvider,

@@ -4,7 +4,10 @@ use std::{
     borrow::Borrow,
     hash::{Hash, Hasher},
     ops::Deref,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use quick_cache::sync::Cache;
@@ -23,7 +26,18 @@ const CAPACITY: usize = 16_384;
 /// Only good tokens are added, so a flood of garbage cannot evict them. What changes after signing
 /// (expiry, revocation) is checked on every call. An entry belongs to an epoch of the keyring: when a
 /// key is revoked the epoch rises, and every token has to be verified again.
-pub struct VerifiedTokens(Cache<Text, Entry>);
+///
+/// Misses are counted and hits are not: for hits all threads would write one counter in every validation. A miss is followed
+/// by the check of a signature.
+pub struct VerifiedTokens {
+    cache: Cache<Text, Entry>,
+    misses: Misses,
+}
+
+/// On a cache line of its own, so that writing it does not slow readers of its neighbours down.
+#[derive(Default)]
+#[repr(align(64))]
+struct Misses(AtomicU64);
 
 #[derive(Clone)]
 struct Entry {
@@ -86,20 +100,31 @@ impl Deref for VerifiedClaims {
 impl VerifiedTokens {
     /// An empty cache.
     pub fn new() -> Self {
-        Self(Cache::new(CAPACITY))
+        Self {
+            cache: Cache::new(CAPACITY),
+            misses: Misses::default(),
+        }
     }
 
     /// The claims of a token that was verified before, in this epoch.
     pub fn get(&self, token: &str, epoch: u64) -> Option<Arc<VerifiedClaims>> {
-        let entry = self.0.get(token)?;
-        (entry.epoch == epoch).then_some(entry.claims)
+        let entry = self.cache.get(token).filter(|entry| entry.epoch == epoch);
+        if entry.is_none() {
+            self.misses.0.fetch_add(1, Ordering::Relaxed);
+        }
+        entry.map(|entry| entry.claims)
+    }
+
+    /// How often a token was not there.
+    pub fn misses(&self) -> u64 {
+        self.misses.0.load(Ordering::Relaxed)
     }
 
     /// Adds a token that has just been verified. `epoch` is that of the keyring *before* the
     /// token was verified: if a key is revoked meanwhile, the entry is ignored.
     pub fn insert(&self, token: &str, claims: Arc<VerifiedClaims>, epoch: u64) {
         let text = Text(Zeroizing::new(token.into()));
-        self.0.insert(text, Entry { epoch, claims });
+        self.cache.insert(text, Entry { epoch, claims });
     }
 }
 

@@ -50,6 +50,7 @@ mod journey;
 mod jwt_attacks;
 mod key_rotation;
 mod keys;
+mod limit_metrics;
 mod limits;
 mod login;
 mod logout;

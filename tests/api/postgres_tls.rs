@@ -2,16 +2,19 @@
 
 use std::{fs, process::Output};
 
-use crate::support::{
-    Kind, TestDatabase, cluster::Cluster, process::run, tls::Authority,
-};
+use crate::support::{Kind, TestDatabase, cluster::Cluster, process::run, tls::Authority};
 
 /// Runs `migrate` on the cluster's database at that host, with these parameters in the URL.
 async fn migrate(cluster: &Cluster, host: &str, parameters: &str) -> Output {
     // Only for the other variables.
     let database = TestDatabase::create(Kind::Sqlite).await;
     let url = format!("{}?{parameters}", cluster.url()).replace("127.0.0.1", host);
-    run(&database, &[("COUNTERSIGN_DATABASE_URL", &url)], &["migrate"]).await
+    run(
+        &database,
+        &[("COUNTERSIGN_DATABASE_URL", &url)],
+        &["migrate"],
+    )
+    .await
 }
 
 #[tokio::test]
@@ -21,28 +24,54 @@ async fn the_server_is_verified_as_far_as_sslmode_says() {
     let certificate = authority.sign("localhost", |_| {});
     cluster.enable_tls(&certificate.pem, &certificate.key);
     let folder = tempfile::tempdir().unwrap();
-    let (right, wrong) = (folder.path().join("right.crt"), folder.path().join("wrong.crt"));
+    let (right, wrong) = (
+        folder.path().join("right.crt"),
+        folder.path().join("wrong.crt"),
+    );
     fs::write(&right, &authority.pem).unwrap();
     fs::write(&wrong, Authority::new("databases").pem).unwrap();
     let (right, wrong) = (right.display(), wrong.display());
     for (host, parameters) in [
-        ("localhost", format!("sslmode=verify-full&sslrootcert={right}")),
-        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={right}")),
+        (
+            "localhost",
+            format!("sslmode=verify-full&sslrootcert={right}"),
+        ),
+        (
+            "127.0.0.1",
+            format!("sslmode=verify-ca&sslrootcert={right}"),
+        ),
         ("127.0.0.1", "sslmode=require".to_owned()),
     ] {
         let migrated = migrate(&cluster, host, &parameters).await;
-        assert_eq!(migrated.status.code(), Some(0), "{host} {parameters}: {migrated:?}");
+        assert_eq!(
+            migrated.status.code(),
+            Some(0),
+            "{host} {parameters}: {migrated:?}"
+        );
     }
     for (host, parameters) in [
         // Another name, another authority, one that the system does not know.
-        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={right}")),
-        ("localhost", format!("sslmode=verify-full&sslrootcert={wrong}")),
-        ("localhost", format!("sslmode=verify-ca&sslrootcert={wrong}")),
+        (
+            "127.0.0.1",
+            format!("sslmode=verify-full&sslrootcert={right}"),
+        ),
+        (
+            "localhost",
+            format!("sslmode=verify-full&sslrootcert={wrong}"),
+        ),
+        (
+            "localhost",
+            format!("sslmode=verify-ca&sslrootcert={wrong}"),
+        ),
         ("localhost", "sslmode=verify-full".to_owned()),
     ] {
         let refused = migrate(&cluster, host, &parameters).await;
         let told = String::from_utf8_lossy(&refused.stderr);
-        assert_ne!(refused.status.code(), Some(0), "{host} {parameters}: {told}");
+        assert_ne!(
+            refused.status.code(),
+            Some(0),
+            "{host} {parameters}: {told}"
+        );
         assert!(told.contains("certificate"), "{host} {parameters}: {told}");
     }
 }

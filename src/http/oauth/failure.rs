@@ -8,7 +8,7 @@ use std::{
 use super::error::OAuthError;
 use crate::{
     auth::{AuthError, CredentialRefusal},
-    telemetry::LogLimit,
+    telemetry::{LimitRefusal, LogLimit},
     workloads::issuers::RefusalCause,
 };
 
@@ -59,7 +59,12 @@ impl OAuthError {
     /// What is the same everywhere: something is away, or broken. "Unknown" is never called "invalid".
     pub(super) fn of_all(error: AuthError) -> Self {
         match error {
-            AuthError::RateLimited { retry_after } | AuthError::Overloaded { retry_after } => {
+            AuthError::RateLimited { retry_after } => {
+                LimitRefusal::RateLimited.count();
+                Self::unavailable(retry_after)
+            }
+            AuthError::Overloaded { retry_after } => {
+                LimitRefusal::Overloaded.count();
                 Self::unavailable(retry_after)
             }
             AuthError::DatabaseUnavailable(cause) => {

@@ -17,7 +17,7 @@ use governor::{
 };
 
 use super::error::OAuthError;
-use crate::config::Rate;
+use crate::{config::Rate, telemetry::LimitRefusal};
 
 /// Addresses share this many counts, which bounds the memory (some 5 MB). The hash is keyed: nobody can choose with whom.
 const COUNTS: u64 = 65_536;
@@ -55,6 +55,7 @@ impl AddressLimit {
         };
         let count = limiter.hasher.hash_one(address) % COUNTS;
         limiter.counts.check_key(&count).map_err(|refused| {
+            LimitRefusal::RateLimited.count();
             OAuthError::too_many_requests(refused.wait_time_from(limiter.clock.now()))
         })
     }
