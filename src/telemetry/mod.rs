@@ -9,6 +9,7 @@ mod calls;
 mod durations;
 mod limit_refusals;
 mod log_limit;
+mod trace_ids;
 mod traces;
 mod writer;
 
@@ -39,6 +40,8 @@ use tracing_subscriber::{
 };
 
 pub use writer::{dropped_lines, say_last};
+
+use trace_ids::WithTraceId;
 
 use crate::config::{LogFormat, TelemetrySettings};
 
@@ -140,6 +143,7 @@ where
             .json()
             .flatten_event(true)
             .with_current_span(false)
+            .map_event_format(WithTraceId)
             .with_writer(writer)
             .boxed(),
         LogFormat::Pretty => fmt::layer()

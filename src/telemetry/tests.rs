@@ -96,6 +96,37 @@ fn json_lines_hold_the_event_and_the_fields_of_its_spans() {
 }
 
 #[test]
+fn json_lines_within_a_trace_have_its_id_once_and_others_have_none() {
+    let work = || {
+        tracing::info!(target: "countersign::x", "before");
+        tracing::debug_span!(target: "countersign::request", "request").in_scope(|| {
+            tracing::info!(target: "countersign::x", "first");
+            tracing::info_span!(target: "countersign::x", "step").in_scope(|| {
+                tracing::warn!(target: "countersign::x", n = 1, "second");
+            });
+            tracing::info!(target: "countersign::access", trace_id = "its own", "call");
+        });
+    };
+    let ids = |traced| -> Vec<_> {
+        let (lines, _) = observe(&settings("info"), traced, work);
+        let lines = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines
+            .map(|line| line["trace_id"].as_str().map(str::to_owned))
+            .collect()
+    };
+    let [before, first, second, access] = &ids(true)[..] else {
+        panic!("four lines were written");
+    };
+    assert_eq!(*before, None);
+    assert_eq!(first.as_ref().map(String::len), Some(32));
+    assert_eq!(first, second);
+    assert_eq!(access.as_deref(), Some("its own"));
+    assert_eq!(ids(false)[..3], [None, None, None]);
+}
+
+#[test]
 fn pretty_lines_are_single_lines() {
     let settings = TelemetrySettings {
         format: LogFormat::Pretty,

@@ -1,9 +1,12 @@
-//! Traces and metrics over OTLP: the spans and the duration of a login reach a collector, and the access line names the trace.
+//! Traces and metrics over OTLP: the spans and the duration of a login reach a collector, and log lines name the trace.
 
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use countersign::grpc::pb::LoginRequest;
+use countersign::grpc::pb::{
+    IssueTokenRequest, LoginRequest, issue_token_request::Credential,
+    token_service_client::TokenServiceClient,
+};
 use http::{HeaderMap, Response};
 use rustix::process::Signal;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -78,6 +81,7 @@ async fn serve(listener: TcpListener, received: Arc<Mutex<Vec<u8>>>) {
 on_both_databases! {
     async fn a_trace_of_a_login_shows_where_its_time_goes(database: TestDatabase) {
         const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
+        const OTHER_TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
         let collector = Collector::start().await;
         let (server, recording) = TestProcess::start_recorded(&database, &[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
@@ -92,11 +96,22 @@ on_both_databases! {
         let parent = format!("00-{TRACE_ID}-b7ad6b7169203331-01");
         login.metadata_mut().insert("traceparent", parent.parse().unwrap());
         server.auth().login(login).await.unwrap();
+        let mut refused = Request::new(IssueTokenRequest {
+            credential: Some(Credential::ServiceKey("no key".to_owned())),
+            ..IssueTokenRequest::default()
+        });
+        let parent = format!("00-{OTHER_TRACE_ID}-b7ad6b7169203331-01");
+        refused.metadata_mut().insert("traceparent", parent.parse().unwrap());
+        TokenServiceClient::new(server.channel.clone()).issue_token(refused).await.unwrap_err();
         assert_eq!(server.end(Signal::TERM).await, Some(0));
 
         let (_, errors) = recording.finish().await;
         let line = errors.lines().find(|line| line.contains(TRACE_ID)).expect("a line names the trace");
         assert!(line.contains("AuthService/Login"), "{line}");
+        // A line that is written while the call is under way belongs to its trace as well.
+        let line = errors.lines().find(|line| line.contains("client credential refused")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["trace_id"], OTHER_TRACE_ID, "{line}");
         for span in ["countersign.auth.v1.AuthService/Login", "password hash", "database", "pool wait"] {
             assert!(collector.has(span), "there is no span {span:?}");
         }
