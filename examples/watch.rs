@@ -1,12 +1,13 @@
 //! Follows the feed of a running server and prints what it tells, as a gateway that validates by itself
-//! would use it: it keeps what is revoked, resumes where it was, and gets another token when its own ends.
+//! would use it: it keeps what is revoked, resumes where it was, and gets another token when its own ends. It ends, with code 1,
+//! only when its credential is refused.
 //!
 //! ```sh
 //! countersign service-accounts create gateway --role verifier
 //! cargo run --example watch -- http://127.0.0.1:50051 "$(countersign service-keys create gateway --expires-in 30d)"
 //! ```
 
-use std::{collections::HashMap, error::Error, time::Duration};
+use std::{collections::HashMap, process::ExitCode, time::Duration};
 
 use countersign::grpc::pb::{
     Heartbeat, IssueTokenRequest, Revocation, WatchRevocationsRequest, WatchRevocationsResponse,
@@ -17,9 +18,7 @@ use prost_types::Timestamp;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Request, Status, transport::Channel};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
-/// A heartbeat comes every second. Silence for longer means that the connection is lost.
+/// A heartbeat comes every second. Silence for longer means that the connection is lost. No other answer takes so long.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a gateway knows of revocations.
@@ -36,24 +35,41 @@ struct Known {
 }
 
 #[tokio::main]
-async fn main() -> Outcome<()> {
+async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [address, service_key] = &arguments[..] else {
-        return Err("usage: watch ADDRESS SERVICE_KEY".into());
+        eprintln!("usage: watch ADDRESS SERVICE_KEY");
+        return ExitCode::from(2);
     };
-    let channel = Channel::from_shared(address.clone())?.connect_lazy();
+    eprintln!("watch: {}", follow(address, service_key).await);
+    ExitCode::FAILURE
+}
+
+/// Follows the feed through every outage. Returns why there is no point in trying again.
+async fn follow(address: &str, service_key: &str) -> String {
+    let channel = match Channel::from_shared(address.to_owned()) {
+        Ok(endpoint) => endpoint
+            .connect_timeout(SILENCE)
+            .timeout(SILENCE)
+            .connect_lazy(),
+        Err(error) => return format!("{address:?} is no URL of a server: {error}"),
+    };
     let mut known = Known::default();
     loop {
         let watched = match issue_token(channel.clone(), service_key).await {
             Ok(token) => watch(channel.clone(), &token, &mut known).await,
             // A key that is not accepted stays so. A later `Unauthenticated` is only an access token that has expired.
-            Err(status) if status.code() == Code::Unauthenticated => return Err(status.into()),
+            Err(status) if status.code() == Code::Unauthenticated => {
+                return format!("the service key is not accepted: {}", status.message());
+            }
             Err(status) => Err(status),
         };
         match watched {
             Ok(()) => println!("the server shuts down: resuming"),
             // Who may not watch need not try again.
-            Err(status) if status.code() == Code::PermissionDenied => return Err(status.into()),
+            Err(status) if status.code() == Code::PermissionDenied => {
+                return format!("the service account may not watch: {}", status.message());
+            }
             Err(status) => println!("{:?}, {}: resuming", status.code(), status.message()),
         }
         sleep(Duration::from_secs(1)).await;

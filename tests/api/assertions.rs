@@ -37,7 +37,7 @@ pub fn files_of(issuer: &TestIssuer) -> IssuerFiles {
     files
 }
 
-async fn issue(server: &TestServer, assertion: &str) -> Result<String, Status> {
+pub async fn issue(server: &TestServer, assertion: &str) -> Result<String, Status> {
     let request = IssueTokenRequest {
         credential: Some(Credential::ClientAssertion(assertion.to_owned())),
         audiences: Vec::new(),

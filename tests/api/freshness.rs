@@ -23,15 +23,15 @@ use crate::support::{
 };
 
 /// With these a replica learns of a revocation by a notification, or because a call waits for it.
-const NO_POLL: [(&str, &str); 2] = [
+pub const NO_POLL: [(&str, &str); 2] = [
     ("COUNTERSIGN_REVOCATION_POLL_INTERVAL", "10m"),
     ("COUNTERSIGN_REVOCATION_MAX_STALENESS", "1h"),
 ];
 
 /// Longer than any test waits: the server's own limit must not end the call.
-const PATIENT: &[(&str, &str)] = &[("COUNTERSIGN_REQUEST_TIMEOUT", "30s")];
+pub const PATIENT: &[(&str, &str)] = &[("COUNTERSIGN_REQUEST_TIMEOUT", "30s")];
 
-async fn validate_at_least(
+pub async fn validate_at_least(
     server: &TestServer,
     access_token: &str,
     cursor: &str,
@@ -48,7 +48,7 @@ async fn validate_at_least(
     Ok(server.auth().validate_token(request).await?.into_inner())
 }
 
-async fn logout(server: &TestServer, tokens: &TokenPair) -> String {
+pub async fn logout(server: &TestServer, tokens: &TokenPair) -> String {
     let request = LogoutRequest {
         refresh_token: tokens.refresh_token.clone(),
     };

@@ -73,6 +73,25 @@ impl Lateness {
     pub fn max(&self) -> Duration {
         Duration::from_micros(self.0.load(Ordering::Relaxed))
     }
+
+    /// The promise, for a machine that is as busy as this one has been.
+    pub fn bound(&self) -> Duration {
+        PROMISED + self.max() * STEPS
+    }
+
+    /// Demands that so many revocations were each known everywhere in time.
+    pub fn demand_in_time(&self, what: &str, latencies: &[Duration], count: usize) {
+        let bound = self.bound();
+        let in_time = latencies.iter().filter(|took| **took < bound).count();
+        let longest = latencies.iter().max();
+        println!(
+            "{what}: {in_time} of {count} in time, the longest after {longest:?}, bound {bound:?}"
+        );
+        assert_eq!(
+            in_time, count,
+            "{what}: {latencies:?}, where {bound:?} is allowed"
+        );
+    }
 }
 
 async fn user_id(server: &TestServer, access_token: &str) -> UserId {
@@ -120,7 +139,7 @@ on_both_databases! {
             admin.disable_user(eve, &context).await.unwrap();
             slowest = slowest.max(learns(&reader, &third.access_token, "a disabled user").await);
         }
-        let bound = PROMISED + lateness.max() * STEPS;
+        let bound = lateness.bound();
         println!("revocation latency on {:?}: at most {slowest:?} of 15, bound {bound:?}", database.kind);
         assert!(slowest < bound, "{slowest:?}, where {bound:?} is allowed");
     }

@@ -8,13 +8,17 @@ use countersign::grpc::pb::{
     UpdateServiceAccountRequest,
 };
 use prost_types::FieldMask;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::support::{
-    TestDatabase, TestServer, eventually, failure, on_both_databases,
-    operator::bearing,
-    reason,
-    services::{Rights, words},
+use crate::{
+    revocation::Lateness,
+    support::{
+        TestDatabase, TestServer, eventually, failure, on_both_databases,
+        operator::bearing,
+        reason,
+        services::{Rights, words},
+    },
 };
 
 const TWO_AUDIENCES: (&str, &str) = ("COUNTERSIGN_AUDIENCES", "orders,billing");
@@ -30,7 +34,7 @@ async fn get(server: &TestServer, admin: &str, id: &str) -> Result<ServiceAccoun
     Ok(response.into_inner().service_account.unwrap())
 }
 
-async fn delete(server: &TestServer, admin: &str, id: &str) -> Result<String, Status> {
+pub async fn delete(server: &TestServer, admin: &str, id: &str) -> Result<String, Status> {
     let service_account_id = id.to_owned();
     let request = bearing(admin, DeleteServiceAccountRequest { service_account_id });
     let response = server
@@ -241,23 +245,25 @@ on_both_databases! {
         }
     }
 
-    async fn a_disabled_account_has_no_tokens_on_any_replica_until_enabled(database: TestDatabase) {
+    async fn a_disabled_account_has_no_tokens_on_any_replica_after_a_second_until_enabled(database: TestDatabase) {
         let here = TestServer::start(&database).await;
         let there = here.replica(&[]).await;
         let admin = here.administrator().await;
         let orders = here.service(&admin, "orders", Rights::default()).await;
         let token = there.issue(&orders.secret).await.unwrap();
         here.clock.advance(Duration::from_secs(60));
-        for _ in 0..2 {
-            assert!(here.disable_account(&admin, &orders.account).await.unwrap().disabled);
-        }
+        let lateness = Lateness::measure();
+        assert!(here.disable_account(&admin, &orders.account).await.unwrap().disabled);
+        let answered = Instant::now();
         assert_eq!(reason(here.issue(&orders.secret).await), "CLIENT_CREDENTIAL_INVALID");
         assert_eq!(reason(here.validate(&token).await), "TOKEN_REVOKED");
         eventually("the other replica knows it", async || {
             there.issue(&orders.secret).await.is_err() && there.validate(&token).await.is_err()
         }).await;
+        lateness.demand_in_time("a disabled account", &[answered.elapsed()], 1);
         assert_eq!(reason(there.issue(&orders.secret).await), "CLIENT_CREDENTIAL_INVALID");
         assert_eq!(reason(there.validate(&token).await), "TOKEN_REVOKED");
+        assert!(here.disable_account(&admin, &orders.account).await.unwrap().disabled, "also the second time");
         here.clock.advance(Duration::from_secs(60));
         for _ in 0..2 {
             assert!(!here.enable_account(&admin, &orders.account).await.unwrap().disabled);
@@ -273,19 +279,22 @@ on_both_databases! {
         }
     }
 
-    async fn a_deleted_account_has_no_tokens_on_any_replica(database: TestDatabase) {
+    async fn a_deleted_account_has_no_tokens_on_any_replica_after_a_second(database: TestDatabase) {
         let here = TestServer::start(&database).await;
         let there = here.replica(&[]).await;
         let admin = here.administrator().await;
         let orders = here.service(&admin, "orders", Rights::default()).await;
         let other = here.service(&admin, "other", Rights::default()).await;
         let token = there.issue(&orders.secret).await.unwrap();
+        let lateness = Lateness::measure();
         delete(&here, &admin, &orders.account.service_account_id).await.unwrap();
+        let answered = Instant::now();
         assert_eq!(reason(here.issue(&orders.secret).await), "CLIENT_CREDENTIAL_INVALID");
         assert_eq!(reason(here.validate(&token).await), "TOKEN_REVOKED");
         eventually("the other replica knows it", async || {
             there.issue(&orders.secret).await.is_err() && there.validate(&token).await.is_err()
         }).await;
+        lateness.demand_in_time("a deleted account", &[answered.elapsed()], 1);
         assert_eq!(reason(there.issue(&orders.secret).await), "CLIENT_CREDENTIAL_INVALID");
         there.issue(&other.secret).await.unwrap();
         assert_eq!(database.count("service_keys").await, 1);

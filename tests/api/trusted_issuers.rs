@@ -110,7 +110,7 @@ fn files_at(server: &JwksServer, more: &str) -> IssuerFiles {
 const LOOPBACK: &str = r#"allow_networks = ["127.0.0.0/8"]"#;
 
 /// As kube-apiserver 1.30 and later sign it: RS256, no `typ`, `aud` an array, a `jti` and claims of its own.
-fn kubernetes_token(issuer: &TestIssuer) -> String {
+pub fn kubernetes_token(issuer: &TestIssuer) -> String {
     let claims = json!({
         "aud": ["countersign"], "exp": now() + 3600, "iat": now(), "iss": CLUSTER,
         "jti": "2c8c1a5e-8e0a-4a5a-9a63-3b2b5f0f6b8d",

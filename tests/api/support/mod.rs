@@ -18,6 +18,7 @@ pub mod raw;
 pub mod server;
 pub mod services;
 pub mod smtp;
+pub mod statements;
 pub mod tls;
 pub mod web;
 

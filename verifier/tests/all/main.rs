@@ -10,4 +10,5 @@ mod feed;
 mod layers;
 mod policies;
 mod support;
+mod timing;
 mod vectors;

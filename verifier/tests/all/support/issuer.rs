@@ -79,7 +79,7 @@ pub fn now_millis() -> i64 {
 }
 
 /// A UUIDv7 of that millisecond.
-fn id_at(millis: i64, number: u8) -> String {
+pub fn id_at(millis: i64, number: u8) -> String {
     let hex = format!("{millis:012x}");
     format!(
         "{}-{}-7000-8000-0000000000{number:02x}",

@@ -1,6 +1,7 @@
 //! A signing key, tokens, and a feed server that does what a test tells it to.
 
 mod issuer;
+mod lateness;
 mod server;
 
 use std::{future::Future, time::Duration};
@@ -10,8 +11,9 @@ use countersign_verifier::{
 };
 
 pub use self::{
-    issuer::{Issuer, id, now_millis},
-    server::{FakeServer, Watch, cursor, of_session, of_user},
+    issuer::{Issuer, id, id_at, now_millis},
+    lateness::Lateness,
+    server::{FakeServer, Watch, cursor, of_session, of_session_until, of_user},
 };
 
 /// How long a condition may take to hold on a busy machine.
@@ -48,12 +50,21 @@ pub fn verdict(verifier: &Verifier, token: &str) -> Result<(), VerifyError> {
 
 /// A verifier that is connected to a fake server, and the stream that it reads.
 pub async fn connected(server: &mut FakeServer, config: VerifierConfig) -> (Verifier, Watch) {
+    connected_at(server, config, now_millis()).await
+}
+
+/// The same to a server at which it is that time.
+pub async fn connected_at(
+    server: &mut FakeServer,
+    config: VerifierConfig,
+    millis: i64,
+) -> (Verifier, Watch) {
     let issuer = Issuer::shared();
     let address = server.address();
     let connecting = tokio::spawn(async move { Verifier::connect(&address, config).await });
     let watch = server.next_watch().await;
     watch.snapshot(&issuer.jwks(), &[]).await;
-    watch.heartbeat(&cursor(1, 1)).await;
+    watch.heartbeat_as_of(&cursor(1, 1), millis).await;
     let verifier = soon("the connection", connecting).await.unwrap().unwrap();
     until(&verifier, "the first heartbeat", |state| {
         state.cursor.is_some()

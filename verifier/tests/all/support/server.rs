@@ -197,6 +197,14 @@ pub fn of_session(id: &str) -> pb::Revocation {
     revocation(Subject::SessionId(id.to_owned()), None)
 }
 
+/// The same, until then.
+pub fn of_session_until(id: &str, expire_millis: i64) -> pb::Revocation {
+    pb::Revocation {
+        expire_time: Some(time(expire_millis)),
+        ..of_session(id)
+    }
+}
+
 /// A revocation of all tokens of a user that were issued until then.
 pub fn of_user(id: &str, not_before_millis: i64) -> pb::Revocation {
     revocation(Subject::UserId(id.to_owned()), Some(not_before_millis))
