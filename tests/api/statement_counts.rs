@@ -41,9 +41,8 @@ fn is_of_logins(statement: &str) -> bool {
         "passkeys",
         "used_challenges",
     ];
-    let has = |name: &&str| statement.contains(name);
-    TABLES.iter().any(|table| has(table))
-        || has(&"INSERT") && ["audit_events", "mails"].iter().any(|table| has(table))
+    let has_any = |names: &[&str]| names.iter().any(|name| statement.contains(name));
+    has_any(&TABLES) || statement.contains("INSERT") && has_any(&["audit_events", "mails"])
 }
 
 fn writes(statement: &str) -> bool {

@@ -41,11 +41,11 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Silence {
     /// Those that listen for changes.
-    OfListeners,
+    Listeners,
     /// All.
-    OfAll,
+    All,
     /// All, but only what the database sends.
-    OfAnswers,
+    Answers,
 }
 
 /// Who sent the bytes of one direction.
@@ -89,17 +89,17 @@ impl Proxy {
 
     /// Swallows what the connections that listen for changes send and get, and keeps them open.
     pub fn silence_listeners(&self) {
-        *self.state.silence.lock().unwrap() = Some(Silence::OfListeners);
+        *self.state.silence.lock().unwrap() = Some(Silence::Listeners);
     }
 
     /// Swallows everything, and keeps the connections open: a cable was pulled.
     pub fn silence_all(&self) {
-        *self.state.silence.lock().unwrap() = Some(Silence::OfAll);
+        *self.state.silence.lock().unwrap() = Some(Silence::All);
     }
 
     /// Swallows what the database answers, and keeps the connections open: it does what it is told, and nobody hears of it.
     pub fn silence_answers(&self) {
-        *self.state.silence.lock().unwrap() = Some(Silence::OfAnswers);
+        *self.state.silence.lock().unwrap() = Some(Silence::Answers);
     }
 
     /// How many bytes were swallowed so far.
@@ -166,9 +166,9 @@ async fn forward(
         }
         let is_silenced = match *state.silence.lock().unwrap() {
             None => false,
-            Some(Silence::OfAll) => true,
-            Some(Silence::OfAnswers) => sent == Sent::ByDatabase,
-            Some(Silence::OfListeners) => traits.listens.load(Ordering::SeqCst),
+            Some(Silence::All) => true,
+            Some(Silence::Answers) => sent == Sent::ByDatabase,
+            Some(Silence::Listeners) => traits.listens.load(Ordering::SeqCst),
         };
         if is_silenced {
             traits.is_lost.store(true, Ordering::SeqCst);
