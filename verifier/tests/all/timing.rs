@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use countersign_verifier::{Demand, FeedStatus, StalePolicy, Verifier, VerifyError};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::support::{
     FakeServer, Issuer, Lateness, Watch, config, connected, connected_at, cursor, id, id_at,
@@ -80,7 +80,7 @@ async fn floods_of_unknown_keys_are_one_request_in_ten_seconds() {
     let (verifier, watch) = connected(&mut server, config()).await;
     let strange = Issuer::new("strange").token(&id(1), &id(2));
     *server.behaviour.jwks.lock().unwrap() = Issuer::shared().jwks();
-    server.refuse(Status::resource_exhausted("too many watchers"));
+    server.refuse(Status::new(Code::ResourceExhausted, "too many watchers"));
     drop(watch);
     until(&verifier, "the end of the stream", |state| {
         matches!(state.status, FeedStatus::Interrupted { .. })
