@@ -107,7 +107,7 @@ class Gameday:
         holder.kill()
         holder.wait()
         self.notes.append(f"logouts meanwhile: {dict(logouts)}")
-        self.must(set(logouts) <= AGAIN, f"logouts that cannot be written must be told to come again: {logouts}")
+        self.must(set(logouts) <= AGAIN, f"logouts that cannot be written must be refused with a retryable error: {logouts}")
 
     def replica_frozen(self):
         """Replica b stands still for ten seconds while a session ends on replica a."""

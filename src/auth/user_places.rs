@@ -24,7 +24,7 @@ pub(super) struct Bounds {
     pub(super) all: usize,
     /// For one user.
     pub(super) per_user: usize,
-    /// When a caller that found none may come again.
+    /// How long a caller that found none should wait before it retries.
     pub(super) retry_after: Duration,
 }
 

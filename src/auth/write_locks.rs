@@ -26,7 +26,7 @@ use crate::{
 /// How long a refusal is held back, so that a caller that calls again at once does not use up the processor.
 const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
-/// When a refused caller may come again.
+/// How long a refused caller should wait before it retries.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Who wants to write: it decides how many may be in the queue already.

@@ -98,7 +98,7 @@ pub struct HealthApi {
 
 /// Streams of `Watch` at once, by all callers: each costs some kilobytes and needs no token. Probes use `Check`.
 const MAX_WATCHERS: usize = 1_000;
-/// When a caller that found no place may come again.
+/// How long a caller that found no place should wait before it retries.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl HealthApi {

@@ -45,7 +45,7 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// The session that lives on.
+    /// The session that does not end.
     pub(super) const fn kept(self) -> Option<SessionId> {
         match self {
             Self::AllBut(id) => Some(id),

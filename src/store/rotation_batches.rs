@@ -55,7 +55,7 @@ impl Store {
             return self.write_each(batch).await;
         };
         for Waiting { rotation, reply } in batch {
-            // A caller that has gone meanwhile may come again within the grace.
+            // A caller that has gone meanwhile may retry within the grace.
             let _ = reply.send(rotated.take(&rotation));
         }
     }

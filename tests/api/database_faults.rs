@@ -1,4 +1,4 @@
-//! The database answers, and cannot do its work: callers are told to come again, health says so, and all heals.
+//! The database answers, and cannot do its work: callers get a retryable error, health says so, and all heals.
 
 use std::time::Duration;
 

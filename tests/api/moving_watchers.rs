@@ -19,7 +19,7 @@ use crate::{
     support::{Kind, TestDatabase, TestServer, eventually, operator::Watcher},
 };
 
-/// Within this time every watcher has heard of a revocation.
+/// Within this time every watcher has received a revocation.
 const PROMISED: Duration = Duration::from_secs(1);
 
 /// How many times something has to be scheduled from the logout to the note of a watcher, a reconnection included.
@@ -91,7 +91,7 @@ impl Drop for MovingWatcher {
     }
 }
 
-/// Ends a session, and returns the longest time until a watcher has heard of it.
+/// Ends a session, and returns the longest time until a watcher has received it.
 async fn revoke(server: &TestServer, tokens: &TokenPair, watchers: &[MovingWatcher]) -> Duration {
     server.logout(&tokens.refresh_token).await.unwrap();
     let revoked = Instant::now();
