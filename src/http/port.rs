@@ -146,8 +146,9 @@ async fn open(
     match tls {
         PortTls::Off(refusals) => {
             let mut first = [0];
+            let patience = limits.header_time.min(limits.life);
             let peeked = tokio::select! {
-                peeked = timeout(limits.header_time, stream.peek(&mut first)) => peeked,
+                peeked = timeout(patience, stream.peek(&mut first)) => peeked,
                 () = stop.cancelled() => return,
             };
             // The client may also be silent, or gone.

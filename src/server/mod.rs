@@ -254,14 +254,11 @@ impl Server {
             max_concurrent_calls: serving.max_concurrent_calls,
             runtime: Handle::current(),
         })?;
+        let fast_path = FastPath::new(auth.clone(), &rate_limits, serving.max_message_size);
         let service = ServiceBuilder::new()
             .layer(WebLayer::new(&config.cors_origins))
             .layer(layers::stack(layer_settings(&config, &clock)))
-            .layer(FastPath::new(
-                auth.clone(),
-                &rate_limits,
-                serving.max_message_size,
-            ))
+            .layer(fast_path)
             .service(routes.prepare());
         let connections = ConnectionServer::new(serving, tls, refusals, service, draining.clone());
         let workers = ConnectionWorkers::start().map_err(StartError::ConnectionWorkers)?;
