@@ -56,7 +56,7 @@ impl Authority {
     }
 
     pub fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
-        self.sign_key(KeyPair::generate().unwrap(), name, change)
+        self.sign_key(&KeyPair::generate().unwrap(), name, change)
     }
 
     /// Another certificate for the server, with the same key.
@@ -65,18 +65,18 @@ impl Authority {
         of: &Certificate,
         change: impl FnOnce(&mut CertificateParams),
     ) -> Certificate {
-        self.sign_key(KeyPair::from_pem(&of.key).unwrap(), HOST, change)
+        self.sign_key(&KeyPair::from_pem(&of.key).unwrap(), HOST, change)
     }
 
     fn sign_key(
         &self,
-        key: KeyPair,
+        key: &KeyPair,
         name: &str,
         change: impl FnOnce(&mut CertificateParams),
     ) -> Certificate {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         change(&mut params);
-        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let pem = params.signed_by(key, &self.issuer).unwrap().pem();
         Certificate {
             pem,
             key: key.serialize_pem(),
