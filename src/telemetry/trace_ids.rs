@@ -18,10 +18,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// The access line is complete by itself.
-const ACCESS: &str = "countersign::access";
+/// The member, which the access line writes by itself.
+const MEMBER: &str = "trace_id";
 
-/// Adds the member `trace_id`.
+/// Adds the member `trace_id` to lines that do not have it.
 #[derive(Debug)]
 pub(super) struct WithTraceId(pub(super) Format<Json>);
 
@@ -37,14 +37,14 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let id = Context::map_current(|current| current.span().span_context().trace_id());
-        if id == TraceId::INVALID || event.metadata().target() == ACCESS {
+        if id == TraceId::INVALID || event.metadata().fields().field(MEMBER).is_some() {
             return self.0.format_event(context, writer, event);
         }
         let mut line = String::new();
         self.0
             .format_event(context, Writer::new(&mut line), event)?;
         match line.trim_end().strip_suffix('}') {
-            Some(members) => writeln!(writer, "{members},\"trace_id\":\"{id}\"}}"),
+            Some(members) => writeln!(writer, "{members},\"{MEMBER}\":\"{id}\"}}"),
             None => writer.write_str(&line),
         }
     }
