@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Line, figure};
+use super::measured::{Line, figure};
 
 const WIDTH: f64 = 920.0;
 const LABEL: f64 = 400.0;

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
 use tonic::Status;
 
-use super::Result;
+use super::error::Result;
 
 /// More than any answer here needs: no call waits for a window.
 const WINDOW: u32 = 1 << 20;

@@ -22,7 +22,7 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::{
-    Result,
+    error::Result,
     loops::{self, Signatures},
 };
 

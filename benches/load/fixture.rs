@@ -25,8 +25,8 @@ use tonic_health::pb::{
 };
 
 use super::{
-    Result,
     driver::{Client, Source, frame},
+    error::Result,
     process::Process,
 };
 

@@ -16,7 +16,7 @@ use countersign::{
     passwords::{Argon2Input, HashingBackend, HashingMemory},
 };
 
-use super::{Result, driver::float};
+use super::{driver::float, error::Result};
 
 /// The service's own default cost.
 const COST: (u32, u32, u32) = (19_456, 2, 1);

@@ -9,8 +9,10 @@
 mod chart;
 mod driver;
 mod echo;
+mod error;
 mod fixture;
 mod loops;
+mod measured;
 mod postgres;
 mod process;
 mod report;
@@ -27,6 +29,7 @@ use std::{
 
 use clap::{Parser, ValueEnum as _};
 
+use error::Result;
 use report::Report;
 use scenarios::{Bench, Scenario};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,9 +37,6 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The allocator of the service, so that the echo server has the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// What goes wrong in a measurement ends it.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Measures the service end to end.
 #[derive(Parser)]

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_postgres::{Client, NoTls};
 
-use super::Result;
+use super::error::Result;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

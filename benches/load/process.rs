@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::Result;
+use super::error::Result;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -5,7 +5,12 @@ use std::{fs, path::Path, time::UNIX_EPOCH};
 use countersign::clock::Clock;
 use serde::Serialize;
 
-use super::{Result, chart, rounds::Medians};
+use super::{
+    chart,
+    error::Result,
+    measured::{Bound, Line, figure},
+    rounds::Medians,
+};
 
 /// Everything that was measured, and where.
 #[derive(Serialize)]
@@ -16,51 +21,6 @@ pub struct Report {
     lines: Vec<Line>,
     #[serde(skip)]
     quick: bool,
-}
-
-/// One comparison, or one number.
-#[derive(Serialize)]
-pub struct Line {
-    /// The scenario that it belongs to.
-    pub group: String,
-    /// What was measured, with its unit.
-    pub name: String,
-    /// The service's number.
-    pub ours: f64,
-    /// What it is compared with, and the number.
-    pub other: Option<(&'static str, f64)>,
-    /// Ours to the other.
-    pub ratio: Option<f64>,
-    /// The goal for the ratio, or for our number where there is no other.
-    pub bound: Option<Bound>,
-    /// Whether the goal is met.
-    pub met: Option<bool>,
-}
-
-/// A goal.
-#[derive(Clone, Copy, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Bound {
-    /// At least so much.
-    AtLeast(f64),
-    /// At most so much.
-    AtMost(f64),
-}
-
-impl Bound {
-    fn holds(self, value: f64) -> bool {
-        match self {
-            Self::AtLeast(bound) => value >= bound,
-            Self::AtMost(bound) => value <= bound,
-        }
-    }
-
-    fn text(self) -> String {
-        match self {
-            Self::AtLeast(bound) => format!(">= {bound}"),
-            Self::AtMost(bound) => format!("<= {bound}"),
-        }
-    }
 }
 
 impl Report {
@@ -156,15 +116,6 @@ impl Report {
             folder.display()
         );
         Ok(())
-    }
-}
-
-/// Three digits are as many as mean something.
-pub fn figure(value: f64) -> String {
-    match value.abs() {
-        1_000.0.. => format!("{value:.0}"),
-        100.0.. => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Two things measured in turn, many times over.
 
-use super::Result;
+use super::error::Result;
 
 /// What one round measured of one side, by name, such as "calls per second".
 pub type Figures = Vec<f64>;

@@ -5,7 +5,7 @@ use std::path::Path;
 use countersign::clock::Clock;
 use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 
-use super::{Result, postgres::Cluster};
+use super::{error::Result, postgres::Cluster};
 
 /// How much of everything.
 #[derive(Clone, Copy)]

@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use super::{
-    Result,
     driver::{Client, Load, OK, Sample, Source},
+    error::Result,
     fixture::VALIDATE,
     rounds::Figures,
 };

@@ -14,7 +14,7 @@ use tokio_rustls::{
     },
 };
 
-use super::Result;
+use super::error::Result;
 
 /// How it is served.
 #[derive(clap::Args)]

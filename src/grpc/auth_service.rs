@@ -3,9 +3,10 @@
 use tonic::{Request, Response, Status};
 
 use super::{
+    RequestId,
     convert::{self, Violations},
     error_status, factors, fast_path,
-    layers::{Deadline, RequestId},
+    layers::Deadline,
     passkeys,
     pb::{self, auth_service_server},
     request_info::RequestInfo,

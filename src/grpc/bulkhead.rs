@@ -18,7 +18,7 @@ use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 use tracing::Instrument as _;
 
-use super::{Detail, Reason, layers::RequestId, status};
+use super::{Detail, Reason, RequestId, status};
 
 /// A service whose calls run on another runtime than its connections. Dropping the future of a call
 /// ends the call.

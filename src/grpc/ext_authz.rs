@@ -7,7 +7,7 @@ use http::Extensions;
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert, error_status,
+    RequestId, convert, error_status,
     ext_authz_answer::{Client, allowed, denied},
     ext_authz_demands::RouteDemands,
     ext_authz_pb::{
@@ -15,7 +15,7 @@ use super::{
         authorization_server,
     },
     forwarded_certificate::forwarded_sha256,
-    layers::{FromTrustedProxy, RequestId},
+    layers::FromTrustedProxy,
 };
 use crate::auth::{Auth, AuthError, ClientCertificate, ValidateQuery};
 

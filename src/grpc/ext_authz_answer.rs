@@ -8,14 +8,13 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{
-    error_status,
+    RequestId, error_status,
     ext_authz_challenge::challenge,
     ext_authz_core_pb::{HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction},
     ext_authz_pb::{
         CheckResponse, DeniedHttpResponse, OkHttpResponse, check_response::HttpResponse,
     },
     ext_authz_type_pb::{HttpStatus, StatusCode},
-    layers::RequestId,
 };
 use crate::{auth::AuthError, tokens::AccessClaims};
 

@@ -26,10 +26,10 @@ use tonic::{Status, body::Body, metadata::GRPC_CONTENT_TYPE};
 use tower::{Layer, Service};
 
 use super::{
-    convert, demands, error_status, ext_authz,
+    RequestId, convert, demands, error_status, ext_authz,
     ext_authz_pb::CheckRequest,
     fast_path_bodies::{OneMessage, ReplayedBody},
-    layers::{RateLimits, RequestId, methods::Limit},
+    layers::{RateLimits, methods::Limit},
     pb::ValidateTokenRequest,
     protocol_error::ProtocolError,
 };

@@ -16,13 +16,12 @@ use tonic_health::{
 };
 
 use super::{
-    Detail, Reason,
+    Detail, Reason, RequestId,
     health_pb::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
         health_check_response::ServingStatus as WireStatus,
         health_server::{self, HealthServer},
     },
-    layers::RequestId,
     status,
 };
 use crate::http::Readiness;

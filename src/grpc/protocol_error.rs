@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header::ALLOW};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::{Detail, PendingStatus, Reason, layers::RequestId, status};
+use super::{Detail, PendingStatus, Reason, RequestId, status};
 use crate::domain::{FieldViolation, ViolationReason};
 
 /// The header by which a server says which compression it accepts.

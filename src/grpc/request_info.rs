@@ -3,8 +3,8 @@
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert, error_status,
-    layers::{Caller, ClientAddress, Deadline, RequestId},
+    RequestId, convert, error_status,
+    layers::{Caller, ClientAddress, Deadline},
 };
 use crate::{
     auth::{AuthError, RequestContext},

@@ -12,10 +12,9 @@ use tonic::{body::Body, server::NamedService, service::Routes as TonicRoutes};
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 use super::{
-    Bulkhead, UserRateLimit,
+    Bulkhead, RequestId, UserRateLimit,
     layers::{
         AuthorizationLayer, AuthorizationService, CheckCaller, ConcurrencyLimit, RateLimits,
-        RequestId,
         methods::{self, Method},
     },
     protocol_error::ProtocolError,

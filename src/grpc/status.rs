@@ -7,7 +7,7 @@ use http::Response;
 use tonic::{Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, FieldViolation as WireViolation, StatusExt as _};
 
-use super::{Reason, layers::RequestId};
+use super::{Reason, RequestId};
 use crate::{auth::AuthError, domain::FieldViolation};
 
 /// The `domain` of every `google.rpc.ErrorInfo`.

@@ -8,8 +8,8 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Detail, Reason, convert, error_status,
-    layers::{Caller, ConnectionCertificate, RequestId},
+    Detail, Reason, RequestId, convert, error_status,
+    layers::{Caller, ConnectionCertificate},
     pb::{self, verifier_service_server, watch_revocations_response::Event},
     status,
 };

@@ -1,4 +1,4 @@
-//! Which file of `src/` imports from which, and where these imports form a circle.
+//! Which file of a crate imports from which, and where these imports form a circle.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,8 +17,8 @@ struct Modules {
 }
 
 impl Imports {
-    /// Reads the `use` items of `sources`, without their unit tests.
-    pub fn of(sources: &[Source]) -> Self {
+    /// Reads the `use` items of `sources`, without their unit tests. `root` is the folder of the crate's first file.
+    pub fn of(root: &str, sources: &[Source]) -> Self {
         let sources: Vec<_> = sources
             .iter()
             .filter(|source| !source.path.contains("tests"))
@@ -26,14 +26,14 @@ impl Imports {
         let mut modules = Modules {
             files: sources
                 .iter()
-                .map(|source| (module_path(&source.path), source.path.clone()))
+                .map(|source| (module_path(root, &source.path), source.path.clone()))
                 .collect(),
             reexports: BTreeMap::new(),
         };
         let uses: Vec<_> = sources
             .iter()
             .flat_map(|source| {
-                let own = module_path(&source.path);
+                let own = module_path(root, &source.path);
                 let modules = &modules;
                 let code = before_tests(&source.code);
                 split_uses(code)
@@ -143,13 +143,15 @@ impl Modules {
     }
 }
 
+/// Whether what the file exports again is declared below it.
 fn is_folder(source: &Source) -> bool {
-    source.path.ends_with("/mod.rs")
+    source.path.ends_with("/mod.rs") || source.path.ends_with("/lib.rs")
 }
 
 /// `src/store/mod.rs` is `store`, `src/store/pool.rs` is `store::pool`, `src/lib.rs` is the root.
-fn module_path(file: &str) -> ModulePath {
-    let path = file.trim_start_matches("src/").trim_end_matches(".rs");
+fn module_path(root: &str, file: &str) -> ModulePath {
+    let path = file.strip_prefix(root).unwrap_or(file);
+    let path = path.trim_start_matches('/').trim_end_matches(".rs");
     let path = path.trim_end_matches("/mod");
     if path == "lib" || path == "main" {
         return Vec::new();
@@ -175,12 +177,15 @@ mod tests {
 
     #[test]
     fn a_circle_is_found_also_through_names_that_a_folder_exports() {
-        let circles = Imports::of(&[
-            source("src/a/mod.rs", "pub use one::One;\nmod one;\nmod two;"),
-            source("src/a/one.rs", "use super::two::{Two, three};"),
-            source("src/a/two.rs", "use std::fmt;\nuse crate::{a::One, b};"),
-            source("src/b.rs", "use crate::c::C;"),
-        ])
+        let circles = Imports::of(
+            "src",
+            &[
+                source("src/a/mod.rs", "pub use one::One;\nmod one;\nmod two;"),
+                source("src/a/one.rs", "use super::two::{Two, three};"),
+                source("src/a/two.rs", "use std::fmt;\nuse crate::{a::One, b};"),
+                source("src/b.rs", "use crate::c::C;"),
+            ],
+        )
         .circles();
         assert_eq!(
             circles.into_iter().collect::<Vec<_>>(),
@@ -190,14 +195,17 @@ mod tests {
 
     #[test]
     fn imports_of_tests_form_no_circle() {
-        let circles = Imports::of(&[
-            source("src/a/mod.rs", "mod one;\nmod two;"),
-            source("src/a/one.rs", "use super::two::Two;"),
-            source(
-                "src/a/two.rs",
-                "#[cfg(test)]\nmod tests { use super::one::One; }",
-            ),
-        ])
+        let circles = Imports::of(
+            "src",
+            &[
+                source("src/a/mod.rs", "mod one;\nmod two;"),
+                source("src/a/one.rs", "use super::two::Two;"),
+                source(
+                    "src/a/two.rs",
+                    "#[cfg(test)]\nmod tests { use super::one::One; }",
+                ),
+            ],
+        )
         .circles();
         assert!(circles.is_empty(), "{circles:?}");
     }

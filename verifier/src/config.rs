@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{credential::Credential, local::Rules};
-
-/// How many verified tokens are remembered by default. With some 1,500 bytes each this stays below 25 MB.
-pub(crate) const CACHED_TOKENS: usize = 16_384;
+use crate::{
+    credential::Credential,
+    local::{CACHED_TOKENS, Rules},
+};
 
 /// What happens to tokens while revocations are older than [`VerifierConfig::max_staleness`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -23,6 +23,9 @@ use crate::{
 /// How many key names are remembered as withdrawn.
 const MOST_WITHDRAWN: usize = 256;
 
+/// How many verified tokens are remembered by default. With some 1,500 bytes each this stays below 25 MB.
+pub(crate) const CACHED_TOKENS: usize = 16_384;
+
 /// What is the same for all tokens of a service.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
@@ -58,7 +61,7 @@ impl LocalVerifier {
             issuer: issuer.into(),
             audiences: vec![audience.into()],
             leeway: Duration::ZERO,
-            cached_tokens: crate::config::CACHED_TOKENS,
+            cached_tokens: CACHED_TOKENS,
         })
     }
 

@@ -7,13 +7,13 @@ use prost::Message as _;
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{float, once},
     echo,
+    error::Result,
     fixture::{Fixture, VALIDATE, validate},
     loops,
+    measured::Bound,
     process::Process,
-    report::Bound,
     rounds::{Rounds, median},
     scenarios::validate::Side,
 };

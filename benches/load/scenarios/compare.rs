@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Client, Load, OK, Source, float, frame, in_turn},
+    error::Result,
     fixture::{
         CHEAP_HASHES, Fixture, LOGIN, REFRESH, VALIDATE, login, logins, refreshes, register,
         validate,

@@ -10,12 +10,12 @@ use prost::Message as _;
 
 use super::{Bench, validate::Side};
 use crate::{
-    Result,
     driver::{frame, in_turn},
     echo,
+    error::Result,
     fixture::{CHECK, Fixture},
+    measured::Bound,
     process::Process,
-    report::Bound,
     rounds::Rounds,
 };
 

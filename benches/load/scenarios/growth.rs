@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Client, Load, OK, Source, in_turn},
+    error::Result,
     fixture::{CHEAP_HASHES, Fixture, LOGIN, REFRESH, VALIDATE, logins, refreshes},
+    measured::Bound,
     postgres::Cluster,
     process::Process,
-    report::Bound,
     rounds::{Figures, Rounds},
     seed::{self, Size},
 };

@@ -19,11 +19,11 @@ use tokio::{
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{float, in_turn},
+    error::Result,
     fixture::{CHEAP_HASHES, Fixture},
+    measured::Bound,
     postgres::Cluster,
-    report::Bound,
     rounds::{Figures, Rounds, median},
     steady::{Foremost, SteadyValidation},
 };

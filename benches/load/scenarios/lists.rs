@@ -5,12 +5,12 @@ use prost::Message;
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Caller, Client, OK, frame},
+    error::Result,
     fixture::{CHEAP_HASHES, Fixture, LOGIN, login, register},
+    measured::Bound,
     postgres::Cluster,
     process::Process,
-    report::Bound,
     rounds::{Figures, Rounds, median},
     seed::{self, Size},
 };

@@ -7,11 +7,11 @@ use countersign::passwords::HashingBackend;
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Client, Load, Source, in_turn},
+    error::Result,
     fixture::{Fixture, LOGIN, logins},
     loops,
-    report::Bound,
+    measured::Bound,
     rounds::Rounds,
 };
 

@@ -6,11 +6,11 @@ use tokio::time::sleep;
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Client, Load, OK, Source, float, in_turn, once},
+    error::Result,
     fixture::{Fixture, Mint, VALIDATE},
+    measured::Bound,
     process::Process,
-    report::Bound,
     seed::{self, Size},
 };
 

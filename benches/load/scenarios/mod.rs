@@ -20,7 +20,7 @@ mod watchers;
 
 use std::path::Path;
 
-use super::{Result, report::Report};
+use super::{error::Result, report::Report};
 
 /// What every scenario is given.
 pub struct Bench<'a> {

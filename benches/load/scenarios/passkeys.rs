@@ -26,10 +26,10 @@ use tokio::task::JoinSet;
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Caller, Client, Load, OK, Source, float, frame, in_turn},
+    error::Result,
     fixture::{Fixture, LOGIN, REGISTER, logins, registration},
-    report::Bound,
+    measured::Bound,
     rounds::Rounds,
 };
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Client, Load, OK},
+    error::Result,
     fixture::{CHEAP_HASHES, Fixture, REFRESH, refreshes},
+    measured::Bound,
     postgres::Cluster,
-    report::Bound,
     rounds::Rounds,
 };
 

@@ -6,10 +6,10 @@ use countersign::{clock::monotonic_now, grpc::pb};
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Client, float},
+    error::Result,
     fixture::{CHEAP_HASHES, Fixture, REGISTER, registration},
-    report::Bound,
+    measured::Bound,
     rounds::Rounds,
 };
 

@@ -13,13 +13,13 @@ use tokio::time::sleep;
 
 use super::{Bench, validate::Side};
 use crate::{
-    Result,
     driver::{Source, float, frame, in_turn, once},
     echo,
+    error::Result,
     fixture::{EXCHANGE, Fixture, ISSUE},
     loops,
+    measured::Bound,
     process::Process,
-    report::Bound,
     rounds::Rounds,
     seed,
 };

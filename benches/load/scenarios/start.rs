@@ -4,10 +4,10 @@ use countersign::clock::monotonic_now;
 
 use super::Bench;
 use crate::{
-    Result,
     driver::Client,
+    error::Result,
     fixture::{Fixture, serving},
-    report::Bound,
+    measured::Bound,
     rounds::median,
     seed::{self, Size},
 };

@@ -10,11 +10,11 @@ use tokio::{
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Client, Load, Sample, Source, UNAVAILABLE, float, in_turn, once},
+    error::Result,
     fixture::{Fixture, LOGIN, logins},
+    measured::Bound,
     process::Hashing,
-    report::Bound,
     rounds::{Rounds, median},
     steady::{Foremost, SteadyValidation},
 };

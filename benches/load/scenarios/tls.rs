@@ -14,11 +14,11 @@ use tokio_rustls::{
 
 use super::{Bench, validate::Side};
 use crate::{
-    Result,
     driver::{Client, float, in_turn, tls},
+    error::Result,
     fixture::{Fixture, VALIDATE},
+    measured::Bound,
     process::Process,
-    report::Bound,
     rounds::{Figures, Rounds},
 };
 

@@ -7,12 +7,12 @@ use prost::Message as _;
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Client, Load, OK, Source, float, frame, in_turn},
     echo,
+    error::Result,
     fixture::{Fixture, Mint, VALIDATE, validate},
+    measured::Bound,
     process::Process,
-    report::Bound,
     rounds::{Figures, Rounds},
 };
 

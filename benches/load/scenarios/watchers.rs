@@ -17,8 +17,8 @@ use tokio::{
 
 use super::Bench;
 use crate::{
-    Result,
     driver::{Client, Load, Source, float, frame, in_turn, once},
+    error::Result,
     fixture::{CHEAP_HASHES, Fixture, LOGOUT, WATCH, logouts},
     process::Process,
     rounds::{Figures, Rounds},

@@ -12,7 +12,8 @@ use tonic_types::StatusExt as _;
 use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::{ClientAddress, RequestId, methods::Method};
+use super::{ClientAddress, methods::Method};
+use crate::grpc::RequestId;
 use crate::{
     clock::monotonic_now,
     grpc::{Reason, protocol_error::ProtocolError},

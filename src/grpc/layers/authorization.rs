@@ -16,7 +16,8 @@ use http::{Extensions, Request, Response, header::AUTHORIZATION};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{ConnectionCertificate, RequestId, methods::Access};
+use super::{ConnectionCertificate, methods::Access};
+use crate::grpc::RequestId;
 use crate::{
     auth::{Auth, AuthError, ClientCertificate, ValidateQuery},
     grpc::{UserRateLimit, convert, error_status},

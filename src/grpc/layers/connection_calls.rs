@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tower::{Layer, Service};
 
-use super::RequestId;
+use crate::grpc::RequestId;
 use crate::grpc::{Detail, Reason, status};
 
 /// How soon a caller whose stream was ended should call again.

@@ -45,7 +45,7 @@ pub(in crate::grpc) use overload::ConcurrencyLimit;
 pub(in crate::grpc) use protocol::header_size;
 pub use protocol::{ProtocolLayer, ProtocolService};
 pub use rate_limit::{Quota, RateLimits};
-pub use request_id::{RequestId, RequestIdFuture, RequestIdLayer, RequestIdService};
+pub use request_id::{RequestIdFuture, RequestIdLayer, RequestIdService};
 pub use trace::{TraceBody, TraceFuture, TraceLayer, TraceService};
 
 use std::time::Duration;

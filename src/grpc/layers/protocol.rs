@@ -10,7 +10,8 @@ use http::{HeaderMap, Method as HttpMethod, Request, Response, header::CONTENT_T
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{RequestId, methods};
+use super::methods;
+use crate::grpc::RequestId;
 use crate::grpc::protocol_error::ProtocolError;
 
 /// The layer.

@@ -18,11 +18,10 @@ use tracing::{Level, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::{
-    RequestId,
     access::{self, Call},
     methods::{self, Method},
 };
-use crate::grpc::protocol_error;
+use crate::grpc::{RequestId, protocol_error};
 
 /// Wraps each call in a span, and reports it when it ends.
 #[derive(Clone, Copy, Debug, Default)]

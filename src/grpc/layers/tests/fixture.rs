@@ -23,9 +23,9 @@ use crate::{
     auth::{AuthError, ClientCertificate},
     clock::Clock,
     grpc::{
-        Detail, Reason, RouteSettings, Routes, UserRateLimit,
+        Detail, Reason, RequestId, RouteSettings, Routes, UserRateLimit,
         health::HealthStatuses,
-        layers::{CheckCaller, ClientAddress, Quota, RateLimits, RequestId, Settings, stack},
+        layers::{CheckCaller, ClientAddress, Quota, RateLimits, Settings, stack},
         pb::{
             self,
             auth_service_client::AuthServiceClient,
