@@ -65,6 +65,7 @@ mod signing_keys;
 mod sqlite;
 mod sqlite_file;
 mod start;
+mod statement_spans;
 mod suspicion;
 mod sweeps;
 mod totp_factors;

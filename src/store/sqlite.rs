@@ -16,7 +16,7 @@ use diesel_async::{
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use super::{StoreError, sqlite_file::FileIdentity};
+use super::{StoreError, sqlite_file::FileIdentity, statement_spans::StatementSpans};
 
 /// A connection that looks like an asynchronous one, so that a query is written once for both databases.
 pub(super) type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection, InPlace>;
@@ -105,5 +105,6 @@ fn set_up(mut connection: SqliteConnection) -> ConnectionResult<AsyncSqliteConne
         ))
         .and_then(|()| connection.batch_execute(FORCED))
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    connection.set_instrumentation(StatementSpans::new("sqlite"));
     Ok(AsyncSqliteConnection::new(connection))
 }

@@ -51,7 +51,7 @@ pub(super) fn tracer(provider: &SdkTracerProvider) -> SdkTracer {
 }
 
 /// Turns our own spans into traces: the server span of every call and, at DEBUG, the steps in it (hashing,
-/// waiting for a connection, queries). Not those of other crates: what the exporter's HTTP/2 stack does would
+/// waiting for a connection, SQL statements). Not those of other crates: what the exporter's HTTP/2 stack does would
 /// be traced, exported, and traced again. The access line, which repeats the server span, is left out.
 pub(super) fn layer<S>(tracer: SdkTracer) -> impl Layer<S>
 where

@@ -112,7 +112,11 @@ on_both_databases! {
         let line = errors.lines().find(|line| line.contains("client credential refused")).unwrap();
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(line["trace_id"], OTHER_TRACE_ID, "{line}");
-        for span in ["countersign.auth.v1.AuthService/Login", "password hash", "database", "pool wait"] {
+        for span in [
+            "countersign.auth.v1.AuthService/Login", "password hash", "database", "pool wait",
+            // Statements, by the semantic conventions.
+            "INSERT sessions", "COMMIT", "db.query.text", "db.system.name",
+        ] {
             assert!(collector.has(span), "there is no span {span:?}");
         }
         for metric in ["rpc.server.call.duration", "rpc.status_code", "countersign.auth.v1.AuthService/Register"] {

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncConnection as _, AsyncPgConnection};
 use tokio::{net, time};
 use tokio_postgres::{
     Config,
@@ -45,7 +45,7 @@ use pooler::Pooling;
 use session::{Facts, settings, sorted};
 use stream::{Address, Dialer, Established, socket_path};
 
-use super::StoreError;
+use super::{StoreError, statement_spans::StatementSpans};
 use crate::{
     clock::monotonic_now,
     config::{Place, PostgresHost, PostgresUrl, TargetServer},
@@ -134,9 +134,12 @@ impl Connector {
             self.learnt.identity.learn(&session).await;
         }
         let RawSession { client, observed } = session;
-        let diesel = AsyncPgConnection::try_from(client).await;
+        let mut diesel = AsyncPgConnection::try_from(client)
+            .await
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        diesel.set_instrumentation(StatementSpans::new("postgresql"));
         Ok(PostgresConnection {
-            diesel: diesel.map_err(|error| StoreError::Unavailable(error.to_string()))?,
+            diesel,
             observed,
             process: facts.process,
             is_unwanted: false,
