@@ -14,7 +14,7 @@ use std::{
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl as _;
 
-use super::{StoreError, feed_state, sqlite};
+use crate::store::{StoreError, connections::sqlite, revocations::feed_state};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]

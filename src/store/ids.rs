@@ -1,7 +1,9 @@
 //! Ids as they are stored: text that was written by this program, or the row is damaged.
 
-use super::StoreError;
-use crate::domain::{AuditEventId, FactorId, ServiceAccountId, ServiceKeyId, SessionId, UserId};
+use crate::{
+    domain::{AuditEventId, FactorId, ServiceAccountId, ServiceKeyId, SessionId, UserId},
+    store::StoreError,
+};
 
 pub(super) fn parse_user_id(text: &str) -> Result<UserId, StoreError> {
     text.parse()

@@ -1,7 +1,7 @@
 //! Pages of filtered lists. A filter that no index serves looks at a bounded number of rows for each page, so that a
 //! filter that hardly a row meets costs no more than one that all meet (AIP-158 allows short pages).
 
-use super::StoreError;
+use crate::store::StoreError;
 
 /// How many rows a page looks at at most, where no index finds those that are wanted.
 pub(super) const WINDOW: i64 = 20_000;

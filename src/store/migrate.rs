@@ -18,13 +18,15 @@ use diesel_async::{
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time;
 
-use super::{
+use crate::store::{
     StoreError,
-    postgres::{Access, Connector, RawSession, SessionRights},
+    connections::{
+        postgres::{Access, Connector, RawSession, SessionRights, sort_by_code},
+        sqlite,
+        start::{reported, retried},
+    },
     schema::{TABLES, schema_compatibility},
     schema_version::{Fit, LEAST_MIGRATION, check_newer, compare},
-    sqlite,
-    start::{reported, retried},
 };
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -212,7 +214,7 @@ async fn apply(session: RawSession, known: &Known) -> Result<usize, StoreError> 
     };
     observed.clear();
     tokio::task::block_in_place(|| run(&mut connection))
-        .map_err(|error| super::postgres::sort_by_code(&observed, error))?;
+        .map_err(|error| sort_by_code(&observed, error))?;
     Ok(missing.len())
 }
 

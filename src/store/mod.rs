@@ -4,73 +4,27 @@
 //! 1. Write `migrations/<date>_<name>/up.sql` and `down.sql` in the SQL that SQLite and PostgreSQL
 //!    share: `TEXT`, `BIGINT`, `INTEGER`, `BYTEA`, nullable times for flags.
 //! 2. Declare the table in `schema.rs`.
-//! 3. Give it a file here with an `impl Store`: a `*Row` type that stays in `store/`, and functions that take and
+//! 3. Give it a file in the folder that it belongs to, with an `impl Store`: a `*Row` type that stays in `store/`, and functions that take and
 //!    return types of `domain/`, each body written once inside `read!` or `write!`.
 //!    One row is `get_result`: the `LIMIT` of `first` makes SQLite prepare the statement again at every execution.
 
-mod administration;
-mod administrators;
 mod audit;
-mod audit_log;
-mod availability;
 mod backup;
-mod changes;
-mod circuit;
-mod credentials;
-mod email_identities;
-mod ending;
-mod epochs;
+mod connections;
 mod error;
-mod factor_changes;
 mod factors;
-mod failed_mails;
-mod feed_state;
 mod ids;
-mod imports;
+mod keys;
 mod list_window;
-mod login_failures;
-mod login_records;
-mod logins;
 mod mails;
-mod master_keys;
 mod migrate;
-mod passkeys;
-mod password_change;
-mod password_parameters;
-mod ping;
-mod pool;
-mod pool_load;
-mod postgres;
-mod postgres_pool;
 mod prepared;
-mod proofs;
-mod recovery;
-mod recovery_codes;
-mod replicas;
 mod retention;
 mod revocations;
-mod revoking_turns;
-mod rotation_batches;
-mod rotation_queue;
-mod rotations;
 mod schema;
 mod schema_version;
-mod service_accounts;
-mod service_directory;
-mod service_keys;
-mod session_claims;
+mod services;
 mod sessions;
-mod shared_clock;
-mod signing_keys;
-mod sqlite;
-mod sqlite_file;
-mod start;
-mod statement_spans;
-mod suspicion;
-mod sweeps;
-mod totp_factors;
-mod user_deletion;
-mod user_list;
 mod users;
 
 use std::{
@@ -82,49 +36,68 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub use audit::{AuditDetails, AuditEvent, AuditKind};
-pub use audit_log::StoredAuditEvent;
+pub use audit::{
+    events::{AuditDetails, AuditEvent, AuditKind},
+    log::StoredAuditEvent,
+};
 pub use backup::{BackupError, back_up_sqlite};
-pub use changes::ChangeListener;
-pub use credentials::{Credentials, UserCredentials};
-pub use email_identities::{EmailConflict, EmailIdentities};
-pub use ending::EndedSessions;
+pub use connections::{
+    pool_load::{PoolLoad, pool_waits},
+    sqlite_file::ServerLock,
+};
 pub use error::StoreError;
-pub use factor_changes::{ChangeRefused, JudgedCaller};
-pub use factors::{Enrolled, Enrollment, NewFactor, Removal, RemovedFactors};
-pub use failed_mails::{FailedMail, MailCounts};
-pub use feed_state::FeedState;
-pub use imports::{Import, ImportedUser};
+pub use factors::{
+    factor_changes::{ChangeRefused, JudgedCaller},
+    passkeys::StoredPasskey,
+    proofs::{ChallengeUse, FactorProof, FactorUse},
+    records::{Enrolled, Enrollment, NewFactor, Removal, RemovedFactors},
+    recovery_codes::NewRecoveryCodes,
+    totp_factors::StoredTotp,
+};
+pub use keys::signing_keys::StoredSigningKey;
 pub use list_window::ListPage;
-pub use login_failures::{Clearing, CounterKey, Counting, Failure};
-pub use logins::{Login, OpenedSession, Opening};
-pub use mails::ClaimedMail;
-pub use passkeys::StoredPasskey;
-pub use password_change::{ChangedPassword, PasswordChange};
-pub use pool_load::{PoolLoad, pool_waits};
-pub use proofs::{ChallengeUse, FactorProof, FactorUse};
-pub use recovery::{PasswordReset, RecoverySubject, ResetSessions};
-pub use recovery_codes::NewRecoveryCodes;
-pub use revocations::{RevocationCounts, RevocationCursor, RevocationPage};
-pub use rotation_queue::{Rotated, Rotation};
-pub use service_accounts::RevokedAccount;
-pub use service_directory::{DirectoryVersion, Versioned};
-pub use service_keys::RevokedKey;
-pub use session_claims::{ClaimsRenewal, RenewedSession};
-pub use sessions::RefreshSubject;
-pub use signing_keys::StoredSigningKey;
-pub use sqlite_file::ServerLock;
-pub use sweeps::{Sweep, SweptBatch};
-pub use totp_factors::StoredTotp;
+pub use mails::{
+    failed::{FailedMail, MailCounts},
+    outbox::ClaimedMail,
+};
+pub use revocations::{
+    changes::ChangeListener,
+    feed_state::FeedState,
+    records::{RevocationCounts, RevocationCursor, RevocationPage},
+};
+pub use services::{
+    accounts::RevokedAccount,
+    directory::{DirectoryVersion, Versioned},
+    service_keys::RevokedKey,
+};
+pub use sessions::{
+    ending::EndedSessions,
+    login_failures::{Clearing, CounterKey, Counting, Failure},
+    logins::{Login, OpenedSession, Opening},
+    records::RefreshSubject,
+    rotation_queue::{Rotated, Rotation},
+    session_claims::{ClaimsRenewal, RenewedSession},
+    sweeps::{Sweep, SweptBatch},
+};
+pub use users::{
+    credentials::{Credentials, UserCredentials},
+    email_identities::{EmailConflict, EmailIdentities},
+    imports::{Import, ImportedUser},
+    password_change::{ChangedPassword, PasswordChange},
+    recovery::{PasswordReset, RecoverySubject, ResetSessions},
+};
 
-use availability::Availability;
-use circuit::{Circuit, circuit_open};
+use connections::{
+    availability::Availability,
+    circuit::{Circuit, circuit_open},
+    pool::Pool,
+    pool_load::pool_wait,
+    postgres::Connector,
+    sqlite_file,
+};
 use migrate::WithoutRights;
-use pool::Pool;
-use pool_load::pool_wait;
-use postgres::Connector;
-use revoking_turns::RevokingTurns;
-use rotation_queue::RotationQueue;
+use revocations::revoking_turns::RevokingTurns;
+use sessions::rotation_queue::RotationQueue;
 
 use crate::{
     clock::Clock,
@@ -164,15 +137,17 @@ macro_rules! on_connection {
             .$bounded(Box::pin(::tracing::Instrument::instrument(
                 async {
                     match &$store.pool {
-                        $crate::store::pool::Pool::Postgres(pool) => {
+                        $crate::store::connections::pool::Pool::Postgres(pool) => {
                             let mut lease = $crate::store::pool_wait(pool.get()).await?;
                             let $conn = lease.begin();
                             let result = $crate::store::same(async { $body }).await;
                             lease.end(result)
                         }
-                        $crate::store::pool::Pool::Sqlite { $sqlite_pool, .. } => {
+                        $crate::store::connections::pool::Pool::Sqlite { $sqlite_pool, .. } => {
                             let pooled = $crate::store::pool_wait($sqlite_pool.get()).await?;
-                            $crate::store::sqlite::in_place(pooled, async |$conn| $body)
+                            $crate::store::connections::sqlite::in_place(pooled, async |$conn| {
+                                $body
+                            })
                         }
                     }
                 },

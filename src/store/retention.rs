@@ -6,16 +6,17 @@ use diesel::{dsl::max, prelude::*};
 use diesel_async::RunQueryDsl;
 use tokio::time::sleep;
 
-use super::{
-    Store, StoreError, read,
-    schema::{
-        audit_events, login_failures, mails, revocations, service_keys, sessions, used_challenges,
-    },
-    write,
-};
 use crate::{
     clock::{Timestamp, monotonic_now},
     domain::uuid_v7,
+    store::{
+        Store, StoreError, read,
+        schema::{
+            audit_events, login_failures, mails, revocations, service_keys, sessions,
+            used_challenges,
+        },
+        write,
+    },
 };
 
 /// Sessions that have ended stay readable for a while, so that an old token is told from an unknown one.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::StoreError;
+use crate::store::StoreError;
 
 /// Reads the earliest migration that a program must know.
 pub(super) const LEAST_MIGRATION: &str = "SELECT least_migration FROM schema_compatibility";

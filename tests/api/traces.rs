@@ -115,7 +115,7 @@ on_both_databases! {
         for span in [
             "countersign.auth.v1.AuthService/Login", "password hash", "database", "pool wait",
             // Statements, by the semantic conventions.
-            "INSERT sessions", "COMMIT", "db.query.text", "db.system.name",
+            "UPDATE users", "INSERT audit_events", "COMMIT", "db.query.text", "db.system.name",
         ] {
             assert!(collector.has(span), "there is no span {span:?}");
         }
