@@ -2,9 +2,9 @@
 # lettre 0.11.23 (crates.io): it does not see an SMTP extension that the server announces in lower or mixed case.
 #
 # RFC 5321 (4.1.1.1) lets a server write EHLO keywords in upper, lower or mixed case, and they "MUST always be recognized and processed
-# in a case-insensitive manner". lettre compares them with capitals. With credentials it then says that there is no compatible
-# mechanism, without them that a name with umlauts is not supported; a required STARTTLS is not found either. smtplib of Python and
-# aiosmtplib 5.1.3 (PyPI) use the same server. Only the keyword is free in case: SASL mechanisms are capitals (RFC 4422, 3.1).
+# in a case-insensitive manner". lettre compares them with capitals: here it finds no AUTH and says that no mechanism is compatible.
+# SMTPUTF8 and 8BITMIME go through the same comparison. smtplib of Python and aiosmtplib 5.1.3 (PyPI) log in at the same
+# server. Only the keyword is free in case: names of SASL mechanisms are capitals (RFC 4422, 3.1).
 #
 # Output seen:
 #   250 AUTH PLAIN  lettre      logged in
