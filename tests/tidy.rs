@@ -126,7 +126,7 @@ fn a_layer_uses_only_layers_below_it() {
 }
 
 #[test]
-fn no_imports_between_files_form_a_circle() {
+fn no_imports_between_files_form_a_cycle() {
     let circles: Vec<_> = ["src", "verifier/src", "benches/load"]
         .into_iter()
         .flat_map(|root| Imports::of(root, &sources(&[root])).circles())

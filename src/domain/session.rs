@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_rotation() {
+    fn a_refresh_token_is_judged_by_its_generation_and_the_time() {
         use RefreshDecision::{CatchUp, Refuse, Repeat, Rotate};
         use RefreshRefusal::{Expired, Reused};
         for (generation, now, expected) in [
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_session_and_a_disabled_user_beat_every_other_rule() {
+    fn a_revoked_session_or_disabled_user_takes_precedence_over_every_other_rule() {
         let revoked = Session {
             revoked_at: Some(at(1500)),
             ..session()

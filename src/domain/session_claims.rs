@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_the_version_before_is_a_password_for_every_audience() {
+    fn a_row_of_the_previous_version_is_read_as_a_password_login_for_every_audience() {
         let claims = SessionClaims::from_stored(NOW, None, None, NOW);
         assert_eq!(claims, SessionClaims::of_password(NOW, None));
         assert_eq!(claims.acr(), "urn:countersign:acr:1");
@@ -192,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_never_grows_and_keeps_the_configured_order() {
+    fn requested_audiences_never_grow_and_keep_the_configured_order() {
         let claims = SessionClaims::of_password(NOW, Some(names(&["c", "a", "gone"])));
         assert_eq!(claims.audiences_of(&names(&["a", "b", "c"])), ["a", "c"]);
         assert!(claims.audiences_of(&names(&["b"])).is_empty());
     }
 
     #[test]
-    fn several_factors_are_worth_more_than_one() {
+    fn several_factors_give_a_higher_acr_than_one() {
         let claims = SessionClaims::from_stored(NOW, Some("pwd otp mfa"), None, NOW);
         assert_eq!(claims.acr(), "urn:countersign:acr:2");
         assert_eq!(claims, SessionClaims::of_password_and_code(NOW, None));

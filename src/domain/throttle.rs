@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_that_no_rule_can_have_written_starts_the_delay_again() {
+    fn a_delay_that_ends_too_far_in_the_future_is_shortened() {
         let year = 365 * 24 * 3_600;
         assert_eq!(
             counter(12, 1_000 + year).admit(LIMIT, at(1_000)),
@@ -180,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_is_longer_than_the_cap_or_zero(
+        fn every_retry_delay_is_above_zero_and_at_most_fifteen_minutes(
             failures: u32, retry_at: i64, now in 0_i64..=4_000_000_000_000_000, limit in 1_u32..=1_000,
         ) {
             let limit = NonZeroU32::new(limit).unwrap();

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_refusal_repeats_is_short_and_visible() {
+    fn acr_values_are_short_and_visible_ascii() {
         let one = |value: &str| {
             acceptable_acrs(&[value.to_owned()])
                 .map(<[String]>::len)

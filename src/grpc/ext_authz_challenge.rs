@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_token_is_no_error() {
+    fn a_missing_token_is_challenged_without_an_error_code() {
         let text = challenge(&AuthError::TokenMissing).unwrap();
         assert_eq!(text, r#"Bearer realm="countersign""#);
     }

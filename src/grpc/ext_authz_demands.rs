@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn an_unknown_name_or_invalid_value_is_refused() {
         for (name, value) in [
             ("required_role", "admin"),
             ("Audience", "orders"),

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_reads_as_a_message_that_does_not_end() {
+    fn base64_is_an_incomplete_message() {
         let mut messages = Messages::default();
         messages.read(&b"AAAAAAA+/".repeat(100));
         assert_eq!(messages.unfinished, 900);

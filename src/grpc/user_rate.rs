@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn each_user_has_a_burst_and_is_told_when_to_come_again() {
+    fn each_user_has_a_burst_and_gets_a_retry_delay() {
         let limiter = limiter(1, 3, 10);
         let (ada, bob) = (user(), user());
         for _ in 0..3 {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn counts_are_bounded_and_quiet_users_are_forgotten() {
+    async fn counters_are_bounded_and_idle_users_are_removed() {
         let limiter = limiter(100, 1, 10);
         for _ in 0..20_000 {
             let _ = limiter.check(user());

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_peers_that_are_gone() {
+    fn peers_without_connections_are_removed() {
         let places = Places::new(Some(1), Vec::new());
         for last in 0..=255 {
             let place = places.take(peer(&format!("192.0.2.{last}"))).unwrap();

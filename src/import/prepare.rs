@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_without_a_password_has_none_here() {
+    fn an_account_without_a_password_is_imported_without_one() {
         for hash in ["", "!", "*", "!$2b$10$abc"] {
             let prepared = prepare(&with_hash(hash)).unwrap();
             assert!(prepared.row.password_hash.starts_with("$none$"), "{hash}");

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_full_host_name_is_told_to_servers() {
+    fn only_a_full_host_name_is_sent_in_ehlo() {
         for name in ["mail.example.org", "pod-1.auth.svc.cluster.local"] {
             assert!(is_full_name(name), "{name}");
         }

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn unused_time_is_not_saved_up() {
+    fn unused_cpu_time_is_not_carried_over() {
         assert_eq!(pauses(1.0, &[(10_000, 0), (100, 135)]), [0, 50]);
     }
 

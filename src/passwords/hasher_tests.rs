@@ -92,7 +92,7 @@ fn a_hash_with_an_older_pepper_verifies_and_is_not_current() {
 }
 
 #[test]
-fn an_unknown_pepper_says_nothing_about_the_password() {
+fn a_hash_with_an_unknown_pepper_is_neither_right_nor_wrong() {
     for (phc, expected) in [
         (KNOWN.to_owned(), vec![1]),
         (KNOWN.replace("keyid=AQ", "keyid=AgI"), vec![2, 2]),

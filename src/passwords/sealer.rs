@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_records_have_equal_marks_and_others_other_ones() {
+    fn equal_records_have_equal_marks_and_different_records_different_ones() {
         let sealer = sealer(&[1]);
         let mark = |parts: &[&[u8]]| sealer.marks(parts).remove(0);
         assert_eq!(mark(&[b"ada", b"hash"]), mark(&[b"ada", b"hash"]));

@@ -196,7 +196,7 @@ fn a_full_queue_refuses_and_a_dropped_future_frees_its_place() {
 /// As many callers as there are places, each of which calls again as soon as it has its answer: if a job kept its place
 /// after the answer, or counted twice for a moment, one of them would be refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_place_is_free_when_the_caller_has_its_answer() {
+async fn a_place_in_the_queue_is_free_once_the_caller_has_its_answer() {
     let callers = SETTINGS.workers + SETTINGS.queue;
     let passwords = passwords(SETTINGS, 1);
     let mut calls = tokio::task::JoinSet::new();

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_follows_behind_by_the_overlap() {
+    fn the_position_to_read_from_stays_behind_by_the_overlap() {
         let mut checkpoints = Checkpoints::default();
         record(&mut checkpoints, 0, 1, 100);
         assert_eq!(checkpoints.floor(), None);
@@ -249,7 +249,7 @@ mod tests {
         /// Whatever the order of commits, the writers' clocks and the reader's suspensions:
         /// every read finds all that was committed when it began.
         #[test]
-        fn nothing_is_missed(writes in writes(50_000_000), reads in reads()) {
+        fn no_revocation_is_missed(writes in writes(50_000_000), reads in reads()) {
             for (began, _, missed) in missed(writes, &reads, false) {
                 prop_assert!(missed.is_empty(), "the read of {began} missed {missed:?}");
             }
@@ -257,7 +257,7 @@ mod tests {
 
         /// Of a long table the same holds while clocks agree within a minute …
         #[test]
-        fn nothing_of_a_long_table_is_missed(writes in writes(60_000), reads in reads()) {
+        fn no_revocation_of_a_long_table_is_missed(writes in writes(60_000), reads in reads()) {
             for (began, _, missed) in missed(writes, &reads, true) {
                 prop_assert!(missed.is_empty(), "the read of {began} missed {missed:?}");
             }
@@ -265,7 +265,7 @@ mod tests {
 
         /// … and, whatever they say, once the first read is old enough.
         #[test]
-        fn nothing_of_a_long_table_is_missed_for_long(writes in writes(50_000_000), reads in reads()) {
+        fn no_revocation_of_a_long_table_is_missed_after_the_first_ten_seconds(writes in writes(50_000_000), reads in reads()) {
             let history = missed(writes, &reads, true);
             let settled = history[0].1 + 10_000;
             for (began, _, missed) in history {

@@ -161,7 +161,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_is_written_in_the_same_words(bytes in prop::collection::vec(any::<u8>(), 17)) {
+        fn a_parsed_cursor_is_written_as_the_same_text(bytes in prop::collection::vec(any::<u8>(), 17)) {
             let mut bytes = bytes;
             bytes[0] = FORMAT;
             bytes[9] &= 0x7F;

@@ -178,7 +178,7 @@ fn memory_is_given_back() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_cursor_has_the_database_read_and_waits_until_it_is_reached() {
+async fn waiting_for_a_cursor_triggers_a_database_read_and_ends_when_it_is_reached() {
     let cursor = |epoch, position| Cursor::new(FeedEpoch::from_bytes([epoch; 8]), position);
     let index = std::sync::Arc::new(RevocationIndex::default());
     index.caught_up(Duration::ZERO, cursor(1, 5));

@@ -316,7 +316,7 @@ fn refuses_every_flipped_bit(keyring: &Keyring) {
 }
 
 #[test]
-fn other_shapes_are_refused() {
+fn tokens_that_are_not_three_base64url_parts_are_refused() {
     let keyring = Keyring::for_tests();
     let token = issue(&keyring);
     let unsigned = token.rsplit_once('.').unwrap().0;

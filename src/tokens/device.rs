@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_with_a_changed_bit_or_another_length_counts_as_none() {
+    fn a_token_with_a_changed_bit_or_another_length_is_ignored() {
         let keys = keys(&[(1, 7)]);
         let text = keys.device_token(device()).expose().clone();
         assert_eq!(keys.parse_device_token(&text), Some(device()));
@@ -115,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_issued_is_read_back(user: [u8; 16], device: [u8; 16], version in 1..=255u8) {
+        fn an_issued_token_is_parsed_back(user: [u8; 16], device: [u8; 16], version in 1..=255u8) {
             let keys = keys(&[(version, 1)]);
             let known = KnownDevice {
                 user_id: UserId::from_bytes(user),
@@ -126,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn any_other_text_counts_as_none_and_nothing_panics(text in "(csd_)?\\PC{0,100}") {
+        fn any_other_text_is_ignored_and_nothing_panics(text in "(csd_)?\\PC{0,100}") {
             prop_assert_eq!(keys(&[(1, 1)]).parse_device_token(&text), None);
         }
     }

@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_issued_is_read_back(id: [u8; 16], generation in 0..=i32::MAX, version in 1..=255u8) {
+        fn an_issued_token_is_parsed_back(id: [u8; 16], generation in 0..=i32::MAX, version in 1..=255u8) {
             let keys = keys(&[(version, 1)]);
             let token = keys.refresh_token(SessionId::from_bytes(id), generation);
             let parsed = keys.parse_refresh_token(token.expose()).unwrap();

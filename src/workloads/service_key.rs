@@ -87,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_made_is_read_back(id: [u8; 16], version in 1..=255u8) {
+        fn a_created_key_is_parsed_back(id: [u8; 16], version in 1..=255u8) {
             let keys = keys(&[(version, 1)]);
             let id = ServiceKeyId::from_bytes(id);
             prop_assert_eq!(keys.parse_service_key(keys.service_key(id).expose()), Some(id));

@@ -32,7 +32,7 @@ async fn count(database: &TestDatabase) -> i64 {
 }
 
 on_both_databases! {
-    async fn the_last_administrator_cannot_be_taken_away(database: TestDatabase) {
+    async fn the_last_administrator_cannot_be_demoted_disabled_or_deleted(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (id, root) = administrator(&server, ROOT).await;
         let user_id = id.to_string();
@@ -68,7 +68,7 @@ on_both_databases! {
         assert_eq!(count(&database).await, 2, "the third, and the invited one");
     }
 
-    async fn administrators_who_take_each_other_away_at_once_leave_one(database: TestDatabase, clock: Clock) {
+    async fn concurrent_demotions_of_administrators_leave_one(database: TestDatabase, clock: Clock) {
         let server = TestServer::start_at(&database, &[], clock).await;
         let replica = server.replica(&[]).await;
         let context = RequestContext::default();

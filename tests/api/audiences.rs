@@ -68,7 +68,7 @@ fn assert_not_allowed(status: &Status) {
 }
 
 on_both_databases! {
-    async fn a_login_chooses_audiences_and_its_session_keeps_them(database: TestDatabase) {
+    async fn audiences_requested_at_login_apply_to_all_tokens_of_the_session(database: TestDatabase) {
         let server = TestServer::start_with(&database, THREE).await;
         server.register("ada@example.org").await.unwrap();
         let all = login(&server, &[]).await.unwrap();
@@ -82,7 +82,7 @@ on_both_databases! {
         assert_eq!(audiences_of(&server, &again).await, ["api", "search"]);
     }
 
-    async fn a_refresh_narrows_one_access_token_and_not_the_session(database: TestDatabase) {
+    async fn fewer_audiences_in_a_refresh_apply_to_one_access_token_only(database: TestDatabase) {
         let server = TestServer::start_with(&database, THREE).await;
         server.register("ada@example.org").await.unwrap();
         let first = login(&server, &["api", "search"]).await.unwrap();
@@ -97,7 +97,7 @@ on_both_databases! {
         assert_eq!(audiences_of(&server, &whole).await, ["api", "search"]);
     }
 
-    async fn more_than_was_configured_or_chosen_is_refused_and_changes_nothing(database: TestDatabase) {
+    async fn audiences_that_are_not_configured_or_not_requested_at_login_are_refused(database: TestDatabase) {
         let server = TestServer::start_with(&database, THREE).await;
         server.register("ada@example.org").await.unwrap();
         for audiences in [["payroll"].as_slice(), &["api", ""], &["API"]] {
@@ -115,7 +115,7 @@ on_both_databases! {
         refresh(&server, &tokens.refresh_token, &["api"]).await.unwrap();
     }
 
-    async fn a_new_password_keeps_the_choice_of_the_session(database: TestDatabase) {
+    async fn a_new_password_keeps_the_audiences_of_the_session(database: TestDatabase) {
         let server = TestServer::start_with(&database, THREE).await;
         server.register("ada@example.org").await.unwrap();
         let tokens = login(&server, &["billing"]).await.unwrap();
@@ -130,7 +130,7 @@ on_both_databases! {
         assert_eq!(audiences_of(&server, &next).await, ["billing"]);
     }
 
-    async fn a_choice_of_which_nothing_is_configured_any_more_ends_with_the_session(database: TestDatabase) {
+    async fn a_session_whose_audiences_are_no_longer_configured_is_refused(database: TestDatabase) {
         let server = TestServer::start_with(&database, THREE).await;
         server.register("ada@example.org").await.unwrap();
         let both = login(&server, &["api", "billing"]).await.unwrap();

@@ -158,7 +158,7 @@ on_both_databases! {
         assert_eq!(reason(server.audit_page(&ada.access_token, "", 1, "").await), "INSUFFICIENT_ROLE");
     }
 
-    async fn an_export_goes_on_at_its_cursor_and_every_line_meets_its_schema(database: TestDatabase) {
+    async fn an_export_resumes_at_its_cursor_and_every_line_meets_its_schema(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         // Events of one moment are in no order.
         server.register(ADA).await.unwrap();
@@ -202,7 +202,7 @@ on_both_databases! {
         export.kill().await.unwrap();
     }
 
-    async fn a_following_export_ends_when_the_history_is_another(database: TestDatabase) {
+    async fn export_with_follow_ends_when_a_backup_is_restored(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.register(ADA).await.unwrap();
         let mut export = spawn(&database, &["audit", "export", "--follow"]);
@@ -243,7 +243,7 @@ async fn an_export_misses_no_event_of_a_transaction_that_commits_late() {
 }
 
 /// What an export prints while a purge deletes events that it has picked to give them positions.
-async fn exported_beside_a_purge(
+async fn exported_during_a_purge(
     database: &TestDatabase,
     cursor: Option<&str>,
     deleted: &str,
@@ -264,7 +264,7 @@ async fn exported_beside_a_purge(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_export_goes_on_where_a_purge_deleted_events_that_it_was_numbering() {
+async fn an_export_continues_after_a_purge_deleted_events_that_it_was_numbering() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start(&database).await;
     server.register(ADA).await.unwrap();
@@ -273,7 +273,7 @@ async fn an_export_goes_on_where_a_purge_deleted_events_that_it_was_numbering() 
         server.login(ADA).await.unwrap();
     }
     let oldest = "id = (SELECT min(id) FROM audit_events)";
-    let first = exported_beside_a_purge(&database, None, oldest).await;
+    let first = exported_during_a_purge(&database, None, oldest).await;
     assert_eq!(kinds(&first), ["logged_in", "logged_in"]);
     // One more than the export picks at once.
     database
@@ -285,7 +285,7 @@ async fn an_export_goes_on_where_a_purge_deleted_events_that_it_was_numbering() 
         .await;
     let cursor = first[1]["cursor"].as_str();
     let all_picked = "created_at BETWEEN 1 AND 500";
-    let second = exported_beside_a_purge(&database, cursor, all_picked).await;
+    let second = exported_during_a_purge(&database, cursor, all_picked).await;
     assert_eq!(kinds(&second), ["logged_out"]);
     assert_eq!(second[0]["request_id"], "501");
 }
@@ -328,7 +328,7 @@ async fn exports_at_once_beside_logins_see_every_event_once() {
 
 /// A copy has a history of its own: its events may get other positions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cursor_of_another_history_is_refused() {
+async fn a_cursor_from_before_a_restore_is_refused() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let server = TestServer::start(&database).await;
     server.signed_in(ADA).await;

@@ -193,7 +193,7 @@ async fn own_rpcs_refuse_a_bound_token_over_another_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exchange_demands_the_certificate_of_the_actor_and_binds_its_result() {
+async fn an_exchange_requires_the_certificate_of_the_actor_and_binds_the_new_token() {
     let mut fixture = Fixture::start(&[]).await;
     let actor = fixture.bound_token().await;
     let user = fixture.tls.server.signed_in_as("ada@example.org", "reader");

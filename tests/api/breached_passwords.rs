@@ -74,7 +74,7 @@ fn assert_breached<T: std::fmt::Debug>(result: Result<T, Status>, field: &str) {
 }
 
 on_both_databases! {
-    async fn a_new_password_of_the_list_is_refused_everywhere_and_another_is_accepted(database: TestDatabase) {
+    async fn a_breached_new_password_is_refused_by_every_rpc_and_another_is_accepted(database: TestDatabase) {
         let file = filter(&database, &[BREACHED]).await;
         let server = TestServer::start_with(&database, &[(VARIABLE, file.to_str().unwrap())]).await;
         let register = |password: &str| RegisterRequest {
@@ -145,7 +145,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_login_with_a_password_of_the_list_succeeds_and_is_counted(database: TestDatabase) {
+    async fn a_login_with_a_breached_password_succeeds_and_is_counted(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.register("ada@example.org").await.unwrap();
         server.stop().await;
@@ -194,7 +194,7 @@ async fn a_file_that_is_damaged_missing_or_no_filter_stops_the_start_and_the_che
 }
 
 #[tokio::test]
-async fn a_list_that_is_no_list_or_out_of_order_makes_no_file_and_leaves_the_old_one() {
+async fn a_malformed_or_unsorted_list_creates_no_filter_and_keeps_the_old_one() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let file = filter(&database, &[BREACHED]).await;
     let good = fs::read(&file).unwrap();

@@ -23,7 +23,7 @@ async fn server_at(database: &TestDatabase, ahead: Duration) -> TestServer {
 }
 
 on_both_databases! {
-    async fn the_end_of_all_sessions_by_a_wrong_clock_does_not_outlive_it(database: TestDatabase) {
+    async fn sessions_opened_after_a_wrong_clock_ended_all_sessions_are_valid(database: TestDatabase) {
         let wrong = server_at(&database, YEAR).await;
         let before = wrong.signed_in(ADA).await;
         Account(&wrong, &before.access_token).revoke_all(false).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_replica_whose_clock_is_wrong_dates_signing_keys_by_that_of_the_databa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_at_a_replica_whose_clock_is_ahead_is_no_reuse() {
+async fn a_retry_at_a_replica_whose_clock_is_ahead_is_not_reuse() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let settings = [("COUNTERSIGN_REFRESH_GRACE", "5s")];
     let here = TestServer::start_at(&database, &settings, Clock::System).await;
@@ -113,7 +113,7 @@ async fn a_retry_at_a_replica_whose_clock_is_ahead_is_no_reuse() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_on_a_replica_that_is_behind_survives_the_end_of_the_sessions_before() {
+async fn a_login_on_a_replica_that_is_behind_is_not_revoked_with_earlier_sessions() {
     for ahead in [
         Duration::from_millis(300),
         Duration::from_secs(3),

@@ -63,7 +63,7 @@ on_both_databases! {
         }
     }
 
-    async fn hanging_up_ends_the_server_as_it_should(database: TestDatabase) {
+    async fn sighup_shuts_the_server_down_gracefully(database: TestDatabase) {
         let (process, recording) = TestProcess::start_recorded(&database, &[("COUNTERSIGN_LOG", "info")]).await;
         let pid = Pid::from_raw(process.child.id().unwrap().try_into().unwrap()).unwrap();
         kill_process(pid, Signal::HUP).unwrap();
@@ -103,7 +103,7 @@ async fn the_version_names_the_commit_and_the_protos() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_build_gives_the_program_is_not_taken_for_configuration() {
+async fn build_variables_are_not_read_as_configuration() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let checked = run_as_cargo_does(&database, &["config", "check"]).await;
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");

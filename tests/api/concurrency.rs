@@ -102,7 +102,7 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_locked_session_row_delays_its_own_refreshes_alone() {
+async fn a_locked_session_row_delays_only_refreshes_of_that_session() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start(&database).await;
     let sessions = sessions_of(&server, "ada@example.org", 30).await;

@@ -143,7 +143,7 @@ async fn statements_prepared_before_a_column_changed_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_default_isolation_is_not_ours() {
+async fn another_default_isolation_level_is_overridden() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let name = database.url.rsplit_once('/').unwrap().1.to_owned();
     let strict =

@@ -98,7 +98,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_batch_of_users_and_the_rest_get_their_keys(database: TestDatabase) {
+    async fn every_user_gets_an_email_key_across_several_batches(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.register("first@example.org").await.unwrap();
         server.stop().await;

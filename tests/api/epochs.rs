@@ -108,7 +108,7 @@ async fn restored(database: &TestDatabase) -> TestDatabase {
 }
 
 on_both_databases! {
-    async fn a_restored_backup_is_another_epoch_and_forces_a_snapshot(database: TestDatabase) {
+    async fn a_restored_backup_starts_a_new_epoch_and_forces_a_snapshot(database: TestDatabase) {
         let server = TestServer::start_with(&database, QUICK).await;
         server.signed_in_as(VERIFIER, "verifier").await;
         old_revocations(&server).await;
@@ -122,7 +122,7 @@ on_both_databases! {
         assert_ne!(epoch(&resumed.cursor().await), epoch(&cursor));
     }
 
-    async fn a_restart_and_another_replica_keep_the_epoch_and_the_place_in_the_feed(database: TestDatabase) {
+    async fn a_cursor_stays_valid_after_a_restart_and_on_another_replica(database: TestDatabase) {
         let here = TestServer::start_with(&database, QUICK).await;
         let there = here.replica(QUICK).await;
         here.signed_in_as(VERIFIER, "verifier").await;
@@ -138,7 +138,7 @@ on_both_databases! {
         }
     }
 
-    async fn revocations_that_vanish_under_a_running_server_begin_another_epoch(database: TestDatabase) {
+    async fn revocations_deleted_under_a_running_server_start_a_new_epoch(database: TestDatabase) {
         let server = TestServer::start_with(&database, QUICK).await;
         let other = server.replica(QUICK).await;
         server.signed_in_as(VERIFIER, "verifier").await;
@@ -160,7 +160,7 @@ on_both_databases! {
         assert_eq!(watch(&server, &cursor).await.sessions.len(), OLD, "the whole snapshot");
     }
 
-    async fn a_table_that_was_made_anew_from_a_dump_is_another_epoch_on_postgres(database: TestDatabase) {
+    async fn a_table_restored_from_a_dump_starts_a_new_epoch_on_postgres(database: TestDatabase) {
         if database.kind == Kind::Sqlite {
             // There `countersign backup` gives the copy another id.
             return;
@@ -178,7 +178,7 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_promoted_standby_is_another_epoch() {
+async fn a_promoted_standby_starts_a_new_epoch() {
     let cluster = Cluster::start();
     let database = TestDatabase::of_cluster(cluster.url());
     let server = TestServer::start_with(&database, QUICK).await;

@@ -117,7 +117,7 @@ on_both_databases! {
         assert_eq!(reason(server.exchange(&token, &fifth, "", "").await), "EXCHANGE_NOT_ALLOWED");
     }
 
-    async fn what_is_not_allowed_is_refused(database: TestDatabase) {
+    async fn an_exchange_without_an_allowed_audience_or_role_is_refused(database: TestDatabase) {
         let shop = Shop::open(&database).await;
         let server = &shop.server;
         let user = shop.user.access_token.as_str();
@@ -155,7 +155,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_token_of_an_exchange_opens_none_of_our_own_services(database: TestDatabase) {
+    async fn an_exchanged_token_is_refused_by_countersigns_own_services(database: TestDatabase) {
         let shop = Shop::open(&database).await;
         let server = &shop.server;
         let admin = server.exchange(&shop.admin, &shop.actor, "", "").await.unwrap();
@@ -170,7 +170,7 @@ on_both_databases! {
         assert_eq!(reason(server.account().revoke_all_sessions(all).await), "INSUFFICIENT_ROLE");
     }
 
-    async fn a_token_of_an_exchange_dies_with_the_session_the_user_and_each_actor(database: TestDatabase) {
+    async fn an_exchanged_token_is_revoked_with_the_session_the_user_and_each_actor(database: TestDatabase) {
         let shop = Shop::open(&database).await;
         let server = &shop.server;
         let user = async |name: &str| {

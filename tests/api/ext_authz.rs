@@ -135,7 +135,7 @@ fn bearer(token: &str) -> String {
 }
 
 on_both_databases! {
-    async fn a_good_token_becomes_an_identity_that_no_client_can_send(database: TestDatabase) {
+    async fn a_valid_token_sets_identity_headers_that_a_client_cannot_forge(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in_as("ada@example.org", "admin billing:read").await;
         let valid = server.validate(&tokens.access_token).await.unwrap();
@@ -169,7 +169,7 @@ on_both_databases! {
         assert!(ok.headers_to_remove.contains(&"x-countersign-roles".to_owned()));
     }
 
-    async fn a_bad_token_is_told_by_status_challenge_and_reason(database: TestDatabase) {
+    async fn an_invalid_token_is_answered_with_status_challenge_and_reason(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let ended = server.login("ada@example.org").await.unwrap();
@@ -250,7 +250,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_route_without_login_passes_strangers_but_no_bad_token(database: TestDatabase) {
+    async fn a_route_with_optional_login_allows_no_token_but_denies_an_invalid_one(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let demands = [("optional", "true"), ("required_roles", "admin")];
@@ -268,7 +268,7 @@ on_both_databases! {
         assert_eq!((refused.status, refused.reason().as_str()), (403, "INSUFFICIENT_ROLE"));
     }
 
-    async fn a_route_whose_demands_are_not_understood_lets_nobody_pass(database: TestDatabase) {
+    async fn a_route_with_invalid_context_extensions_denies_every_request(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in_as("ada@example.org", "admin").await;
         let authorization = bearer(&tokens.access_token);
@@ -286,7 +286,7 @@ on_both_databases! {
         allowed(&server, &headers, &[]).await;
     }
 
-    async fn a_question_about_no_request_is_a_refusal(database: TestDatabase) {
+    async fn a_check_without_a_request_is_denied(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let mut client = AuthorizationClient::new(server.channel.clone());
         let response = client.check(CheckRequest { attributes: None }).await.unwrap().into_inner();
@@ -307,7 +307,7 @@ on_both_databases! {
 
 /// "Unknown" is not "invalid": a browser must not be logged out by it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_known_is_told_as_503() {
+async fn stale_revocations_are_answered_with_503() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let proxy = Proxy::before(&database.url).await;
     let settings = [

@@ -93,7 +93,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_challenge_allows_five_tries(database: TestDatabase) {
+    async fn a_challenge_allows_five_attempts(database: TestDatabase) {
         let servers = servers(&database, &NO_LIMIT).await;
         let (_, app) = servers[0].with_app(ADA).await;
         let challenge = servers[0].challenged(ADA).await;
@@ -133,7 +133,7 @@ on_both_databases! {
         assert_eq!(database.count("login_failures WHERE failures = 12").await, 1);
     }
 
-    async fn wrong_codes_delay_the_account_and_a_right_password_resets_nothing(database: TestDatabase) {
+    async fn wrong_codes_delay_the_account_and_a_correct_password_does_not_reset_the_count(database: TestDatabase) {
         let servers = servers(&database, &[]).await;
         let server = &servers[0];
         let (_, app) = server.with_app(ADA).await;
@@ -220,7 +220,7 @@ on_both_databases! {
         assert_eq!(database.count("login_failures").await, 0);
     }
 
-    async fn a_right_code_clears_the_count_only_with_all_that_it_changes(database: TestDatabase) {
+    async fn a_correct_code_resets_the_counter_only_if_the_transaction_commits(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (tokens, app) = server.with_app(ADA).await;
         let again = async |code: String| server.reauthenticate(&tokens.access_token, "", Again::TotpCode(code)).await;

@@ -96,7 +96,7 @@ on_both_databases! {
         server.complete(&challenge, recovery(&app.recovery_codes[0])).await.unwrap();
     }
 
-    async fn a_database_restored_to_before_an_enrollment_knows_no_factor(database: TestDatabase) {
+    async fn after_a_restore_to_before_an_enrollment_the_user_has_no_factor(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (tokens, app) = server.with_app(ADA).await;
         let challenge = server.challenged(ADA).await;
@@ -121,7 +121,7 @@ on_both_databases! {
         server.login_by_app(ADA, &app).await.unwrap();
     }
 
-    async fn logins_beside_an_enrollment_open_the_sessions_they_answer_and_later_ones_none(database: TestDatabase, clock: Clock) {
+    async fn logins_during_an_enrollment_open_the_sessions_they_return_and_later_logins_are_challenged(database: TestDatabase, clock: Clock) {
         let servers = servers_at(&database, &[], clock).await;
         let tokens = servers[0].signed_in(ADA).await;
         let logins = (0..24).map(|number| {
@@ -146,7 +146,7 @@ on_both_databases! {
         }
     }
 
-    async fn what_is_known_about_challenges_is_purged(database: TestDatabase) {
+    async fn rows_of_expired_challenges_are_purged(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (_, app) = server.with_app(ADA).await;
         server.login_by_app(ADA, &app).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_login_that_waited_for_an_enrollment_is_challenged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_factor_is_not_added_by_who_was_judged_before_another_one_was() {
+async fn a_factor_is_not_added_if_another_one_was_added_since_the_check() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start(&database).await;
     // Of one factor, which is enough while there is none.

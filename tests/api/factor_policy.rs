@@ -45,7 +45,7 @@ async fn is_for_enrolling(server: &TestServer, tokens: &TokenPair) {
 }
 
 on_both_databases! {
-    async fn who_must_have_a_factor_may_enroll_one_and_nothing_else(database: TestDatabase) {
+    async fn a_user_without_a_required_factor_may_only_enroll_one(database: TestDatabase) {
         let server = TestServer::start_with(&database, &ALL).await;
         server.register(ADA).await.unwrap();
         let tokens = server.login(ADA).await.unwrap();
@@ -63,7 +63,7 @@ on_both_databases! {
         Account(&server, &full.access_token).user().await.unwrap();
     }
 
-    async fn a_session_of_before_the_rule_is_made_good_by_a_code(database: TestDatabase) {
+    async fn a_session_older_than_the_policy_gets_full_tokens_after_a_code(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (_, app) = server.with_app(ADA).await;
         let bob = server.signed_in(BOB).await;

@@ -105,7 +105,7 @@ on_both_databases! {
         assert!(used[0].last_use_time.is_some());
     }
 
-    async fn an_enrollment_is_its_user_s_and_ends_after_ten_minutes(database: TestDatabase) {
+    async fn an_enrollment_token_is_bound_to_its_user_and_expires_after_ten_minutes(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (ada, bob) = (server.signed_in(ADA).await, server.signed_in(BOB).await);
         let begun = server.begin_totp(&ada.access_token).await.unwrap();
@@ -119,7 +119,7 @@ on_both_databases! {
         assert_eq!(database.count("users WHERE factor_kinds IS NOT NULL").await, 0);
     }
 
-    async fn a_code_and_all_before_it_are_refused_once_it_was_used(database: TestDatabase) {
+    async fn a_used_totp_code_and_all_earlier_ones_are_refused(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         let app = server.enroll(&tokens.access_token).await;
@@ -179,7 +179,7 @@ on_both_databases! {
         assert_eq!(reason(server.new_recovery_codes(&tokens.access_token).await), "FACTOR_NOT_FOUND");
     }
 
-    async fn a_challenge_ends_with_its_time_its_password_and_its_user(database: TestDatabase) {
+    async fn a_challenge_is_invalid_after_its_expiry_a_new_password_or_a_disabled_user(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (tokens, app) = server.with_app(ADA).await;
         let refused = async |challenge: &_| {
@@ -288,7 +288,7 @@ on_both_databases! {
         }
     }
 
-    async fn an_administrator_removes_what_a_user_has_lost(database: TestDatabase) {
+    async fn an_administrator_removes_the_factors_of_a_user(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (tokens, app) = server.with_app(ADA).await;
         let admin = server.signed_in_as(BOB, "admin").await.access_token;
@@ -318,7 +318,7 @@ on_both_databases! {
         assert!(server.login_whole(ADA, "").await.unwrap().tokens.is_some(), "{}", app.factor.factor_id);
     }
 
-    async fn a_change_of_password_keeps_what_the_session_had_proved(database: TestDatabase) {
+    async fn a_change_of_password_keeps_auth_time_amr_and_acr(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (_, app) = server.with_app(ADA).await;
         let tokens = server.login_by_app(ADA, &app).await.unwrap();

@@ -77,7 +77,7 @@ async fn call(account: &Account<'_>, rpc: &str, session_id: &str) -> Result<(), 
 }
 
 on_both_databases! {
-    async fn sixty_four_streams_of_a_user_on_any_account_rpc_disturb_nobody_else(database: TestDatabase) {
+    async fn sixty_four_streams_of_a_user_on_any_account_rpc_do_not_affect_other_users(database: TestDatabase) {
         let server = TestServer::start_with(&database, &SMALL_POOL).await;
         let ada = server.signed_in(ADA).await;
         let mut bob = server.signed_in(BOB).await;
@@ -120,7 +120,7 @@ on_both_databases! {
         Account(&server, &bob.access_token).user().await.unwrap();
     }
 
-    async fn an_administrator_is_not_shut_out_by_the_user(database: TestDatabase) {
+    async fn a_users_calls_do_not_block_an_administrators_call_on_that_user(database: TestDatabase) {
         let server = TestServer::start_with(&database, &SMALL_POOL).await;
         let root = server.signed_in_as("root@example.org", "admin").await;
         let ada = server.signed_in(ADA).await;
@@ -174,7 +174,7 @@ on_both_databases! {
         assert_live(&server, &ada).await;
     }
 
-    async fn changes_of_one_users_password_leave_the_hashing_queue_to_others(database: TestDatabase) {
+    async fn changes_of_one_users_password_do_not_fill_the_hashing_queue(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[
             ("COUNTERSIGN_HASHING_WORKERS", "1"),
             ("COUNTERSIGN_HASHING_QUEUE", "2"),
@@ -196,7 +196,7 @@ on_both_databases! {
         assert_eq!(tally["RATE_LIMITED"] + tally["INVALID_CREDENTIALS"], STREAMS, "{tally:?}");
     }
 
-    async fn one_verifier_cannot_take_all_places_of_watchers(database: TestDatabase) {
+    async fn one_verifier_cannot_open_all_watch_streams(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[("COUNTERSIGN_MAX_WATCHERS", "4")]).await;
         let one = server.signed_in_as("one@example.org", "verifier").await;
         let two = server.signed_in_as("two@example.org", "verifier").await;
@@ -221,7 +221,7 @@ on_both_databases! {
 
 /// Ada's calls meet a row that somebody else keeps locked: they queue in memory, and time out one after the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_on_one_users_row_holds_neither_the_pool_nor_opens_the_circuit() {
+async fn calls_that_wait_for_one_users_row_do_not_exhaust_the_pool_or_open_the_circuit() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start_with(&database, &SMALL_POOL).await;
     let ada = server.signed_in(ADA).await;
@@ -257,7 +257,7 @@ async fn a_queue_on_one_users_row_holds_neither_the_pool_nor_opens_the_circuit()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_on_one_sessions_row_holds_neither_the_pool_nor_opens_the_circuit() {
+async fn calls_that_wait_for_one_sessions_row_do_not_exhaust_the_pool_or_open_the_circuit() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start_with(&database, &SMALL_POOL).await;
     let ada = server.signed_in(ADA).await;
@@ -302,7 +302,8 @@ async fn a_queue_on_one_sessions_row_holds_neither_the_pool_nor_opens_the_circui
 
 /// All that revoke take their positions from one row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_on_the_order_of_revocations_holds_neither_the_pool_nor_opens_the_circuit() {
+async fn calls_that_wait_for_the_order_of_revocations_do_not_exhaust_the_pool_or_open_the_circuit()
+{
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start_with(&database, &SMALL_POOL).await;
     let mut sessions = vec![server.signed_in(ADA).await];

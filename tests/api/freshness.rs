@@ -145,7 +145,7 @@ async fn revoke_in_every_way(
 }
 
 on_both_databases! {
-    async fn whoever_is_as_fresh_as_the_cursor_of_a_revocation_knows_it(database: TestDatabase) {
+    async fn a_replica_at_the_cursor_of_a_revocation_refuses_the_revoked_tokens(database: TestDatabase) {
         let writer = TestServer::start_with(&database, PATIENT).await;
         let reader = writer.replica(&[NO_POLL.as_slice(), PATIENT].concat()).await;
         let admin = writer.signed_in_as("root@example.org", "admin").await.access_token;
@@ -161,7 +161,7 @@ on_both_databases! {
         validate_at_least(&reader, &tokens.access_token, &cursor, None).await.unwrap();
     }
 
-    async fn a_revocation_that_others_wrote_has_a_cursor_as_well(database: TestDatabase) {
+    async fn revoking_again_returns_a_cursor_that_includes_the_first_revocation(database: TestDatabase) {
         let one = TestServer::start_with(&database, PATIENT).await;
         let other = one.replica(&[NO_POLL.as_slice(), PATIENT].concat()).await;
         let admin = one.signed_in_as("root@example.org", "admin").await.access_token;
@@ -231,7 +231,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_token_that_is_not_good_does_not_wait(database: TestDatabase) {
+    async fn a_call_with_an_invalid_token_does_not_wait_for_a_cursor(database: TestDatabase) {
         let server = TestServer::start_with(&database, PATIENT).await;
         let tokens = server.signed_in("ada@example.org").await;
         let gone = server.login("ada@example.org").await.unwrap();
@@ -244,7 +244,7 @@ on_both_databases! {
         assert_eq!(validate(&tokens.access_token).await, "TOKEN_EXPIRED");
     }
 
-    async fn calls_beyond_the_places_for_waiting_are_refused_and_others_are_answered(database: TestDatabase) {
+    async fn calls_beyond_the_limit_on_waiting_calls_are_refused_and_others_are_answered(database: TestDatabase) {
         let server = TestServer::start_with(&database, PATIENT).await;
         let tokens = server.signed_in("ada@example.org").await;
         let others = server.signed_in("bob@example.org").await;

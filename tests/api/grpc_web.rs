@@ -145,7 +145,7 @@ on_both_databases! {
         }).await;
     }
 
-    async fn a_page_that_leaves_in_the_middle_of_a_request_has_cancelled_it(database: TestDatabase) {
+    async fn a_request_of_a_page_that_is_closed_is_cancelled(database: TestDatabase) {
         let server = TestProcess::start_with(&database, &[("COUNTERSIGN_CORS_ORIGINS", ORIGIN)]).await;
         let mut call = validate("");
         (call.path, call.frames) = (LOGIN.to_owned(), vec![frame(0, 9, b"x")]);

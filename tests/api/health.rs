@@ -61,7 +61,7 @@ on_both_databases! {
 
 /// A server whose database cannot be reached says so by name, goes on validating, and recovers by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_takes_out_only_what_needs_the_database() {
+async fn an_outage_affects_only_calls_that_need_the_database() {
     let database = TestDatabase::create(crate::support::Kind::Postgres).await;
     let proxy = crate::support::proxy::Proxy::before(&database.url).await;
     let server =
@@ -103,7 +103,7 @@ async fn an_outage_takes_out_only_what_needs_the_database() {
 
 /// The same outage under the policy that refuses to judge by old knowledge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_the_reject_policy_old_knowledge_is_told_and_heals() {
+async fn under_the_reject_policy_stale_revocations_are_reported_until_the_database_returns() {
     let database = TestDatabase::create(crate::support::Kind::Postgres).await;
     let proxy = crate::support::proxy::Proxy::before(&database.url).await;
     let settings = [

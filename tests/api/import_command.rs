@@ -252,7 +252,7 @@ on_both_databases! {
         assert_eq!(reason(server.account().reset_password(reset).await), "ONE_TIME_TOKEN_INVALID");
     }
 
-    async fn a_file_of_many_batches_is_imported_and_an_import_that_was_cut_short_goes_on(database: TestDatabase) {
+    async fn a_file_of_many_batches_is_imported_and_an_interrupted_import_can_be_repeated(database: TestDatabase) {
         TestServer::start(&database).await.stop().await;
         let records: Vec<_> = (0..1_600).map(|n| record(&format!("u{n}@example.org"))).collect();
         let whole = records.join("\n").into_bytes();
@@ -280,7 +280,7 @@ on_both_databases! {
         assert_eq!(database.count(listed).await, 1);
     }
 
-    async fn a_role_that_opens_countersign_is_audited_for_the_user_who_gets_it(database: TestDatabase) {
+    async fn a_role_that_gives_access_to_countersign_is_audited_for_its_user(database: TestDatabase) {
         TestServer::start(&database).await.stop().await;
         let with_roles = |email: &str, roles: &[&str]| json!({"email": email, "roles": roles}).to_string();
         let file = file_of(&database, [

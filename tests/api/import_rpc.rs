@@ -146,7 +146,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_time_that_is_none_is_refused_and_a_role_that_opens_countersign_is_audited(database: TestDatabase) {
+    async fn an_invalid_time_is_refused_and_a_role_that_gives_access_to_countersign_is_audited(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let admin = administrator(&server).await;
         let at = |seconds, nanos| ImportUsersRequest {

@@ -145,7 +145,7 @@ on_both_databases! {
         }
     }
 
-    async fn another_algorithm_comes_by_an_ordinary_rotation(database: TestDatabase) {
+    async fn another_algorithm_takes_effect_through_an_ordinary_rotation(database: TestDatabase) {
         let mut server = TestServer::start_with(&database, &SETTINGS).await;
         let mut last = server.signed_in("ada@example.org").await;
         for (algorithm, bits, alg) in [("EdDSA", "2048", "EdDSA"), ("RS256", "2048", "RS256"), ("RS256", "3072", "RS256"), ("ES256", "3072", "ES256")] {

@@ -67,7 +67,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_log_that_nobody_reads_stops_nothing(database: TestDatabase) {
+    async fn a_blocked_log_reader_does_not_stop_the_server(database: TestDatabase) {
         let server = TestProcess::start_unread(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         let refused = async || {

@@ -41,7 +41,7 @@ async fn free_address() -> SocketAddr {
 }
 
 on_both_databases! {
-    async fn a_mail_that_is_deferred_comes_later(database: TestDatabase) {
+    async fn a_deferred_mail_is_sent_again_later(database: TestDatabase) {
         let smtp = SmtpServer::start(&[Treatment::Defer, Treatment::Defer]).await;
         let server = server_for(&database, &smtp.url()).await;
         server.register(ADA).await.unwrap();
@@ -58,7 +58,7 @@ on_both_databases! {
         assert!(mail.to.contains(ADA) && mail.token().starts_with("cso_"), "{mail:?}");
     }
 
-    async fn a_mail_whose_acceptance_was_not_heard_is_sent_again(database: TestDatabase) {
+    async fn a_mail_without_an_answer_of_the_server_is_sent_again(database: TestDatabase) {
         let smtp = SmtpServer::start(&[Treatment::HangUp]).await;
         let server = server_for(&database, &smtp.url()).await;
         server.register(ADA).await.unwrap();
@@ -70,7 +70,7 @@ on_both_databases! {
         arrives(&smtp, 1).await;
     }
 
-    async fn a_mail_is_sent_when_the_server_has_taken_it_whatever_follows(database: TestDatabase) {
+    async fn a_mail_counts_as_sent_once_the_server_has_accepted_it(database: TestDatabase) {
         let smtp = SmtpServer::start(&[Treatment::SilentQuit]).await;
         let server = server_for(&database, &smtp.url()).await;
         server.register(ADA).await.unwrap();
@@ -79,7 +79,7 @@ on_both_databases! {
         eventually("the mail is done", async || database.count("mails WHERE done_at IS NULL").await == 0).await;
     }
 
-    async fn what_the_server_refuses_of_every_mail_makes_mails_wait(database: TestDatabase) {
+    async fn an_smtp_error_that_concerns_every_mail_makes_all_mails_wait(database: TestDatabase) {
         let smtp = SmtpServer::start(&[Treatment::RefuseLogin, Treatment::RefuseSender]).await;
         let url = format!("smtp://mailer:secret@{}?tls=none", smtp.address);
         let server = server_for(&database, &url).await;

@@ -124,7 +124,7 @@ on_both_databases! {
     }
 
     /// A replica ended the sessions and crashed before it got to the rows.
-    async fn another_replica_goes_on_where_one_crashed(database: TestDatabase) {
+    async fn another_replica_continues_where_one_crashed(database: TestDatabase) {
         let server = TestServer::start_with(&database, &UNBOUNDED).await;
         let ada = server.signed_in(ADA).await;
         insert_sessions(&database, server.clock.now(), 2_000).await;

@@ -31,7 +31,7 @@ on_both_databases! {
         assert_eq!(database.count("signing_keys WHERE sealed_by = 1").await, 1);
     }
 
-    async fn no_command_makes_or_deletes_anything_with_a_mistyped_key(database: TestDatabase) {
+    async fn no_command_changes_anything_with_a_mistyped_master_key(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.register(ADA).await.unwrap();
         server.stop().await;

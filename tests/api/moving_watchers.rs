@@ -121,7 +121,7 @@ fn report(what: &str, latencies: &[Duration], lateness: &Lateness) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_watchers_hear_of_every_revocation_in_time_while_a_replica_restarts() {
+async fn three_watchers_receive_every_revocation_in_time_while_a_replica_restarts() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let one = TestServer::start_on_system_clock(&database, &[]).await;
     let mut other = TestServer::start_on_system_clock(&database, &[]).await;

@@ -43,7 +43,7 @@ pub async fn told(database: &TestDatabase) -> usize {
 }
 
 on_both_databases! {
-    async fn the_owner_is_told_of_a_new_device_and_of_no_known_one(database: TestDatabase) {
+    async fn the_user_gets_a_mail_about_a_new_device_and_none_about_a_known_one(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.register(ADA).await.unwrap();
         let phone = login(&server, "phone", "").await;

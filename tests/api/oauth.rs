@@ -190,7 +190,7 @@ on_both_databases! {
         refused(&fixture.ask("").await, 401, "invalid_client");
     }
 
-    async fn failures_lock_no_client_out(database: TestDatabase) {
+    async fn failed_requests_do_not_lock_a_client_out(database: TestDatabase) {
         let fixture = Fixture::start(&database).await;
         for _ in 0..50 {
             let answer = fixture.post(TOKEN, &basic("orders:csk_wrong"), GRANT).await;
@@ -442,7 +442,7 @@ on_both_databases! {
         refused(&fixture.post(TOKEN, "", &other).await, 401, "invalid_client");
     }
 
-    async fn the_sender_of_a_signed_assertion_is_told_what_to_mend_and_nobody_else(database: TestDatabase) {
+    async fn only_the_sender_of_a_signed_assertion_gets_the_cause(database: TestDatabase) {
         let (files, key) = client_key("ES256", "single_use = true");
         let fixture = Fixture::start_with(&database, &[issuers(&files)]).await;
         let now = START.seconds();

@@ -46,7 +46,7 @@ async fn login_on(
 }
 
 on_both_databases! {
-    async fn wrong_passwords_do_not_delay_a_passkey_nor_the_other_way_round(database: TestDatabase) {
+    async fn wrong_passwords_and_wrong_passkeys_do_not_delay_each_other(database: TestDatabase) {
         let limit = [("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "3")];
         let server = TestServer::start_with(&database, &limit).await;
         let (mut authenticator, _) = user_with_passkey(&server, ADA).await;
@@ -99,7 +99,7 @@ on_both_databases! {
         audited("kind = 'login_throttled'").await;
     }
 
-    async fn the_owner_is_told_of_a_passkey_on_a_new_device_and_on_no_known_one(database: TestDatabase) {
+    async fn the_user_gets_a_mail_about_a_passkey_login_on_a_new_device_and_none_on_a_known_one(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (mut authenticator, _) = user_with_passkey(&server, ADA).await;
         let known = login_on(&server, &mut authenticator, "").await.unwrap();

@@ -248,7 +248,7 @@ on_both_databases! {
         passkey_login(&server, ADA, &mut second).await.unwrap();
     }
 
-    async fn of_answers_to_one_challenge_at_once_one_succeeds(database: TestDatabase) {
+    async fn of_concurrent_answers_to_one_challenge_one_succeeds(database: TestDatabase) {
         let server = TestServer::start_on_system_clock(&database, &[]).await;
         let other = TestServer::start_on_system_clock(&database, &[]).await;
         let (mut authenticator, _) = user_with_passkey(&server, ADA).await;
@@ -264,7 +264,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_counter_that_goes_back_is_refused(database: TestDatabase) {
+    async fn a_signature_counter_that_decreases_is_refused(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         let mut authenticator = TestAuthenticator::counting();
@@ -280,7 +280,7 @@ on_both_databases! {
         passkey_login(&server, "", &mut authenticator).await.unwrap();
     }
 
-    async fn begin_passkey_login_does_not_tell_who_has_an_account_or_a_passkey(database: TestDatabase) {
+    async fn begin_passkey_login_does_not_reveal_accounts_or_passkeys(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         user_with_passkey(&server, ADA).await;
         server.register(BOB).await.unwrap();
@@ -306,7 +306,7 @@ on_both_databases! {
         passkey_login(&server, ADA, &mut ada).await.unwrap();
     }
 
-    async fn whatever_is_wrong_with_an_answer_the_reason_is_one(database: TestDatabase) {
+    async fn every_invalid_passkey_response_gets_the_same_reason(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (mut authenticator, tokens) = user_with_passkey(&server, ADA).await;
         let other = begin_login(&server, "").await;
@@ -408,7 +408,7 @@ on_both_databases! {
         passkey_login(&server, "", &mut authenticator).await.unwrap();
     }
 
-    async fn a_ceremony_goes_over_two_replicas_and_a_change_of_the_master_key(database: TestDatabase) {
+    async fn a_ceremony_can_finish_on_another_replica_after_a_change_of_the_master_key(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (mut authenticator, tokens) = user_with_passkey(&server, ADA).await;
         let begun = begin_login(&server, "").await;

@@ -139,7 +139,7 @@ on_both_databases! {
         assert_all_fail_at(&server, &["nobody@example.org", "ada@example.org"], CHEAP_WORK).await;
     }
 
-    async fn a_hash_from_the_version_before_verifies_and_keeps_its_pepper(database: TestDatabase) {
+    async fn a_hash_of_the_previous_version_verifies_and_keeps_its_pepper(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.register("ada@example.org").await.unwrap();
         let old = hash_of_the_version_before(&database);
@@ -149,7 +149,7 @@ on_both_databases! {
         assert_eq!(reason(server.login_as("ada@example.org", WRONG).await), "INVALID_CREDENTIALS");
     }
 
-    async fn a_hash_whose_pepper_was_removed_is_not_a_wrong_password(database: TestDatabase) {
+    async fn a_hash_whose_pepper_is_not_configured_is_reported_as_unavailable(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.register("ada@example.org").await.unwrap();
         database.execute("UPDATE users SET password_hash = replace(password_hash, 'keyid=AQ', 'keyid=Bw')").await;
@@ -158,7 +158,7 @@ on_both_databases! {
         }
     }
 
-    async fn without_memory_for_a_hash_a_login_is_overloaded_and_the_server_lives_on(database: TestDatabase) {
+    async fn without_memory_for_a_hash_a_login_is_overloaded_and_the_server_continues(database: TestDatabase) {
         let large = [
             ("COUNTERSIGN_ARGON2_MEMORY_KIB", "1048576"),
             ("COUNTERSIGN_ARGON2_ITERATIONS", "1"),
@@ -186,7 +186,7 @@ on_both_databases! {
         server.kill().await;
     }
 
-    async fn the_implementation_of_argon2_is_told(database: TestDatabase) {
+    async fn the_startup_line_names_the_argon2_implementation(database: TestDatabase) {
         let backend = HashingBackend::detect().name();
         let version = run(&database, &[], &["--version"]).await;
         let version = String::from_utf8(version.stdout).unwrap();

@@ -41,7 +41,7 @@ async fn a_pooler_that_takes_no_more_clients_makes_callers_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_of_statements_is_refused_at_once_with_the_setting_that_mends_it() {
+async fn statement_pooling_is_refused_at_once_and_the_error_names_the_setting() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let pooler = Pooler::of_statements(&database.url).await;
     // Who waits for the database waits for longer than `run` does.

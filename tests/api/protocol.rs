@@ -287,7 +287,7 @@ on_both_databases! {
         server.signed_in("ada@example.org").await;
     }
 
-    async fn what_callers_do_wrong_is_counted_and_logged_as_their_fault(database: TestDatabase) {
+    async fn protocol_errors_of_callers_are_counted_and_logged_as_client_errors(database: TestDatabase) {
         let (server, recording) = TestProcess::start_recorded(&database, &[("COUNTERSIGN_LOG_FORMAT", "json")]).await;
         let (address, http) = (server.address, server.http());
         let login = LoginRequest {

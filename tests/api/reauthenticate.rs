@@ -46,7 +46,7 @@ async fn is_recent_and_strong(server: &TestServer, access_token: &str) -> bool {
 }
 
 on_both_databases! {
-    async fn a_password_renews_the_time_and_the_refresh_token_stays(database: TestDatabase) {
+    async fn reauthentication_with_a_password_updates_auth_time_and_keeps_the_refresh_token(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         let tokens = server.refresh(&tokens.refresh_token).await.unwrap();
@@ -64,7 +64,7 @@ on_both_databases! {
         assert_eq!(reason(server.reauthenticate(&renewed.access_token, "", wrong).await), "INVALID_CREDENTIALS");
     }
 
-    async fn a_code_makes_the_session_recent_and_strong(database: TestDatabase) {
+    async fn reauthentication_with_a_code_updates_auth_time_and_acr(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         let other = server.login(ADA).await.unwrap();

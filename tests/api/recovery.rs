@@ -69,7 +69,7 @@ async fn reset_mail(server: &TestServer, before: usize) -> Mail {
 }
 
 on_both_databases! {
-    async fn a_forgotten_password_is_replaced_by_the_token_of_a_mail(database: TestDatabase) {
+    async fn a_password_is_reset_with_the_token_of_a_mail(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let before = server.signed_in(ADA).await;
         let token = reset_mail(&server, 0).await.token();
@@ -122,7 +122,7 @@ on_both_databases! {
         mail(&database, "Ada@Example.org", RESET, 1).await;
     }
 
-    async fn a_token_is_good_for_one_purpose_half_an_hour_and_one_password(database: TestDatabase) {
+    async fn a_reset_token_is_valid_for_one_purpose_half_an_hour_and_the_current_password(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in(ADA).await;
         request_verification(&server, &tokens.access_token).await.unwrap();
@@ -144,7 +144,7 @@ on_both_databases! {
         assert_eq!(reason(reset(&server, &second, PASSWORD).await), "ONE_TIME_TOKEN_INVALID");
     }
 
-    async fn a_weak_password_leaves_the_token_good(database: TestDatabase) {
+    async fn after_a_weak_password_the_reset_token_is_still_valid(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.register(ADA).await.unwrap();
         let token = reset_mail(&server, 0).await.token();
@@ -196,7 +196,7 @@ on_both_databases! {
         server.login_as(ADA, NEW_PASSWORD).await.unwrap();
     }
 
-    async fn a_reset_gives_no_further_guesses_at_a_second_factor(database: TestDatabase) {
+    async fn a_password_reset_does_not_reset_the_failures_of_a_second_factor(database: TestDatabase) {
         let settings = [("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "2")];
         let server = TestServer::start_with(&database, &settings).await;
         let (_, app) = server.with_app(ADA).await;

@@ -27,7 +27,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_lost_response_is_repeated_within_the_grace(database: TestDatabase) {
+    async fn a_lost_response_is_repeated_within_the_grace_period(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let first = server.signed_in("ada@example.org").await;
         let lost = server.refresh(&first.refresh_token).await.unwrap();

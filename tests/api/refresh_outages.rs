@@ -103,7 +103,7 @@ on_both_databases! {
         assert_eq!(reason(server.refresh(&first.refresh_token).await), "REFRESH_TOKEN_REUSED");
     }
 
-    async fn reuse_is_noticed_once_clients_had_time_to_come_back(database: TestDatabase) {
+    async fn reuse_is_detected_after_an_outage_and_a_minute(database: TestDatabase) {
         let (server, mut outage) = Outage::server(&database).await;
         let (first, lost) = lost_answer(&server).await;
         outage.last(Duration::from_secs(100), &server, &first.refresh_token).await;
@@ -112,7 +112,7 @@ on_both_databases! {
         assert_eq!(reason(server.refresh(&lost.refresh_token).await), "SESSION_REVOKED");
     }
 
-    async fn an_outage_leaves_out_no_more_than_five_minutes(database: TestDatabase) {
+    async fn an_outage_extends_the_grace_period_by_at_most_five_minutes(database: TestDatabase) {
         let (server, mut outage) = Outage::server(&database).await;
         let (first, _) = lost_answer(&server).await;
         let five_minutes = Duration::from_secs(300);
@@ -230,7 +230,7 @@ async fn a_client_that_turns_to_another_replica_keeps_its_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_stops_as_it_should_is_not_taken_for_cut_off() {
+async fn a_graceful_stop_of_a_replica_is_not_counted_as_an_outage() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start(&database).await;
     let stopping = server.replica(&[]).await;

@@ -31,7 +31,7 @@ async fn register(
 }
 
 on_both_databases! {
-    async fn where_registration_is_closed_nobody_registers(database: TestDatabase) {
+    async fn closed_registration_refuses_every_caller(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[("COUNTERSIGN_REGISTRATION", "closed")]).await;
         for password in [PASSWORD, "short"] {
             let failure = failure(&register(&server, ADA, password).await.unwrap_err());
@@ -40,7 +40,7 @@ on_both_databases! {
         assert_eq!(database.count("users").await, 0);
     }
 
-    async fn a_free_and_a_taken_address_get_one_answer_and_the_owner_a_mail(database: TestDatabase) {
+    async fn registration_answers_the_same_for_free_and_taken_addresses_and_mails_the_owner(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[VERIFIED]).await;
         let free = register(&server, ADA, PASSWORD).await.unwrap();
         let verification = mail(&database, ADA, VERIFY, 1).await;

@@ -52,7 +52,7 @@ async fn insert_backlog(database: &TestDatabase, now: i64) {
 }
 
 on_both_databases! {
-    async fn a_backlog_is_deleted_beside_other_operations(database: TestDatabase) {
+    async fn a_backlog_of_old_rows_is_deleted_while_other_operations_continue(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let ada = server.signed_in(ADA).await;
         insert_backlog(&database, server.clock.now().micros()).await;

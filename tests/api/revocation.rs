@@ -256,7 +256,7 @@ async fn a_listening_connection_that_is_terminated_reconnects() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_notification_is_made_up_for_by_the_next_poll() {
+async fn after_a_lost_notification_the_next_poll_reads_the_change() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let proxy = Proxy::before(&database.url).await;
     proxy.silence_listeners();

@@ -75,7 +75,7 @@ impl Replicas {
 }
 
 on_both_databases! {
-    async fn whoever_is_as_fresh_as_the_cursor_of_a_deletion_or_a_removed_factor_refuses_the_user_s_tokens(database: TestDatabase) {
+    async fn a_replica_at_the_cursor_of_a_deletion_or_a_removed_factor_refuses_the_users_tokens(database: TestDatabase) {
         let replicas = Replicas::start(&database).await;
         let Replicas { writer, admin, .. } = &replicas;
         let token = writer.signed_in("deleted@example.org").await.access_token;
@@ -102,7 +102,7 @@ on_both_databases! {
         }).await;
     }
 
-    async fn whoever_is_as_fresh_as_the_cursor_of_an_ended_account_or_key_refuses_its_tokens(database: TestDatabase) {
+    async fn a_replica_at_the_cursor_of_a_disabled_account_or_revoked_key_refuses_its_tokens(database: TestDatabase) {
         let replicas = Replicas::start(&database).await;
         let Replicas { writer, admin, .. } = &replicas;
         let (disabled, token) = replicas.service("disabled").await;

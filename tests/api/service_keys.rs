@@ -101,7 +101,7 @@ on_both_databases! {
         assert_eq!(reason(server.tokens().issue_token(none).await), "INVALID_FIELD");
     }
 
-    async fn a_key_is_exchanged_and_works_as_bearer_nowhere(database: TestDatabase) {
+    async fn a_service_key_is_exchanged_for_a_token_and_is_not_a_bearer_token(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let admin = server.administrator().await;
         let orders = server.service(&admin, "orders", Rights { roles: "admin", ..Rights::default() }).await;
@@ -235,7 +235,7 @@ on_both_databases! {
         assert_eq!(reason(watcher.end().await), "TOKEN_REVOKED");
     }
 
-    async fn a_flood_of_unknown_keys_that_we_made_reads_the_database_seldom(database: TestDatabase) {
+    async fn a_flood_of_unknown_keys_with_a_valid_mac_is_refused(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let admin = server.administrator().await;
         let orders = server.service(&admin, "orders", Rights::default()).await;

@@ -73,7 +73,7 @@ on_both_databases! {
         assert_eq!(server.end(Signal::INT).await, Some(1));
     }
 
-    async fn for_the_shutdown_delay_new_connections_are_served_and_hear_not_serving(database: TestDatabase) {
+    async fn during_the_shutdown_delay_new_connections_are_served_and_health_is_not_serving(database: TestDatabase) {
         let settings = [("COUNTERSIGN_SHUTDOWN_DELAY", "2s")];
         let mut server = TestServer::start_with(&database, &settings).await;
         let tokens = server.signed_in("ada@example.org").await;

@@ -37,7 +37,7 @@ on_both_databases! {
         assert!(said.contains("newer version"), "{said}");
     }
 
-    async fn a_newer_database_that_only_has_more_is_used(database: TestDatabase) {
+    async fn a_newer_schema_that_only_adds_is_used(database: TestDatabase) {
         TestServer::start(&database).await.stop().await;
         // What the next version may add: a migration, a table, a column with a default.
         database.execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')").await;
@@ -177,7 +177,7 @@ fn allow(path: &Path, mode: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_sqlite_file_is_made_folders_and_all() {
+async fn a_missing_sqlite_file_is_created_with_its_folders() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let missing = format!(
         "sqlite://{}/not/yet/there.db",

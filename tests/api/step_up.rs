@@ -111,7 +111,7 @@ on_both_databases! {
         assert_eq!(step_up(refused), asked(&[("acr_values", TWO_FACTORS), ("max_age", "60")]));
     }
 
-    async fn a_token_of_the_version_before_is_valid_and_shows_no_authentication(database: TestDatabase) {
+    async fn a_token_of_the_previous_version_is_valid_without_authentication_claims(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let forge = Forge::of(&server).await;
         assert!(forge.claims["auth_time"].is_i64() && forge.claims["amr"] == json!(["pwd"]));
@@ -124,7 +124,7 @@ on_both_databases! {
         step_up(demand(&server, &old, None, &[ONE_FACTOR]).await);
     }
 
-    async fn demands_that_cannot_be_repeated_are_refused(database: TestDatabase) {
+    async fn requirements_with_invalid_values_are_refused(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let token = server.signed_in("ada@example.org").await.access_token;
         let long = "x".repeat(129);

@@ -168,7 +168,7 @@ on_both_databases! {
         assert!(wrong <= allowed, "{wrong} wrong, {successes} right");
     }
 
-    async fn when_a_delay_is_over_one_guess_at_a_time_is_judged(database: TestDatabase) {
+    async fn after_a_delay_one_guess_at_a_time_is_checked(database: TestDatabase) {
         let clock = ManualClock::new(START);
         let servers = replicas(&database, &Clock::Manual(clock.clone())).await;
         servers[0].register(ADA).await.unwrap();
@@ -239,7 +239,7 @@ on_both_databases! {
         assert_eq!(database.count("sessions").await, 0);
     }
 
-    async fn a_cancelled_trial_is_released_for_the_next_attempt(database: TestDatabase) {
+    async fn after_a_cancelled_attempt_the_next_one_is_admitted(database: TestDatabase) {
         let limit = [SLOW_HASHES.as_slice(), &[("COUNTERSIGN_ACCOUNT_FAILURE_LIMIT", "1")]].concat();
         let server = TestServer::start_with(&database, &limit).await;
         server.register(ADA).await.unwrap();
@@ -263,7 +263,7 @@ on_both_databases! {
         other.await.unwrap();
     }
 
-    async fn delays_written_by_a_wrong_clock_are_repaired(database: TestDatabase) {
+    async fn delays_written_by_a_wrong_clock_are_corrected(database: TestDatabase) {
         let clock = ManualClock::new(START);
         let [server, _] = replicas(&database, &Clock::Manual(clock.clone())).await;
         server.register(ADA).await.unwrap();
@@ -302,7 +302,7 @@ on_both_databases! {
         assert_eq!(database.count("login_failures").await, 0);
     }
 
-    async fn a_clock_difference_of_two_seconds_between_replicas_refuses_no_right_password(database: TestDatabase) {
+    async fn a_clock_difference_of_two_seconds_between_replicas_does_not_refuse_a_correct_password(database: TestDatabase) {
         let clock = ManualClock::new(START);
         let ahead = ManualClock::new(START + Duration::from_secs(2));
         let here = TestServer::start_at(&database, &[], Clock::Manual(clock.clone())).await;
@@ -344,7 +344,7 @@ on_both_databases! {
         assert_eq!(database.count("login_failures").await, 0);
     }
 
-    async fn a_forged_or_foreign_device_token_counts_as_none(database: TestDatabase) {
+    async fn a_forged_or_foreign_device_token_is_ignored(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         for email in [ADA, "eve@example.org"] {
             server.register(email).await.unwrap();
@@ -377,7 +377,7 @@ on_both_databases! {
         assert_eq!(database.count("login_failures").await, 0);
     }
 
-    async fn attempts_on_one_account_leave_the_hashing_queue_to_others(database: TestDatabase) {
+    async fn attempts_on_one_account_do_not_fill_the_hashing_queue(database: TestDatabase) {
         let one_worker = [
             ("COUNTERSIGN_HASHING_WORKERS", "1"),
             ("COUNTERSIGN_HASHING_QUEUE", "12"),

@@ -54,7 +54,7 @@ async fn both_ports_speak_tls_without_resumption() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_pair_is_taken_and_open_connections_go_on() {
+async fn a_new_certificate_is_used_and_open_connections_continue() {
     let fixture = TlsServer::start().await;
     let (address, config) = (fixture.server.address, fixture.grpc(None));
     let before = shown(address, Arc::clone(&config)).await;

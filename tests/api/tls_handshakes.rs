@@ -38,7 +38,7 @@ fn allowed_lines(began: Instant) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_handshakes_that_stop_hinder_no_call_and_each_is_closed_and_counted() {
+async fn a_thousand_incomplete_handshakes_do_not_delay_calls_and_are_closed_and_counted() {
     const BATCHES: usize = 4;
     const BATCH: usize = 250;
     let fixture = TlsServer::start_with(None, &[("COUNTERSIGN_HANDSHAKE_TIMEOUT", "2s")]).await;
@@ -145,7 +145,7 @@ async fn a_client_that_remembers_its_session_is_checked_in_full_after_every_chan
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_speak_tls_to_a_port_without_it_are_counted_and_told_in_few_lines() {
+async fn clients_with_tls_on_a_port_without_tls_are_counted_and_logged_at_a_limited_rate() {
     const CLIENTS: usize = 25;
     let database = TestDatabase::create(Kind::Sqlite).await;
     let began = Instant::now();
@@ -185,7 +185,7 @@ async fn clients_that_speak_tls_to_a_port_without_it_are_counted_and_told_in_few
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_speak_plain_text_to_a_port_with_tls_are_counted_and_told_in_few_lines() {
+async fn clients_without_tls_on_a_port_with_tls_are_counted_and_logged_at_a_limited_rate() {
     const CLIENTS: usize = 50;
     let database = TestDatabase::create(Kind::Sqlite).await;
     let (authority, folder) = (Authority::new("servers"), tempfile::tempdir().unwrap());

@@ -126,7 +126,7 @@ pub fn kubernetes_token(issuer: &TestIssuer) -> String {
 }
 
 #[tokio::test]
-async fn a_kubernetes_token_is_its_service_account_as_often_as_it_is_presented() {
+async fn a_kubernetes_token_can_be_exchanged_several_times() {
     let issuer = cluster("RS256");
     let fixture = Fixture::start(files_of(&issuer, ""));
     let token = kubernetes_token(&issuer);

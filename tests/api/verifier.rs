@@ -68,7 +68,7 @@ on_both_databases! {
         assert!(!jwks.jwks_json.contains("\"d\""), "no private key");
     }
 
-    async fn a_watcher_gets_a_snapshot_a_mark_and_every_change(database: TestDatabase) {
+    async fn a_watcher_gets_a_snapshot_the_mark_of_its_end_and_every_change(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let admin = server.signed_in_as(ADMIN, "admin").await;
         let ada = server.register("ada@example.org").await.unwrap();

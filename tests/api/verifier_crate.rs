@@ -74,7 +74,7 @@ on_both_databases! {
         becomes(&verifier, &tokens.access_token, Err(VerifyError::TokenRevoked)).await;
     }
 
-    async fn knowledge_as_fresh_as_the_answer_of_a_logout_has_the_revocation(database: TestDatabase) {
+    async fn verify_at_least_with_the_cursor_of_a_logout_refuses_its_tokens(database: TestDatabase) {
         let (here, there) = (start(&database).await, start(&database).await);
         let verifier = connected(&here).await;
         let tokens = there.signed_in("ada@example.org").await;
@@ -88,7 +88,7 @@ on_both_databases! {
         assert_eq!(verdict.map(drop), Err(VerifyError::TokenRevoked));
     }
 
-    async fn what_another_replica_revokes_reaches_the_verifier(database: TestDatabase) {
+    async fn a_revocation_on_another_replica_reaches_the_verifier(database: TestDatabase) {
         let (here, there) = (start(&database).await, start(&database).await);
         let verifier = connected(&here).await;
         let admin = there.signed_in_as("root@example.org", "admin").await;
@@ -140,7 +140,7 @@ on_both_databases! {
         }
     }
 
-    async fn verification_goes_on_when_the_server_stops(database: TestDatabase) {
+    async fn verification_continues_when_the_server_stops(database: TestDatabase) {
         let server = start(&database).await;
         let verifier = connected(&server).await;
         let tokens = server.signed_in("ada@example.org").await;

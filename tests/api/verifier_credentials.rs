@@ -45,7 +45,7 @@ async fn a_client_certificate_with_a_listed_name_is_a_credential() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_is_bound_to_the_certificate_watches_over_it() {
+async fn a_bound_token_may_watch_over_a_connection_with_its_certificate() {
     let clients = Authority::new("clients");
     let mut tls = TlsServer::start_with(Some(&clients), &[]).await;
     let plain = tls.grpc(None);

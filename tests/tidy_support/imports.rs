@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_also_through_names_that_a_folder_exports() {
+    fn an_import_cycle_through_re_exports_is_found() {
         let circles = Imports::of(
             "src",
             &[
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_of_tests_form_no_circle() {
+    fn imports_of_tests_form_no_cycle() {
         let circles = Imports::of(
             "src",
             &[

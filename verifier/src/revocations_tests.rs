@@ -74,7 +74,7 @@ fn a_token_is_revoked_with_each_service_that_acts_in_it() {
 }
 
 #[test]
-fn a_revoked_session_has_no_good_token() {
+fn every_token_of_a_revoked_session_is_revoked() {
     let all = Revocations::of(&[of_session(id(9))]);
     assert!(!all.covers(&claims(1_000)));
     all.learn(&[of_session(id(1))]);
@@ -100,7 +100,7 @@ fn a_session_of_the_users_id_is_not_the_user() {
 }
 
 #[test]
-fn revocations_are_forgotten_when_no_token_can_be_good() {
+fn revocations_are_deleted_once_all_their_tokens_have_expired() {
     let all = Revocations::of(&[of_session(id(1)), of_user(1_000)]);
     let leeway = Duration::from_secs(5);
     let last = END.plus(leeway).plus(KEPT_LONGER);

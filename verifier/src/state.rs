@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_knows_less_does_not_turn_time_back_unless_the_epoch_is_new() {
+    fn an_older_heartbeat_does_not_move_the_time_back_unless_the_epoch_is_new() {
         let progress = Progress::new();
         progress.heartbeat(NOW, false);
         let earlier = UnixMillis(NOW.0 - 1_000);

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn services_that_wait_learn_the_deadline() {
+    async fn the_deadline_is_passed_on_to_services() {
         let echo = service_fn(async |request: Request<()>| {
             let mut response = Response::new(Body::empty());
             if let Some(deadline) = Deadline::of(request.extensions()) {

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_away_is_answered_503_and_never_as_a_wrong_credential() {
+    fn an_outage_is_answered_with_503_and_never_as_a_wrong_credential() {
         for error in [
             AuthError::DatabaseUnavailable(String::new()),
             AuthError::RevocationStateStale,

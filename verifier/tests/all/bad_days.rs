@@ -57,7 +57,7 @@ async fn a_server_that_goes_away_and_comes_back_is_resumed_by_cursor() {
 }
 
 #[tokio::test]
-async fn a_feed_that_is_silent_without_closing_is_left() {
+async fn a_silent_stream_is_closed_and_resumed() {
     let mut server = FakeServer::start().await;
     let config = config().silence(Duration::from_secs(2));
     let (verifier, watch) = connected(&mut server, config).await;
@@ -68,7 +68,7 @@ async fn a_feed_that_is_silent_without_closing_is_left() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_breaks_off_is_not_taken_for_the_whole() {
+async fn an_incomplete_snapshot_is_not_used() {
     let mut server = FakeServer::start().await;
     let verifier = Verifier::connect_lazy(server.address(), config()).unwrap();
     let token = Issuer::shared().token(&id(1), &id(2));
@@ -97,7 +97,7 @@ async fn a_snapshot_that_breaks_off_is_not_taken_for_the_whole() {
 }
 
 #[tokio::test]
-async fn a_new_epoch_adds_to_what_was_known() {
+async fn in_a_new_epoch_earlier_revocations_are_kept() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     watch.revocations(&[of_session(&id(1))]).await;
@@ -146,7 +146,7 @@ async fn a_wrong_credential_ends_the_start_with_a_clear_error() {
 }
 
 #[tokio::test]
-async fn an_outage_at_the_start_is_no_wrong_credential() {
+async fn an_outage_at_the_start_is_not_reported_as_a_wrong_credential() {
     let mut server = FakeServer::start().await;
     let address = server.address();
     server.stop();
@@ -159,7 +159,7 @@ async fn an_outage_at_the_start_is_no_wrong_credential() {
 }
 
 #[tokio::test]
-async fn a_credential_that_is_refused_later_shows_in_the_state_and_is_not_tried_in_a_loop() {
+async fn a_credential_refused_later_is_reported_in_the_state_and_not_retried_in_a_loop() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     server.refuse(Status::permission_denied("no role"));
@@ -196,7 +196,7 @@ async fn an_expired_access_token_is_renewed_by_its_source() {
 }
 
 #[tokio::test]
-async fn a_login_is_made_once_and_again_when_its_session_has_ended() {
+async fn the_verifier_logs_in_once_and_again_after_its_session_has_ended() {
     let mut server = FakeServer::start().await;
     let login = Credential::login(server.address(), "gateway@example.org", "good password");
     let (_verifier, mut watch) = connected(&mut server, config_with(login.unwrap())).await;
@@ -290,7 +290,7 @@ async fn an_assertion_file_that_is_empty_or_too_long_interrupts_the_feed() {
 }
 
 #[tokio::test]
-async fn a_source_that_refuses_is_told_from_one_that_fails() {
+async fn a_token_source_that_refuses_is_distinguished_from_one_that_fails() {
     let server = FakeServer::start().await;
     let refusing = Credential::fetch(|| async {
         Err(CredentialError::Refused(
@@ -396,7 +396,7 @@ async fn a_flood_of_unknown_keys_is_one_request() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_withdrawn_does_not_come_back_by_a_request_to_a_slow_replica() {
+async fn a_revoked_key_is_not_added_again_by_a_replica_that_is_behind() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     let new = Issuer::new("second");
@@ -427,7 +427,7 @@ async fn a_key_that_was_withdrawn_does_not_come_back_by_a_request_to_a_slow_repl
 }
 
 #[tokio::test]
-async fn a_cursor_that_the_server_does_not_know_is_given_up() {
+async fn a_cursor_that_the_server_refuses_is_discarded() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     server.refuse(Status::invalid_argument("cursor"));

@@ -101,7 +101,7 @@ async fn keys_are_followed_and_tokens_of_a_withdrawn_key_are_invalid_even_when_c
 }
 
 #[tokio::test]
-async fn a_key_that_the_feed_has_not_told_of_yet_is_asked_for_before_its_token_is_called_invalid() {
+async fn an_unknown_key_is_fetched_before_its_token_is_refused() {
     let mut server = FakeServer::start().await;
     let (verifier, _watch) = connected(&mut server, config()).await;
     let new = Issuer::new("second");
@@ -117,7 +117,7 @@ async fn a_key_that_the_feed_has_not_told_of_yet_is_asked_for_before_its_token_i
 }
 
 #[tokio::test]
-async fn knowledge_as_fresh_as_a_cursor_is_waited_for() {
+async fn verify_at_least_waits_until_the_cursor_is_reached() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     let token = Issuer::shared().token(&id(1), &id(2));

@@ -113,7 +113,7 @@ async fn the_tonic_example_serves_good_tokens_only() {
 }
 
 #[tokio::test]
-async fn a_verifier_that_knows_nothing_yet_answers_unavailable() {
+async fn a_verifier_without_a_snapshot_answers_unavailable() {
     let server = FakeServer::start().await;
     let verifier = Verifier::connect_lazy(server.address(), config()).unwrap();
     let mut client = tonic_client(verifier.clone(), &good()).await;

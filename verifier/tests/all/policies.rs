@@ -33,7 +33,7 @@ async fn behind(server: &mut FakeServer, policy: StalePolicy) -> (Verifier, Watc
 }
 
 #[tokio::test]
-async fn serve_goes_on_with_what_is_known() {
+async fn policy_serve_verifies_with_stale_revocations() {
     let mut server = FakeServer::start().await;
     let (verifier, _watch) = behind(&mut server, StalePolicy::Serve).await;
     assert_eq!(
@@ -43,7 +43,7 @@ async fn serve_goes_on_with_what_is_known() {
 }
 
 #[tokio::test]
-async fn reject_answers_unavailable_until_knowledge_is_fresh_again() {
+async fn policy_reject_answers_unavailable_while_revocations_are_stale() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = behind(&mut server, StalePolicy::Reject).await;
     let [good, revoked] = [1, 9].map(|session| Issuer::shared().token(&id(session), &id(2)));
@@ -91,7 +91,7 @@ async fn ask_server_joins_the_questions_about_one_token() {
 }
 
 #[tokio::test]
-async fn ask_server_tells_a_refusal_from_an_outage() {
+async fn ask_server_distinguishes_a_refusal_from_an_outage() {
     let mut server = FakeServer::start().await;
     let (verifier, _watch) = behind(&mut server, StalePolicy::AskServer).await;
     let refused = |reason: &str| {

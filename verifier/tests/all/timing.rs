@@ -108,7 +108,7 @@ async fn floods_of_unknown_keys_are_one_request_in_ten_seconds() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_five_seconds_off_shifts_the_end_of_a_token_and_nothing_else() {
+async fn a_clock_that_is_five_seconds_off_shifts_only_the_expiry_of_tokens() {
     for skew in SKEWS {
         let mut server = FakeServer::start().await;
         let with_leeway = config().leeway(Duration::from_secs(10));
@@ -171,7 +171,7 @@ async fn revocations_count_by_the_server_s_clock_when_the_verifier_s_is_five_sec
 }
 
 #[tokio::test]
-async fn a_clock_that_is_five_seconds_off_makes_knowledge_neither_stale_nor_fresh() {
+async fn a_clock_that_is_five_seconds_off_does_not_change_staleness() {
     const MAX: Duration = Duration::from_secs(4);
     let lateness = Lateness::measure();
     for skew in SKEWS {
