@@ -47,7 +47,7 @@ pub enum AuthError {
     #[error("registration closed")]
     RegistrationClosed,
     /// No administrator who can log in would be left.
-    #[error("the last administrator keeps the role, stays enabled and is not deleted")]
+    #[error("the last administrator cannot be demoted, disabled or deleted")]
     LastAdmin,
     /// Unknown e-mail, wrong password or disabled account.
     #[error("invalid credentials")]

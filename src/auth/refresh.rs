@@ -215,7 +215,7 @@ impl Auth {
             session_id = %token.session_id,
             generation = token.generation,
             stored_generation,
-            "the database has lost rotations of a session: was a backup restored, or a standby promoted that was behind?"
+            "the database lacks rotations of a session: was a backup restored, or a standby promoted that was behind?"
         );
         self.issue_next(token, &rotated, narrowed).map(Some)
     }
@@ -236,7 +236,7 @@ impl Auth {
             request_id = context.request_id,
             %session_id,
             is_revoked_again = revoked.is_ok(),
-            "the database has lost the revocation of a session: was a backup restored?"
+            "the database lacks the revocation of a session: was a backup restored?"
         );
     }
 

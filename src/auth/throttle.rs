@@ -283,7 +283,7 @@ impl Auth {
         let store = &self.parts.store;
         let released = store.replace_counter(&admitted.key, claim, free, now).await;
         if let Err(error) = released {
-            tracing::debug!(%error, "a trial login could not be released; its lease ends in seconds");
+            tracing::debug!(%error, "the only permitted login attempt could not be released; its lease expires in seconds");
         }
     }
 

@@ -21,16 +21,16 @@ const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Subcommand)]
 pub(super) enum AuditCommand {
-    /// Print audit events as JSON, one on each line, none missed and each once
+    /// Print every audit event exactly once, as JSON lines
     ///
-    /// Each line has a `cursor`: an export that begins with it goes on with the event behind the line. Events are in the order
-    /// in which exports first saw them, which is that of their times but for transactions that overlapped. The schemas are in
+    /// Each line has a `cursor`: an export with this cursor continues with the next event. Events are in the order in which
+    /// exports first saw them: the order of their times, except for concurrent transactions. The schemas are in
     /// docs/audit-schema/.
     Export {
-        /// Go on for ever, and print new events within a second or two
+        /// Keep running, and print new events within a second or two
         #[arg(long)]
         follow: bool,
-        /// Begin behind the event whose line had this cursor; without one, with the oldest event
+        /// Start after the event whose line had this cursor; without one, start with the oldest event
         #[arg(long)]
         cursor: Option<String>,
     },

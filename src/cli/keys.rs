@@ -23,7 +23,7 @@ pub(super) enum KeysCommand {
         #[arg(long)]
         emergency: bool,
     },
-    /// Encrypt the signing keys under the first master key, and report what still depends on another
+    /// Encrypt the signing keys and TOTP secrets with the first master key, and report what still depends on another
     Rewrap,
 }
 

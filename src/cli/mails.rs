@@ -7,9 +7,9 @@ use crate::{clock::Clock, config::Config, store::Store};
 
 #[derive(Subcommand)]
 pub(super) enum MailsCommand {
-    /// List the mails that were given up, the latest first
+    /// List the mails that could not be delivered, the latest first
     List,
-    /// Have mails that were given up tried again
+    /// Send mails that could not be delivered again
     Requeue {
         /// The id of one mail, as `list` prints it
         #[arg(required_unless_present = "all", conflicts_with = "all")]

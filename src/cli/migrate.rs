@@ -33,7 +33,7 @@ async fn migrate(config: &Config) -> Result<(), StoreError> {
     let users = upgrade_users(&store, Clock::System.now()).await?;
     if users.assigned > 0 {
         say(format_args!(
-            "countersign: {} users have got an e-mail key",
+            "countersign: {} e-mail keys of users were filled in after the upgrade",
             users.assigned
         ));
     }

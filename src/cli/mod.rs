@@ -49,16 +49,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve gRPC until told to stop (the default)
+    /// Run the server until SIGTERM, SIGINT or SIGHUP (the default)
     Serve,
-    /// Bring the database's tables up to date and exit
+    /// Create or update the tables of the database and exit
     Migrate,
     /// Copy the SQLite database to a new file while it is in use
     Backup {
-        /// Where to; the file must not exist yet
+        /// The file to create; it must not exist
         file: PathBuf,
     },
-    /// Look at the configuration
+    /// Check the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
@@ -83,17 +83,17 @@ enum Command {
         #[command(subcommand)]
         command: service_keys::ServiceKeysCommand,
     },
-    /// Prepare the list of passwords that are known from breaches
+    /// Build the filter of breached passwords
     Passwords {
         #[command(subcommand)]
         command: passwords::PasswordsCommand,
     },
-    /// Look at the mails that could not be delivered and have them tried again
+    /// List the mails that could not be delivered, and send them again
     Mails {
         #[command(subcommand)]
         command: mails::MailsCommand,
     },
-    /// Look at the signing keys and change them
+    /// List and rotate the signing keys
     Keys {
         #[command(subcommand)]
         command: keys::KeysCommand,

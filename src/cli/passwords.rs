@@ -14,14 +14,14 @@ use crate::passwords::{BuiltFilter, build_filter};
 
 #[derive(Subcommand)]
 pub(super) enum PasswordsCommand {
-    /// Make the file for COUNTERSIGN_BREACHED_PASSWORDS_FILE from a public list of breached passwords
+    /// Build the file for COUNTERSIGN_BREACHED_PASSWORDS_FILE from a public list of breached passwords
     ///
-    /// The list has a SHA-1 in hexadecimal on each line, in order, perhaps with a colon and how often it was seen: as
-    /// the downloader of Have I Been Pwned writes it. No network is used.
+    /// The list has the format of the Have I Been Pwned downloader: on each line a SHA-1 in hexadecimal, in ascending order,
+    /// optionally followed by a colon and how often the password was seen. No network is used.
     BuildFilter {
         /// The list; - reads standard input
         list: PathBuf,
-        /// The file to make; one of that name is replaced at the end
+        /// The file to create; an existing one is replaced at the end
         out: PathBuf,
         /// Leave out passwords that were seen less often than this
         #[arg(long, default_value_t = 1, value_name = "COUNT")]

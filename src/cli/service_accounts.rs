@@ -18,20 +18,20 @@ const PAGE: u16 = 1_000;
 
 #[derive(Subcommand)]
 pub(super) enum ServiceAccountsCommand {
-    /// Create a service account; `service-keys create` makes a key for it
+    /// Create a service account; `service-keys create` creates a key for it
     Create {
         /// The name: a letter a-z, then up to 62 of a-z, 0-9 and -
         #[arg(value_parser = name)]
         name: ServiceAccountName,
         /// A role of its tokens; may be given several times
         ///
-        /// `verifier` opens WatchRevocations, `admin` opens AdminService.
+        /// `verifier` gives access to WatchRevocations, `admin` to AdminService.
         #[arg(long = "role", value_parser = role)]
         roles: Vec<Role>,
         /// An audience that its tokens may have; may be given several times. Without one: the first of COUNTERSIGN_AUDIENCES
         #[arg(long = "audience")]
         audiences: Vec<String>,
-        /// An audience at which it may act for users by ExchangeToken; may be given several times
+        /// An audience at which it may act for users (ExchangeToken); may be given several times
         #[arg(long = "act-for-users-at", value_name = "AUDIENCE")]
         act_for_users_at: Vec<String>,
     },

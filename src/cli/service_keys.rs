@@ -23,12 +23,12 @@ const PAGE: u16 = 1_000;
 
 #[derive(Subcommand)]
 pub(super) enum ServiceKeysCommand {
-    /// Create a key and print it alone on standard output: it cannot be read again
+    /// Create a key and print only the key on standard output: it cannot be displayed later
     Create {
         /// The name of the service account
         #[arg(value_parser = name)]
         name: ServiceAccountName,
-        /// How long it is good, such as 30d; at most 366d
+        /// How long it is valid, such as 30d; at most 366d
         #[arg(long, value_parser = life)]
         expires_in: Duration,
     },

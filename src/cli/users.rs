@@ -21,7 +21,7 @@ use crate::{
 pub(super) enum UsersCommand {
     /// Import users of another system, with their password hashes
     ///
-    /// Can be repeated after a failure: what is imported already is skipped.
+    /// Can be repeated after a failure: users that are already imported are skipped.
     Import(ImportArguments),
     /// What concerns one user, or lists them.
     #[command(flatten)]
@@ -30,10 +30,10 @@ pub(super) enum UsersCommand {
 
 #[derive(Subcommand)]
 pub(super) enum AccountCommand {
-    /// Create a user: the first administrator, say, with `--role admin`
+    /// Create a user, for example the first administrator with `--role admin`
     ///
-    /// The password is asked for on a terminal, and read from standard input otherwise: its first line. The address counts as
-    /// verified.
+    /// Asks for the password on a terminal; otherwise the first line of standard input is the password. The address counts
+    /// as verified.
     Create {
         /// The user's e-mail address
         #[arg(value_parser = email)]
@@ -44,13 +44,13 @@ pub(super) enum AccountCommand {
         /// A role; may be given several times
         #[arg(long = "role", value_parser = role)]
         roles: Vec<Role>,
-        /// Ask for no password, but have a mail sent with a token that sets it; a running server sends it
+        /// Do not ask for a password: a running server sends a mail with a token that sets it
         #[arg(long)]
         invite: bool,
     },
     /// List users, the oldest first
     List {
-        /// Which ones, such as `roles:admin AND disabled = false`; see ListUsers
+        /// A filter, such as `roles:admin AND disabled = false`; see ListUsers
         #[arg(long, default_value = "")]
         filter: String,
     },
@@ -75,8 +75,8 @@ pub(super) enum AccountCommand {
 pub(super) enum UserChange {
     /// Grant a role to a user
     ///
-    /// The user's access tokens carry it from the next login or refresh on. `admin` opens AdminService,
-    /// `verifier` opens WatchRevocations.
+    /// The user's access tokens have it from the next login or refresh on. `admin` gives access to AdminService,
+    /// `verifier` to WatchRevocations.
     Grant {
         /// The user's e-mail address
         #[arg(value_parser = email)]
@@ -87,7 +87,7 @@ pub(super) enum UserChange {
     },
     /// Revoke a role from a user
     ///
-    /// Access tokens that carry it stay valid until they expire; `users disable` revokes them at once.
+    /// Access tokens with the role stay valid until they expire; `users disable` revokes them at once.
     Revoke {
         /// The user's e-mail address
         #[arg(value_parser = email)]
@@ -108,13 +108,13 @@ pub(super) enum UserChange {
         #[arg(value_parser = email)]
         email: Email,
     },
-    /// Forgive a user's failed logins: the next login is judged without delay, on every replica
+    /// Reset a user's failed logins: the next login is not delayed, on every replica
     Unlock {
         /// The user's e-mail address
         #[arg(value_parser = email)]
         email: Email,
     },
-    /// Remove all second factors and recovery codes of a user, who has lost them; sessions end at once
+    /// Remove all second factors and recovery codes of a user who has lost them; all sessions end
     RemoveFactors {
         /// The user's e-mail address
         #[arg(value_parser = email)]

@@ -60,7 +60,7 @@ pub(super) struct ImportArguments {
     /// Auth0: the dump of password hashes for the users of FILE
     #[arg(long, value_name = "FILE")]
     password_hashes: Option<PathBuf>,
-    /// Report what would be refused for itself, and write nothing
+    /// Report the records that would be refused, and write nothing
     #[arg(long)]
     dry_run: bool,
 }

@@ -14,7 +14,7 @@ pub fn lower_thread_priority() {
 
     if let Err(error) = rustix::process::setpriority_process(None, LOWEST) {
         WARNED.call_once(|| {
-            tracing::warn!(%error, "hashing threads keep the usual priority: other calls may wait for a core");
+            tracing::warn!(%error, "hashing threads run at normal priority: other calls may wait for a CPU core");
         });
     }
 }

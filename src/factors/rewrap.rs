@@ -16,7 +16,7 @@ pub enum RewrapError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The secret cannot be opened.
-    #[error("factor {factor}, sealed by master key v{version}: {cause}")]
+    #[error("factor {factor}, encrypted with master key v{version}: {cause}")]
     Sealed {
         /// The factor.
         factor: String,

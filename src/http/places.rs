@@ -73,7 +73,7 @@ impl Places {
             if taken.refusals.permits() {
                 tracing::warn!(
                     peer = %address.ip(), limit = per_peer,
-                    "one address holds as many connections as it may: new ones are closed at once"
+                    "one address has reached its limit of connections: new ones are closed at once"
                 );
             }
             return None;

@@ -210,7 +210,7 @@ impl Tries {
         if !error.is_passing() || self.left.is_zero() {
             return Err(error);
         }
-        tracing::warn!(%error, "a batch of an import is tried again");
+        tracing::warn!(%error, "retrying a batch of an import");
         let wait = self.wait.min(self.left);
         time::sleep(wait).await;
         self.left -= wait;

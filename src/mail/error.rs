@@ -7,13 +7,13 @@ pub enum MailError {
     #[error("no connection to the SMTP server: {0}")]
     Unreachable(String),
     /// The server refuses what all mails have in common: the credentials, the encryption, the sender. A matter for the operator.
-    #[error("the SMTP server takes no mails from this service: {0}")]
+    #[error("the SMTP server accepts no mails from this service: {0}")]
     Unwilling(String),
     /// The server had the whole mail, and did not say whether it takes it.
-    #[error("the SMTP server did not say whether it has the mail: {0}")]
+    #[error("the SMTP server did not confirm the mail: {0}")]
     InDoubt(String),
     /// The server refuses this mail for now, as greylisting does (RFC 5321 section 4.2.1, codes 4yz).
-    #[error("the SMTP server refuses the mail for now: {0}")]
+    #[error("the SMTP server rejected the mail temporarily: {0}")]
     Deferred(String),
     /// The server refuses this mail for good (codes 5yz), or it cannot be written.
     #[error("the mail cannot be delivered: {0}")]

@@ -245,7 +245,7 @@ impl MailWorker {
         let next = next_attempt(mail.created_at, mail.attempts, now, random());
         let recorded = match (error, next) {
             (MailError::Rejected(_), _) | (_, None) => {
-                tracing::error!(mail = mail.id, kind = mail.kind.as_str(), %error, "a mail is given up");
+                tracing::error!(mail = mail.id, kind = mail.kind.as_str(), %error, "a mail could not be delivered and is not retried");
                 self.store.give_up_mail(mail, now, &text).await
             }
             (MailError::Unreachable(_) | MailError::Unwilling(_), Some(_)) => {
@@ -255,7 +255,7 @@ impl MailWorker {
             }
             // In doubt as well, with pauses that grow with each attempt: each may make another copy.
             (_, Some(due)) => {
-                tracing::warn!(mail = mail.id, kind = mail.kind.as_str(), %error, "a mail is tried again later");
+                tracing::warn!(mail = mail.id, kind = mail.kind.as_str(), %error, "a mail could not be sent; it is retried later");
                 self.store.postpone_mail(mail, due, &text).await
             }
         };
@@ -265,7 +265,7 @@ impl MailWorker {
     /// Lets any replica take a claimed mail at once.
     async fn release(&self, mail: &ClaimedMail) {
         if let Err(error) = self.store.unclaim_mail(mail, self.clock.now(), "").await {
-            tracing::debug!(%error, "a mail stays claimed until its lease ends");
+            tracing::debug!(%error, "a mail could not be released; its lease expires soon");
         }
     }
 

@@ -50,7 +50,9 @@ pub enum HashingError {
     Unreadable,
     /// A stored hash asks for more than [`MAX_STORED_MEMORY_KIB`](super::MAX_STORED_MEMORY_KIB) or
     /// [`MAX_STORED_WORK_KIB`](super::MAX_STORED_WORK_KIB).
-    #[error("a stored hash asks for {memory_kib} KiB and {iterations} passes, which is too much")]
+    #[error(
+        "a stored hash needs {memory_kib} KiB and {iterations} passes, which exceeds the limits"
+    )]
     TooCostly {
         /// Memory it asks for, in KiB.
         memory_kib: u32,

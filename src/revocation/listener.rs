@@ -32,7 +32,7 @@ pub(super) async fn listen(store: Store, wake: Arc<Notify>) {
         tracing::warn!(
             error = %lost,
             ?delay,
-            "not listening for changes: they are found by polling until the connection is back"
+            "not listening for notifications: changes are polled until the connection is restored"
         );
         time::sleep(delay).await;
     }

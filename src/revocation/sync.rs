@@ -146,7 +146,9 @@ impl RevocationSync {
             return false;
         }
         if state.epoch != known.epoch() {
-            tracing::warn!("this is another database, or a standby was promoted: reading anew");
+            tracing::warn!(
+                "the database is another one, or a standby was promoted: reading all revocations again"
+            );
             return true;
         }
         let is_lost = state.position < known.position();
@@ -157,9 +159,11 @@ impl RevocationSync {
     }
 
     async fn begin_epoch_after(&self, lost: &FeedState) {
-        tracing::warn!("revocations are gone from the table: was a backup restored? Reading anew");
+        tracing::warn!(
+            "revocations are missing from the table: was a backup restored? Reading all again"
+        );
         if let Err(error) = self.parts.store.begin_epoch_after(lost).await {
-            tracing::warn!(%error, "the feed keeps its epoch: it could not be changed");
+            tracing::warn!(%error, "the epoch of the revocation stream could not be changed");
         }
     }
 
@@ -170,7 +174,7 @@ impl RevocationSync {
         if let Some((then, monotonic_then)) = progress.clocks {
             let expected = then + monotonic.saturating_sub(monotonic_then);
             if now + STEP_BACK < expected {
-                tracing::warn!("the clock was set back: reading all revocations anew");
+                tracing::warn!("the clock was set back: reading all revocations again");
                 progress.checkpoints = Checkpoints::default();
             }
         }
@@ -203,7 +207,7 @@ impl RevocationSync {
             let known = checkpoints.greatest();
             for position in &page.unreadable {
                 if known.is_none_or(|known| *position > known) {
-                    tracing::error!(position, "a revocation cannot be read, and is left out");
+                    tracing::error!(position, "a revocation cannot be read and is skipped");
                 }
             }
             let mut live = page.revocations;
@@ -304,7 +308,7 @@ fn report<E: std::fmt::Display>(fails: &AtomicBool, what: &str, error: Option<&E
     let failed_before = fails.swap(error.is_some(), Ordering::Relaxed);
     match error {
         Some(error) if !failed_before => {
-            tracing::warn!(%error, what, "could not be read; serving what is known");
+            tracing::warn!(%error, what, "could not be read; continuing with the last known state");
         }
         None if failed_before => tracing::info!(what, "can be read again"),
         _ => {}

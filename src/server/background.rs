@@ -42,7 +42,7 @@ impl HealthPublisher {
         let answer = self.store.ping().await;
         match (answer, self.store.is_available()) {
             (Err(error), false) if was_available => {
-                tracing::error!(%error, "the database does not answer: only calls that need none are served");
+                tracing::error!(%error, "the database does not answer: only calls that need no database are served");
             }
             (Ok(()), _) if !was_available => tracing::info!("the database answers again"),
             _ => {}
@@ -70,7 +70,7 @@ pub(super) async fn heartbeat(store: Store, stop: CancellationToken) {
         }
     }
     if let Err(error) = store.end_heartbeats().await {
-        tracing::debug!(%error, "the other replicas will assume that this one is cut off");
+        tracing::debug!(%error, "the heartbeat of this replica could not be written: others will treat it as disconnected");
     }
 }
 

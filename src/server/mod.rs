@@ -365,7 +365,7 @@ async fn drain(workers: ConnectionWorkers, timeout: Duration) {
     if drained.is_err() {
         tracing::warn!(
             connections = connections.len(),
-            "the drain time-out has passed: calls that are still running are cut off"
+            "the drain time-out has passed: running calls are cancelled"
         );
     }
 }
@@ -378,7 +378,7 @@ async fn load_master_keys(
     match source.load() {
         Err(KeyFileError::Missing { path }) if !store.has_used_a_master_key().await? => {
             let keys = source.load_or_create()?;
-            tracing::info!(path = %path.display(), "created a key file: keep a copy of it apart from the database");
+            tracing::info!(path = %path.display(), "created a key file: store a copy of it apart from the database");
             Ok(keys)
         }
         loaded => Ok(loaded?),

@@ -39,7 +39,10 @@ pub async fn upgrade_users(store: &Store, now: Timestamp) -> Result<EmailIdentit
 /// Writes what [`upgrade_users`] did into the log.
 pub(super) fn log_upgrade(done: &EmailIdentities) {
     if done.assigned > 0 {
-        tracing::info!(users = done.assigned, "users have got an e-mail key");
+        tracing::info!(
+            users = done.assigned,
+            "e-mail keys of users were filled in after the upgrade"
+        );
     }
     for conflict in done.conflicts.iter().take(MAX_LOGGED) {
         tracing::warn!(

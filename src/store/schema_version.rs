@@ -71,7 +71,7 @@ pub(super) fn check_newer(
     }
     tracing::warn!(
         migration = newer,
-        "the database has migrations of a newer version, which says that this version may go on"
+        "the database has migrations of a newer version, which is compatible with this version"
     );
     Ok(())
 }

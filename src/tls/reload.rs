@@ -178,7 +178,7 @@ impl TlsReloader {
         self.reloads
             .last_failed
             .store(now.micros(), Ordering::Relaxed);
-        tracing::error!(%error, "TLS: the changed files cannot be used; the certificates in use stay");
+        tracing::error!(%error, "TLS: the changed files cannot be used; the previous certificates stay in use");
     }
 }
 

@@ -38,7 +38,7 @@ pub enum KeyringError {
     #[error(transparent)]
     Unusable(#[from] SigningKeyError),
     /// Keys were rotated so often that those which still verify fill the JWKS.
-    #[error("the JWKS has as many keys as verifiers can keep: try again when one is gone")]
+    #[error("the JWKS has its maximum number of keys: try again once one has expired")]
     TooManyKeys {
         /// When the next one is gone.
         retry_after: Duration,

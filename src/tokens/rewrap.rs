@@ -28,7 +28,7 @@ pub async fn reseal<'a>(
                 kid = row.kid,
                 from = row.sealed_by,
                 to = master.version,
-                "signing key sealed by the first master key"
+                "signing key encrypted with the first master key"
             );
         }
     }

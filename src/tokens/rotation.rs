@@ -91,7 +91,7 @@ impl Keyring {
             let successor = lifecycle::successor_now(&times, &policy, shared_now);
             if successor.is_none() {
                 tracing::warn!(
-                    "the JWKS has no room for a key of another algorithm: start again once old keys are gone"
+                    "the JWKS has no room for a key of another algorithm: restart once old keys are gone"
                 );
             }
             successor

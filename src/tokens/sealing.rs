@@ -7,7 +7,7 @@ use super::derived_keys::KeySet;
 
 /// The sealed text is forged, garbled, or sealed by another master key.
 #[derive(Debug, thiserror::Error)]
-#[error("a sealed text cannot be opened with the master keys given")]
+#[error("an encrypted value cannot be decrypted with the configured master keys")]
 pub struct UnsealError;
 
 impl KeySet {

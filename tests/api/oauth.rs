@@ -303,7 +303,7 @@ on_both_databases! {
         refused(&ask(&wrong, "").await, 401, "invalid_client");
         assert_eq!(server.end(Signal::TERM).await, Some(0));
         let (output, errors) = recording.finish().await;
-        for line in ["a client that used to name an audience named none", "a client credential was refused"] {
+        for line in ["a client that requested an audience before requested none", "a client credential was refused"] {
             assert_eq!(errors.matches(line).count(), 1, "{errors}");
         }
         let said = format!("{output}{errors}");

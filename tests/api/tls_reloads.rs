@@ -152,7 +152,7 @@ async fn an_expired_certificate_or_an_authority_that_is_no_pem_changes_nothing_a
     assert_eq!(server.end(Signal::TERM).await, Some(0));
 
     let (_, errors) = recording.finish().await;
-    let mark = "the changed files cannot be used; the certificates in use stay";
+    let mark = "the changed files cannot be used; the previous certificates stay in use";
     let lines: Vec<_> = errors.lines().filter(|line| line.contains(mark)).collect();
     let [expired, no_pem] = lines[..] else {
         panic!("{lines:?}")

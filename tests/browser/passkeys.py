@@ -147,7 +147,7 @@ def a_passkey_for_another_rp_id_is_refused(browser: Browser, urls: tuple[str, st
         Page(browser, subdomain, server)
         before = len(refusals(log))
         equal(tuple(browser.run(LOGIN_FOR_RP_ID, server, host)), REFUSED)
-        equal(refusals(log, before + 1)[before:], ["the relying party is another one"])
+        equal(refusals(log, before + 1)[before:], ["the RP ID does not match"])
 
 
 def refusals(log: Path, count: int = 0) -> list[str]:

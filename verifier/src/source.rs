@@ -13,7 +13,7 @@ pub enum CredentialError {
     #[error("the credential is not accepted: {0}")]
     Refused(String),
     /// It could not be got just now.
-    #[error("no access token could be got: {0}")]
+    #[error("no access token could be obtained: {0}")]
     Unavailable(String),
 }
 

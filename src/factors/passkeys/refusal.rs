@@ -13,10 +13,10 @@ pub enum PasskeyRefusal {
     #[error("the client data is malformed")]
     ClientData,
     /// A response to a registration was given for an authentication, or the other way round.
-    #[error("the response is for another ceremony")]
+    #[error("the response is for another WebAuthn ceremony")]
     Ceremony,
     /// Another challenge was answered.
-    #[error("the challenge is another one")]
+    #[error("the challenge does not match")]
     Challenge,
     /// A page of another origin asked.
     #[error("the origin is not one of those configured")]
@@ -34,7 +34,7 @@ pub enum PasskeyRefusal {
     #[error("the authenticator data are malformed")]
     AuthenticatorData,
     /// The authenticator answered for another relying party.
-    #[error("the relying party is another one")]
+    #[error("the RP ID does not match")]
     RelyingParty,
     /// Nobody was present.
     #[error("the user was not present")]

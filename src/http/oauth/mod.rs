@@ -107,7 +107,7 @@ impl OAuth {
             if permitted {
                 tracing::warn!(
                     client_id,
-                    "a client that used to name an audience named none: its token is for the first audience of its account"
+                    "a client that requested an audience before requested none: its token is for the first audience of its account"
                 );
             }
         } else if naming.len() < MAX_NAMING && !naming.contains_key(client_id) {

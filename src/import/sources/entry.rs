@@ -32,7 +32,7 @@ pub enum ReadError {
     #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
     /// The document is no JSON, or has another shape.
-    #[error("the document cannot be read on from line {line}, column {column}: {what}")]
+    #[error("the document cannot be read beyond line {line}, column {column}: {what}")]
     Document {
         /// The line of the document.
         line: usize,

@@ -40,7 +40,7 @@ pub enum BuildError {
         cause: io::Error,
     },
     /// xorf found no filter for a shard in a thousand tries.
-    #[error("no filter could be made of the passwords that begin with {0:02X}")]
+    #[error("no filter could be built of the passwords that begin with {0:02X}")]
     NoFilter(u8),
 }
 

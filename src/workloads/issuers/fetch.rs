@@ -59,7 +59,7 @@ pub enum FetchError {
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
     /// Another answer than 200. Redirects are not followed.
-    #[error("status {0}, where 200 is demanded; redirects are not followed")]
+    #[error("status {0} instead of 200; redirects are not followed")]
     Status(StatusCode),
     /// The body is compressed, which was not asked for.
     #[error("the answer is compressed")]
@@ -68,7 +68,7 @@ pub enum FetchError {
     #[error("the answer is longer than 512 KiB")]
     TooLong,
     /// The body breaks off.
-    #[error("the answer breaks off")]
+    #[error("the response is incomplete")]
     Truncated,
     /// It took longer than 5 s.
     #[error("no complete answer within 5 s")]

@@ -132,7 +132,7 @@ impl IssuersReloader {
     fn failed(&self, error: &IssuersError) {
         let now = self.clock.now().micros();
         self.shared.last_failed.store(now, Ordering::Relaxed);
-        tracing::error!(%error, "the changed file of trusted issuers cannot be used; the issuers in use stay");
+        tracing::error!(%error, "the changed file of trusted issuers cannot be used; the previous issuers stay in use");
     }
 
     /// Has the keys of every issuer fetched that are old. A slow issuer delays neither the others nor the files.

@@ -158,7 +158,7 @@ impl RemoteKeys {
                 schedule.failed_attempts = schedule.failed_attempts.saturating_add(1);
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 let keys = self.current().len();
-                tracing::warn!(issuer = self.settings.name, %error, keys, "the keys of a trusted issuer cannot be fetched; those that are known stay");
+                tracing::warn!(issuer = self.settings.name, %error, keys, "the keys of a trusted issuer cannot be fetched; the known keys stay in use");
             }
         }
     }

@@ -42,7 +42,7 @@ impl Identity {
                 (Err(_), Some(Some("42" | "0A"))) => {
                     tracing::info!(
                         expression,
-                        "cannot be called: the feed's epoch goes without it"
+                        "cannot be called: the epoch of the revocation stream is derived without it"
                     );
                     let _ = is_callable.set(false);
                 }
