@@ -1,4 +1,4 @@
-//! Administration of users: create, invite, list, delete. (`users` has what changes a user.)
+//! Administration of users: create, invite, list, delete. (Changes of a user are in `users`.)
 
 use super::{Auth, AuthError, RequestContext, Revoked, Users, in_its_own_task, register::taken};
 use crate::{

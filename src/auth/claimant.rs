@@ -1,4 +1,4 @@
-//! Who makes an attempt: it decides which failures are counted together, and whose credentials are looked up.
+//! Who makes a login attempt: determines the failure counter, and the user whose credentials are read.
 
 use super::{Auth, AuthError};
 use crate::{

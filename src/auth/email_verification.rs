@@ -1,4 +1,4 @@
-//! RequestEmailVerification and VerifyEmail: whether a user reads the mailbox of the own address.
+//! RequestEmailVerification and VerifyEmail: proof that a user reads the mailbox of the registered address.
 
 use super::{Auth, AuthError, RequestContext, recovery::SLOT_SECONDS};
 use crate::{

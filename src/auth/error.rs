@@ -1,4 +1,4 @@
-//! Why a use case fails: rich inside, mapped to one constant sentence per reason at the edge.
+//! Why a use case fails: with details for the log; callers get one constant sentence per reason (`grpc::status`).
 
 use std::{fmt, time::Duration};
 

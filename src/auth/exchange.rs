@@ -1,7 +1,7 @@
 //! Exchanges the token of a user for one with which a service calls the next service on behalf of the user (RFC 8693).
 //!
-//! The result holds no right that the user's token does not hold, expires no later, and is revoked with it: it has the same
-//! `sub` and `sid`, and counts as issued when that one was. It is revoked with the service's own token as well, which `act`
+//! The new token has no right that the user's token lacks, expires no later, and is revoked with it: it has the same
+//! `sub` and `sid`, and the same time of issue for revocations. It is also revoked with the service's own token, which `act`
 //! names.
 
 use std::{sync::Arc, time::Duration};

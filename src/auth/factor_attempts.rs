@@ -1,5 +1,5 @@
-//! Judges what a user proves by a second factor. Nothing is used up here: that is done by the transaction of what the proof
-//! is for.
+//! Verifies the proof of a second factor. Codes and challenges are consumed later, in the transaction that the proof
+//! authorises.
 
 use super::{Auth, AuthError, RequestContext, throttle::Admitted};
 use crate::{

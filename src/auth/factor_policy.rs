@@ -1,4 +1,4 @@
-//! Who must prove a second factor, and how recent the authentication of who changes factors must be.
+//! Who must have a second factor, and how recent and strong the authentication must be to change factors.
 
 use std::time::Duration;
 

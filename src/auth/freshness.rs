@@ -1,4 +1,5 @@
-//! "At least as fresh as": the cursor of a revocation, and calls that wait until this replica has reached one.
+//! Read-your-writes for revocations (`at_least_cursor`): the cursor of a revocation, and calls that wait until this replica
+//! has reached one.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ impl Auth {
         ))
     }
 
-    /// Waits until this replica knows at least what the cursor stands for, at most up to the deadline and to the
+    /// Waits until this replica has reached the cursor, at most up to the deadline and to the
     /// server's own limit of a call. Only a good token waits: what is invalid, expired or revoked already stays so.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Issues access tokens to services that prove which service account they are. It answers from memory and writes nothing.
+//! Issues access tokens to services that authenticate as a service account. It answers from memory and writes nothing.
 
 use super::{Auth, AuthError, issue::not_an_audience};
 use crate::{

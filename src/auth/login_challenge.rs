@@ -1,4 +1,4 @@
-//! What a login gets whose password was right and whose user has a second factor.
+//! The challenge that Login returns after the correct password of a user with a second factor.
 
 use crate::{clock::Timestamp, domain::FactorKinds, secret::Secret};
 

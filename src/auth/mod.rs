@@ -1,4 +1,4 @@
-//! The use cases: what the service does, in the words of the trade. No protobuf, no SQL.
+//! The use cases: what the service does, in domain types, without protobuf and SQL.
 
 mod accounts;
 mod audit_trail;

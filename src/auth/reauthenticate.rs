@@ -1,5 +1,5 @@
-//! Reauthenticate: a user proves again who it is, inside a session (RFC 9470). The session stays, with the refresh token
-//! that it has; its claims are new.
+//! Reauthenticate: a user authenticates again within a session (step-up, RFC 9470). The session and its refresh token stay;
+//! its claims are updated.
 
 use super::{
     Auth, AuthError, RequestContext, SecondFactor,

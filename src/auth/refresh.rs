@@ -1,4 +1,4 @@
-//! Refreshing: one conditional UPDATE, shared with other refreshes of the same moment, and a second look only when it did not apply.
+//! Refresh: one conditional UPDATE, batched with concurrent refreshes; the session is read only if that changed no row.
 
 use super::{
     Auth, AuthError, RequestContext,

@@ -1,8 +1,8 @@
 //! Audit events of refused attempts: collected in memory and written by a background task, so that a refusal costs no
 //! statement, takes the same time for every account, and cannot fill the audit trail faster than a bound.
 //!
-//! Attempts that are alike (kind, user, session, client address) and wait together become one event with their number. What
-//! does not fit is counted. Decision 1301.
+//! Identical attempts (kind, user, session, client address) that wait together become one event with a count. Attempts
+//! beyond the size of the buffer are only counted. Decision 1301.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

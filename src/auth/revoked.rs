@@ -1,4 +1,4 @@
-//! What a use case that revokes came to.
+//! The result of a use case that revokes: its value, and the position of the revocation.
 
 use crate::domain::PositionedRevocation;
 

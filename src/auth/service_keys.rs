@@ -1,4 +1,4 @@
-//! Administration of the keys by which services prove themselves.
+//! Administration of the keys with which services authenticate.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Places for what many callers may hold at once: streams of `WatchRevocations`, and calls that wait for knowledge. All
-//! together have so many, and one user no more than a share, so that nobody shuts all others out.
+//! Limits on what callers hold for long: streams of `WatchRevocations`, and calls that wait for a cursor. There is a total
+//! limit, and one per user, so that no user can use up the total.
 
 use std::{
     collections::HashMap,

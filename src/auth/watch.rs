@@ -1,4 +1,4 @@
-//! The feed for verifiers that validate access tokens themselves.
+//! The stream of revocations and keys for verifiers that validate access tokens themselves.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What makes two spellings of an e-mail address one mailbox.
+//! The key of an e-mail address: equal for all spellings of one mailbox.
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};

@@ -137,7 +137,7 @@ impl SessionClaims {
         self.audiences.as_ref().map(|audiences| audiences.join(" "))
     }
 
-    /// What was stored. Rows of the version before have neither methods nor audiences.
+    /// What was stored. Rows of the previous version have neither methods nor audiences.
     pub(crate) fn from_stored(
         authenticated_at: Timestamp,
         methods: Option<&str>,

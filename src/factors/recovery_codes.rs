@@ -1,7 +1,7 @@
-//! Recovery codes: what a user keeps on paper for the day when the factor is lost. Each is good once.
+//! Recovery codes, which replace a lost second factor. Each can be used once.
 //!
-//! Ten characters of Crockford's base32 are 50 bits. The database holds MACs under a master key, so a copy of it gives
-//! nothing to guess against; online guesses are throttled like passwords.
+//! Ten characters of Crockford's base32 are 50 bits. The database holds MACs under a master key, so a copy of it does
+//! not allow offline guessing; online guesses are throttled like passwords.
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};

@@ -9,7 +9,7 @@ use crate::{
 /// How many secrets are read at once.
 const BATCH: i64 = 100;
 
-/// Why a secret could not be sealed anew.
+/// Why a secret could not be sealed again.
 #[derive(Debug, thiserror::Error)]
 pub enum RewrapError {
     /// The database failed.

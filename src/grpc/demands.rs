@@ -1,4 +1,4 @@
-//! What a caller demands of a token: parsed, and bounded because a refusal repeats it.
+//! What a caller requires of a token (`max_auth_age`, `acceptable_acrs`): parsed, and bounded because a refusal repeats it.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! `envoy.service.auth.v3.Authorization`: decides for an Envoy whether a request may pass to its route.
+//! `envoy.service.auth.v3.Authorization`: decides for Envoy whether a request is allowed.
 //!
-//! It answers from memory, like ValidateToken, and anyone may ask: the token in the question is all that it tells about.
+//! It answers from memory, like ValidateToken, and anyone may call it: it returns only what is in the caller's token.
 //! What Envoy does with each answer is in `docs/gateways.md`.
 
 use http::Extensions;

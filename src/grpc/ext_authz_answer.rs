@@ -1,4 +1,4 @@
-//! The answers to Envoy: the identity that goes to the upstream, or the refusal that goes to the client.
+//! The answers to Envoy: the identity headers for the upstream, or the refusal for the client.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! `WWW-Authenticate` (RFC 9110 section 11.6.1): what is wrong with the token, and what would do.
+//! `WWW-Authenticate` (RFC 9110 section 11.6.1): what is wrong with the token, and what is required.
 
 use std::{fmt::Write as _, time::Duration};
 

@@ -1,6 +1,6 @@
-//! What a route demands of the token: Envoy's context extensions, parsed.
+//! What a route requires of the token: Envoy's context extensions, parsed.
 //!
-//! They are configuration, so anything that is not understood is refused: a misspelt `required_roles` must not let everybody in.
+//! They are configuration, so unknown names and invalid values are refused: a misspelt `required_roles` must fail closed.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -1,7 +1,7 @@
 //! The fast path of ValidateToken and of Envoy's Check: decodes the common request, one uncompressed message that arrives
 //! in one DATA frame, without tonic's generic codec.
 //!
-//! tonic's way is made for streams of any length. The router boxes the call and its response, the
+//! tonic's codec is made for streams of any length. The router boxes the call and its response, the
 //! request is read into a buffer of 8 KiB through four more boxes, and the response is written through
 //! as many. That costs more than the validation itself. Every other request (several frames, compressed,
 //! truncated, too large) goes to tonic with all bytes that have been read, so that only tonic decides

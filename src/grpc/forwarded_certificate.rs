@@ -1,7 +1,7 @@
-//! The header `x-forwarded-client-cert`, with which Envoy tells the certificate of its client.
+//! The header `x-forwarded-client-cert`, with which Envoy passes on the certificate of its client.
 //!
-//! The value is a list of elements, one for each proxy that the request passed, commas between. An element is a list of
-//! `key=value`, semicolons between; a value with one of `,;=` stands in double quotes, and a quote in it is written `\"`.
+//! The value is a list of elements, one for each proxy that the request passed, separated by commas. An element is a list of
+//! `key=value`, separated by semicolons; a value with one of `,;=` stands in double quotes, and a quote in it is written `\"`.
 
 /// The SHA-256 of the certificate that the nearest proxy has verified: `Hash` of the last element. `None` when there is
 /// none, or several, or when the value is not of the form.

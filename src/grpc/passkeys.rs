@@ -1,4 +1,4 @@
-//! The RPCs of passkeys: their requests and responses in the words of the use cases.
+//! The RPCs of passkeys: converts their requests and responses from and to domain types.
 
 use tonic::Request;
 

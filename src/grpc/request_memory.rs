@@ -35,7 +35,7 @@ impl RequestMemory {
     }
 
     /// The part of it that a connection uses. `peer` counts the bytes of all connections of its peer address; `None` for a
-    /// peer that has no share of its own, because it stands for many clients.
+    /// peer without a share of its own, such as a trusted proxy with many clients.
     pub fn of_peer(&self, peer: Option<Arc<AtomicUsize>>) -> PeerMemory {
         let whole = Arc::clone(&self.0);
         PeerMemory(Arc::new(Peer { whole, used: peer }))

@@ -28,7 +28,7 @@ impl Acceptor {
         }
     }
 
-    /// The next connection. Errors are logged, and accepting is tried again. The future may be dropped and called anew.
+    /// The next connection. Errors are logged, and accepting is tried again. The future may be dropped and called again.
     pub async fn next(&mut self) -> TcpStream {
         loop {
             match self.listener.accept().await {

@@ -1,4 +1,4 @@
-//! Authorization server metadata (RFC 8414): resource servers find the keys from the issuer's name alone.
+//! Authorization server metadata (RFC 8414): resource servers find the keys from the issuer alone.
 
 use std::net::SocketAddr;
 

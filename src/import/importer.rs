@@ -95,7 +95,7 @@ pub struct Importer {
 }
 
 impl Importer {
-    /// `event` is what is recorded for each batch that creates users; its time is set anew. A batch that fails for a
+    /// `event` is what is recorded for each batch that creates users; its time is set again. A batch that fails for a
     /// passing reason is tried again for as long as `patience`.
     pub fn new(store: Store, clock: Clock, event: AuditEvent, patience: Duration) -> Self {
         Self {

@@ -1,8 +1,8 @@
 //! Mails: taken from the outbox in the database, composed from templates, and sent by SMTP or written to files.
 //!
-//! A mail is queued in the transaction of the change that it is about. Any replica sends it: it claims the row, looks the
-//! user up, derives the token and sends the mail (`worker.rs`). An SMTP server that is away costs no caller anything:
-//! attempts are repeated with growing pauses for a day (`retry.rs`). What cannot be delivered is kept for an administrator
+//! A mail is queued in the transaction of the change that it reports. Any replica sends it: it claims the row, looks the
+//! user up, derives the token and sends the mail (`worker.rs`). Callers never wait for the SMTP server:
+//! attempts are repeated with growing pauses for a day (`retry.rs`). Undeliverable mails are kept for an administrator
 //! (`countersign mails`).
 
 mod compose;

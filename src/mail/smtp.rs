@@ -1,8 +1,8 @@
 //! Hands one mail to the SMTP server. The steps are taken one by one, because what a failure means depends on the step.
 //!
 //! Before the recipient is named, a refusal concerns the service and not the mail: credentials, certificates, the sender. All
-//! mails wait then. From the end of the content on, the server may have the mail whatever its answer. lettre's own transport
-//! tells none of that, and waits for the answer to QUIT before it says that a mail was taken.
+//! mails wait then. After the end of the content, the server may have accepted the mail even if its response is lost. lettre's own
+//! transport does not distinguish these steps, and waits for the response to QUIT before it reports a mail as sent.
 //!
 //! Each mail has a connection of its own: a pooled one that the server has closed meanwhile would fail the first mail after a
 //! quiet time.

@@ -1,7 +1,7 @@
 //! Passwords: hashed with Argon2id on worker threads of their own, behind a bounded queue.
 //!
-//! Hashing is expensive on purpose, so it must not happen where requests are served, nor more often than the machine can
-//! bear. A request's job waits in a short `queue`, unless that is full or too slow for the request's deadline; a
+//! Hashing is expensive on purpose, so it must not run on the threads that serve requests, nor more often than the machine can
+//! handle. A request's job waits in a short `queue`, unless that is full or too slow for the request's deadline; a
 //! thread of low priority (`workers`) runs it. A caller that stops waiting leaves the queue at once. `hasher` makes and
 //! verifies hashes, `argon2id` computes them, `phc` knows their stored form, `equal_work` makes failed logins
 //! indistinguishable by time, `policy` is what a new password must fulfil, `breached` the list of those that are known from breaches.

@@ -1,9 +1,9 @@
 //! The cursor of the feed: a position in the order of revocations, and the epoch in which that order holds.
 //!
-//! `docs/verifier-protocol.md` publishes the layout and the comparison, so that clients can tell whether what they know
-//! is at least as fresh as a cursor: base64url without padding of
+//! `docs/verifier-protocol.md` publishes the layout and the comparison, so that clients can compare
+//! their own cursor with another one: base64url without padding of
 //! `format 2 (1 byte) ‖ epoch (8) ‖ position (8, big endian, signed, not negative)`.
-//! Format 1, of the version before, has no epoch: such a cursor is read, and compares with none.
+//! Format 1, of the previous version, has no epoch: such a cursor is read, and compares with none.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::domain::{FeedEpoch, FieldViolation, ViolationReason};
 
 /// The first byte of a cursor: its format.
 const FORMAT: u8 = 2;
-/// That of the version before: the position follows at once.
+/// That of the previous version: the position follows at once.
 const FORMAT_WITHOUT_EPOCH: u8 = 1;
 
 const LENGTH: usize = 1 + FeedEpoch::LENGTH + 8;
@@ -54,7 +54,7 @@ impl Cursor {
         self.position
     }
 
-    /// Whether who knows this much is at least as fresh as `other`. Cursors of different epochs, or of none, do not
+    /// Whether this cursor is equal to `other` or newer. Cursors of different epochs, or of none, do not
     /// compare: the answer is no.
     pub fn is_at_least(self, other: Self) -> bool {
         self.epoch.is_some() && self.epoch == other.epoch && self.position >= other.position

@@ -1,6 +1,6 @@
 //! The feed of revocations and keys: events are made once and shared by all watchers.
 //!
-//! A [`FeedHub`] reads what the index learns and publishes it. A watcher subscribes under the lock that the hub
+//! A [`FeedHub`] publishes the new revocations of the index. A watcher subscribes under the lock that the hub
 //! publishes under: it gets a snapshot, what was published since that snapshot was taken, and a receiver of all that
 //! follows, so that nothing is lost in between. Watchers that subscribe within a few seconds share a snapshot: a
 //! thousand that reconnect after a restart cost one copy of the index.

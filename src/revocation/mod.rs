@@ -1,4 +1,4 @@
-//! Which access tokens were revoked before they expire, known without asking the database.
+//! Revoked access tokens that have not expired, in memory, so that validation needs no database.
 
 mod checkpoints;
 mod cursor;

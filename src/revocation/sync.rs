@@ -37,7 +37,7 @@ const SQLITE_INTERVAL: Duration = Duration::from_secs(1);
 const INTERVAL_WITHOUT_NOTIFICATIONS: Duration = Duration::from_secs(1);
 /// Dropping expired revocations visits every entry, so it is not done at each read.
 const FORGET_INTERVAL: Duration = Duration::from_secs(5);
-/// How often a read is begun anew because the epoch changed meanwhile.
+/// How often a read is restarted because the epoch changed meanwhile.
 const EPOCHS_IN_ONE_READ: usize = 3;
 /// NTP may set the time of day back by less than this.
 const STEP_BACK: Duration = Duration::from_secs(1);
@@ -139,7 +139,7 @@ impl RevocationSync {
         ))
     }
 
-    /// Whether all has to be read anew: the database is not the one that was read before, or has lost what was in it.
+    /// Whether all has to be read again: the database is not the one that was read before, or has lost what was in it.
     async fn is_other_history(&self, state: &FeedState, known: Cursor) -> bool {
         // A standby does not say; it goes on with what its primary had.
         if known.epoch().is_none() || state.epoch.is_none() {

@@ -1,4 +1,4 @@
-//! Sends the feed to one watcher, for as long as it keeps up and its access token is valid.
+//! Sends revocations and keys to one watcher, as long as it reads fast enough and its access token is valid.
 //!
 //! A task per watcher writes to a bounded queue that the gRPC stream reads. A watcher that does not read in time is
 //! disconnected, so that its memory stays bounded by the queue.

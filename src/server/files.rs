@@ -1,4 +1,4 @@
-//! The files that are followed while the server runs: certificates, and the trusted issuers.
+//! The files that are reloaded while the server runs: certificates, and the trusted issuers.
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

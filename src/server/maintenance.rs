@@ -1,7 +1,7 @@
-//! Upkeep of the tables, beside the requests: deletes what has outlived its use, revokes the rows of ended sessions, audits
+//! Upkeep of the tables, beside the requests: deletes expired rows, revokes the rows of ended sessions, audits
 //! refused attempts, and writes down when service keys were last used.
 //!
-//! Every replica does all of it. Two at once do no harm: they find each other's rows done.
+//! Every replica does all of it. Two at once are harmless: each skips the rows that the other has processed.
 
 use std::time::Duration;
 

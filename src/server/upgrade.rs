@@ -1,4 +1,4 @@
-//! What the program itself computes after the tables were migrated, because no database can.
+//! Data migrations after an upgrade that SQL cannot compute, such as the keys of e-mail addresses.
 
 use std::time::Duration;
 

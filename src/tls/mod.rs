@@ -1,7 +1,7 @@
 //! TLS on both ports: the certificates, their reload, the handshake, and who the client is.
 //!
-//! TLS 1.3 and 1.2 by rustls with aws-lc-rs. Sessions are never resumed: a ticket would outlive the certificate, or the
-//! authority, that was checked when it was made.
+//! TLS 1.3 and 1.2 by rustls with aws-lc-rs. Sessions are never resumed: a session ticket would outlive the certificate, or the
+//! authority, that was checked when the ticket was issued.
 
 mod clients;
 mod error;

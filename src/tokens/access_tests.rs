@@ -178,7 +178,7 @@ fn claims_that_are_missing_mistyped_or_foreign_are_refused() {
         let mut without = claims.clone();
         without.as_object_mut().unwrap().remove(&name);
         let without = sign_raw(&keyring, &header, &without.to_string());
-        // Tokens of the version before do not have these.
+        // Tokens of the previous version do not have these.
         if ["auth_time", "amr", "acr"].contains(&name.as_str()) {
             assert!(profile().verify(&keyring, &without, NOW).is_ok(), "{name}");
         } else {

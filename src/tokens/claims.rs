@@ -57,11 +57,11 @@ pub struct AccessClaims {
     pub issued_at: Timestamp,
     /// Claim `exp`.
     pub expires_at: Timestamp,
-    /// Claim `auth_time`: when the user was authenticated. `None` in tokens of the version before.
+    /// Claim `auth_time`: when the user was authenticated. `None` in tokens of the previous version.
     pub authenticated_at: Option<Timestamp>,
-    /// Claim `amr`: how. Empty in tokens of the version before.
+    /// Claim `amr`: how. Empty in tokens of the previous version.
     pub methods: Vec<String>,
-    /// Claim `acr`: how much that is worth. Empty in tokens of the version before.
+    /// Claim `acr`: how much that is worth. Empty in tokens of the previous version.
     pub acr: String,
     /// Claim `client_id`.
     pub client_id: String,
@@ -184,7 +184,7 @@ pub(super) struct ClaimsIn<'a> {
     /// It must be present (RFC 9068 section 2.2), with any value.
     #[serde(borrow)]
     pub(super) client_id: Cow<'a, str>,
-    /// Not in tokens of the version before, nor are the next two.
+    /// Not in tokens of the previous version, nor are the next two.
     #[serde(default, deserialize_with = "not_null")]
     pub(super) auth_time: Option<i64>,
     #[serde(default)]

@@ -2,7 +2,7 @@
 //! Online Guessing Attacks with Device Cookies").
 //!
 //! `csd_` and base64url of `key version (1) ‖ user id (16) ‖ device id (16) ‖ MAC (32)`. Nothing about it is stored.
-//! It grants nothing by itself: it only decides which counter a failed login is held against.
+//! It gives no access by itself: it only determines the counter to which a failed login is added.
 
 use aws_lc_rs::hmac;
 

@@ -1,4 +1,4 @@
-//! One-time tokens: they go out by mail and prove that whoever returns one reads that mailbox.
+//! One-time tokens: sent by mail; a returned one proves that its sender reads that mailbox.
 //!
 //! `cso_` and base64url of `key version (1) ‖ purpose (1) ‖ user id (16) ‖ expiry, Unix seconds (8) ‖ binding (16) ‖
 //! MAC (32)`. Nothing about it is stored. The binding is a MAC of what the token changes, the password hash or the

@@ -1,12 +1,12 @@
 //! The directory of service accounts and keys, in memory, so that tokens are issued without the database.
 //!
-//! It is kept in step as revocations are: the sync reads it at every notification and poll. Reading costs one statement
+//! It is synchronised like revocations: the sync reads it at every notification and poll. Reading costs one statement
 //! while nothing changes, and then only what is new.
 //!
-//! A replica that is cut off from the database goes on issuing tokens by what it knows, for [`DIRECTORY_MAX_AGE`] at
-//! most. A service account that is disabled meanwhile must not get tokens by it that others accept. Therefore each
-//! lookup says up to when all changes are known, and a token is dated back to that moment (the time in `jti`, by which
-//! revocations of an account go): a revocation that this replica does not know is later, so it concerns the token.
+//! A replica without database access keeps issuing tokens from its last known state, for at most
+//! [`DIRECTORY_MAX_AGE`]. If a service account is disabled meanwhile, other replicas must refuse these tokens. Therefore each
+//! lookup returns the time up to which all changes are known, and a token is dated back to that time (the time in `jti`,
+//! which revocations of an account compare): an unknown revocation is later, so it covers the token.
 
 use std::{
     sync::{

@@ -1,4 +1,4 @@
-//! Services that prove who they are: trusted issuers, service accounts and their keys, in memory.
+//! Authentication of services: trusted issuers, service accounts and their keys, in memory.
 
 mod directory;
 mod entries;

@@ -1,7 +1,7 @@
 //! The service key: an opaque text with a MAC, so that nothing is stored from which one could be made.
 //!
-//! `csk_` and base64url of `key version (1) ‖ key id (16) ‖ MAC (32)`. Whether the key is live, and whose it is, says
-//! the directory; a forged key is refused without a look at it.
+//! `csk_` and base64url of `key version (1) ‖ key id (16) ‖ MAC (32)`. The directory has its account and whether
+//! it is valid; a forged key is refused before a look-up.
 
 use aws_lc_rs::hmac;
 

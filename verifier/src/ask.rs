@@ -1,4 +1,4 @@
-//! Asks the server about one token. Questions about the same token that coincide are joined.
+//! Validates one token by a call to the server. Concurrent calls for the same token share one call.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! What a service demands of a token, besides that it is valid.
+//! What a service requires of a token, in addition to its validity.
 
 use std::time::Duration;
 

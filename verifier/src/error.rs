@@ -1,4 +1,4 @@
-//! Why a token is not accepted, in the words of the contract.
+//! Why a token is not accepted, with the messages of the server.
 
 use tonic::Code;
 

@@ -1,4 +1,4 @@
-//! Verification by what is in memory: keys, revocations, and the time that it is given.
+//! Verification with the keys and revocations in memory, at a given time.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,4 +1,4 @@
-//! A credential that needs nothing but a user with role `verifier`: it logs in, and renews its tokens.
+//! A credential that logs in as a user with the role `verifier`, and refreshes its tokens.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! The revocations that are known, and not yet forgotten.
+//! The current set of revocations.
 //!
 //! Readers take no lock. The entries lie in shards, each an immutable map behind an atomic pointer: a writer copies the
-//! shards that it changes, some hundred entries each, while readers go on with the old ones.
+//! shards that it changes, some hundred entries each, while readers continue with the old ones.
 
 use std::{
     collections::HashMap,

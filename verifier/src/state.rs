@@ -1,4 +1,4 @@
-//! How current a verifier is: for its callers a value, which the feed's task keeps up to date.
+//! The state of a verifier: how current its revocations are, and its connection. The task of the feed updates it.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},

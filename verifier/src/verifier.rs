@@ -171,7 +171,7 @@ impl Verifier {
         }
     }
 
-    /// Verifies a token by knowledge that is at least as fresh as `cursor`, which a call that revokes has returned: it waits for it, at most
+    /// Verifies a token once the verifier has reached `cursor`, which a call that revokes has returned: it waits for that, at most
     /// for `patience`.
     ///
     /// # Errors

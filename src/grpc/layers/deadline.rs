@@ -3,7 +3,7 @@
 //!
 //! tower's time-out has one duration for all requests, and tonic's answers CANCELLED from outside all
 //! layers, so without the request id and uncounted. This layer answers DEADLINE_EXCEEDED as gRPC asks,
-//! and passes the deadline on, so that work which would come too late is not begun.
+//! and passes the deadline on, so that work that would finish too late is not started.
 
 use std::{
     pin::Pin,

@@ -1,4 +1,4 @@
-//! What the failures of use cases are called in OAuth (RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 8707 section 2).
+//! Maps failures of use cases to OAuth errors (RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 8707 section 2).
 
 use std::{
     sync::{LazyLock, Mutex},

@@ -1,6 +1,6 @@
 //! Limits how often one client address may call the OAuth endpoints: at the rate of the gRPC calls that present a token.
 //!
-//! By address, because a client id is only claimed: a limit by it would let anybody lock a client out. Failures count like
+//! Not by client id, because anybody can send any client id and would lock out its owner. Failures count like
 //! all calls and lock nobody out; a service key has 256 random bits, so no limit has to protect it from guesses. A refused
 //! call is not counted (GCRA), so clients that repeat at once do not extend the limit, and it is refused before its body is
 //! read.

@@ -1,6 +1,6 @@
-//! The OAuth endpoints, for client libraries as they are: tokens for services, and introspection.
+//! The OAuth 2.0 endpoints, for unmodified client libraries: tokens for services, and introspection.
 //!
-//! `docs/oauth.md` says what real clients demand of them and how they are set up.
+//! `docs/oauth.md` lists the tested clients and their settings.
 
 mod client_auth;
 mod error;

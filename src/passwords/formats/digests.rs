@@ -1,5 +1,5 @@
-//! Weak hashes: one digest, or a thousand, of a password with or without a salt. They are accepted because their users
-//! exist; the stored form is encrypted and the first login replaces it (decision 1201).
+//! Weak hashes: one digest, or a thousand, of a password with or without a salt. They are accepted because existing users
+//! have them; the stored form is encrypted and the first login replaces it (decision 1201).
 
 use aws_lc_rs::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
 use md5::{Digest as _, Md5};

@@ -1,6 +1,6 @@
-//! Trusted issuers: services prove who they are with a token that their platform gave them, and need no secret.
+//! Trusted issuers: services authenticate with a token of their platform, and need no secret.
 //!
-//! A file names issuers, where their keys are, and which subject of theirs is which service account (contract section 11).
+//! A file names issuers, where their keys are, and the service account of each subject (contract section 11).
 //! An assertion is a JWT of such an issuer (RFC 7523 section 2.2): a Kubernetes projected token, a SPIFFE JWT-SVID, a token
 //! of any OpenID Connect issuer.
 //!

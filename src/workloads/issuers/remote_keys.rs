@@ -94,7 +94,7 @@ impl RemoteKeys {
         self.settings == *settings && self.authorities.as_deref() == authorities
     }
 
-    /// The keys, fetched anew when none of them is wanted and a fetch is due. Only then it waits, at most for the time of a
+    /// The keys, fetched again when none of them is wanted and a fetch is due. Only then it waits, at most for the time of a
     /// fetch.
     pub(super) async fn with(self: &Arc<Self>, is_wanted: impl Fn(&KeySet) -> bool) -> Arc<KeySet> {
         let current = self.current();

@@ -1,4 +1,4 @@
-//! The task that follows the server's feed, and connects again whenever it breaks.
+//! The task that reads the server's stream of revocations and keys, and reconnects when it breaks.
 
 mod message;
 mod receiver;
@@ -37,7 +37,7 @@ const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a message of the snapshot may take: the server makes others wait while many connect at once.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// So long before its access token expires, the stream is opened anew.
+/// The stream is reopened this long before its access token expires.
 const RENEWED_BEFORE: Duration = Duration::from_secs(15);
 
 /// A token that ends sooner is used up to its end.
@@ -186,7 +186,7 @@ impl Feed {
     }
 }
 
-/// After what time the stream is opened anew with another access token, so that no revocation waits for the end of this one. `None` for a
+/// After what time the stream is reopened with another access token, so that no revocation waits for the end of this one. `None` for a
 /// token that is no JWT, or that ends soon: its source would be asked again and again.
 fn renewal(token: &str, now: SystemTime) -> Option<Duration> {
     let claims = read_without_verifying(token)?;
