@@ -19,7 +19,7 @@ pub(super) fn run(config: &Config, file: &Path) -> Outcome {
 async fn back_up(database: PathBuf, file: PathBuf) -> Result<(), BackupError> {
     back_up_sqlite(&database, &file).await?;
     say(format_args!(
-        "countersign: {} is a copy of {}. The master keys are not in it: keep them apart, for without them it is of no use",
+        "countersign: {} is a copy of {}. The master keys are not in it: back them up apart from it, because it is useless without them",
         file.display(),
         database.display()
     ));

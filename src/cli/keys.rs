@@ -96,11 +96,11 @@ async fn rewrap(config: &Config, store: &Store) -> Result<(), StartError> {
     let resealed = reseal(store, &keys, &rows).await?;
     let first = version(keys.active().version);
     say(format_args!(
-        "countersign: {resealed} signing keys sealed anew by master key {first}"
+        "countersign: {resealed} signing keys encrypted again with master key {first}"
     ));
     let secrets = reseal_totp_secrets(store, &keys).await?;
     say(format_args!(
-        "countersign: {secrets} secrets of authenticator apps sealed anew by master key {first}"
+        "countersign: {secrets} secrets of authenticator apps encrypted again with master key {first}"
     ));
     let rows = store.signing_keys().await?;
     let hashes = |version| {

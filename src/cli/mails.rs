@@ -51,10 +51,10 @@ async fn requeue(store: &Store, id: Option<&str>) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     if requeued == 0 && id.is_some() {
-        return Err("no mail with this id was given up".to_owned());
+        return Err("no undeliverable mail has this id".to_owned());
     }
     say(format_args!(
-        "countersign: {requeued} mails are tried again"
+        "countersign: {requeued} mails will be sent again"
     ));
     Ok(())
 }

@@ -142,7 +142,7 @@ pub(super) fn check_production(config: &Config, given: &Given, problems: &mut Pr
     problems.demand(
         &["COUNTERSIGN_TLS"],
         config.tls != Tls::Off,
-        "production does not speak plain text",
+        "production requires TLS",
         "use on with a certificate, or terminated when a mesh or gateway encrypts in front of the service",
     );
     problems.demand(
@@ -155,7 +155,7 @@ pub(super) fn check_production(config: &Config, given: &Given, problems: &mut Pr
     problems.demand(
         &["COUNTERSIGN_DATABASE_URL", "COUNTERSIGN_DATABASE_TLS"],
         config.database.allows_unverified || is_verified_or_local(&config.database.url),
-        "production does not trust a database on another machine that proves nothing",
+        "production requires a verified certificate of a database on another machine",
         "use a URL with sslmode=verify-full, or COUNTERSIGN_DATABASE_TLS=unverified where the network itself is trusted",
     );
     problems.demand(
@@ -164,7 +164,7 @@ pub(super) fn check_production(config: &Config, given: &Given, problems: &mut Pr
             .cors_origins
             .iter()
             .all(|origin| origin.starts_with("https://")),
-        "production does not give tokens to a page that came in plain text",
+        "production allows only https origins",
         "use https origins",
     );
     problems.demand(
@@ -176,7 +176,7 @@ pub(super) fn check_production(config: &Config, given: &Given, problems: &mut Pr
     problems.demand(
         &["COUNTERSIGN_ACCESS_TOKEN_TTL"],
         config.tokens.access_ttl <= LONGEST_ACCESS_TOKEN,
-        "an access token lives too long for production",
+        "the lifetime of access tokens is too long for production",
         "use at most 30m",
     );
     problems.demand(

@@ -23,7 +23,7 @@ fn production(changed: &[(&str, &str)]) -> Result<Config, ConfigError> {
 #[test]
 fn production_starts_with_what_it_needs() {
     let config = production(&[]).unwrap();
-    assert!(!config.reflection, "reflection is off unless asked for");
+    assert!(!config.reflection, "reflection is off by default");
     assert!(matches!(config.master_keys, MasterKeySource::Given(_)));
     assert!(
         production(&[("COUNTERSIGN_REFLECTION", "on")])

@@ -31,7 +31,7 @@ pub(super) fn settings(values: &Values, problems: &mut Problems) -> WebauthnSett
         hosts
             .iter()
             .all(|(is_https, host)| *is_https || belongs_to(host, "localhost")),
-        "browsers have passkeys for https and for http://localhost alone",
+        "browsers support passkeys only for https and http://localhost",
         "use https origins",
     );
     WebauthnSettings { rp_id, origins }

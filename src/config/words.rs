@@ -43,7 +43,7 @@ words! {
 fn unknown(text: &str, words: &[&str]) -> Refusal {
     let (last, others) = words.split_last().expect("each type has words");
     let hint = format!("use {} or {last}", others.join(", "));
-    Refusal::of(text, "is none of its values", hint)
+    Refusal::of(text, "is not one of its values", hint)
 }
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ mod tests {
         assert!(refused.len() < 200, "{refused}");
         assert!(refused.ends_with("use off, on or terminated"), "{refused}");
         let refused = Switch::try_from("On".to_owned()).unwrap_err().to_string();
-        assert_eq!(refused, "\"On\" is none of its values; use on or off");
+        assert_eq!(refused, "\"On\" is not one of its values; use on or off");
         assert_eq!(Switch::try_from("true".to_owned()), Ok(Switch::On));
     }
 }

@@ -160,7 +160,7 @@ fn add_folder(environment: &mut Environment<'static>, folder: &Path) -> Result<(
         if !BUILT_IN.iter().any(|(known, _)| *known == name) {
             let known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
             return Err(MailError::Settings(format!(
-                "COUNTERSIGN_MAIL_TEMPLATES: {name:?} in {} is the template of no mail; there are {}",
+                "COUNTERSIGN_MAIL_TEMPLATES: {name:?} in {} is not the template of a mail; the templates are {}",
                 folder.display(),
                 known.join(", ")
             )));

@@ -54,7 +54,7 @@ pub(super) fn each_element(
             what: match error.classify() {
                 Category::Eof => "it ends too early",
                 Category::Syntax => "it is no JSON",
-                Category::Data | Category::Io => "it has not the shape of such an export",
+                Category::Data | Category::Io => "it does not have the structure of such an export",
             },
         }),
     }

@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> Result<Foreign, Refusal> {
         return Scrypt::parse_better_auth(salt, hash).map(Foreign::Scrypt);
     }
     if hex(text).is_some_and(|bytes| !bytes.is_empty()) {
-        let reason = "hexadecimal without a name: say what it is, for example `$md5-hex$…`";
+        let reason = "hexadecimal without a prefix: add the prefix of its function, for example `$md5-hex$…`";
         return Err(Refusal::unknown(reason));
     }
     match base64_padded(text).as_deref() {
