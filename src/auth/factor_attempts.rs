@@ -56,7 +56,7 @@ impl JudgedFactor {
 }
 
 /// Who gave a wrong proof, and within which session, if within one.
-pub(super) type Culprit = (Option<UserId>, Option<SessionId>);
+pub(super) type FailureOwner = (Option<UserId>, Option<SessionId>);
 
 impl Auth {
     /// Judges a proof of this user. `None`: it is wrong.
@@ -129,7 +129,7 @@ impl Auth {
         &self,
         admitted: &Admitted,
         challenge: Option<&ChallengeUse>,
-        (user, session): Culprit,
+        (user, session): FailureOwner,
         context: &RequestContext,
     ) -> Result<AuthError, AuthError> {
         if let Some(challenge) = challenge {

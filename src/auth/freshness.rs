@@ -41,7 +41,7 @@ impl Auth {
     /// # Errors
     /// [`AuthError::InvalidFields`] for text that is no cursor, those of [`Auth::validate`] for the token,
     /// [`AuthError::RevocationStateStale`] when the time is up, [`AuthError::RateLimited`] when very many calls wait.
-    pub async fn wait_until_as_fresh_as(
+    pub async fn wait_for_cursor(
         &self,
         cursor: &str,
         access_token: &str,

@@ -98,7 +98,7 @@ impl UserImport {
         };
         match prepared {
             Ok(prepared) => self.batch.push(line, prepared),
-            Err(reason) => self.tell([Refused { line, reason }]),
+            Err(reason) => self.add_refusals([Refused { line, reason }]),
         }
         if self.batch.is_full() {
             self.write().await?;
@@ -128,13 +128,13 @@ impl UserImport {
             .await?;
         let batch = std::mem::take(&mut self.batch);
         let refused = self.importer.write(batch).await?;
-        self.tell(refused);
+        self.add_refusals(refused);
         Ok(())
     }
 
     /// Counts refused records and keeps the first. A batch is refused later than the records after it may be, so that a batch more
     /// than are told is kept until the end.
-    fn tell(&mut self, refused: impl IntoIterator<Item = Refused>) {
+    fn add_refusals(&mut self, refused: impl IntoIterator<Item = Refused>) {
         for refused in refused {
             self.refused += 1;
             if self.told.len() < 2 * MAX_TOLD {

@@ -270,7 +270,7 @@ fn block_on<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) -> 
         Ok(()) => Outcome::Done,
         Err(error) => {
             // A server whose log is blocked still has to exit, or it is not restarted.
-            telemetry::say_last(format!("countersign: {error}"));
+            telemetry::write_last_line(format!("countersign: {error}"));
             Outcome::Failed
         }
     }

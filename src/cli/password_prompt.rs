@@ -29,7 +29,7 @@ pub(super) fn read_password() -> Result<Password, String> {
 
 fn ask(input: &Stdin, prompt: &str) -> Result<Secret<String>, String> {
     let failed = |error: io::Error| format!("cannot read from the terminal: {error}");
-    let _silence = Silence::begin(input).map_err(failed)?;
+    let _silence = EchoOff::begin(input).map_err(failed)?;
     let mut output = io::stderr();
     write!(output, "{prompt}").map_err(failed)?;
     output.flush().map_err(failed)?;
@@ -50,13 +50,13 @@ fn line(input: &mut impl BufRead) -> Result<Secret<String>, String> {
     }
 }
 
-/// Keeps the terminal from showing what is typed, until it is dropped.
-struct Silence<'a> {
+/// Turns the echo of the terminal off until it is dropped.
+struct EchoOff<'a> {
     input: &'a Stdin,
     before: Termios,
 }
 
-impl<'a> Silence<'a> {
+impl<'a> EchoOff<'a> {
     fn begin(input: &'a Stdin) -> io::Result<Self> {
         let before = tcgetattr(input)?;
         let mut silent = before.clone();
@@ -66,7 +66,7 @@ impl<'a> Silence<'a> {
     }
 }
 
-impl Drop for Silence<'_> {
+impl Drop for EchoOff<'_> {
     fn drop(&mut self) {
         let _ = tcsetattr(self.input, OptionalActions::Now, &self.before);
     }

@@ -98,7 +98,7 @@ impl Signals {
             _file_too_large: signal(SignalKind::from_raw(FILE_TOO_LARGE))?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hang_up: match ignores_hang_up() {
+            hang_up: match ignores_sighup() {
                 true => None,
                 false => Some(signal(SignalKind::hangup())?),
             },
@@ -122,7 +122,7 @@ impl Signals {
 }
 
 /// Whether the process was started with SIGHUP ignored. A handler of ours would undo that.
-fn ignores_hang_up() -> bool {
+fn ignores_sighup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

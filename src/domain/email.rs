@@ -98,13 +98,14 @@ fn is_address(text: &str) -> bool {
         .without_domain_literal()
         .without_display_text();
     // Quoted local parts are legal in RFC 5321, but much software mishandles them.
-    !text.contains('"') && EmailAddress::parse_with_options(&without_marks(text), options).is_ok()
+    !text.contains('"')
+        && EmailAddress::parse_with_options(&replace_combining_marks(text), options).is_ok()
 }
 
 /// The text with a letter of the same length in place of each combining mark that follows a letter. The crate takes letters
 /// and digits of every alphabet, but not the marks without which many of them cannot be written (RFC 6531 section 3.3 allows
 /// both).
-fn without_marks(text: &str) -> String {
+fn replace_combining_marks(text: &str) -> String {
     let mut after_letter = false;
     let instead = |c: char| {
         let is_mark = after_letter && is_mark(c);

@@ -26,8 +26,8 @@ impl Role {
         &self.0
     }
 
-    /// Whether it opens a service of Countersign itself.
-    pub fn opens_own_services(&self) -> bool {
+    /// Whether it gives access to Countersign's own services.
+    pub fn gives_access_to_countersign(&self) -> bool {
         OWN.contains(&self.as_str())
     }
 }
@@ -87,9 +87,9 @@ impl Roles {
         self
     }
 
-    /// Whether one of them opens a service of Countersign itself.
-    pub fn open_own_services(&self) -> bool {
-        self.0.iter().any(Role::opens_own_services)
+    /// Whether one of them gives access to Countersign's own services.
+    pub fn gives_access_to_countersign(&self) -> bool {
+        self.0.iter().any(Role::gives_access_to_countersign)
     }
 
     /// The names, sorted.

@@ -132,7 +132,7 @@ impl auth_service_server::AuthService for AuthApi {
             if !message.at_least_cursor.is_empty() {
                 let deadline = Deadline::of(&extensions).map(Deadline::instant);
                 self.auth
-                    .wait_until_as_fresh_as(&message.at_least_cursor, query.access_token, deadline)
+                    .wait_for_cursor(&message.at_least_cursor, query.access_token, deadline)
                     .await?;
             }
             self.auth.validate(query)

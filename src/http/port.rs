@@ -153,7 +153,7 @@ async fn open(
             };
             // The client may also be silent, or gone.
             let Ok(Ok(1)) = peeked else { return };
-            refusals.look_at_plain_text(&first, peer);
+            refusals.count_tls_client_hello(&first, peer);
             serve_connection(stream, client, router, limits, stop).await;
         }
         PortTls::On(tls) => {

@@ -127,7 +127,7 @@ impl Importer {
             rows.push(prepared.row);
         }
         self.event.at = self.clock.now();
-        let mut tries = Tries::new(self.patience);
+        let mut tries = Attempts::new(self.patience);
         let (results, took) = loop {
             let began = monotonic_now();
             match self.store.import_users(&rows, &self.event).await {
@@ -153,7 +153,7 @@ impl Importer {
                 }
             }
         }
-        self.give_way(took).await;
+        self.pause_for_other_callers(took).await;
         Ok(refused)
     }
 
@@ -169,7 +169,7 @@ impl Importer {
             }
         }
         let new: Vec<String> = new.into_iter().cloned().collect();
-        let mut tries = Tries::new(self.patience);
+        let mut tries = Attempts::new(self.patience);
         loop {
             let now = self.clock.now();
             match self.store.record_password_parameters(&new, now).await {
@@ -183,7 +183,7 @@ impl Importer {
 
     /// Pauses once, for as long as the batch took, if others wait for a connection of this process now. Nobody does in a command,
     /// which has its connections for itself.
-    async fn give_way(&self, took: Duration) {
+    async fn pause_for_other_callers(&self, took: Duration) {
         let loads = self.store.pool_loads();
         if loads.iter().any(|load| load.waiting > 0) {
             time::sleep(took).await;
@@ -192,12 +192,12 @@ impl Importer {
 }
 
 /// The tries of one operation.
-struct Tries {
+struct Attempts {
     left: Duration,
     wait: Duration,
 }
 
-impl Tries {
+impl Attempts {
     const fn new(patience: Duration) -> Self {
         Self {
             left: patience,

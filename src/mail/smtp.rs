@@ -84,7 +84,7 @@ impl SmtpClient {
         content: &[u8],
     ) -> Result<AsyncSmtpConnection, MailError> {
         let mut connection = self.connect().await.map_err(|error| about_us(&error))?;
-        let begun = introduce(&mut connection, message, content).await;
+        let begun = send_envelope(&mut connection, message, content).await;
         match begun {
             Ok(()) => Ok(connection),
             Err(error) => {
@@ -115,8 +115,8 @@ impl SmtpClient {
     }
 }
 
-/// Sender, recipient, and the announcement of the content.
-async fn introduce(
+/// Sends the envelope: MAIL, RCPT and DATA.
+async fn send_envelope(
     connection: &mut AsyncSmtpConnection,
     message: &Message,
     content: &[u8],
@@ -217,14 +217,14 @@ fn quit(mut connection: AsyncSmtpConnection) {
 /// The server's answer to something that is the same for all mails.
 fn about_us(error: &Error) -> MailError {
     match error.status() {
-        Some(_) => MailError::Unwilling(told(error)),
-        None => MailError::Unreachable(told(error)),
+        Some(_) => MailError::Unwilling(error_text(error)),
+        None => MailError::Unreachable(error_text(error)),
     }
 }
 
 /// The server's answer about this mail, by its code and never by its words; `silent` where there is none.
 fn about_mail(error: &Error, silent: fn(String) -> MailError) -> MailError {
-    let text = told(error);
+    let text = error_text(error);
     if error.status().map(u16::from) == Some(NOT_AUTHENTICATED) {
         MailError::Unwilling(text)
     } else if error.is_permanent() {
@@ -237,7 +237,7 @@ fn about_mail(error: &Error, silent: fn(String) -> MailError) -> MailError {
 }
 
 /// The text after the code is the server's, and may repeat the recipient.
-fn told(error: &Error) -> String {
+fn error_text(error: &Error) -> String {
     error
         .status()
         .map_or_else(|| error.to_string(), |code| format!("code {code}"))

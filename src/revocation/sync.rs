@@ -281,13 +281,13 @@ impl RevocationSync {
         let parts = &self.parts;
         let keys = parts
             .keyring
-            .keep_up(&parts.store, &parts.derived_keys, parts.clock.now())
+            .read_and_rotate(&parts.store, &parts.derived_keys, parts.clock.now())
             .await;
         if let Ok(true) = keys {
             parts.index.announce_keys_changed();
         }
         let revocations = self.catch_up().await;
-        let directory = parts.directory.keep_up(&parts.store, &parts.clock).await;
+        let directory = parts.directory.refresh(&parts.store, &parts.clock).await;
         report(&self.keys_fail, "signing keys", keys.as_ref().err());
         report(
             &self.revocations_fail,

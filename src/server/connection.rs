@@ -162,7 +162,7 @@ where
             return;
         };
         if self.tls.is_none() {
-            self.refusals.look_at_plain_text(&opening, place.peer);
+            self.refusals.count_tls_client_hello(&opening, place.peer);
         }
         let stream = join(Cursor::new(opening).chain(reader), writer);
         // Dropped with the connection; ends its response streams.

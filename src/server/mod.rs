@@ -119,7 +119,7 @@ impl Server {
             poll_interval: config.revocation.poll_interval,
         });
         revocations.catch_up().await?;
-        directory.keep_up(&store, &clock).await?;
+        directory.refresh(&store, &clock).await?;
         let (feed, feed_hub) = Feed::new(Arc::clone(&index), Arc::clone(&keyring), clock.clone());
 
         let passwords = start_passwords(&config, &derived_keys, breached)?;

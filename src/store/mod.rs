@@ -1,4 +1,4 @@
-//! The database: the only layer that knows SQL.
+//! The database: the only layer with SQL.
 //!
 //! # How to add a table
 //! 1. Write `migrations/<date>_<name>/up.sql` and `down.sql` in the SQL that SQLite and PostgreSQL

@@ -39,7 +39,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-pub use writer::{dropped_lines, say_last};
+pub use writer::{dropped_lines, write_last_line};
 
 use trace_ids::WithTraceId;
 

@@ -31,7 +31,7 @@ pub fn dropped_lines() -> u64 {
 }
 
 /// Writes a last line on standard error, for when the log has ended. Gives up after a moment if the stream is blocked.
-pub fn say_last(message: String) {
+pub fn write_last_line(message: String) {
     with_timeout(move || {
         let _ = writeln!(io::stderr(), "{message}");
     });

@@ -151,7 +151,7 @@ impl Refusals {
 
     /// Looks at the first bytes that a client sends to a port without TLS, and counts a client that begins a handshake. The
     /// protocol of the port answers it, in plain text, and clients say that the version is wrong.
-    pub fn look_at_plain_text(&self, first_bytes: &[u8], peer: SocketAddr) {
+    pub fn count_tls_client_hello(&self, first_bytes: &[u8], peer: SocketAddr) {
         if first_bytes.first() == Some(&HANDSHAKE_RECORD) {
             let cause = "the client speaks TLS, and this port speaks plain text (COUNTERSIGN_TLS)";
             self.add(Refusal::TlsOff, cause, peer);

@@ -114,7 +114,7 @@ impl Keyring {
     ///
     /// # Errors
     /// The rows cannot be read, and everything stays as it was.
-    pub async fn keep_up(
+    pub async fn read_and_rotate(
         &self,
         store: &Store,
         keys: &DerivedKeys,

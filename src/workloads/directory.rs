@@ -117,7 +117,7 @@ impl Directory {
     ///
     /// # Errors
     /// The database fails; the directory keeps what it has.
-    pub async fn keep_up(&self, store: &Store, clock: &Clock) -> Result<(), StoreError> {
+    pub async fn refresh(&self, store: &Store, clock: &Clock) -> Result<(), StoreError> {
         let mut progress = self.progress.lock().await;
         self.read_changes(&mut progress, store, clock).await
     }

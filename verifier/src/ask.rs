@@ -18,39 +18,39 @@ use crate::{
     token,
 };
 
-/// How many tokens may be asked about at once.
-const MOST_AT_ONCE: usize = 1024;
+/// How many tokens may be validated at once.
+const MAX_PENDING: usize = 1024;
 
 type Answer = Result<Arc<Claims>, VerifyError>;
 
-/// Asks by `AuthService.ValidateToken`.
-pub(crate) struct Asker {
+/// Validates tokens with `AuthService.ValidateToken`.
+pub(crate) struct RemoteValidator {
     client: AuthServiceClient<Channel>,
     patience: Duration,
-    under_way: Mutex<HashMap<Box<str>, Arc<OnceCell<Answer>>>>,
+    pending: Mutex<HashMap<Box<str>, Arc<OnceCell<Answer>>>>,
 }
 
-impl Asker {
+impl RemoteValidator {
     pub(crate) fn new(channel: Channel, patience: Duration) -> Self {
         Self {
             client: AuthServiceClient::new(channel),
             patience,
-            under_way: Mutex::default(),
+            pending: Mutex::default(),
         }
     }
 
-    /// The claims of a token that the server calls valid. The demand is still to be checked.
+    /// The claims of a token that the server accepts. The caller has to check its demand.
     pub(crate) async fn ask(&self, token: &str) -> Answer {
         let cell = {
-            let mut under_way = self.under_way();
-            if under_way.len() >= MOST_AT_ONCE && !under_way.contains_key(token) {
+            let mut pending = self.pending();
+            if pending.len() >= MAX_PENDING && !pending.contains_key(token) {
                 return Err(VerifyError::ServerUnavailable);
             }
-            Arc::clone(under_way.entry(token.into()).or_default())
+            Arc::clone(pending.entry(token.into()).or_default())
         };
-        // Whoever asks ends the question, also when its caller goes away: then another of those that wait asks again.
-        let _end = EndOfQuestion {
-            asker: self,
+        // Removes the entry when this caller has the answer or goes away; in the latter case another waiting caller repeats the call.
+        let _end = PendingCall {
+            validator: self,
             token,
             cell: &cell,
         };
@@ -72,30 +72,28 @@ impl Asker {
         }
     }
 
-    fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Arc<OnceCell<Answer>>>> {
-        self.under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Arc<OnceCell<Answer>>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes a question away when the last one that waits for its answer has it, or has gone.
-struct EndOfQuestion<'a> {
-    asker: &'a Asker,
+/// Removes the entry of a call when it has its answer, or when the last caller that waits for it has gone.
+struct PendingCall<'a> {
+    validator: &'a RemoteValidator,
     token: &'a str,
     cell: &'a Arc<OnceCell<Answer>>,
 }
 
-impl Drop for EndOfQuestion<'_> {
+impl Drop for PendingCall<'_> {
     fn drop(&mut self) {
-        let mut under_way = self.asker.under_way();
-        let is_ours = under_way
+        let mut pending = self.validator.pending();
+        let is_ours = pending
             .get(self.token)
             .is_some_and(|cell| Arc::ptr_eq(cell, self.cell));
         // The map has one count, and each that waits another.
         let is_last = Arc::strong_count(self.cell) <= 2;
         if is_ours && (self.cell.initialized() || is_last) {
-            under_way.remove(self.token);
+            pending.remove(self.token);
         }
     }
 }

@@ -58,7 +58,7 @@ impl IssuedToken {
             Ok(Ok(response)) => Ok(response.into_inner().access_token),
             Ok(Err(status)) => Err(match status.code() {
                 Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument => {
-                    CredentialError::Refused(told(&status))
+                    CredentialError::Refused(status_text(&status))
                 }
                 _ => unavailable(&status),
             }),

@@ -86,7 +86,7 @@ impl PasswordLogin {
                 .ok_or_else(|| CredentialError::Refused("the user has a second factor".to_owned())),
             Ok(Err(status)) => Err(match status.code() {
                 Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument => {
-                    CredentialError::Refused(told(&status))
+                    CredentialError::Refused(status_text(&status))
                 }
                 _ => unavailable(&status),
             }),
@@ -101,14 +101,14 @@ impl BearerSource for PasswordLogin {
     }
 }
 
-pub(crate) fn told(status: &Status) -> String {
+pub(crate) fn status_text(status: &Status) -> String {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone());
     reason.unwrap_or_else(|| format!("{:?}", status.code()))
 }
 
 pub(crate) fn unavailable(status: &Status) -> CredentialError {
-    CredentialError::Unavailable(told(status))
+    CredentialError::Unavailable(status_text(status))
 }
 
 fn silent() -> CredentialError {

@@ -11,7 +11,7 @@ use tonic::transport::Endpoint;
 
 use crate::{
     Claims, Cursor, Demand, VerifierConfig, VerifyError,
-    ask::Asker,
+    ask::RemoteValidator,
     clock::{self, UnixMillis},
     config::StalePolicy,
     endpoint::{ConnectError, IntoEndpoint, watched},
@@ -35,7 +35,7 @@ struct Inner {
     policy: StalePolicy,
     max_staleness: Duration,
     ask_timeout: Duration,
-    asker: Asker,
+    asker: RemoteValidator,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -94,7 +94,7 @@ impl Verifier {
             policy: config.policy,
             max_staleness: config.max_staleness,
             ask_timeout,
-            asker: Asker::new(channel, ask_timeout),
+            asker: RemoteValidator::new(channel, ask_timeout),
             tasks: [
                 tokio::spawn(keys),
                 tokio::spawn(

@@ -63,7 +63,7 @@ impl Call {
         self.reported = true;
         let took = monotonic_now().saturating_duration_since(self.started);
         self.method.metrics().handled(code as usize, took);
-        let is_error = is_our_fault(code);
+        let is_error = is_server_error(code);
         telemetry::record_call(self.method.rpc_method(), name(code), is_error, took);
         self.span.record("rpc.status_code", name(code));
         if is_error {
@@ -139,7 +139,7 @@ fn reason(headers: &HeaderMap) -> Option<Reason> {
 }
 
 /// Whether OpenTelemetry counts the code as an error of the server.
-const fn is_our_fault(code: Code) -> bool {
+const fn is_server_error(code: Code) -> bool {
     matches!(
         code,
         Code::Unknown

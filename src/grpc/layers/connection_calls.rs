@@ -86,17 +86,17 @@ impl Drop for Open {
     }
 }
 
-/// Counts as a call under way until it is dropped.
-struct UnderWay(ConnectionCalls);
+/// Counts as a call in progress until it is dropped.
+struct CallInProgress(ConnectionCalls);
 
-impl UnderWay {
+impl CallInProgress {
     fn begin(calls: ConnectionCalls) -> Self {
         calls.0.under_way.fetch_add(1, Ordering::Relaxed);
         Self(calls)
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for CallInProgress {
     fn drop(&mut self) {
         self.0.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
@@ -135,7 +135,7 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let calls = request.extensions_mut().remove();
         let call = calls.map(|calls: ConnectionCalls| Call {
-            under_way: UnderWay::begin(calls.clone()),
+            under_way: CallInProgress::begin(calls.clone()),
             open: Open::begin(calls),
             request_id: RequestId::of(request.extensions()),
         });
@@ -147,7 +147,7 @@ where
 }
 
 struct Call {
-    under_way: UnderWay,
+    under_way: CallInProgress,
     open: Open,
     request_id: RequestId,
 }

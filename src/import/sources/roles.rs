@@ -12,7 +12,8 @@ pub(super) fn kept<'a>(
     if !options.keep_roles {
         return Vec::new();
     }
-    let is_kept = |name: &&str| Role::parse(name).is_some_and(|role| !role.opens_own_services());
+    let is_kept =
+        |name: &&str| Role::parse(name).is_some_and(|role| !role.gives_access_to_countersign());
     names
         .into_iter()
         .filter(is_kept)

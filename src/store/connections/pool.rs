@@ -1,4 +1,4 @@
-//! Connections: two kinds of database, one shape of pool.
+//! Connection pools of both databases behind one type.
 
 use std::{future, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Shares outages among replicas, through their database.
+//! Records the outages of each replica in the database, so that all replicas know them.
 //!
 //! Each writes a heartbeat every few seconds. One whose heartbeats have stopped cannot reach the database, or is gone:
 //! answers that its clients wait for may be lost since then. Afterwards it writes down when it could not.

@@ -1,4 +1,4 @@
-//! Waiting for a database that is not there yet: bounded, with pauses that grow, and never silent.
+//! Waits at startup for a database that is not available yet: bounded, with growing pauses, and logged.
 
 use std::{
     fmt::Display,

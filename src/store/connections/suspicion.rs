@@ -1,4 +1,4 @@
-//! Failures that a plain ping may not notice: the next ones look closely.
+//! Failures that an ordinary ping does not detect: after one, the next pings check more (see `ping`).
 
 use std::sync::atomic::Ordering;
 

@@ -143,7 +143,7 @@ impl InsertFree for AsyncSqliteConnection {
 /// The events of those users whose roles open services of Countersign itself: the event of a batch names nobody.
 fn grants(batch: &[ImportedUser], event: &AuditEvent) -> Vec<AuditEventRow> {
     let users = batch.iter().map(|imported| &imported.user);
-    let granted = users.filter(|user| user.roles.open_own_services());
+    let granted = users.filter(|user| user.roles.gives_access_to_countersign());
     let event_of = |user: &User| {
         let granted = AuditEvent {
             kind: AuditKind::UserRolesChanged,

@@ -199,7 +199,9 @@ fn keys(
         KeyLocation::Url(url) => {
             let authorities = url.ca_file.as_ref().map(content);
             let known = before.issuers.iter().find_map(|issuer| match &issuer.keys {
-                Keys::Remote(keys) if keys.are_of(settings, authorities.as_deref()) => Some(keys),
+                Keys::Remote(keys) if keys.have_settings(settings, authorities.as_deref()) => {
+                    Some(keys)
+                }
                 _ => None,
             });
             if let Some(known) = known {

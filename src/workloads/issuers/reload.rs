@@ -81,12 +81,12 @@ impl IssuersReloader {
             if stop.run_until_cancelled(sleep(INTERVAL)).await.is_none() {
                 return;
             }
-            self.look().await;
+            self.reload_if_changed().await;
         }
     }
 
     /// Reads the files, and takes them if they have changed.
-    pub(super) async fn look(&mut self) {
+    pub(super) async fn reload_if_changed(&mut self) {
         let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || Contents::read(&path)).await;
         match read {

@@ -90,7 +90,11 @@ impl RemoteKeys {
     }
 
     /// Whether these are the keys of an issuer with the same settings; then a new file goes on with them.
-    pub(super) fn are_of(&self, settings: &IssuerSettings, authorities: Option<&[u8]>) -> bool {
+    pub(super) fn have_settings(
+        &self,
+        settings: &IssuerSettings,
+        authorities: Option<&[u8]>,
+    ) -> bool {
         self.settings == *settings && self.authorities.as_deref() == authorities
     }
 

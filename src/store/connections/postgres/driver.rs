@@ -1,4 +1,4 @@
-//! The task that moves a connection's bytes, beside the client that asks.
+//! The task that reads and writes the bytes of a connection (tokio-postgres's `Connection`).
 
 use std::{future::poll_fn, time::Duration};
 

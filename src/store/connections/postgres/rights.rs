@@ -1,4 +1,4 @@
-//! Whether the role may use the tables, asked once at the start.
+//! Checks once, at startup, that the role has the privileges on the tables.
 
 use super::session::RawSession;
 use crate::store::StoreError;

@@ -1,4 +1,4 @@
-//! What every session of ours is set to, and what is asked of its server.
+//! The settings of every database session, and the checks of its server.
 
 use std::{sync::Arc, time::Duration};
 
