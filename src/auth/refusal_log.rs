@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted_and_reported() {
+    fn refusals_beyond_the_size_of_the_buffer_are_counted_and_reported() {
         let log = RefusalLog::default();
         for number in 0..CAPACITY + 7 {
             log.add(refusal(number), 1);

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_file_stands_beside_the_database() {
+    fn the_key_file_is_in_the_folder_of_the_database() {
         let beside = |path: &str| key_file_for(&DatabaseUrl::Sqlite(PathBuf::from(path)));
         assert_eq!(beside("data/countersign.db"), Path::new("data/master.key"));
         assert_eq!(

@@ -34,7 +34,7 @@ fn production_starts_with_what_it_needs() {
 }
 
 #[test]
-fn what_touches_only_the_database_needs_no_keys_issuer_or_tls() {
+fn commands_that_only_use_the_database_need_no_keys_issuer_or_tls() {
     let of_database = |vars: &[(&str, &str)]| {
         let texts = vars
             .iter()

@@ -296,7 +296,7 @@ fn values_out_of_bounds_are_refused() {
 }
 
 #[test]
-fn rates_of_zero_are_off_and_a_missing_burst_is_a_second_s_worth() {
+fn a_rate_of_zero_is_no_limit_and_the_default_burst_is_one_second() {
     let off = config(&[
         ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "0"),
         ("COUNTERSIGN_CREDENTIAL_RATE_BURST", "0"),
@@ -375,7 +375,7 @@ fn profile_test_has_no_default_database_and_no_key_file_for_postgres() {
 }
 
 #[test]
-fn the_size_of_rsa_keys_belongs_to_rs256_alone() {
+fn the_size_of_rsa_keys_needs_rs256() {
     let algorithm = |name, bits| {
         let vars = [
             ("COUNTERSIGN_SIGNING_ALGORITHM", name),

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_that_is_not_known_is_shortened_and_the_known_ones_are_told() {
+    fn an_unknown_word_is_shortened_and_the_error_lists_the_known_ones() {
         let refused = Tls::try_from("x".repeat(10_000)).unwrap_err().to_string();
         assert!(refused.len() < 200, "{refused}");
         assert!(refused.ends_with("use off, on or terminated"), "{refused}");

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_limit() {
+    fn an_unreadable_limit_is_ignored() {
         for text in ["", "max", "0", "-5", "one", "1.5"] {
             assert_eq!(found("0::/\n", &[("memory.max", text)]), None, "{text}");
         }

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn surrounding_white_space_is_left_out() {
+    fn surrounding_white_space_is_removed() {
         for typed in [" ada@c.org", "ada@c.org\n", "\u{3000}ada@c.org\u{a0}\t"] {
             assert_eq!(Email::parse("email", typed).unwrap().as_str(), "ada@c.org");
         }

@@ -163,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_is_its_own_key_and_nothing_panics(local in "\\PC{1,20}", domain in "\\PC{0,20}") {
+        fn the_key_of_a_key_is_the_same_key_and_nothing_panics(local in "\\PC{1,20}", domain in "\\PC{0,20}") {
             // A domain that folds to one with an @ is refused before it gets a key.
             prop_assume!(!nfkc_casefold(&domain).contains('@'));
             let key = key_of(&format!("{local}@{domain}"));
@@ -181,7 +181,7 @@ mod tests {
         }
 
         #[test]
-        fn what_had_one_legacy_key_has_one_key(local in "[\\p{L}\\p{M}\\p{N}]{1,12}") {
+        fn addresses_with_equal_legacy_keys_have_equal_keys(local in "[\\p{L}\\p{M}\\p{N}]{1,12}") {
             let address = format!("{local}@example.org");
             let legacy = legacy_key_of(&address);
             prop_assert_eq!(key_of(&legacy), key_of(&address));

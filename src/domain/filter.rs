@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_refused_and_not_half_applied() {
+    fn a_malformed_filter_is_refused_completely() {
         let many = vec!["a = b"; MAX_COMPARISONS + 1].join(" AND ");
         let deep = "(".repeat(MAX_DEPTH + 2) + "a = b" + &")".repeat(MAX_DEPTH + 2);
         for text in [

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_one_whatever_its_spelling() {
+    fn all_forms_of_an_ip_address_are_equal() {
         for (spelling, stored) in [
             ("::1", "::1"),
             ("0:0:0:0:0:0:0:1", "::1"),

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_five_minutes_are_left_out() {
+    fn an_outage_is_limited_to_five_minutes() {
         assert_eq!(allowed(&[outage(0, 10_000)], 1_000, 9_000), 300);
         assert_eq!(allowed(&[Outage::until(at(9_000))], 1_000, 9_000), 300);
     }

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_extends_the_grace_of_the_previous_token_alone() {
+    fn an_outage_extends_the_grace_period_of_the_previous_token_only() {
         use RefreshDecision::{Refuse, Repeat};
         use RefreshRefusal::Reused;
         let outages = [Outage {

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn while_a_trial_runs_others_are_told_the_delay_that_its_failure_would_bring() {
+    fn during_a_trial_other_attempts_get_the_delay_that_follows_its_failure() {
         let Admission::Trial(running) = counter(10, 1_000).admit(LIMIT, at(1_000)) else {
             panic!("the delay is over");
         };

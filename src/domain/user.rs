@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_64_roles_and_a_name_that_is_none_are_refused() {
+    fn more_than_64_roles_and_an_invalid_name_are_refused() {
         let parse = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
             Roles::parse("roles", &names).map_err(|violation| violation.reason)

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_good_one_step_early_or_late_and_no_more() {
+    fn a_code_is_accepted_at_most_one_step_early_or_late() {
         let (code, made) = ("050471", 1_111_111_111_i64);
         let of_step = made / 30;
         for (distance, is_good) in [(-2, false), (-1, true), (0, true), (1, true), (2, false)] {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_secret_opens_for_its_factor_alone_and_under_its_key() {
+    fn an_encrypted_secret_decrypts_only_for_its_factor_and_with_its_key() {
         let keys = |list: &[(u8, u8)]| {
             let masters: Vec<_> = list
                 .iter()

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_clients_are_told_by_their_content_type() {
+    fn grpc_clients_are_recognised_by_their_content_type() {
         for grpc in [
             "application/grpc",
             "application/grpc+proto",

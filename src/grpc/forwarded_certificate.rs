@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_certificate_is_none() {
+    fn a_header_without_a_hash_has_no_certificate() {
         let hash = "01".repeat(32);
         for value in [
             String::new(),

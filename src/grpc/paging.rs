@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_parsed_back_to_its_entry_in_its_own_list_alone() {
+    fn a_token_is_parsed_back_to_its_entry_only_in_its_own_list() {
         let keys = keys();
         let id = SessionId::from_bytes([9; 16]);
         let sessions = Listing::new(&keys, "sessions", "");

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_of_pages_are_told_from_those_of_other_clients() {
+    fn requests_of_pages_are_distinguished_from_those_of_other_clients() {
         let request = |method: &str, name: &str, value: &str| {
             let request = Request::builder().method(method).header(name, value);
             is_of_a_page(&request.body(()).unwrap())

@@ -115,7 +115,7 @@ mod tests {
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8_080);
 
     #[test]
-    fn the_well_known_part_is_between_host_and_path() {
+    fn the_well_known_segment_is_between_host_and_path() {
         let (jwks, metadata) = paths("https://auth.example.com/shop/eu/");
         assert_eq!(jwks, [JWKS_PATH, "/shop/eu/.well-known/jwks.json"]);
         assert_eq!(

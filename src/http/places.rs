@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_that_is_not_below_the_limit_is_none() {
+    fn a_share_of_the_limit_or_more_is_no_limit_per_address() {
         let configured = |share| Places::share_of(100, NonZeroUsize::new(share));
         assert_eq!(configured(99), Some(99));
         assert_eq!([configured(100), configured(1_000_000)], [None, None]);

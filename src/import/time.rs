@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_none() {
+    fn text_that_is_no_time_is_not_read() {
         for text in [
             "",
             "0000-00-00 00:00:00",

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_makes_up_for_what_exceeds_the_limit() {
+    fn a_pause_compensates_cpu_time_beyond_the_limit() {
         // 90 ms are granted in 100 ms: 45 ms more take 50 ms, in which nothing may be used.
         assert_eq!(pauses(1.0, &[(100, 135), (50, 0)]), [50, 0]);
         // What other threads use meanwhile is made up for after the next hash.
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_fit_beside_one_free_core_are_never_held_back() {
+    fn workers_are_not_held_back_if_one_core_is_free_anyway() {
         let beside_requests = |workers, cores| {
             let start = monotonic_now();
             let share = CpuShare::new(workers, cores, start);

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_all_before_the_salt_but_the_key_id() {
+    fn the_parameters_before_the_salt_exclude_the_key_id() {
         for (text, parameters) in [
             (
                 "$argon2id$v=19$m=19456,t=2,p=1,keyid=AQ$AAECAwQFBgcICQoLDA0ODw$MQq9e48aEaQSrmmhusRXHg",

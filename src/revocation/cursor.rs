@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_of_the_version_before_is_read_without_an_epoch() {
+    fn a_cursor_of_the_previous_version_is_read_without_an_epoch() {
         let old = Cursor::parse("cursor", "AQAAAAAAAAAB").unwrap();
         assert_eq!((old.epoch(), old.position()), (None, 1));
     }

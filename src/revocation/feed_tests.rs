@@ -89,7 +89,7 @@ async fn snapshot(events: &mut WatchEvents<()>) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn a_snapshot_comes_in_parts_and_a_cursor_leaves_out_what_is_known() {
+async fn a_snapshot_is_sent_in_parts_and_without_what_the_cursor_covers() {
     let fixture = Fixture::with(1_000);
     let all = snapshot(&mut fixture.watch(Cursor::START)).await;
     assert_eq!(all, (1..=1_000).collect::<Vec<_>>());
@@ -127,7 +127,7 @@ async fn a_cursor_of_another_epoch_or_of_none_gets_the_whole_snapshot() {
 }
 
 #[tokio::test]
-async fn watchers_share_one_snapshot_and_get_what_came_after_it() {
+async fn watchers_share_one_snapshot_and_get_all_later_changes() {
     let fixture = Fixture::with(1_000);
     let first = fixture.feed.subscribe().await.unwrap();
     fixture.index.learn(&[session(1_001)]);

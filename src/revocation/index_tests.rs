@@ -135,7 +135,7 @@ fn a_snapshot_begins_at_a_position() {
 }
 
 #[test]
-fn freshness_follows_the_monotonic_clock_alone() {
+fn staleness_is_measured_on_the_monotonic_clock_only() {
     let index = RevocationIndex::default();
     let second = Duration::from_secs(1);
     assert_eq!(index.as_of(at(500), second), Timestamp::default());

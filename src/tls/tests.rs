@@ -85,7 +85,7 @@ fn a_pair_that_clients_would_refuse_is_refused() {
 }
 
 #[test]
-fn what_does_not_work_with_every_client_is_a_warning() {
+fn certificates_that_some_clients_refuse_cause_a_warning() {
     let warned = |(certificate, key): (String, String), at: Timestamp, what: &str| {
         let warnings = read(&certificate, &key, at).unwrap().warnings;
         assert!(

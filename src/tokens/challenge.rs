@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_of_an_older_key_is_good_while_that_key_is_known() {
+    fn a_challenge_of_an_older_key_is_valid_while_that_key_is_configured() {
         let before = keys(&[(1, 7)]);
         let text = before.challenge_token(&challenge(&before));
         let both = keys(&[(2, 8), (1, 7)]);

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_an_older_key_is_good_and_comes_back_under_the_active_one() {
+    fn a_token_of_an_older_key_is_valid_and_renewed_with_the_active_key() {
         let old = keys(&[(1, 7)]).device_token(device());
         let keys_now = keys(&[(2, 8), (1, 7)]);
         let known = keys_now.parse_device_token(old.expose()).unwrap();

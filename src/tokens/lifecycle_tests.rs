@@ -260,7 +260,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_replicas_do_no_good_token_is_refused_and_no_revoked_key_is_accepted(
+    fn in_every_history_valid_tokens_are_accepted_and_revoked_keys_are_refused(
         skews in prop::array::uniform3(-SKEW..=SKEW),
         history in prop::collection::vec((0..4_000u64, 0..3usize, event()), 1..120),
     ) {

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_its_purpose_until_it_expires_or_the_state_changes() {
+    fn a_token_is_valid_for_its_purpose_until_it_expires_or_the_state_changes() {
         let keys = keys(&[(1, 7)]);
         let text = token(&keys);
         let parse = |purpose, now| keys.parse_one_time_token(purpose, &text, now);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_an_older_key_is_good_while_that_key_is_known() {
+    fn a_token_of_an_older_key_is_valid_while_that_key_is_configured() {
         let text = token(&keys(&[(1, 7)]));
         let both = keys(&[(2, 8), (1, 7)]);
         let read = both.parse_one_time_token(OneTimePurpose::ResetPassword, &text, NOW);

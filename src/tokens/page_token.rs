@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_its_list_and_filter_alone() {
+    fn a_token_is_valid_only_for_its_list_and_filter() {
         let token = keys(1).page_token("users", "roles:admin", &[7; 16]);
         let parse = |list, filter| keys(1).parse_page_token(list, filter, &token);
         assert_eq!(parse("users", "roles:admin"), Some([7; 16]));

@@ -94,7 +94,7 @@ fn a_late_read_does_not_bring_an_older_version_back() {
 }
 
 #[test]
-fn a_read_of_everything_forgets_what_is_gone() {
+fn a_complete_read_removes_deleted_entries() {
     let mut entries = Entries::default();
     entries.learn_account(account(1, "orders", 1));
     entries.learn_account(account(2, "billing", 2));

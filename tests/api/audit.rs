@@ -292,7 +292,7 @@ async fn an_export_continues_after_a_purge_deleted_events_that_it_was_numbering(
 
 /// Two exports and many writers at once: each export sees every event once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exports_at_once_beside_logins_see_every_event_once() {
+async fn concurrent_exports_during_logins_see_every_event_once() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let server = TestServer::start(&database).await;
     for number in 0..8 {

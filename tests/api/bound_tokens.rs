@@ -254,7 +254,7 @@ async fn a_certificate_without_a_listed_name_watches_only_with_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ext_authz_takes_the_certificate_that_a_trusted_proxy_tells() {
+async fn ext_authz_uses_the_certificate_that_a_trusted_proxy_forwards() {
     let trusted = [("COUNTERSIGN_TRUSTED_PROXIES", "127.0.0.1")];
     let mut fixture = Fixture::start(&trusted).await;
     let token = fixture.bound_token().await;

@@ -102,7 +102,7 @@ on_both_databases! {
         server.account().reset_password(reset(GOOD)).await.unwrap();
     }
 
-    async fn the_audit_events_of_logins_tell_which_password_is_known_from_a_breach(database: TestDatabase) {
+    async fn the_audit_events_of_logins_mark_breached_passwords(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let root = server.register("root@example.org").await.unwrap();
         database.execute("UPDATE users SET roles = 'admin'").await;

@@ -129,7 +129,7 @@ on_both_databases! {
         server.signed_in("ada@example.org").await;
     }
 
-    async fn connections_beyond_the_limit_are_closed_at_once_and_earlier_ones_go_on(database: TestDatabase) {
+    async fn connections_beyond_the_limit_are_closed_at_once_and_earlier_ones_continue(database: TestDatabase) {
         let settings = [("COUNTERSIGN_MAX_CONNECTIONS", "3")];
         // It has one connection of its own.
         let server = TestServer::start_with(&database, &settings).await;

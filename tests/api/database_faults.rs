@@ -81,7 +81,7 @@ async fn login_until_ok(server: &TestServer) {
 }
 
 on_both_databases! {
-    async fn a_table_that_is_gone_is_an_outage_and_heals(database: TestDatabase) {
+    async fn a_missing_table_is_an_outage_until_it_is_back(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         database.execute("ALTER TABLE sessions RENAME TO sessions_elsewhere").await;
@@ -159,7 +159,7 @@ async fn another_default_isolation_level_is_overridden() {
 
 /// Writing fails with an input or output error, as on a disk that is full or broken, and then works again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sqlite_file_that_cannot_be_written_is_an_outage_and_heals() {
+async fn a_sqlite_file_that_cannot_be_written_is_an_outage_until_it_can() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let server = TestProcess::start(&database).await;
     let tokens = server.signed_in("ada@example.org").await;
@@ -382,7 +382,7 @@ async fn a_silent_first_host_does_not_use_up_the_time_of_the_second() {
 
 /// Rows that a policy hides are unknown, not gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_security_that_hides_rows_is_an_outage_and_heals() {
+async fn row_security_that_hides_rows_is_an_outage_until_it_is_disabled() {
     const TABLES: [&str; 4] = ["users", "sessions", "signing_keys", "revocations"];
     let database = TestDatabase::create(Kind::Postgres).await;
     TestServer::start(&database).await.stop().await;

@@ -59,7 +59,7 @@ on_both_databases! {
         }
     }
 
-    async fn white_space_around_an_address_is_left_out(database: TestDatabase) {
+    async fn white_space_around_an_address_is_removed(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let user = server.register("\t ada@example.org \n").await.unwrap();
         assert_eq!(user.email, "ada@example.org");
@@ -76,7 +76,7 @@ on_both_databases! {
         assert_eq!(reason(server.login_as(MAILBOXES[0][3], "not it").await), "ACCOUNT_THROTTLED");
     }
 
-    async fn users_of_the_version_before_are_found_before_and_after_the_upgrade(database: TestDatabase) {
+    async fn users_of_the_previous_version_are_found_before_and_after_the_upgrade(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let mut users = Vec::new();
         for spellings in MAILBOXES {

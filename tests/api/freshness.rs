@@ -181,7 +181,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_cursor_that_is_not_reached_in_time_is_stale_before_the_deadline(database: TestDatabase) {
+    async fn a_cursor_that_is_not_reached_in_time_is_answered_stale_before_the_deadline(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[("COUNTERSIGN_REQUEST_TIMEOUT", "2s")]).await;
         let tokens = server.signed_in("ada@example.org").await;
         let cursor = logout(&server, &server.login("ada@example.org").await.unwrap()).await;
@@ -202,7 +202,7 @@ on_both_databases! {
         validate_at_least(&server, &tokens.access_token, &cursor, None).await.unwrap();
     }
 
-    async fn text_that_is_no_cursor_is_refused_before_the_token_is_looked_at(database: TestDatabase) {
+    async fn a_malformed_cursor_is_refused_before_the_token_is_checked(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         for cursor in ["x", "AgAAAAAAAAAB", &"A".repeat(10_000)] {
             let answer = validate_at_least(&server, "garbage", cursor, None).await;

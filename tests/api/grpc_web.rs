@@ -183,7 +183,7 @@ on_both_databases! {
         }
     }
 
-    async fn other_clients_are_served_beside_pages(database: TestDatabase) {
+    async fn other_clients_are_served_on_a_port_with_grpc_web(database: TestDatabase) {
         let server = start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         server.validate(&tokens.access_token).await.unwrap();

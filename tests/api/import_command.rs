@@ -320,7 +320,7 @@ on_both_databases! {
         assert_eq!(imported(&database).await, 0);
     }
 
-    async fn an_export_that_breaks_off_keeps_what_was_read_and_says_where(database: TestDatabase) {
+    async fn a_truncated_export_keeps_what_was_read_and_names_the_position(database: TestDatabase) {
         TestServer::start(&database).await.stop().await;
         let whole = fs::read_to_string(export("keycloak-realm.json")).unwrap();
         let end = whole.find("service-account-orders").unwrap();

@@ -196,7 +196,7 @@ on_both_databases! {
         assert_eq!(counts(&response), (1, 0, 0));
     }
 
-    async fn a_stream_of_more_bytes_than_one_request_may_hold_is_imported_and_few_refusals_are_told(database: TestDatabase) {
+    async fn a_stream_larger_than_the_request_memory_is_imported_and_at_most_1000_refusals_are_listed(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[("COUNTERSIGN_MAX_REQUEST_MEMORY", "1048576")]).await;
         let admin = administrator(&server).await;
         let users = (0..3_000).map(|n| ImportUsersRequest {

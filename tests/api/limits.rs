@@ -40,7 +40,7 @@ on_both_databases! {
         }
     }
 
-    async fn credential_calls_alone_are_limited_by_client_address(database: TestDatabase) {
+    async fn only_credential_calls_are_limited_by_client_address(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[
             ("COUNTERSIGN_CREDENTIAL_RATE_PER_SECOND", "1"),
             ("COUNTERSIGN_CREDENTIAL_RATE_BURST", "3"),

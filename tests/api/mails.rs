@@ -93,7 +93,7 @@ on_both_databases! {
         arrives(&smtp, 1).await;
     }
 
-    async fn an_address_that_the_server_cannot_take_delays_no_other_mail(database: TestDatabase) {
+    async fn an_address_that_the_server_refuses_does_not_delay_other_mails(database: TestDatabase) {
         let smtp = SmtpServer::start(&[]).await;
         let server = server_for(&database, &smtp.url()).await;
         let domain = "ada@b\u{fc}cher.example";

@@ -237,7 +237,7 @@ on_both_databases! {
     }
 
     /// On the system clock: the tokens of a new password are good at once, however close they are to the revoked ones.
-    async fn the_tokens_of_a_new_password_are_good_at_once(database: TestDatabase) {
+    async fn the_tokens_after_a_new_password_are_valid_at_once(database: TestDatabase) {
         let server = TestProcess::start(&database).await;
         let mut tokens = server.signed_in(ADA).await;
         let passwords = [PASSWORD, NEW_PASSWORD];

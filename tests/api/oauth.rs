@@ -234,7 +234,7 @@ on_both_databases! {
         }
     }
 
-    async fn only_what_is_served_is_granted(database: TestDatabase) {
+    async fn an_unsupported_grant_type_or_content_type_is_refused(database: TestDatabase) {
         let fixture = Fixture::start(&database).await;
         for grant in ["refresh_token&refresh_token=x", "refresh_token&refresh_token=", "password", "authorization_code&code=x"] {
             let answer = fixture.post(TOKEN, &fixture.basic(), &format!("grant_type={grant}")).await;

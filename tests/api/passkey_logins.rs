@@ -65,7 +65,7 @@ on_both_databases! {
         server.challenged("bob@example.org").await;
     }
 
-    async fn a_passkey_does_not_log_in_before_the_address_is_verified_where_that_is_demanded(database: TestDatabase) {
+    async fn a_passkey_does_not_log_in_before_the_address_is_verified_if_verification_is_required(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let (mut authenticator, _) = user_with_passkey(&server, ADA).await;
         let clock = server.clock.clone();

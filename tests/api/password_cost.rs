@@ -59,7 +59,7 @@ fn config(database: &TestDatabase) -> Config {
 }
 
 /// A hash as version 0.1 made it, by the `argon2` crate with the pepper as the secret.
-fn hash_of_the_version_before(database: &TestDatabase) -> String {
+fn hash_of_the_previous_version(database: &TestDatabase) -> String {
     let keys = DerivedKeys::derive(config(database).master_keys.load().unwrap().as_slice());
     let pepper = keys.all().next().unwrap().pepper.clone();
     let params = Params::new(64, 1, 1, Some(32)).unwrap();
@@ -142,7 +142,7 @@ on_both_databases! {
     async fn a_hash_of_the_previous_version_verifies_and_keeps_its_pepper(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         server.register("ada@example.org").await.unwrap();
-        let old = hash_of_the_version_before(&database);
+        let old = hash_of_the_previous_version(&database);
         database.execute(&format!("UPDATE users SET password_hash = '{old}'")).await;
         server.login("ada@example.org").await.unwrap();
         assert_eq!(database.count(&format!("users WHERE password_hash = '{old}'")).await, 1);

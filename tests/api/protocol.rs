@@ -137,7 +137,7 @@ on_both_databases! {
         assert_eq!(stream.body, Bytes::new());
     }
 
-    async fn what_is_not_grpc_gets_the_http_status_that_other_clients_understand(database: TestDatabase) {
+    async fn requests_that_are_not_grpc_get_an_http_status(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let body = || [whole(&LoginRequest::default().encode_to_vec())];
         for content_type in ["", "application/json", "application/grpc+json", "application/grpc-web", "text/html"] {
@@ -164,7 +164,7 @@ on_both_databases! {
         }
     }
 
-    async fn unimplemented_says_what_is_not_implemented_without_repeating_the_path(database: TestDatabase) {
+    async fn unimplemented_names_service_or_method_without_repeating_the_path(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let no_service = "This server has no such service.";
         let no_method = "The service countersign.auth.v1.AuthService has no such method.";

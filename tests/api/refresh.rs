@@ -106,7 +106,7 @@ on_both_databases! {
         assert_eq!(reason(fresh.refresh(&tokens.refresh_token).await), "SESSION_REVOKED");
     }
 
-    async fn a_session_that_a_restored_database_does_not_know_is_revoked(database: TestDatabase) {
+    async fn a_session_missing_in_a_restored_database_is_revoked(database: TestDatabase) {
         let server = TestServer::start(&database).await;
         let tokens = server.signed_in("ada@example.org").await;
         database.execute("DELETE FROM sessions").await;

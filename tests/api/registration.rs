@@ -81,7 +81,7 @@ on_both_databases! {
         assert_eq!(adas, 2, "one of each kind");
     }
 
-    async fn a_reset_verifies_the_address_and_opens_the_account(database: TestDatabase) {
+    async fn a_reset_verifies_the_address_and_allows_logins(database: TestDatabase) {
         let server = TestServer::start_with(&database, &[VERIFIED]).await;
         register(&server, ADA, PASSWORD).await.unwrap();
         register(&server, ADA, PASSWORD).await.unwrap();

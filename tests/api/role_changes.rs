@@ -76,7 +76,7 @@ async fn assert_role_is_gone(server: &TestServer, tokens: &TokenPair, user_id: &
 }
 
 on_both_databases! {
-    async fn a_login_in_flight_gets_no_role_that_is_taken_away_meanwhile(database: TestDatabase) {
+    async fn a_login_in_progress_gets_no_role_that_is_revoked_concurrently(database: TestDatabase) {
         let server = TestServer::start_on_system_clock(&database, &SLOW_HASH).await;
         let root = server.signed_in_as(ROOT, "admin").await.access_token;
         let eve = server.register(EVE).await.unwrap().user_id;
@@ -92,7 +92,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_refresh_in_flight_gets_no_role_that_is_taken_away_meanwhile(database: TestDatabase) {
+    async fn a_refresh_in_progress_gets_no_role_that_is_revoked_concurrently(database: TestDatabase) {
         let server = TestServer::start_on_system_clock(&database, &[]).await;
         let root = server.signed_in_as(ROOT, "admin").await.access_token;
         let eve = server.register(EVE).await.unwrap().user_id;
@@ -112,7 +112,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_change_of_password_in_flight_gets_no_role_that_is_taken_away_meanwhile(database: TestDatabase) {
+    async fn a_change_of_password_in_progress_gets_no_role_that_is_revoked_concurrently(database: TestDatabase) {
         let server = TestServer::start_on_system_clock(&database, &SLOW_HASH).await;
         let root = server.signed_in_as(ROOT, "admin").await.access_token;
         let eve = server.register(EVE).await.unwrap().user_id;

@@ -306,7 +306,7 @@ async fn tokens_are_issued_while_the_database_is_away() {
 
 /// The replica that is cut off does not know that the account was disabled and issues tokens: nobody else accepts them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_is_cut_off_issues_no_good_token_to_a_disabled_account() {
+async fn tokens_of_a_disabled_account_from_a_replica_without_database_are_refused_by_others() {
     let database = TestDatabase::create(Kind::Postgres).await;
     let proxy = Proxy::before(&database.url).await;
     let cut_off =

@@ -29,7 +29,7 @@ fn reported(output: &Output, code: i32) -> String {
 }
 
 on_both_databases! {
-    async fn a_database_from_a_newer_version_is_left_alone(database: TestDatabase) {
+    async fn a_database_of_an_incompatible_newer_version_is_refused_and_not_changed(database: TestDatabase) {
         TestServer::start(&database).await.stop().await;
         database.execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')").await;
         database.execute("UPDATE schema_compatibility SET least_migration = '29990101000000'").await;

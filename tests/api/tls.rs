@@ -94,7 +94,7 @@ async fn a_half_written_or_mismatched_pair_is_refused_and_the_old_one_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_required_client_certificate_is_checked_and_refusals_are_told_and_counted() {
+async fn a_required_client_certificate_is_checked_and_refusals_are_logged_and_counted() {
     let (clients, strangers) = (Authority::new("clients"), Authority::new("strangers"));
     let settings = [("COUNTERSIGN_TLS_CLIENT_AUTH", "required")];
     let fixture = TlsServer::start_with(Some(&clients), &settings).await;

@@ -91,7 +91,7 @@ fn replace(path: &Path, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_certificate_or_an_authority_that_is_no_pem_changes_nothing_and_is_told() {
+async fn an_expired_certificate_or_a_malformed_authority_is_logged_and_not_used() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
     let folder = tempfile::tempdir().unwrap();
@@ -174,7 +174,7 @@ async fn an_expired_certificate_or_an_authority_that_is_no_pem_changes_nothing_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn config_check_tells_the_days_a_certificate_has_left_and_refuses_an_expired_one() {
+async fn config_check_prints_the_remaining_days_of_a_certificate_and_refuses_an_expired_one() {
     let database = TestDatabase::create(Kind::Sqlite).await;
     let (servers, folder) = (Authority::new("servers"), tempfile::tempdir().unwrap());
     let files = tls_variables(folder.path(), None);

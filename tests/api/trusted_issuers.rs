@@ -399,7 +399,7 @@ async fn a_single_use_assertion_is_accepted_once_also_after_a_reload() {
 }
 
 #[tokio::test]
-async fn a_bad_file_changes_nothing_and_a_good_one_is_taken() {
+async fn an_invalid_file_is_ignored_and_a_valid_one_is_used() {
     let issuer = cluster("ES256");
     let fixture = Fixture::start(files_of(&issuer, ""));
     let assertion = issuer.sign(&issuer.claims(ORDERS, now()));

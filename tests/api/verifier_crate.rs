@@ -57,7 +57,7 @@ pub async fn start(database: &TestDatabase) -> TestServer {
 }
 
 on_both_databases! {
-    async fn a_token_is_good_from_login_to_logout(database: TestDatabase) {
+    async fn a_token_is_valid_from_login_to_logout(database: TestDatabase) {
         let server = start(&database).await;
         let verifier = connected(&server).await;
         let tokens = server.signed_in("ada@example.org").await;
@@ -128,7 +128,7 @@ on_both_databases! {
         becomes(&verifier, &tokens.access_token, Ok(())).await;
     }
 
-    async fn a_credential_without_the_role_is_refused_and_not_taken_for_an_outage(database: TestDatabase) {
+    async fn a_credential_without_the_role_is_refused_and_not_reported_as_an_outage(database: TestDatabase) {
         let server = start(&database).await;
         let endpoint = format!("http://{}", server.address);
         let tokens = server.signed_in("ada@example.org").await;
@@ -153,7 +153,7 @@ on_both_databases! {
         assert_eq!(verdict(&verifier, &tokens.access_token), Ok(()));
     }
 
-    async fn the_layer_lets_only_good_tokens_through(database: TestDatabase) {
+    async fn the_layer_accepts_only_valid_tokens(database: TestDatabase) {
         let server = start(&database).await;
         let layer = RequireToken::http(connected(&server).await);
         let app = Router::new().route("/", get(|| async { "in" })).layer(layer);

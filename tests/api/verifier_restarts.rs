@@ -57,7 +57,8 @@ async fn resumed(verifier: &Verifier, connections: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connected_verifiers_know_in_time_and_others_once_resumed_while_a_replica_restarts() {
+async fn during_a_restart_connected_verifiers_learn_of_revocations_in_time_and_others_after_resuming()
+ {
     let database = TestDatabase::create(Kind::Postgres).await;
     let here = start(&database).await;
     let there = start_at(&database, OWN_ADDRESS).await;

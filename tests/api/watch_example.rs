@@ -127,7 +127,7 @@ on_both_databases! {
         assert_eq!(ended(&[]).await, usage);
     }
 
-    async fn the_watcher_goes_on_through_outages(database: TestDatabase) {
+    async fn the_watcher_continues_after_outages(database: TestDatabase) {
         let server = start_at(&database, OWN_ADDRESS).await;
         let address = server.address.to_string();
         let admin = server.administrator().await;

@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn any_json_under_a_good_signature_is_judged_without_a_panic(
+    fn any_json_with_a_valid_signature_is_checked_without_a_panic(
         header in "\\{[\"a-z:,\\[\\]0-9+@]{0,60}\\}", payload in "\\{[\"a-z:,\\[\\]0-9.eE-]{0,120}\\}",
     ) {
         prop_assert!(judge(&signer(), &header, &payload).is_err());

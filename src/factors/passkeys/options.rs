@@ -104,7 +104,7 @@ mod tests {
     const CHALLENGE: [u8; 32] = [7; 32];
 
     #[test]
-    fn the_options_demand_what_is_verified_later() {
+    fn the_options_require_what_the_verification_checks() {
         let relying_party = RelyingParty::new(RP_ID.to_owned(), Vec::new());
         let owner = PasskeyOwner {
             handle: &[9; 16],

@@ -143,7 +143,7 @@ fn an_rsa_key_is_accepted() {
 }
 
 #[test]
-fn an_authenticator_that_did_not_verify_its_user_is_refused_for_that_alone() {
+fn an_authenticator_without_user_verification_is_refused_for_that_reason() {
     let transcript = Transcript::read("soft-webauthn-es256-no-uv.json");
     assert_eq!(transcript.register(), Err(PasskeyRefusal::UserVerification));
     // The key, read by hand: all else about these responses is good.

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_user_agent_that_a_gateway_tells_replaces_its_own() {
+    fn the_user_agent_that_a_gateway_forwards_replaces_its_own() {
         let seen = |told: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
             headers.insert(USER_AGENT, HeaderValue::from_static("the gateway"));

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_ends_at_the_callers_deadline_alone() {
+    async fn a_stream_ends_only_at_the_callers_deadline() {
         assert!(!is_ended(20, WATCH, None).await);
         assert!(is_ended(20, WATCH, Some("50m")).await);
     }

@@ -132,7 +132,7 @@ fn only_the_exact_path_is_found() {
 }
 
 #[test]
-fn an_unknown_method_is_told_from_an_unknown_service() {
+fn an_unknown_method_is_distinguished_from_an_unknown_service() {
     let service = "countersign.auth.v1.AdminService";
     assert_eq!(service_of(&format!("/{service}/Nonsense")), Some(service));
     assert_eq!(service_of(&format!("/{service}/")), Some(service));

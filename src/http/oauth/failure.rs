@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_before_the_signature_and_unbound_subjects_have_one_answer() {
+    fn causes_before_the_signature_check_and_unbound_subjects_get_the_same_error() {
         for cause in RefusalCause::ALL {
             let refused = OAuthError::of_issue(AuthError::ClientCredentialInvalid(
                 CredentialRefusal::Assertion(*cause),

@@ -70,7 +70,7 @@ fn a_password_is_found_as_it_was_typed_and_normalised() {
 }
 
 #[test]
-fn passwords_that_were_seen_too_seldom_and_repeated_lines_are_left_out() {
+fn rare_passwords_and_repeated_lines_are_left_out() {
     let (_folder, file) = folder();
     let built = build(list(100).as_bytes(), &file, 91).unwrap();
     assert_eq!((built.passwords, built.left_out), (10, 90));
@@ -87,7 +87,7 @@ fn passwords_that_were_seen_too_seldom_and_repeated_lines_are_left_out() {
 }
 
 #[test]
-fn a_list_out_of_order_is_refused_and_nothing_is_left_behind() {
+fn an_unsorted_list_is_refused_and_leaves_no_file() {
     let (folder, file) = folder();
     let list = list(300);
     let mut lines: Vec<_> = list.lines().collect();

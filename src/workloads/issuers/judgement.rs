@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_that_is_good_for_more_than_a_day_is_refused() {
+    fn an_assertion_valid_for_more_than_a_day_is_refused() {
         let day = 24 * 3600;
         assert_eq!(judged(0, None, day), Ok(()));
         assert_eq!(judged(0, None, day + 11), Err(RefusalCause::TooLongLived));

@@ -29,7 +29,7 @@ fn read(keys: &[Value], rules: KeyRules<'_>) -> Result<usize, JwksError> {
 }
 
 #[test]
-fn keys_that_cannot_be_used_are_passed_over() {
+fn unusable_keys_are_ignored() {
     let good = p256("1");
     for other in [
         json!(null),
@@ -101,7 +101,7 @@ fn a_kid_selects_and_without_one_no_more_than_eight_keys_are_tried() {
 }
 
 #[test]
-fn what_is_too_long_or_no_set_is_refused() {
+fn a_document_that_is_too_long_or_no_jwk_set_is_refused() {
     let padding = " ".repeat(MAX_JWKS_LENGTH);
     let document = format!("{{\"keys\":[{}]}}{padding}", p256("1"));
     assert_eq!(

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_opened_anew_before_its_token_expires_unless_that_is_soon() {
+    fn a_stream_is_reopened_before_its_token_expires_unless_that_is_within_a_minute() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         let after = |token: &str| renewal(token, now).map(|after| after.as_secs());
         assert_eq!(after(&token(1_300)), Some(285));

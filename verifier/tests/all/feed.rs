@@ -26,7 +26,7 @@ async fn no_token_is_judged_before_the_first_snapshot_is_complete() {
 }
 
 #[tokio::test]
-async fn a_good_token_is_accepted_with_its_claims() {
+async fn a_valid_token_is_accepted_with_its_claims() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     assert_eq!(watch.bearer, "Bearer the verifier's own token");

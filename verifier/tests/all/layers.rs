@@ -50,7 +50,7 @@ async fn http_get(address: &str, path: &str, token: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_axum_example_serves_good_tokens_only() {
+async fn the_axum_example_accepts_only_valid_tokens() {
     let mut server = FakeServer::start().await;
     let (verifier, _watch) = connected(&mut server, config()).await;
     let (listener, address) = listener().await;
@@ -80,7 +80,7 @@ async fn tonic_client(
 }
 
 #[tokio::test]
-async fn the_tonic_example_serves_good_tokens_only() {
+async fn the_tonic_example_accepts_only_valid_tokens() {
     let mut server = FakeServer::start().await;
     let (verifier, _watch) = connected(&mut server, config()).await;
     let mut client = tonic_client(verifier.clone(), &good()).await;
