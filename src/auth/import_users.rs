@@ -106,7 +106,7 @@ impl UserImport {
         Ok(())
     }
 
-    /// Writes what is left, and tells what was done: the counts, the number of refused records, and the first of them.
+    /// Writes the last batch and returns the result: the counts, the number of refused records, and the first of them.
     ///
     /// # Errors
     /// Those of [`Self::add`].

@@ -188,7 +188,7 @@ impl Auth {
         }
     }
 
-    /// What tells the owner that somebody logged in without a device token of an earlier login. One is enough for each
+    /// The mail to the user that somebody logged in without a device token of an earlier login. One is enough for each
     /// client address and program within a day, for clients that keep no device token.
     fn new_device_mail(&self, user: &User, context: &RequestContext, now: Timestamp) -> NewMail {
         let kind = MailKind::NewDevice;

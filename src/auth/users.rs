@@ -250,7 +250,7 @@ impl Users {
         self.clock.now()
     }
 
-    /// Removes factors in the database, and tells this replica which sessions that ended.
+    /// Removes factors in the database, and adds the ended sessions to this replica's revocation index.
     pub(super) async fn remove_stored(
         &self,
         id: UserId,

@@ -104,11 +104,11 @@ pub(super) enum RsaKeyBits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Registration {
-    /// Everybody; the answer tells that an address is taken.
+    /// Everybody; the response reveals that an address is taken.
     Open,
     /// Nobody: administrators and the command line create users.
     Closed,
-    /// Everybody, but no login succeeds before the address is verified, and no answer tells that an address is taken.
+    /// Everybody, but no login succeeds before the address is verified, and no response reveals that an address is taken.
     Verified,
 }
 

@@ -111,7 +111,7 @@ fn bearer(request: &HttpRequest) -> Result<&str, AuthError> {
     Ok(first.flatten().map_or("", convert::bearer_of))
 }
 
-/// The certificate of the proxy's client, which only a trusted proxy can tell.
+/// The certificate of the proxy's client, which is accepted only from a trusted proxy.
 fn client_certificate(request: &HttpRequest, is_trusted: bool) -> ClientCertificate {
     let forwarded = one_value(request, "x-forwarded-client-cert").filter(|_| is_trusted);
     forwarded.and_then(forwarded_sha256).into()

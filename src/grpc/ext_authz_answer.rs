@@ -121,7 +121,7 @@ pub(super) fn denied(error: AuthError, request_id: &RequestId, client: Client) -
     }
 }
 
-/// A service that cannot tell answers 503: "unknown" is not "invalid".
+/// If the token cannot be checked, the answer is 503: "unknown" is not "invalid".
 const fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Unauthenticated => StatusCode::Unauthorized,

@@ -86,7 +86,7 @@ reasons! {
     /// The session was revoked, or its user disabled or deleted.
     SessionRevoked "SESSION_REVOKED" Unauthenticated
         "The session has been revoked."
-    /// A wrong or used code or passkey, or a challenge that is not good any more: the caller cannot tell which.
+    /// A wrong or used code or passkey, or a challenge that is no longer valid: the caller cannot tell which.
     SecondFactorInvalid "SECOND_FACTOR_INVALID" Unauthenticated
         "The second factor or its challenge is not valid."
     /// The token is valid, but its user was authenticated too long ago or too weakly.

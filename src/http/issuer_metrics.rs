@@ -17,7 +17,7 @@ pub(super) struct IssuerCollector(pub(super) TrustedIssuers);
 impl Collector for IssuerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let issuers = &self.0;
-        // Without a file there is nothing to tell.
+        // Without a file there are no issuers.
         let Some(last_good) = issuers.last_good_reload() else {
             return Ok(());
         };

@@ -67,7 +67,7 @@ impl HttpLimits {
 #[derive(Clone, Debug)]
 enum PortTls {
     On(TlsState),
-    /// Plain text. Clients that speak TLS all the same are counted.
+    /// Without TLS. Clients that use TLS nevertheless are counted.
     Off(Refusals),
 }
 

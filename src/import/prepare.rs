@@ -66,7 +66,7 @@ impl Preparer {
         }))
     }
 
-    /// What tells that a record was imported before: it is the same for the same contents.
+    /// Identifies a record that was imported before: equal contents have equal marks.
     fn marks(&self, record: &Record, user: &User) -> Vec<String> {
         let created = record.create_time.map(|time| time.micros().to_string());
         let flags = [u8::from(record.email_verified), u8::from(record.disabled)];

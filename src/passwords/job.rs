@@ -21,7 +21,7 @@ use super::{
 };
 use crate::domain::{FieldViolation, Password, ViolationReason};
 
-/// The way back to the caller. Dropped without an answer, it tells the caller that the job panicked.
+/// Sends the result to the caller. If it is dropped without a result, the caller learns that the job panicked.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, PasswordError>>;
 
 /// The caller's end of it.
@@ -70,7 +70,7 @@ pub enum Account {
     Unknown,
     /// The right password is that of this hash.
     Known(PasswordHash),
-    /// It has this hash and may not log in: every password is wrong, and the time does not tell which is that of the hash.
+    /// It has this hash and may not log in: every password is wrong, and the time does not reveal which one matches the hash.
     Disabled(PasswordHash),
 }
 

@@ -213,7 +213,7 @@ impl<J> Queue<J> {
         Some(Next::Run(first.job))
     }
 
-    /// Waits to be notified, and tells whether the time passed instead.
+    /// Waits for a notification. Returns whether the time passed instead.
     fn wait<'a>(
         &self,
         state: MutexGuard<'a, State<J>>,

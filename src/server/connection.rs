@@ -76,7 +76,7 @@ pub(super) struct ConnectionServer<S> {
     http2: http2::Builder<TokioExecutor>,
     settings: ServingSettings,
     tls: Option<TlsState>,
-    /// Clients that speak TLS to a port without it.
+    /// Clients that use TLS on a port without TLS.
     refusals: Refusals,
     memory: RequestMemory,
     service: S,

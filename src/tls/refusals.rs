@@ -34,9 +34,9 @@ pub enum Refusal {
     NothingInCommon,
     /// It offers no protocol of this port (ALPN).
     NoProtocol,
-    /// It does not speak TLS.
+    /// The client does not use TLS.
     PlainText,
-    /// It speaks TLS, and the port does not.
+    /// The client uses TLS on a port without TLS.
     TlsOff,
     /// It sent an alert: as a rule it does not accept the server's certificate.
     Alert,

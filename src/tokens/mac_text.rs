@@ -28,7 +28,7 @@ pub(crate) fn decode<const N: usize>(prefix: &str, text: &str) -> Option<[u8; N]
     (length == N).then_some(bytes)
 }
 
-/// What binds a token to a state: a MAC of both, which tells nothing about the state. `domain` begins with 0; the bytes of a
+/// What binds a token to a state: a MAC of both, which reveals nothing about the state. `domain` begins with 0; the bytes of a
 /// token begin with the version of a key, and those begin at 1, so neither is ever the other.
 pub(super) fn binding(key: &hmac::Key, domain: &[u8], state: &str) -> [u8; BINDING_LENGTH] {
     let mut context = hmac::Context::with_key(key);

@@ -94,7 +94,7 @@ fn peer(extensions: &Extensions) -> Option<ClientAddress> {
     Some(connection.remote_addr()?.ip().into())
 }
 
-/// Replaces the user agent of a gateway by the one of its client, where the gateway tells it.
+/// Replaces the user agent of a gateway with that of its client, if the gateway forwards it.
 fn take_forwarded_user_agent(headers: &mut HeaderMap) {
     let told = FORWARDED_USER_AGENT
         .iter()

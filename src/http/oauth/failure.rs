@@ -92,7 +92,7 @@ fn log_refusal(cause: &str) {
 }
 
 /// What a client may be told about its own credential. Only what concerns an assertion that a trusted issuer had signed:
-/// then it tells its sender nothing but what to mend. Everything else has one answer.
+/// then the response names what to correct. All other causes get the same response.
 fn hint(cause: RefusalCause) -> &'static str {
     if !cause.is_after_signature() {
         return NOT_ACCEPTED;

@@ -58,7 +58,7 @@ impl BreachedPasswords {
         })
     }
 
-    /// Checks a filter file as [`Self::read`] does, in little memory, and tells how many passwords its list has.
+    /// Checks a filter file as [`Self::read`] does, in little memory, and returns the number of passwords in its list.
     ///
     /// # Errors
     /// Those of [`Self::read`].
