@@ -12,7 +12,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 use tonic::{Code, transport::Channel};
 
 use crate::{
-    login::{told, unavailable},
+    login::{status_text, unavailable},
     pb::{
         IssueTokenRequest, issue_token_request::Credential,
         token_service_client::TokenServiceClient,

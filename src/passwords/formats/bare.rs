@@ -17,7 +17,7 @@ const LEAST_V3_SALT: usize = 16;
 /// One byte of zero, 16 of salt, 32 of hash.
 const V2_BYTES: usize = 49;
 
-/// Reads a hash without a prefix, whose format is recognised by its length and alphabet.
+/// Reads a hash without a prefix, whose format is recognised by its structure.
 pub(super) fn parse(text: &str) -> Result<Foreign, Refusal> {
     if let Some((salt, hash)) = text.split_once(':') {
         return Scrypt::parse_better_auth(salt, hash).map(Foreign::Scrypt);
