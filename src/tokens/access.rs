@@ -1,6 +1,6 @@
 //! The access token: a JWT with the profile of RFC 9068, signed and verified as RFC 8725 advises.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -93,11 +93,11 @@ pub enum AccessTokenError {
 #[derive(Deserialize)]
 struct HeaderIn<'a> {
     #[serde(borrow)]
-    alg: &'a str,
+    alg: Cow<'a, str>,
     #[serde(borrow)]
-    typ: &'a str,
+    typ: Cow<'a, str>,
     #[serde(borrow)]
-    kid: &'a str,
+    kid: Cow<'a, str>,
     /// Whether it is present; an `Option` would take `null` for its absence.
     #[serde(default, deserialize_with = "present")]
     crit: bool,
@@ -213,13 +213,13 @@ impl AccessProfile {
         if header.typ != TOKEN_TYPE || header.crit {
             return None;
         }
-        let key = keyring.find(header.kid, now)?;
-        if !key.accepts_algorithm(header.alg) || !key.verifies(message.as_bytes(), signature) {
+        let key = keyring.find(&header.kid, now)?;
+        if !key.accepts_algorithm(&header.alg) || !key.verifies(message.as_bytes(), signature) {
             return None;
         }
         let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
         let claims: ClaimsIn<'_> = object(&payload)?;
-        self.checked(claims, header.kid)
+        self.checked(claims, &header.kid)
     }
 
     fn checked(&self, claims: ClaimsIn<'_>, kid: &str) -> Option<AccessClaims> {
@@ -275,8 +275,8 @@ fn names_unknown_key(keyring: &Keyring, token: &str, now: Timestamp) -> bool {
     let header = header.as_deref().and_then(object::<HeaderIn<'_>>);
     header.is_some_and(|HeaderIn { typ, kid, .. }| {
         typ == TOKEN_TYPE
-            && keyring.find(kid, now).is_none()
-            && (keyring.may_lack_keys() || keyring.cannot_open(kid, now))
+            && keyring.find(&kid, now).is_none()
+            && (keyring.may_lack_keys() || keyring.cannot_open(&kid, now))
     })
 }
 

@@ -164,6 +164,12 @@ fn headers_that_are_not_ours_are_refused() {
         profile().verify(&keyring, &token, NOW).is_ok(),
         "jku, x5u and jwk are ignored"
     );
+    let escaped = good("EdDSA").replace("at+jwt", r"\u0061t+jwt");
+    let token = sign_raw(&keyring, &escaped, &payload);
+    assert!(
+        profile().verify(&keyring, &token, NOW).is_ok(),
+        "the same text, with a letter escaped"
+    );
 }
 
 #[test]

@@ -260,12 +260,14 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     deserializer.deserialize_any(Audiences)
 }
 
-/// Reads a JSON object. serde alone would take an array of the members' values for one, too.
+/// Reads a JSON object. serde alone would take an array of the members' values for one, too. Members that are not read must be UTF-8 as well
+/// (RFC 8725 section 3.7): `from_slice` would skip their bytes.
 pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    if !json.trim_ascii_start().starts_with(b"{") {
+    let json = std::str::from_utf8(json).ok()?;
+    if !json.trim_ascii_start().starts_with('{') {
         return None;
     }
-    serde_json::from_slice(json).ok()
+    serde_json::from_str(json).ok()
 }
 
 /// An `Option` alone would take `null` for its absence.

@@ -7,12 +7,14 @@ tests alone: their private halves are published here.
 import base64
 import functools
 import hashlib
+import hmac
 import json
 import pathlib
 import sys
 
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc._rfc7518 import jws_algs
 from joserfc.jwk import JWKRegistry
 from joserfc.jws import JWSRegistry
@@ -30,7 +32,24 @@ SID = "019b76da-a900-7b12-9d33-6a4f2e8c1b02"
 OTHER = "019b76da-aa00-7c13-ae44-7b5a3f7d2c03"
 ALGORITHMS = {"es256": "ES256", "eddsa": "EdDSA", "rs256": "RS256"}
 # alg -> what a JWK pins; EdDSA may be called Ed25519, too (RFC 9864).
-NAMES = ["ES256", "EdDSA", "RS256", "ES384", "PS256", "RS512", "HS256"]
+NAMES = ["none", "None", "ES256", "EdDSA", "RS256", "ES384", "PS256", "RS512", "HS256"]
+
+# The rules that a verifier of access tokens follows, as README.md lists them. Each has a token that is refused for it.
+RULES = [f"RFC 8725 3.{section}" for section in range(1, 13)] + [
+    f"RFC 9068 4: {rule}" for rule in ("typ", "encryption", "iss", "aud", "signature", "exp", "authorization")
+]
+# What a case's source says about them already.
+IMPLIED = {
+    **{f"RFC 8725 section 3.{section}": [f"RFC 8725 3.{section}"] for section in range(1, 13)},
+    "RFC 7515 section 4.1.1": ["RFC 8725 3.1", "RFC 9068 4: signature"],
+    "RFC 7515 section 5.2": ["RFC 8725 3.3", "RFC 9068 4: signature"],
+    "RFC 8725 section 3.1": ["RFC 8725 3.1", "RFC 9068 4: signature"],
+    "RFC 8725 section 3.8": ["RFC 8725 3.8", "RFC 9068 4: iss"],
+    "RFC 8725 section 3.9": ["RFC 8725 3.9", "RFC 9068 4: aud"],
+    "RFC 8725 section 3.11": ["RFC 8725 3.11", "RFC 9068 4: typ"],
+    "RFC 9068 section 2.2.3": ["RFC 9068 4: authorization"],
+    "RFC 7519 section 4.1.4": ["RFC 9068 4: exp"],
+}
 
 KEYS = {name: JWKRegistry.import_key(jwk) for name, jwk in json.loads((HERE / "keys.json").read_text()).items()}
 KIDS = {name: key.thumbprint() for name, key in KEYS.items()}
@@ -101,10 +120,12 @@ class File:
     def __init__(self, name, about):
         self.name, self.about, self.cases = name, about, []
 
-    def case(self, name, token, expect, source, **more):
+    def case(self, name, token, expect, source, rfc=(), **more):
         allowed = {"time_ms", "leeway_seconds", "jwks", "keys_are_current", "revocations", "demand", "audiences"}
         assert set(more) <= allowed, more
-        case = {"name": name, "source": source, "token": token, "expect": expect, **more}
+        rules = [rule for rule in RULES if rule in (*IMPLIED.get(source, ()), *rfc)]
+        assert set(rfc) <= set(rules), rfc
+        case = {"name": name, "source": source, **({"rfc": rules} if rules else {}), "token": token, "expect": expect, **more}
         self.cases.append(case)
 
     def text(self):
@@ -125,7 +146,10 @@ def signatures():
         file.case(f"{own}: a good token", token(key), OK, "RFC 7515 section 5.2")
         for name in NAMES:
             if name != own:
-                file.case(f"{own}: the token says {name}", token(key, header(key, alg=name)), INVALID, "RFC 8725 section 3.1")
+                more = ["RFC 8725 3.2"] if name.lower() == "none" else []
+                file.case(f"{own}: the token says {name}", token(key, header(key, alg=name)), INVALID, "RFC 8725 section 3.1", more)
+        unsigned = f"{b64(compact(header(key, alg='none')))}.{b64(compact(claims()))}."
+        file.case(f"{own}: the token says none, and has no signature", unsigned, INVALID, "RFC 8725 section 3.2", ["RFC 8725 3.1", "RFC 9068 4: signature"])
         file.case(f"{own}: no algorithm", token(key, header(key, alg=REMOVED)), INVALID, "RFC 7515 section 4.1.1")
         file.case(f"{own}: the algorithm is no text", token(key, header(key, alg=[own])), INVALID, "RFC 7515 section 4.1.1")
         file.case(f"{own}: the algorithm in another case", token(key, header(key, alg=own.swapcase())), INVALID, "RFC 7515 section 4.1.1")
@@ -138,6 +162,7 @@ def signatures():
         file.case(f"{own}: a byte of the signature is missing", f"{message}.{b64(raw[:-1])}", INVALID, "RFC 7518 section 3")
         file.case(f"{own}: the signature has a byte more", f"{message}.{b64(raw + b'0')}", INVALID, "RFC 7518 section 3")
         file.case(f"{own}: no signature", f"{message}.", INVALID, "RFC 7515 section 5.2")
+        file.case(f"{own}: a signature of zeros", f"{message}.{b64(bytes(len(raw)))}", INVALID, "RFC 7515 section 5.2", ["RFC 8725 3.4"])
         other = token(f"{key}-other", header(key))
         file.case(f"{own}: signed by another key", other, INVALID, "RFC 8725 section 3.3")
         more = b64(compact(claims(roles=["admin"])))
@@ -157,13 +182,19 @@ def signatures():
 
 
 def headers():
-    file = File("headers", "Type, key name, and what a header may not decide (RFC 8725 sections 3.10 and 3.11, RFC 9068 section 4).")
+    file = File("headers", "Type, key name, extensions, and what a header may not decide (RFC 8725 sections 3.7 and 3.10 to 3.12, RFC 9068 section 4).")
     for typ in ("JWT", "id_token+jwt", "logout+jwt", "dpop+jwt", "secevent+jwt", "at+jwt ", "at", "", None, 1, ["at+jwt"], {}):
-        file.case(f"type {compact(typ) if not isinstance(typ, str) else repr(typ)}", token(head=header(typ=typ)), INVALID, "RFC 8725 section 3.11")
-    file.case("no type", token(head=header(typ=REMOVED)), INVALID, "RFC 9068 section 4")
-    for kid in ("", "unknown", None, 1, [KIDS["es256"]], {}, KIDS["es256"] + "=", " " + KIDS["es256"]):
+        more = ["RFC 8725 3.12"] if typ and str(typ).endswith("+jwt") else []
+        file.case(f"type {compact(typ) if not isinstance(typ, str) else repr(typ)}", token(head=header(typ=typ)), INVALID, "RFC 8725 section 3.11", more)
+    file.case("no type", token(head=header(typ=REMOVED)), INVALID, "RFC 9068 section 4", ["RFC 8725 3.11", "RFC 9068 4: typ"])
+    # RFC 9068 allows this name as well; our tokens never have it.
+    for typ in ("application/at+jwt", "AT+JWT"):
+        file.case(f"type {typ!r}", token(head=header(typ=typ)), INVALID, "verifier-protocol.md, row 3", ["RFC 8725 3.11"])
+    file.case("a letter of the type is escaped", token(head=compact(header()).replace("at+jwt", "\\u0061t+jwt")), OK, "RFC 8259 section 8.3")
+    for kid in ("", "unknown", None, 1, [KIDS["es256"]], {}, KIDS["es256"] + "=", " " + KIDS["es256"], "../keys.json", "https://other.example/key", "' OR 1=1 --"):
         name = repr(kid) if isinstance(kid, str) else compact(kid)
-        file.case(f"key name {name.replace(KIDS['es256'], '…')}", token(head=header(kid=kid)), INVALID, "RFC 7515 section 4.1.4")
+        more = ["RFC 8725 3.10"] if isinstance(kid, str) else []
+        file.case(f"key name {name.replace(KIDS['es256'], '…')}", token(head=header(kid=kid)), INVALID, "RFC 7515 section 4.1.4", more)
     file.case("no key name", token(head=header(kid=REMOVED)), INVALID, "RFC 7515 section 4.1.4")
     file.case("the name of another key of the set", token(head=header(kid=KIDS["eddsa"])), INVALID, "RFC 8725 section 3.1")
     ignored = {
@@ -172,23 +203,62 @@ def headers():
     }
     for name, value in ignored.items():
         file.case(f"`{name}` is ignored", token(head=header(**{name: value})), OK, "RFC 8725 section 3.10")
+    extensions(file)
     good = compact(header())
     doubled = good.replace('{"alg"', '{"alg":"ES256","alg"')
     file.case("`alg` twice", token(head=doubled), INVALID, "RFC 7515 section 4")
     file.case("`kid` twice", token(head=good[:-1] + f',"kid":"{KIDS["es256"]}"}}'), INVALID, "RFC 7515 section 4")
     file.case("`typ` twice", token(head=good[:-1] + ',"typ":"at+jwt"}'), INVALID, "RFC 7515 section 4")
     file.case("members in another order, with white space", token(head=f' {{ "kid" : "{KIDS["es256"]}" ,\n "typ":"at+jwt", "alg":"ES256" }} '), OK, "RFC 8259 section 2")
+    for name, text in not_utf8(good.encode()):
+        file.case(f"the header is {name}", token(head=text), INVALID, "RFC 8725 section 3.7")
+    file.case("letters outside ASCII", token(head=good[:-1] + ',"foo":"Größe 尺"}'), OK, "RFC 8725 section 3.7")
     for name, text in (
         ("an array", "[]"), ("a string", '"ES256"'), ("null", "null"), ("a number", "1"), ("empty", ""), ("cut off", good[:-1]),
-        ("followed by something", good + "x"), ("followed by another object", good + "{}"), ("not UTF-8", b'{"alg":"ES256","typ":"at+jwt","kid":"\xff"}'),
+        ("followed by something", good + "x"), ("followed by another object", good + "{}"),
         ("with single quotes", good.replace('"', "'")), ("with a comment", good + "/**/"), ("with a trailing comma", good[:-1] + ",}"),
     ):
         file.case(f"the header is {name}", token(head=text), INVALID, "RFC 7519 section 7.2")
     return file
 
 
+def not_utf8(good):
+    """Names and texts of an object in other encodings. The wrong byte is in a member that is ignored."""
+    text = good.decode()
+    return (
+        ("not UTF-8", good[:-1] + b',"foo":"\xff"}'), ("not UTF-8 in the name of a member", good[:-1] + b',"\xff":1}'),
+        ("UTF-8 in too many bytes", good[:-1] + b',"foo":"\xc0\xaf"}'), ("UTF-8 with half of a surrogate pair", good[:-1] + b',"foo":"\xed\xa0\x80"}'),
+        ("Latin-1", good[:-1] + ',"foo":"Größe"}'.encode("latin-1")), ("UTF-16", text.encode("utf-16-le")), ("UTF-16, big endian", text.encode("utf-16-be")),
+        ("UTF-32", text.encode("utf-32-le")), ("UTF-8 with a byte order mark", b"\xef\xbb\xbf" + good),
+    )
+
+
+def extensions(file):
+    """`crit` names what must be understood (RFC 7515 section 4.1.11). A verifier understands no extension, so that any `crit` is the end."""
+    source = "RFC 7515 section 4.1.11"
+    for name, changes in (
+        ("an extension that nobody knows", {"crit": ["foo"], "foo": 1}), ("an extension that is not there", {"crit": ["foo"]}), ("nothing", {"crit": []}),
+        ("`b64`, which is true (RFC 7797)", {"crit": ["b64"], "b64": True}), ("a claim", {"crit": ["exp"], "exp": NOW // 1000 + 600}), ("`alg`", {"crit": ["alg"]}),
+        ("`alg`, `typ` and `kid`", {"crit": ["alg", "typ", "kid"]}), ("an extension twice", {"crit": ["foo", "foo"], "foo": 1}),
+        ("a number", {"crit": [1]}), ("an empty name", {"crit": [""]}),
+    ):
+        file.case(f"`crit` names {name}", token(head=header(**changes)), INVALID, source, ["RFC 8725 3.3"])
+    for value in (None, False, "b64", {}, 0):
+        name = repr(value) if isinstance(value, str) else compact(value)
+        file.case(f"`crit` is {name}", token(head=header(crit=value)), INVALID, source, ["RFC 8725 3.3"])
+    unencoded = f"{b64(compact(header(b64=False, crit=['b64'])))}.{compact(claims())}"
+    file.case("`crit` names `b64`, and the payload is not encoded (RFC 7797)", f"{unencoded}.{b64(signature('es256', unencoded))}", INVALID, source, ["RFC 8725 3.3"])
+    escaped = compact(header())[:-1] + ',"\\u0063rit":["foo"],"foo":1}'
+    file.case("`crit` with a letter that is escaped", token(head=escaped), INVALID, source, ["RFC 8725 3.3"])
+    for key in ("eddsa", "rs256"):
+        file.case(f"{ALGORITHMS[key]}: `crit` names an extension that nobody knows", token(key, header(key, crit=["foo"], foo=1)), INVALID, source, ["RFC 8725 3.3"])
+    file.case("`Crit` is another name", token(head=header(Crit=["foo"])), OK, "RFC 7515 section 4")
+    file.case("`b64` is true, without `crit`", token(head=header(b64=True)), OK, "RFC 7797 section 3")
+    file.case("`crit` among the claims", token(body=claims(crit=["foo"])), OK, "RFC 7519 section 4")
+
+
 def payloads():
-    file = File("payloads", "The claims and their types (RFC 9068 sections 2.2 and 4, RFC 8725 sections 3.8 and 3.9).")
+    file = File("payloads", "The claims and their types (RFC 9068 sections 2.2 and 4, RFC 8725 sections 3.3, 3.7 to 3.9 and 3.12).")
     file.case("all claims", token(), OK, "RFC 9068 section 2.2")
     for name in claims():
         file.case(f"no `{name}`", token(body=claims(**{name: REMOVED})), INVALID, "RFC 9068 section 2.2")
@@ -203,7 +273,8 @@ def payloads():
     file.case("our audience among others", token(body=claims(aud=["a", AUDIENCE, "b"])), OK, "RFC 7519 section 4.1.3")
     for name in ("sub", "sid", "jti"):
         for value in ("", "ada", SUB.replace("-", ""), "{" + SUB + "}", "urn:uuid:" + SUB, SUB + "0", SUB[:-1] + "g"):
-            file.case(f"`{name}` is {value!r}", token(body=claims(**{name: value})), INVALID, "RFC 9562 section 4")
+            more = ["RFC 8725 3.8"] if name == "sub" else []
+            file.case(f"`{name}` is {value!r}", token(body=claims(**{name: value})), INVALID, "RFC 9562 section 4", more)
         upper = (JTI if name == "jti" else SUB).upper()
         file.case(f"`{name}` in upper case", token(body=claims(**{name: upper})), OK, "RFC 9562 section 4")
     file.case("no roles", token(body=claims(roles=[])), OK, "RFC 9068 section 2.2.3")
@@ -229,14 +300,26 @@ def payloads():
         file.case(f"`{name}` twice", token(body=good[:-1] + f',"{name}":{value}}}'), INVALID, "RFC 7519 section 4")
     for name, text in (
         ("an array", "[]"), ("a string", '"x"'), ("null", "null"), ("a number", "1"), ("empty", ""), ("cut off", good[:-1]), ("followed by something", good + "x"),
-        ("not UTF-8", good.encode().replace(b"reader", b"r\xff")),
     ):
         file.case(f"the payload is {name}", token(body=text), INVALID, "RFC 7519 section 7.2")
+    for name, text in (*not_utf8(good.encode()), ("not UTF-8 in a role", good.encode().replace(b"reader", b"r\xff"))):
+        file.case(f"the payload is {name}", token(body=text), INVALID, "RFC 8725 section 3.7")
+    file.case("letters outside ASCII", token(body=good.replace("countersign", "Größe 尺")), OK, "RFC 8725 section 3.7")
+    file.case("a letter of the issuer is escaped", token(body=good.replace(ISSUER, ISSUER.replace("auth", "\\u0061uth"))), OK, "RFC 8259 section 8.3")
+    others = {
+        "an ID token": {"nonce": "n", "at_hash": "h", **{name: REMOVED for name in ("sid", "jti", "client_id", "roles")}},
+        "a logout token": {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}, **{name: REMOVED for name in ("exp", "client_id", "roles")}},
+        "a client assertion": {"iss": SUB, "aud": ISSUER, **{name: REMOVED for name in ("sid", "client_id", "roles")}},
+        "an authorization request": {"response_type": "code", "scope": "openid", **{name: REMOVED for name in ("sub", "sid", "jti", "roles")}},
+    }
+    for name, changes in others.items():
+        file.case(f"the claims of {name}", token(body=claims(**changes)), INVALID, "RFC 8725 section 3.12")
+    file.case("the payload is a token", token(head=header(cty="JWT"), body=token()), INVALID, "RFC 8725 section 3.3")
     return file
 
 
 def forms():
-    file = File("forms", "The compact serialisation, and nothing else (RFC 7515 section 7.1, RFC 8725 section 3.4).")
+    file = File("forms", "The compact serialisation, and nothing else (RFC 7515 section 7.1, RFC 8725 sections 3.4 and 3.6).")
     good = token()
     head, body, mac = good.split(".")
     file.case("empty", "", MISSING, "verifier-protocol.md")
@@ -250,9 +333,19 @@ def forms():
         ("letters outside ASCII", f"{head}.{body}.{mac[:-1]}é"),
     ):
         file.case(name, text, INVALID, "RFC 7515 section 7.1")
+    for name, more in (("encrypted", {}), ("compressed and encrypted", {"zip": "DEF"})):
+        file.case(name, encrypted(more), INVALID, "RFC 9068 section 4", ["RFC 8725 3.6", "RFC 9068 4: encryption"])
+    file.case("signed, and called compressed", token(head=header(zip="DEF"), body=b"\x78\x9c" + compact(claims()).encode()), INVALID, "RFC 8725 section 3.6")
     for size, expect in ((8192, OK), (8193, INVALID)):
         file.case(f"{size} bytes", sized(size), expect, "verifier-protocol.md")
     return file
+
+
+def encrypted(more):
+    """A JWE (RFC 7516 section 7.1), encrypted directly with a key that is no secret."""
+    head = b64(compact({"alg": "dir", "enc": "A128GCM", "typ": "at+jwt", "kid": KIDS["es256"], **more}))
+    sealed = AESGCM(b"k" * 16).encrypt(b"n" * 12, compact(claims()).encode(), head.encode())
+    return f"{head}..{b64(b'n' * 12)}.{b64(sealed[:-16])}.{b64(sealed[-16:])}"
 
 
 def sized(size):
@@ -373,7 +466,7 @@ def demands():
 
 
 def key_sets():
-    file = File("key_sets", "The JWK set decides which keys there are (RFC 7517, RFC 8725 sections 3.2, 3.4 and 3.5).")
+    file = File("key_sets", "The JWK set decides which keys there are (RFC 7517, RFC 8725 sections 3.1 to 3.5).")
     for key, own in ALGORITHMS.items():
         made = token(key)
         one = lambda **changes: {"keys": [public(key, **changes)]}
@@ -402,10 +495,20 @@ def key_sets():
     file.case("another type, and keys may be missing", token(head=header(typ="JWT")), INVALID, "verifier-protocol.md", jwks=no_key, keys_are_current=False)
     file.case("a word, and keys may be missing", "token", INVALID, "verifier-protocol.md", jwks=no_key, keys_are_current=False)
     file.case("ES256: a point that is not on the curve", token(), INVALID, "RFC 8725 section 3.4", jwks={"keys": [public("es256", y=public("es256")["x"])]})
-    file.case("ES256: a coordinate of 31 bytes", token(), INVALID, "RFC 7518 section 6.2.1.2", jwks={"keys": [public("es256", x=public("es256")["x"][:-2])]})
-    file.case("EdDSA: a key of 31 bytes", token("eddsa"), INVALID, "RFC 8037 section 2", jwks={"keys": [public("eddsa", x=b64(b"x" * 31))]})
-    file.case("RS256: a key of 1,024 bits", token("rs256-1024", header("rs256-1024")), INVALID, "RFC 7518 section 3.3", jwks={"keys": [public("rs256-1024")]})
+    file.case("ES256: a coordinate of 31 bytes", token(), INVALID, "RFC 7518 section 6.2.1.2", jwks={"keys": [public("es256", x=public("es256")["x"][:-2])]}, rfc=["RFC 8725 3.4"])
+    file.case("EdDSA: a key of 31 bytes", token("eddsa"), INVALID, "RFC 8037 section 2", jwks={"keys": [public("eddsa", x=b64(b"x" * 31))]}, rfc=["RFC 8725 3.4"])
+    file.case("RS256: a key of 1,024 bits", token("rs256-1024", header("rs256-1024")), INVALID, "RFC 8725 section 3.5", jwks={"keys": [public("rs256-1024")]})
+    for length in (4, 32):
+        made, jwk = symmetric(b"k" * length)
+        file.case(f"HS256: a symmetric key of {length} bytes", made, INVALID, "RFC 8725 section 3.5", ["RFC 8725 3.2", "RFC 9068 4: signature"], jwks={"keys": [jwk, *ALL["keys"]]})
     return file
+
+
+def symmetric(key):
+    """A token with a MAC, and the JWK of its key."""
+    message = f"{b64(compact({'alg': 'HS256', 'typ': 'at+jwt', 'kid': 'o'}))}.{b64(compact(claims()))}"
+    mac = hmac.new(key, message.encode(), hashlib.sha256).digest()
+    return f"{message}.{b64(mac)}", {"kty": "oct", "kid": "o", "use": "sig", "alg": "HS256", "k": b64(key)}
 
 
 FILES = (signatures, headers, payloads, forms, times, revocations, demands, key_sets)
@@ -413,17 +516,20 @@ FILES = (signatures, headers, payloads, forms, times, revocations, demands, key_
 
 def main():
     check = sys.argv[1:] == ["--check"]
-    count, stale = 0, []
+    count, stale, refused = 0, [], set()
     for make in FILES:
         file = make()
         names = [case["name"] for case in file.cases]
         assert len(names) == len(set(names)), [name for name in names if names.count(name) > 1]
         count += len(names)
+        refused.update(rule for case in file.cases if case["expect"] != OK for rule in case.get("rfc", ()))
         path = HERE / f"{file.name}.json"
         if check and path.read_text() != file.text():
             stale.append(path.name)
         elif not check:
             path.write_text(file.text())
+    lacking = [rule for rule in RULES if rule not in refused]
+    assert not lacking, f"no token is refused for {lacking}"
     print(f"{count} cases in {len(FILES)} files")
     if stale:
         sys.exit(f"scripts/vectors would change {', '.join(stale)}")

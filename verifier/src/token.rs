@@ -35,11 +35,11 @@ pub(crate) enum Refusal {
 #[derive(Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]
-    alg: &'a str,
+    alg: Cow<'a, str>,
     #[serde(borrow)]
-    typ: &'a str,
+    typ: Cow<'a, str>,
     #[serde(borrow)]
-    kid: &'a str,
+    kid: Cow<'a, str>,
     /// Whether it is present; an `Option` would take `null` for its absence.
     #[serde(default, deserialize_with = "present")]
     crit: bool,
@@ -113,12 +113,12 @@ pub(crate) fn verify(
     if header.typ != TOKEN_TYPE || header.crit {
         return Err(Refusal::Invalid);
     }
-    let key = keys.find(header.kid).ok_or(Refusal::KeyUnknown)?;
+    let key = keys.find(&header.kid).ok_or(Refusal::KeyUnknown)?;
     let signature = decode(signature)?;
-    if !key.algorithm.is_called(header.alg) || !key.verifies(message.as_bytes(), &signature) {
+    if !key.algorithm.is_called(&header.alg) || !key.verifies(message.as_bytes(), &signature) {
         return Err(Refusal::Invalid);
     }
-    let claims = claims(payload, header.kid)?;
+    let claims = claims(payload, &header.kid)?;
     let is_for_us = claims.audiences.iter().any(|aud| audiences.contains(aud));
     if claims.issuer != issuer || !is_for_us {
         return Err(Refusal::Invalid);
@@ -131,7 +131,7 @@ pub(crate) fn read_without_verifying(token: &str) -> Option<Claims> {
     let mut parts = token.split('.');
     let header = decode(parts.next()?).ok()?;
     let header: Header<'_> = object(&header).ok()?;
-    claims(parts.next()?, header.kid).ok()
+    claims(parts.next()?, &header.kid).ok()
 }
 
 fn claims(payload: &str, key_id: &str) -> Result<Claims, Refusal> {
@@ -189,12 +189,13 @@ fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 /// Reads a JSON object. serde alone would take an array of the members' values for one, too. A member that is read and stands
-/// twice is refused by serde.
+/// twice is refused by serde. Members that are not read must be UTF-8, too (RFC 8725 section 3.7): `from_slice` would skip their bytes.
 fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Refusal> {
-    if !json.trim_ascii_start().starts_with(b"{") {
+    let json = std::str::from_utf8(json).map_err(|_| Refusal::Invalid)?;
+    if !json.trim_ascii_start().starts_with('{') {
         return Err(Refusal::Invalid);
     }
-    serde_json::from_slice(json).map_err(|_| Refusal::Invalid)
+    serde_json::from_str(json).map_err(|_| Refusal::Invalid)
 }
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

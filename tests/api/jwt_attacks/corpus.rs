@@ -516,12 +516,33 @@ fn payloads(forge: &Forge) -> Vec<Attack> {
     }
     let mut bytes = good.clone().into_bytes();
     bytes.splice(2..2, [0xff, 0xfe]);
-    let message = message(header.as_bytes(), &bytes);
-    let signature = URL_SAFE_NO_PAD.encode(forge.key.sign(forge.algorithm(), message.as_bytes()));
-    attacks.push(attack(
-        "payload that is not UTF-8",
-        format!("{message}.{signature}"),
-    ));
+    let ignored = |text: &str| {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.splice(1..1, *b"\"x\":\"\xff\",");
+        bytes
+    };
+    for (name, header, payload) in [
+        (
+            "payload that is not UTF-8",
+            header.clone().into_bytes(),
+            bytes,
+        ),
+        (
+            "ignored claim that is not UTF-8",
+            header.clone().into_bytes(),
+            ignored(&good),
+        ),
+        (
+            "ignored header member that is not UTF-8",
+            ignored(&header),
+            good.into_bytes(),
+        ),
+    ] {
+        let message = message(&header, &payload);
+        let signature = forge.key.sign(forge.algorithm(), message.as_bytes());
+        let signature = URL_SAFE_NO_PAD.encode(signature);
+        attacks.push(attack(name, format!("{message}.{signature}")));
+    }
     attacks
 }
 

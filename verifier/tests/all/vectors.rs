@@ -1,7 +1,7 @@
 //! The published cases, `vectors/verifier/*.json`: tokens made by another library, and what a verifier must say.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -28,6 +28,8 @@ struct File {
 struct Case {
     name: String,
     source: String,
+    #[serde(default)]
+    rfc: Vec<String>,
     token: String,
     expect: String,
     audiences: Option<Vec<String>>,
@@ -69,10 +71,13 @@ fn time(millis: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(millis)
 }
 
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../vectors/verifier")
+}
+
 fn files() -> Vec<(String, File)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../vectors/verifier");
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let is_json = path
@@ -187,4 +192,45 @@ fn there_are_at_least_200_published_cases_and_every_verdict_is_among_them() {
         "TOKEN_REVOKED",
     ];
     assert_eq!(verdicts, BTreeSet::from(expected));
+}
+
+/// The rules in the table of README, each with the files that it names.
+fn rules() -> BTreeMap<String, BTreeSet<String>> {
+    let readme = fs::read_to_string(folder().join("README.md")).unwrap();
+    let rows = readme.lines().filter(|line| line.starts_with("| RFC "));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let names = cells[2]
+            .split(',')
+            .map(|name| format!("{}.json", name.trim()));
+        (cells[0].to_owned(), names.collect())
+    })
+    .collect()
+}
+
+#[test]
+fn every_rule_of_rfc_8725_section_3_and_rfc_9068_section_4_has_cases_and_stands_in_readme() {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut refused = BTreeSet::new();
+    for (name, file) in files() {
+        for case in file.cases {
+            for rule in case.rfc {
+                if case.expect != "ACCEPT" {
+                    refused.insert(rule.clone());
+                }
+                found.entry(rule).or_default().insert(name.clone());
+            }
+        }
+    }
+    let rules = rules();
+    for section in 1..=12 {
+        let rule = format!("RFC 8725 3.{section}");
+        assert!(rules.contains_key(&rule), "{rule} is not in README.md");
+    }
+    assert_eq!(rules, found, "README.md, and the cases");
+    assert!(
+        refused.iter().eq(rules.keys()),
+        "no token is refused for one of {:?}",
+        rules.keys()
+    );
 }
