@@ -1,6 +1,12 @@
 //! Time, in one place: everything else gets it as a parameter.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,16 +65,51 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The time of day.
-#[expect(clippy::disallowed_methods, reason = "this file is the clock")]
-pub(crate) fn now() -> SystemTime {
-    SystemTime::now()
+/// What a verifier reads the time from.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Clock {
+    /// The machine's clocks.
+    #[default]
+    System,
+    /// The same, ahead by what a test says.
+    Manual(ManualClock),
 }
 
-/// A clock that is never set.
-#[expect(clippy::disallowed_methods, reason = "this file is the clock")]
-pub(crate) fn monotonic() -> Instant {
-    Instant::now()
+impl Clock {
+    /// The time of day.
+    #[expect(clippy::disallowed_methods, reason = "this file is the clock")]
+    pub(crate) fn now(&self) -> SystemTime {
+        SystemTime::now() + self.ahead()
+    }
+
+    /// A clock that is never set.
+    #[expect(clippy::disallowed_methods, reason = "this file is the clock")]
+    pub(crate) fn monotonic(&self) -> Instant {
+        Instant::now() + self.ahead()
+    }
+
+    fn ahead(&self) -> Duration {
+        match self {
+            Self::System => Duration::ZERO,
+            Self::Manual(clock) => Duration::from_millis(clock.ahead.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+/// A clock that the tests of this crate move forward. No part of its interface. Waits for the network, and between two connections, take
+/// the time that they take.
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock {
+    /// In milliseconds.
+    ahead: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// Lets time pass at once.
+    pub fn advance(&self, by: Duration) {
+        let by = u64::try_from(millis(by)).unwrap_or(0);
+        self.ahead.fetch_add(by, Ordering::SeqCst);
+    }
 }
 
 #[cfg(test)]

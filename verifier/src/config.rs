@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    clock::{Clock, ManualClock},
     credential::Credential,
     local::{CACHED_TOKENS, Rules},
 };
@@ -34,6 +35,7 @@ pub struct VerifierConfig {
     pub(crate) ask_timeout: Duration,
     pub(crate) refused_retry: Duration,
     pub(crate) cached_tokens: usize,
+    pub(crate) clock: Clock,
 }
 
 impl VerifierConfig {
@@ -55,6 +57,7 @@ impl VerifierConfig {
             ask_timeout: Duration::from_secs(1),
             refused_retry: Duration::from_secs(30),
             cached_tokens: CACHED_TOKENS,
+            clock: Clock::System,
         }
     }
 
@@ -118,6 +121,14 @@ impl VerifierConfig {
     #[must_use]
     pub fn cached_tokens(mut self, count: usize) -> Self {
         self.cached_tokens = count;
+        self
+    }
+
+    /// For the tests of this crate.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn clock(mut self, clock: ManualClock) -> Self {
+        self.clock = Clock::Manual(clock);
         self
     }
 

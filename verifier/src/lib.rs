@@ -32,6 +32,8 @@ mod state;
 mod token;
 mod verifier;
 
+#[doc(hidden)]
+pub use self::clock::ManualClock;
 pub use self::{
     claims::{Actor, Claims, PrincipalType},
     config::{StalePolicy, VerifierConfig},

@@ -5,12 +5,14 @@ use std::sync::atomic::AtomicBool;
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    clock::Clock,
     local::LocalVerifier,
     state::{FeedStatus, Progress, VerifierState},
 };
 
 pub(crate) struct Shared {
     pub(crate) local: LocalVerifier,
+    pub(crate) clock: Clock,
     pub(crate) progress: Progress,
     pub(crate) state: watch::Sender<VerifierState>,
     /// A token named a key that is not known.
@@ -22,10 +24,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(local: LocalVerifier) -> Self {
+    pub(crate) fn new(local: LocalVerifier, clock: Clock) -> Self {
         Self {
             local,
-            progress: Progress::new(),
+            progress: Progress::new(clock.clone()),
+            clock,
             state: watch::Sender::default(),
             keys_wanted: Notify::new(),
             keys_rest: AtomicBool::new(false),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    clock::{UnixMillis, monotonic},
+    clock::{Clock, UnixMillis},
     cursor::Cursor,
 };
 
@@ -62,17 +62,19 @@ pub(crate) struct Progress {
     /// When `as_of` last advanced, in milliseconds since `began`.
     advanced: AtomicU64,
     began: Instant,
+    clock: Clock,
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self {
             is_ready: AtomicBool::new(false),
             is_current: AtomicBool::new(false),
             are_keys_current: AtomicBool::new(false),
             as_of: AtomicI64::new(0),
             advanced: AtomicU64::new(0),
-            began: monotonic(),
+            began: clock.monotonic(),
+            clock,
         }
     }
 
@@ -127,7 +129,7 @@ impl Progress {
     }
 
     fn elapsed(&self) -> u64 {
-        let elapsed = monotonic().saturating_duration_since(self.began);
+        let elapsed = self.clock.monotonic().saturating_duration_since(self.began);
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
 }
@@ -141,7 +143,7 @@ mod tests {
     #[test]
     fn clocks_that_differ_by_five_seconds_do_not_make_knowledge_old() {
         for skew in [-5_000, 0, 5_000] {
-            let progress = Progress::new();
+            let progress = Progress::new(Clock::System);
             assert_eq!(progress.staleness(NOW), Duration::MAX);
             progress.heartbeat(NOW, false);
             let staleness = progress.staleness(UnixMillis(NOW.0 + skew));
@@ -151,14 +153,14 @@ mod tests {
 
     #[test]
     fn a_server_that_has_fallen_behind_is_noticed_at_once() {
-        let progress = Progress::new();
+        let progress = Progress::new(Clock::System);
         progress.heartbeat(UnixMillis(NOW.0 - 600_000), false);
         assert!(progress.staleness(NOW) >= Duration::from_secs(590));
     }
 
     #[test]
     fn an_older_heartbeat_does_not_move_the_time_back_unless_the_epoch_is_new() {
-        let progress = Progress::new();
+        let progress = Progress::new(Clock::System);
         progress.heartbeat(NOW, false);
         let earlier = UnixMillis(NOW.0 - 1_000);
         progress.heartbeat(earlier, false);

@@ -12,7 +12,7 @@ use tonic::transport::Endpoint;
 use crate::{
     Claims, Cursor, Demand, VerifierConfig, VerifyError,
     ask::RemoteValidator,
-    clock::{self, UnixMillis},
+    clock::UnixMillis,
     config::StalePolicy,
     endpoint::{ConnectError, IntoEndpoint, watched},
     feed::Feed,
@@ -85,7 +85,8 @@ impl Verifier {
 
     fn start(endpoint: Endpoint, config: VerifierConfig) -> Self {
         let endpoint = watched(endpoint);
-        let shared = Arc::new(Shared::new(LocalVerifier::with(config.rules())));
+        let local = LocalVerifier::with(config.rules());
+        let shared = Arc::new(Shared::new(local, config.clock.clone()));
         let channel = endpoint.connect_lazy();
         let ask_timeout = config.ask_timeout;
         let keys = key_fetch::run(Arc::clone(&shared), channel.clone(), ask_timeout);
@@ -118,7 +119,10 @@ impl Verifier {
     /// [`VerifyError`].
     pub fn verify(&self, token: &str, demand: &Demand) -> Result<Arc<Claims>, VerifyError> {
         let Shared {
-            local, progress, ..
+            local,
+            progress,
+            clock,
+            ..
         } = &*self.inner.shared;
         if token.is_empty() {
             return Err(VerifyError::TokenMissing);
@@ -126,7 +130,7 @@ impl Verifier {
         if !progress.is_ready() {
             return Err(VerifyError::NotReady);
         }
-        let now = clock::now().into();
+        let now = clock.now().into();
         let claims = local
             .authenticate(token, now)
             .map_err(|error| match error {
@@ -164,7 +168,7 @@ impl Verifier {
         match verdict {
             Err(error) if error.is_unavailable() && self.inner.policy == StalePolicy::AskServer => {
                 let claims = self.inner.asker.ask(token).await?;
-                demand.check(&claims, clock::now().into())?;
+                demand.check(&claims, shared.clock.now().into())?;
                 Ok(claims)
             }
             verdict => verdict,
@@ -209,7 +213,8 @@ impl Verifier {
 
     /// How old the knowledge of revocations is: about a second while all is well.
     pub fn staleness(&self) -> Duration {
-        self.inner.shared.progress.staleness(clock::now().into())
+        let shared = &self.inner.shared;
+        shared.progress.staleness(shared.clock.now().into())
     }
 
     /// The state of the feed.

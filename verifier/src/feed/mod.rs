@@ -15,7 +15,6 @@ use tonic_types::StatusExt as _;
 
 use self::receiver::{Receiver, Unusable};
 use crate::{
-    clock::{monotonic, now},
     config::VerifierConfig,
     cursor::Cursor,
     pb::{
@@ -157,11 +156,14 @@ impl Feed {
         let started = started.map_err(|_| silent())?;
         let mut stream = started.map_err(|status| ended(&status))?.into_inner();
         let mut receiver = Receiver::new(&self.shared, cursor);
-        let renewal = token.and_then(|token| renewal(token, now()));
-        let renewal = renewal.map(|after| monotonic() + after);
+        let clock = &self.shared.clock;
+        let renewal = token.and_then(|token| renewal(token, clock.now()));
+        let renewal = renewal.map(|after| clock.monotonic() + after);
         loop {
             let patience = match receiver.is_complete() {
-                true if renewal.is_some_and(|at| monotonic() >= at) => return Ok(End::Renewal),
+                true if renewal.is_some_and(|at| clock.monotonic() >= at) => {
+                    return Ok(End::Renewal);
+                }
                 true => self.config.silence,
                 false => SNAPSHOT_PATIENCE,
             };

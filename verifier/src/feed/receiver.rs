@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::message;
 use crate::{
-    clock::{self, UnixMillis, monotonic},
+    clock::UnixMillis,
     cursor::Cursor,
     pb::{self, watch_revocations_response::Event},
     revocations::{Revocation, Revocations},
@@ -42,7 +42,7 @@ impl<'a> Receiver<'a> {
             snapshot: Some(Vec::new()),
             is_complete: false,
             has_keys: false,
-            forgot_at: monotonic(),
+            forgot_at: shared.clock.monotonic(),
         }
     }
 
@@ -149,9 +149,11 @@ impl<'a> Receiver<'a> {
     }
 
     fn forget_expired(&mut self) {
-        if self.forgot_at.elapsed() >= FORGET_INTERVAL {
-            self.forgot_at = monotonic();
-            self.shared.local.forget_expired(clock::now());
+        let Shared { local, clock, .. } = self.shared;
+        let now = clock.monotonic();
+        if now.saturating_duration_since(self.forgot_at) >= FORGET_INTERVAL {
+            self.forgot_at = now;
+            local.forget_expired(clock.now());
         }
     }
 }

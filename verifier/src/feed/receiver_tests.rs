@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 
 use super::*;
 use crate::{
+    clock::Clock,
     local::LocalVerifier,
     pb::{
         Heartbeat, Jwks, RevocationBatch, SnapshotComplete, WatchRevocationsResponse, revocation,
@@ -16,7 +17,7 @@ const SESSION: &str = "0193735b-2a00-7000-8000-000000000001";
 const NO_KEYS: &str = r#"{"keys":[]}"#;
 
 fn shared() -> Shared {
-    Shared::new(LocalVerifier::new("issuer", "audience"))
+    Shared::new(LocalVerifier::new("issuer", "audience"), Clock::System)
 }
 
 fn message(event: Event) -> WatchRevocationsResponse {

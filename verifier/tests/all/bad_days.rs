@@ -2,14 +2,12 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use countersign_verifier::{
-    ConnectError, Credential, CredentialError, FeedStatus, Verifier, VerifyError, pb,
-};
+use countersign_verifier::{FeedStatus, Verifier, VerifyError, pb};
 use tonic::{Code, Status};
 
 use crate::support::{
-    FakeServer, Issuer, config, config_with, connected, cursor, id, now_millis, of_session,
-    of_user, soon, until, verdict,
+    FakeServer, Issuer, config, connected, cursor, id, now_millis, of_session, of_user, soon,
+    until, verdict,
 };
 
 fn is_interrupted(status: &FeedStatus) -> bool {
@@ -57,7 +55,7 @@ async fn a_server_that_goes_away_and_comes_back_is_resumed_by_cursor() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_is_closed_and_resumed() {
+async fn a_feed_that_is_silent_without_closing_is_left() {
     let mut server = FakeServer::start().await;
     let config = config().silence(Duration::from_secs(2));
     let (verifier, watch) = connected(&mut server, config).await;
@@ -68,7 +66,7 @@ async fn a_silent_stream_is_closed_and_resumed() {
 }
 
 #[tokio::test]
-async fn an_incomplete_snapshot_is_not_used() {
+async fn a_snapshot_that_breaks_off_is_not_taken_for_the_whole() {
     let mut server = FakeServer::start().await;
     let verifier = Verifier::connect_lazy(server.address(), config()).unwrap();
     let token = Issuer::shared().token(&id(1), &id(2));
@@ -97,7 +95,35 @@ async fn an_incomplete_snapshot_is_not_used() {
 }
 
 #[tokio::test]
-async fn in_a_new_epoch_earlier_revocations_are_kept() {
+async fn a_resumed_stream_that_breaks_off_before_its_snapshot_is_complete_does_not_move_the_cursor()
+{
+    let mut server = FakeServer::start().await;
+    let (verifier, watch) = connected(&mut server, config()).await;
+    let age = verifier.state().as_of;
+    watch.end(Status::unavailable("restarts")).await;
+    let second = server.next_watch().await;
+    second.jwks(&Issuer::shared().jwks()).await;
+    second.revocations(&[of_session(&id(3))]).await;
+    // No server says so before the snapshot is complete: what is still to come would be lost.
+    second.heartbeat(&cursor(1, 7)).await;
+    // That it has been read is seen by what came after it.
+    second.revocations(&[of_session("not an id")]).await;
+    until(&verifier, "the malformed revocation", |state| {
+        state.malformed == 1
+    })
+    .await;
+    server.stop();
+    server.run().await;
+    let third = server.next_watch().await;
+    assert_eq!(third.cursor, cursor(1, 1));
+    assert_eq!(verifier.state().as_of, age);
+    let [early, good] = [3, 5].map(|session| Issuer::shared().token(&id(session), &id(2)));
+    assert_eq!(verdict(&verifier, &early), Err(VerifyError::TokenRevoked));
+    assert_eq!(verdict(&verifier, &good), Ok(()), "verification goes on");
+}
+
+#[tokio::test]
+async fn a_new_epoch_adds_to_what_was_known() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     watch.revocations(&[of_session(&id(1))]).await;
@@ -124,194 +150,6 @@ async fn in_a_new_epoch_earlier_revocations_are_kept() {
     assert_eq!(
         verdicts, [revoked; 3],
         "a revocation that the database lost is forgotten"
-    );
-}
-
-#[tokio::test]
-async fn a_wrong_credential_ends_the_start_with_a_clear_error() {
-    for status in [
-        Status::unauthenticated("no"),
-        Status::permission_denied("no role"),
-    ] {
-        let server = FakeServer::start().await;
-        server.refuse(status.clone());
-        let address = server.address();
-        let connecting = Verifier::connect(&address, config());
-        let error = soon("the refusal", connecting).await.unwrap_err();
-        let ConnectError::CredentialRefused(cause) = &error else {
-            panic!("{error:?}")
-        };
-        assert!(cause.contains(status.message()), "{cause}");
-    }
-}
-
-#[tokio::test]
-async fn an_outage_at_the_start_is_not_reported_as_a_wrong_credential() {
-    let mut server = FakeServer::start().await;
-    let address = server.address();
-    server.stop();
-    let config = config().connect_timeout(Duration::from_millis(300));
-    let error = soon("the end of the wait", Verifier::connect(&address, config)).await;
-    assert!(
-        matches!(error, Err(ConnectError::Unavailable(_))),
-        "{error:?}"
-    );
-}
-
-#[tokio::test]
-async fn a_credential_refused_later_is_reported_in_the_state_and_not_retried_in_a_loop() {
-    let mut server = FakeServer::start().await;
-    let (verifier, watch) = connected(&mut server, config()).await;
-    server.refuse(Status::permission_denied("no role"));
-    watch.end(Status::unauthenticated("expired")).await;
-    until(&verifier, "the refusal", |state| {
-        matches!(state.status, FeedStatus::CredentialRefused { .. })
-    })
-    .await;
-    let calls = server.behaviour.watch_calls.load(Ordering::SeqCst);
-    assert_eq!(calls, 2, "one more with a new token, then a long wait");
-    let token = Issuer::shared().token(&id(1), &id(2));
-    assert_eq!(
-        verdict(&verifier, &token),
-        Ok(()),
-        "what is known still counts"
-    );
-}
-
-#[tokio::test]
-async fn an_expired_access_token_is_renewed_by_its_source() {
-    let mut server = FakeServer::start().await;
-    let numbers = std::sync::atomic::AtomicUsize::new(1);
-    let credential = Credential::fetch(move || {
-        let number = numbers.fetch_add(1, Ordering::SeqCst);
-        async move { Ok(format!("token{number}")) }
-    });
-    let (verifier, watch) = connected(&mut server, config_with(credential)).await;
-    assert_eq!(watch.bearer, "Bearer token1");
-    watch.end(Status::unauthenticated("expired")).await;
-    let resumed = server.next_watch().await;
-    assert_eq!(resumed.bearer, "Bearer token2");
-    assert_eq!(resumed.cursor, cursor(1, 1));
-    assert!(is_interrupted(&verifier.state().status), "no refusal");
-}
-
-#[tokio::test]
-async fn the_verifier_logs_in_once_and_again_after_its_session_has_ended() {
-    let mut server = FakeServer::start().await;
-    let login = Credential::login(server.address(), "gateway@example.org", "good password");
-    let (_verifier, mut watch) = connected(&mut server, config_with(login.unwrap())).await;
-    for expected in ["login", "login+", "login++"] {
-        assert_eq!(watch.bearer, format!("Bearer {expected}"));
-        watch.end(Status::unauthenticated("expired")).await;
-        watch = server.next_watch().await;
-        watch.snapshot(&Issuer::shared().jwks(), &[]).await;
-    }
-    server.behaviour.session_ended.store(true, Ordering::SeqCst);
-    watch.end(Status::unauthenticated("expired")).await;
-    assert_eq!(server.next_watch().await.bearer, "Bearer login");
-}
-
-#[tokio::test]
-async fn a_wrong_password_ends_the_start_with_a_clear_error() {
-    let server = FakeServer::start().await;
-    let login = Credential::login(server.address(), "gateway@example.org", "wrong").unwrap();
-    let address = server.address();
-    let connecting = Verifier::connect(&address, config_with(login));
-    let error = soon("the refusal", connecting).await.unwrap_err();
-    assert!(
-        matches!(error, ConnectError::CredentialRefused(_)),
-        "{error:?}"
-    );
-}
-
-#[tokio::test]
-async fn a_service_key_gets_a_new_access_token_for_each_connection() {
-    let mut server = FakeServer::start().await;
-    let credential = Credential::service_key(server.address(), "csk_good");
-    let (_verifier, mut watch) = connected(&mut server, config_with(credential.unwrap())).await;
-    for number in 1..4 {
-        assert_eq!(watch.bearer, format!("Bearer issued{number}"));
-        watch.end(Status::unauthenticated("expired")).await;
-        watch = server.next_watch().await;
-        watch.snapshot(&Issuer::shared().jwks(), &[]).await;
-    }
-}
-
-#[tokio::test]
-async fn a_service_key_that_is_not_accepted_ends_the_start_with_a_clear_error() {
-    let server = FakeServer::start().await;
-    let address = server.address();
-    let credential = Credential::service_key(&address, "csk_revoked").unwrap();
-    let connecting = Verifier::connect(&address, config_with(credential));
-    let error = soon("the refusal", connecting).await.unwrap_err();
-    assert!(
-        matches!(error, ConnectError::CredentialRefused(_)),
-        "{error:?}"
-    );
-}
-
-#[tokio::test]
-async fn an_assertion_file_is_read_for_each_connection() {
-    let mut server = FakeServer::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("token");
-    std::fs::write(&path, "assertion\n").unwrap();
-    let credential = Credential::assertion_file(server.address(), &path).unwrap();
-    let (verifier, watch) = connected(&mut server, config_with(credential)).await;
-    assert_eq!(watch.bearer, "Bearer issued1");
-    std::fs::remove_file(&path).unwrap();
-    watch.end(Status::unavailable("restarts")).await;
-    until(&verifier, "the missing file", |state| {
-        matches!(&state.status, FeedStatus::Interrupted { cause } if cause.contains("token"))
-    })
-    .await;
-    std::fs::write(&path, "assertion of another").unwrap();
-    until(&verifier, "the refusal", |state| {
-        matches!(state.status, FeedStatus::CredentialRefused { .. })
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn an_assertion_file_that_is_empty_or_too_long_interrupts_the_feed() {
-    let server = FakeServer::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("token");
-    for content in [" \n".to_owned(), "a".repeat(16 * 1024 + 1)] {
-        std::fs::write(&path, content).unwrap();
-        let credential = Credential::assertion_file(server.address(), &path).unwrap();
-        let config = config_with(credential).connect_timeout(Duration::from_millis(200));
-        let error = Verifier::connect(server.address(), config).await;
-        assert!(
-            matches!(error, Err(ConnectError::Unavailable(_))),
-            "{error:?}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_token_source_that_refuses_is_distinguished_from_one_that_fails() {
-    let server = FakeServer::start().await;
-    let refusing = Credential::fetch(|| async {
-        Err(CredentialError::Refused(
-            "the service key is revoked".to_owned(),
-        ))
-    });
-    let address = server.address();
-    let connecting = Verifier::connect(&address, config_with(refusing));
-    let error = soon("the refusal", connecting).await.unwrap_err();
-    assert!(
-        matches!(error, ConnectError::CredentialRefused(_)),
-        "{error:?}"
-    );
-
-    let failing =
-        Credential::fetch(|| async { Err(CredentialError::Unavailable("no file".to_owned())) });
-    let config = config_with(failing).connect_timeout(Duration::from_millis(300));
-    let error = soon("the end", Verifier::connect(&address, config)).await;
-    assert!(
-        matches!(error, Err(ConnectError::Unavailable(_))),
-        "{error:?}"
     );
 }
 
@@ -396,7 +234,7 @@ async fn a_flood_of_unknown_keys_is_one_request() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_not_added_again_by_a_replica_that_is_behind() {
+async fn a_key_that_was_withdrawn_does_not_come_back_by_a_request_to_a_slow_replica() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     let new = Issuer::new("second");
@@ -427,7 +265,7 @@ async fn a_revoked_key_is_not_added_again_by_a_replica_that_is_behind() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_the_server_refuses_is_discarded() {
+async fn a_cursor_that_the_server_does_not_know_is_given_up() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     server.refuse(Status::invalid_argument("cursor"));

@@ -186,6 +186,37 @@ async fn http_refusals_are_those_of_rfc_6750_and_rfc_9470() {
     assert_eq!(open.status(), StatusCode::OK);
 }
 
+#[tokio::test]
+async fn the_token_of_a_request_is_sent_on_to_the_next_service_and_missing_without_the_layer() {
+    let mut server = FakeServer::start().await;
+    let (verifier, _watch) = connected(&mut server, config()).await;
+    let (listener, address) = listener().await;
+    let port = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let next = verifier.clone();
+    tokio::spawn(async move { tonic_service::serve(next, port).await.unwrap() });
+    let asks_next = move |request: axum::extract::Request| {
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+        async move {
+            let bearer = match BearerToken::of(request.extensions()) {
+                Ok(bearer) => bearer,
+                Err(status) => return format!("{:?}", status.code()),
+            };
+            let mut client = OrdersServiceClient::with_interceptor(channel.connect_lazy(), bearer);
+            let orders = client.list_orders(ListOrdersRequest {}).await.unwrap();
+            orders.into_inner().orders.concat()
+        }
+    };
+    let open = Router::new().route("/", get(asks_next));
+    let protected = open.clone().layer(RequireToken::http(verifier));
+    let the_users = format!("the orders of {}", id(2));
+    for (app, expected) in [(protected, the_users.as_str()), (open, "Unauthenticated")] {
+        let request = Request::get("/").header("authorization", format!("Bearer {}", good()));
+        let response = app.oneshot(request.body(Body::empty()).unwrap()).await;
+        let body = axum::body::to_bytes(response.unwrap().into_body(), 1_000).await;
+        assert_eq!(body.unwrap(), expected);
+    }
+}
+
 #[test]
 fn a_credential_is_not_printed() {
     let config = config_with(Credential::access_token("secret"));

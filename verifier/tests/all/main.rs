@@ -6,8 +6,10 @@
 )]
 
 mod bad_days;
+mod credentials;
 mod feed;
 mod layers;
+mod long_outage;
 mod policies;
 mod support;
 mod timing;
