@@ -1,13 +1,7 @@
 //! A revocation on one replica is known on every other: by a notification within a second, by polling when
 //! that is lost.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use countersign::{
     auth::{RequestContext, Users},
@@ -16,8 +10,9 @@ use countersign::{
     store::Store,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
+pub use crate::support::lateness::Lateness;
 use crate::support::{
     Kind, PATIENCE, TestDatabase, TestServer, eventually, on_both_databases,
     proxy::Proxy,
@@ -47,36 +42,10 @@ pub fn administration(server: &TestServer) -> Users {
 /// Within this time a revocation is known on every replica.
 const PROMISED: Duration = Duration::from_secs(1);
 
-/// How many times something has to be scheduled on the way from one replica to the other, and back to the test.
-const STEPS: u32 = 20;
-
-/// How late tasks run because the machine is busy with something else, so that the promise can be checked on any machine.
-pub struct Lateness(Arc<AtomicU64>);
-
 impl Lateness {
-    pub fn measure() -> Self {
-        const PAUSE: Duration = Duration::from_millis(5);
-        let max = Arc::new(AtomicU64::new(0));
-        let seen = Arc::clone(&max);
-        tokio::spawn(async move {
-            // Until the test is over.
-            while Arc::strong_count(&seen) > 1 {
-                let start = Instant::now();
-                sleep(PAUSE).await;
-                let late = start.elapsed().saturating_sub(PAUSE).as_micros();
-                seen.fetch_max(u64::try_from(late).unwrap(), Ordering::Relaxed);
-            }
-        });
-        Self(max)
-    }
-
-    pub fn max(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::Relaxed))
-    }
-
     /// The promise, for a machine that is as busy as this one has been.
     pub fn bound(&self) -> Duration {
-        PROMISED + self.max() * STEPS
+        PROMISED + self.allowance()
     }
 
     /// Demands that so many revocations were each known everywhere in time.

@@ -8,6 +8,9 @@ pub mod factors;
 pub mod forge;
 pub mod guesses;
 pub mod issuer;
+// The tests of the crate of verifiers measure it in the same way.
+#[path = "../../../verifier/tests/all/support/lateness.rs"]
+pub mod lateness;
 pub mod mailbox;
 pub mod operator;
 pub mod passkey;
