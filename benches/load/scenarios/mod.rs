@@ -12,11 +12,11 @@ mod passkeys;
 mod refresh;
 mod reset;
 mod services;
-mod snapshot;
 mod start;
 mod storm;
 mod tls;
 mod validate;
+mod verifier;
 mod watchers;
 
 use std::path::Path;
@@ -77,8 +77,8 @@ pub enum Scenario {
     Memory,
     /// From the start of the process to SERVING
     Start,
-    /// Until a verifier that connects knows 100,000 revocations
-    Snapshot,
+    /// The crate: until it knows 100,000 revocations, and its `verify` against `ValidateToken`
+    Verifier,
     /// A thousand streams of `WatchRevocations`
     Watchers,
     /// Two builds of the service in turn
@@ -106,7 +106,7 @@ impl Scenario {
             Self::Import => "import: users on PostgreSQL, against COPY",
             Self::Memory => "memory: idle, per revocation, over many validations",
             Self::Start => "start: from the process to SERVING",
-            Self::Snapshot => "snapshot: a verifier connects and learns 100,000 revocations",
+            Self::Verifier => "verifier: the crate connects, and verifies against ValidateToken",
             Self::Watchers => "watchers: a thousand that listen, beside validation",
             Self::Compare => "compare: two builds in turn",
         }
@@ -130,7 +130,7 @@ impl Scenario {
             Self::Import => import::run(bench).await,
             Self::Memory => memory::run(bench).await,
             Self::Start => start::run(bench).await,
-            Self::Snapshot => snapshot::run(bench).await,
+            Self::Verifier => verifier::run(bench).await,
             Self::Watchers => watchers::run(bench).await,
             Self::Compare => compare::run(bench).await,
         }

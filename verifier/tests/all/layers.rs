@@ -218,6 +218,20 @@ async fn the_token_of_a_request_is_sent_on_to_the_next_service_and_missing_witho
 }
 
 #[test]
+fn the_examples_have_at_most_40_lines_and_the_service_in_readme_10_in_main() {
+    for (name, text) in [
+        ("axum", include_str!("../../examples/axum_service.rs")),
+        ("tonic", include_str!("../../examples/tonic_service.rs")),
+    ] {
+        assert!(text.lines().count() <= 40, "{name}");
+    }
+    let readme = include_str!("../../README.md");
+    let (_, main) = readme.split_once("async fn main()").unwrap();
+    let (main, _) = main.split_once("\n}\n").unwrap();
+    assert!((2..=11).contains(&main.lines().count()), "{main}");
+}
+
+#[test]
 fn a_credential_is_not_printed() {
     let config = config_with(Credential::access_token("secret"));
     assert!(!format!("{config:?}").contains("secret"));
