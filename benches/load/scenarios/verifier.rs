@@ -9,10 +9,10 @@ use tokio::task::spawn_blocking;
 
 use super::{Bench, validate::Side};
 use crate::{
-    Result,
     driver::{Client, float, frame, in_turn},
+    error::Result,
     fixture::{Fixture, VALIDATE, serving, validate},
-    report::Bound,
+    measured::Bound,
     rounds::{Rounds, median},
     seed::{self, Size},
 };

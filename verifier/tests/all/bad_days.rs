@@ -55,7 +55,7 @@ async fn a_server_that_goes_away_and_comes_back_is_resumed_by_cursor() {
 }
 
 #[tokio::test]
-async fn a_feed_that_is_silent_without_closing_is_left() {
+async fn a_silent_stream_is_closed_and_resumed() {
     let mut server = FakeServer::start().await;
     let config = config().silence(Duration::from_secs(2));
     let (verifier, watch) = connected(&mut server, config).await;
@@ -66,7 +66,7 @@ async fn a_feed_that_is_silent_without_closing_is_left() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_breaks_off_is_not_taken_for_the_whole() {
+async fn an_incomplete_snapshot_is_not_used() {
     let mut server = FakeServer::start().await;
     let verifier = Verifier::connect_lazy(server.address(), config()).unwrap();
     let token = Issuer::shared().token(&id(1), &id(2));
@@ -123,7 +123,7 @@ async fn a_resumed_stream_that_breaks_off_before_its_snapshot_is_complete_does_n
 }
 
 #[tokio::test]
-async fn a_new_epoch_adds_to_what_was_known() {
+async fn in_a_new_epoch_earlier_revocations_are_kept() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     watch.revocations(&[of_session(&id(1))]).await;
@@ -234,7 +234,7 @@ async fn a_flood_of_unknown_keys_is_one_request() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_withdrawn_does_not_come_back_by_a_request_to_a_slow_replica() {
+async fn a_revoked_key_is_not_added_again_by_a_replica_that_is_behind() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     let new = Issuer::new("second");
@@ -265,7 +265,7 @@ async fn a_key_that_was_withdrawn_does_not_come_back_by_a_request_to_a_slow_repl
 }
 
 #[tokio::test]
-async fn a_cursor_that_the_server_does_not_know_is_given_up() {
+async fn a_cursor_that_the_server_refuses_is_discarded() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     server.refuse(Status::invalid_argument("cursor"));

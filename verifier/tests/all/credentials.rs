@@ -32,7 +32,7 @@ async fn a_wrong_credential_ends_the_start_with_a_clear_error() {
 }
 
 #[tokio::test]
-async fn an_outage_at_the_start_is_no_wrong_credential() {
+async fn an_outage_at_the_start_is_not_reported_as_a_wrong_credential() {
     let mut server = FakeServer::start().await;
     let address = server.address();
     server.stop();
@@ -45,7 +45,7 @@ async fn an_outage_at_the_start_is_no_wrong_credential() {
 }
 
 #[tokio::test]
-async fn a_credential_that_is_refused_later_shows_in_the_state_and_is_not_tried_in_a_loop() {
+async fn a_credential_refused_later_is_reported_in_the_state_and_not_retried_in_a_loop() {
     let mut server = FakeServer::start().await;
     let (verifier, watch) = connected(&mut server, config()).await;
     server.refuse(Status::permission_denied("no role"));
@@ -82,7 +82,7 @@ async fn an_expired_access_token_is_renewed_by_its_source() {
 }
 
 #[tokio::test]
-async fn a_login_is_made_once_and_again_when_its_session_has_ended() {
+async fn the_verifier_logs_in_once_and_again_after_its_session_has_ended() {
     let mut server = FakeServer::start().await;
     let login = Credential::login(server.address(), "gateway@example.org", "good password");
     let (_verifier, mut watch) = connected(&mut server, config_with(login.unwrap())).await;
@@ -176,7 +176,7 @@ async fn an_assertion_file_that_is_empty_or_too_long_interrupts_the_feed() {
 }
 
 #[tokio::test]
-async fn a_source_that_refuses_is_told_from_one_that_fails() {
+async fn a_token_source_that_refuses_is_distinguished_from_one_that_fails() {
     let server = FakeServer::start().await;
     let refusing = Credential::fetch(|| async {
         Err(CredentialError::Refused(
