@@ -26,14 +26,16 @@ class Traffic:
         return [Client(replica.grpc_address, seconds=DEADLINE_SECONDS) for replica in self.replicas]
 
     def start(self):
-        self.clients()[0].register("traffic@example.org")
+        # The first registration of a debug build on a busy machine takes longer than all others.
+        Client(self.replicas[0].grpc_address, seconds=30).register("traffic@example.org")
         for thread in self.threads:
             thread.start()
 
     def stop(self):
         self.ended.set()
         for thread in self.threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def record(self, kind: str, result: str):
         with self.lock:
