@@ -6,14 +6,19 @@ can_apt_install() {
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null
 }
 
-# apt_install PACKAGE...: quiet unless it fails. Of two at once, one waits for the other.
+# apt_turn COMMAND...: of two commands at once, one waits for the other.
+apt_turn() {
+  flock /tmp/countersign-packages.lock "$@"
+}
+
+# apt_install PACKAGE...: quiet unless it fails.
 apt_install() {
   echo "Installing $* ..." >&2
   local log
   log=$(mktemp)
   if ! {
-    flock 9 && apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
-  } >"$log" 2>&1 </dev/null 9>/tmp/countersign-packages.lock; then
+    apt_turn apt-get update && DEBIAN_FRONTEND=noninteractive apt_turn apt-get install -y --no-install-recommends "$@"
+  } >"$log" 2>&1 </dev/null; then
     cat "$log" >&2
     rm -f "$log"
     return 1
