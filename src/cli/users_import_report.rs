@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use humantime::format_duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::say;
@@ -60,19 +61,15 @@ impl Report {
             }
         });
         let now = monotonic_now();
-        let millis = now.saturating_duration_since(self.began).as_millis().max(1);
-        let rate = u128::from(self.records) * 1_000 / millis;
+        let elapsed = now.saturating_duration_since(self.began);
+        let rate = rate(self.records, elapsed);
         self.bar
             .set_message(format!("{} records, {rate}/s", self.records));
         self.bar.set_position(bytes);
         if !self.is_terminal && now.saturating_duration_since(self.last_line) >= LINE_INTERVAL {
             self.last_line = now;
-            let percent = self.length.map(|length| bytes * 100 / length.max(1));
-            let percent = percent.map_or_else(String::new, |percent| format!(", {percent} %"));
-            eprintln!(
-                "countersign: {} records read, {rate}/s{percent}",
-                self.records
-            );
+            let line = line(self.records, bytes, self.length, elapsed);
+            eprintln!("countersign: {line}");
         }
     }
 
@@ -104,5 +101,49 @@ impl Report {
                 "countersign: {weak} imported with a weak hash: see docs/import.md"
             ));
         }
+    }
+}
+
+/// Records per second.
+fn rate(records: u64, elapsed: Duration) -> u128 {
+    u128::from(records) * 1_000 / elapsed.as_millis().max(1)
+}
+
+/// What the bar shows on a terminal, in a line: the records, the rate, and of a file of known length the share that was read
+/// and the time left.
+fn line(records: u64, bytes: u64, length: Option<u64>, elapsed: Duration) -> String {
+    let mut line = format!("{records} records read, {}/s", rate(records, elapsed));
+    if let Some(length) = length.filter(|_| bytes > 0) {
+        let percent = u128::from(bytes) * 100 / u128::from(length.max(1));
+        let rest = u128::from(length.saturating_sub(bytes));
+        let left = elapsed.as_millis() * rest / u128::from(bytes) / 1_000;
+        let left = Duration::from_secs(u64::try_from(left).unwrap_or(u64::MAX));
+        line += &format!(", {percent} %, {} left", format_duration(left));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_progress_has_the_rate_the_share_and_the_time_left() {
+        let line = line(20_000, 2_000_000, Some(10_000_000), Duration::from_secs(20));
+        assert_eq!(line, "20000 records read, 1000/s, 20 %, 1m 20s left");
+    }
+
+    #[test]
+    fn the_time_left_is_unknown_without_a_length_or_before_the_first_byte() {
+        for (bytes, length) in [(2_000_000, None), (0, Some(10_000_000))] {
+            let line = line(500, bytes, length, Duration::ZERO);
+            assert_eq!(line, "500 records read, 500000/s");
+        }
+    }
+
+    #[test]
+    fn a_file_that_grew_while_it_was_read_has_no_time_left() {
+        let line = line(1, u64::MAX, Some(1), Duration::from_secs(1));
+        assert!(line.ends_with("%, 0s left"), "{line}");
     }
 }

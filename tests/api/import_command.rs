@@ -13,7 +13,7 @@ use crate::{
         audit_events::exported,
         mailbox::mail,
         on_both_databases,
-        process::{run, run_with_input},
+        process::{run, run_on_terminal, run_with_input},
         reason,
     },
 };
@@ -270,6 +270,29 @@ on_both_databases! {
         );
         assert_eq!(said, [counts]);
         assert_eq!(imported(&database).await, 1_600);
+    }
+
+    async fn a_terminal_shows_how_many_were_read_how_fast_and_the_time_left(database: TestDatabase) {
+        TestServer::start(&database).await.stop().await;
+        let file = file_of(&database, (0..3_000).map(|n| record(&format!("u{n}@example.org"))));
+        let arguments = ["users", "import", &file];
+        let (output, shown) = run_on_terminal(&database, &arguments).await;
+        lines(&output, 0);
+        for read in [1_000, 2_000] {
+            // 1000 records, 4321/s  3s left
+            let (_, rest) = shown
+                .split_once(&format!(" %  {read} records, "))
+                .unwrap_or_else(|| panic!("{read} records are not shown: {shown:?}"));
+            let (rate, rest) = rest.split_once("/s  ").unwrap();
+            assert!(rate.parse::<u64>().is_ok_and(|rate| rate > 0), "{rate:?} in {shown:?}");
+            let (left, _) = rest.split_once(" left").unwrap();
+            // 3s, or 2m on a busy machine.
+            let number = left.trim_end_matches(['s', 'm']);
+            assert!(number.parse::<u64>().is_ok() && number != left, "{left:?} in {shown:?}");
+        }
+        // A file gets lines, and none of so short an import.
+        let output = run(&database, &[], &arguments).await;
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     }
 
     async fn the_cost_of_imported_hashes_is_listed_for_failed_logins(database: TestDatabase) {

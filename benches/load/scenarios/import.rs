@@ -57,13 +57,12 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     };
     let place = Place {
         validation: SteadyValidation::connect(thread, process.address, &tokens).await?,
-        records: fixture.folder().join("users.jsonl"),
         rows: cluster.folder().join("users.copy"),
         cluster,
         fixture,
-        users,
     };
-    write_records(&place.records, users)?;
+    let all = Records::write(place.fixture.folder(), users)?;
+    let tenth = Records::write(place.fixture.folder(), users / 10)?;
     // What the first calls pay for is no part of any figure.
     place.validation.micros(Duration::from_secs(1)).await?;
 
@@ -71,16 +70,20 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     let measured = Rounds::measure(
         3,
         async || {
-            let (seconds, memory, p99) = place.import().await?;
+            let (seconds, memory, p99) = place.import(&all).await?;
             taken.borrow_mut().push((seconds, memory));
             Ok(vec![float(users) / seconds, p99])
         },
         async || {
             let alone = place.validation.micros(quiet).await?;
-            Ok(vec![float(users) / place.copy().await?, p99(&alone)])
+            Ok(vec![float(users) / place.copy(&all).await?, p99(&alone)])
         },
     )
     .await?;
+    let mut memory_of_tenth: f64 = 0.0;
+    for _ in 0..3 {
+        memory_of_tenth = memory_of_tenth.max(place.import(&tenth).await?.1);
+    }
     process.stop().await?;
 
     let report = &mut *bench.report;
@@ -91,6 +94,9 @@ pub async fn run(bench: &mut Bench<'_>) -> Result<()> {
     report.number(GROUP, "seconds for all", median(seconds), None);
     let most = memory.into_iter().fold(0.0, f64::max);
     report.number(GROUP, "memory of the command, MB", most, None);
+    let bound = Some(Bound::AtMost(1.1));
+    let name = "the same, to that for a tenth";
+    report.number(GROUP, name, most / memory_of_tenth, bound);
     let bound = Some(Bound::AtMost(2.0));
     let name = format!("validate p99, us{ordinary}");
     report.compare(GROUP, &name, "without it", measured.medians(1), bound);
@@ -101,22 +107,25 @@ struct Place {
     cluster: Cluster,
     fixture: Fixture,
     validation: SteadyValidation,
-    users: u64,
-    /// What is imported.
-    records: PathBuf,
-    /// The rows that the first import made of it.
+    /// The rows that the first import made.
     rows: PathBuf,
 }
 
+/// What is imported.
+struct Records {
+    file: PathBuf,
+    users: u64,
+}
+
 impl Place {
-    /// Imports all users: the seconds from the start of the command to its end, its memory in MB, and the p99 of validation
+    /// Imports all of them: the seconds from the start of the command to its end, its memory in MB, and the p99 of validation
     /// meanwhile.
-    async fn import(&self) -> Result<(f64, f64, f64)> {
+    async fn import(&self, records: &Records) -> Result<(f64, f64, f64)> {
         self.empty().await?;
         let log = self.fixture.folder().join("import.log");
         let mut command = self.fixture.command(&["users", "import"]);
         command
-            .arg(&self.records)
+            .arg(&records.file)
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);
         let work = async {
@@ -137,7 +146,7 @@ impl Place {
             }
         };
         let ((seconds, memory), figures) = self.validation.beside(work).await?;
-        self.check_count().await?;
+        self.check_count(records).await?;
         if !self.rows.exists() {
             let copy = format!("COPY users TO '{}'", self.rows.display());
             self.execute(&copy).await?;
@@ -146,7 +155,7 @@ impl Place {
     }
 
     /// The seconds that COPY takes for the rows of an import, into the same table with the same indexes.
-    async fn copy(&self) -> Result<f64> {
+    async fn copy(&self, records: &Records) -> Result<f64> {
         self.empty().await?;
         let copy = format!("COPY users FROM '{}'", self.rows.display());
         let client = self.cluster.connect(DATABASE).await?;
@@ -156,7 +165,7 @@ impl Place {
             Ok(began.elapsed().as_secs_f64())
         };
         let (seconds, _) = self.validation.beside(work).await?;
-        self.check_count().await?;
+        self.check_count(records).await?;
         Ok(seconds)
     }
 
@@ -171,13 +180,13 @@ impl Place {
         Ok(client.batch_execute(statement).await?)
     }
 
-    async fn check_count(&self) -> Result<()> {
+    async fn check_count(&self, records: &Records) -> Result<()> {
         let client = self.cluster.connect(DATABASE).await?;
         let row = client.query_one("SELECT count(*) FROM users", &[]).await?;
         let count: i64 = row.try_get(0)?;
-        match u64::try_from(count) == Ok(self.users) {
+        match u64::try_from(count) == Ok(records.users) {
             true => Ok(()),
-            false => Err(format!("{count} users instead of {}", self.users).into()),
+            false => Err(format!("{count} users instead of {}", records.users).into()),
         }
     }
 }
@@ -186,20 +195,24 @@ fn p99(figures: &Figures) -> f64 {
     figures.last().copied().unwrap_or(f64::NAN)
 }
 
-/// Users with bcrypt hashes, which need not be right.
-fn write_records(file: &Path, users: u64) -> Result<()> {
-    let mut writer = BufWriter::new(File::create(file)?);
-    let mut line = String::new();
-    for n in 0..users {
-        line.clear();
-        writeln!(
-            line,
-            r#"{{"email":"user{n}@example.org","display_name":"User {n}","email_verified":true,"password_hash":"$2b$10${:.>53}"}}"#,
-            ""
-        )?;
-        writer.write_all(line.as_bytes())?;
+impl Records {
+    /// Users with bcrypt hashes, which need not be right.
+    fn write(folder: &Path, users: u64) -> Result<Self> {
+        let file = folder.join(format!("{users}-users.jsonl"));
+        let mut writer = BufWriter::new(File::create(&file)?);
+        let mut line = String::new();
+        for n in 0..users {
+            line.clear();
+            writeln!(
+                line,
+                r#"{{"email":"user{n}@example.org","display_name":"User {n}","email_verified":true,"password_hash":"$2b$10${:.>53}"}}"#,
+                ""
+            )?;
+            writer.write_all(line.as_bytes())?;
+        }
+        writer.flush()?;
+        Ok(Self { file, users })
     }
-    Ok(writer.flush()?)
 }
 
 /// The most memory that the process has had, in KiB.

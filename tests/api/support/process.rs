@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs,
+    io::Read as _,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     process::{Output, Stdio},
@@ -14,6 +15,7 @@ use countersign::grpc::pb::{
     LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair, ValidateTokenRequest,
     ValidateTokenResponse, auth_service_client::AuthServiceClient,
 };
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, Command},
@@ -292,6 +294,30 @@ pub async fn run_with_input(
     .await
     .expect("the command ends in time");
     output.unwrap()
+}
+
+/// Runs the binary to its end with a terminal as its standard error: the rest, and what the terminal was sent.
+pub async fn run_on_terminal(database: &TestDatabase, arguments: &[&str]) -> (Output, String) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let screen = openpt(flags).unwrap();
+    unlockpt(&screen).unwrap();
+    let mut command = command(database, &[("TERM", "xterm")]);
+    command.args(arguments);
+    command.stderr(ioctl_tiocgptpeer(&screen, flags).unwrap());
+    let child = command.spawn().unwrap();
+    // This process has the terminal open no longer.
+    drop(command);
+    let shown = tokio::task::spawn_blocking(move || {
+        let mut shown = Vec::new();
+        // It ends with EIO when the last program has closed the terminal.
+        let _ = fs::File::from(screen).read_to_end(&mut shown);
+        String::from_utf8(shown).unwrap()
+    });
+    let output = timeout(PATIENCE, child.wait_with_output())
+        .await
+        .expect("the command ends in time")
+        .unwrap();
+    (output, shown.await.unwrap())
 }
 
 /// Starts the binary; it is killed when the result is dropped.
