@@ -31,9 +31,15 @@ ops_install_python() {
 ops_python() {
   once "$ops_tools/ops" scripts/ops/requirements.txt ops_install_python
   python=$ops_tools/ops/bin/python
-  mkdir -p "$ops_tools/stubs"
-  "$python" -m grpc_tools.protoc -I proto --python_out="$ops_tools/stubs" --grpc_python_out="$ops_tools/stubs" \
-    proto/countersign/auth/v1/*.proto
+  # Scripts run beside each other: each file is replaced at once, for another may be reading it.
+  local made file
+  made=$(mktemp -d "$ops_tools/stubs.XXXXXX")
+  "$python" -m grpc_tools.protoc -I proto --python_out="$made" --grpc_python_out="$made" proto/countersign/auth/v1/*.proto
+  (cd "$made" && find . -type f) | while read -r file; do
+    mkdir -p "$ops_tools/stubs/${file%/*}"
+    mv "$made/$file" "$ops_tools/stubs/$file"
+  done
+  rm -rf "$made"
   export PYTHONPATH=$ops_tools/stubs PYTHONDONTWRITEBYTECODE=1
 }
 
@@ -68,12 +74,13 @@ ops_kubernetes() {
   fi
 }
 
-# Not optimised: that would take longer than it runs.
+# Not optimised: that would take longer than it runs. In a folder of its own, where no other build waits for it.
 ops_cyclonedx() {
   cyclonedx=$ops_tools/cyclonedx-$cyclonedx_version/bin/cargo-cyclonedx
   if [ ! -x "$cyclonedx" ]; then
-    cargo install --quiet --locked --debug --config profile.dev.debug=0 --root "${cyclonedx%/bin/*}" \
-      "cargo-cyclonedx@$cyclonedx_version"
+    cargo install --quiet --locked --debug --config profile.dev.debug=0 --target-dir "$ops_tools/cyclonedx-build" \
+      --root "${cyclonedx%/bin/*}" "cargo-cyclonedx@$cyclonedx_version"
+    rm -rf "$ops_tools/cyclonedx-build"
   fi
 }
 
