@@ -112,15 +112,15 @@ fn rate(records: u64, elapsed: Duration) -> u128 {
 /// What the bar shows on a terminal, in a line: the records, the rate, and of a file of known length the share that was read
 /// and the time left.
 fn line(records: u64, bytes: u64, length: Option<u64>, elapsed: Duration) -> String {
-    let mut line = format!("{records} records read, {}/s", rate(records, elapsed));
-    if let Some(length) = length.filter(|_| bytes > 0) {
-        let percent = u128::from(bytes) * 100 / u128::from(length.max(1));
-        let rest = u128::from(length.saturating_sub(bytes));
-        let left = elapsed.as_millis() * rest / u128::from(bytes) / 1_000;
-        let left = Duration::from_secs(u64::try_from(left).unwrap_or(u64::MAX));
-        line += &format!(", {percent} %, {} left", format_duration(left));
-    }
-    line
+    let read = format!("{records} records read, {}/s", rate(records, elapsed));
+    let Some(length) = length.filter(|_| bytes > 0) else {
+        return read;
+    };
+    let percent = u128::from(bytes) * 100 / u128::from(length.max(1));
+    let rest = u128::from(length.saturating_sub(bytes));
+    let left = elapsed.as_millis() * rest / u128::from(bytes) / 1_000;
+    let left = Duration::from_secs(u64::try_from(left).unwrap_or(u64::MAX));
+    format!("{read}, {percent} %, {} left", format_duration(left))
 }
 
 #[cfg(test)]
