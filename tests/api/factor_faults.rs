@@ -36,7 +36,7 @@ on_both_databases! {
         let report = run(&database, &both, &["keys", "rewrap"]).await;
         assert_eq!(report.status.code(), Some(0), "{report:?}");
         let report = String::from_utf8(report.stdout).unwrap();
-        assert!(report.contains("1 secrets of authenticator apps sealed anew"), "{report}");
+        assert!(report.contains("1 secrets of authenticator apps encrypted again"), "{report}");
         let line = |version: &str| {
             let line = report.lines().find(|line| line.starts_with(version)).unwrap();
             line.split_whitespace().skip(3).map(str::to_owned).collect::<Vec<_>>()

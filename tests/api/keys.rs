@@ -319,7 +319,7 @@ on_both_databases! {
         TestServer::start(&database).await.stop().await;
         let both = format!("v7://///////////////////////////////////////38=,{MASTER_KEYS}");
         let both = [("COUNTERSIGN_MASTER_KEYS", both.as_str())];
-        for resealed in ["1 signing keys sealed anew", "0 signing keys sealed anew"] {
+        for resealed in ["1 signing keys encrypted again", "0 signing keys encrypted again"] {
             let report = run(&database, &both, &["keys", "rewrap"]).await;
             let report = String::from_utf8(report.stdout).unwrap();
             assert!(report.contains(resealed), "{report}");
