@@ -32,10 +32,17 @@ once() {
   local folder=$1 file=$2
   shift 2
   if ! cmp -s "$file" "$folder/.done"; then
-    rm -rf "$folder"
-    mkdir -p "$folder"
-    "$@"
-    cp "$file" "$folder/.done"
+    mkdir -p "$(dirname "$folder")"
+    # Of two scripts at once, one waits for the other.
+    (
+      flock 9
+      if ! cmp -s "$file" "$folder/.done"; then
+        rm -rf "$folder"
+        mkdir -p "$folder"
+        "$@" 9>&-
+        cp "$file" "$folder/.done"
+      fi
+    ) 9>"$folder.lock"
   fi
 }
 

@@ -69,7 +69,7 @@ def main():
     cut(sbom, crates)
     text = json.dumps(sbom, indent=1) + "\n"
     # The grammar of the crates' addresses takes half a minute, and nothing reads them by machine.
-    Draft7Validator.FORMAT_CHECKER.checkers.pop("iri-reference")
+    Draft7Validator.FORMAT_CHECKER.checkers.pop("iri-reference", None)
     if fault := JsonStrictValidator(SchemaVersion.V1_5).validate_str(text):
         sys.exit(f"the SBOM is not valid: {str(fault).splitlines()[0]}")
     (folder / "sbom.cdx.json").write_text(text)

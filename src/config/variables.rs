@@ -202,7 +202,7 @@ variables! {
     max_connections: Whole<NonZeroUsize, 1, 1_000_000>, "COUNTERSIGN_MAX_CONNECTIONS", Text("10000"),
         "Maximum number of open connections to the gRPC port; a further one is closed at once. Lower if the process may open fewer files or has little memory.";
     max_connections_per_peer: Option<Whole<NonZeroUsize, 1, 1_000_000>>, "COUNTERSIGN_MAX_CONNECTIONS_PER_PEER", Rule("a quarter of all, at least 16"),
-        "Maximum number of open connections from one address (an IPv6 /64) to the gRPC port; trusted proxies are exempt. A value of COUNTERSIGN_MAX_CONNECTIONS or more turns all limits per address off.";
+        "Maximum number of open connections from one address (an IPv6 /64) to the gRPC port; trusted proxies are exempt. If it is not below COUNTERSIGN_MAX_CONNECTIONS, one address may use all connections and all request memory; rate limits stay.";
     connection_idle_timeout: Span<SECOND, DAY>, "COUNTERSIGN_CONNECTION_IDLE_TIMEOUT", Text("5m"),
         "After this time without a call the server closes a connection.";
     max_concurrent_streams: Whole<u32, 1, 65_536>, "COUNTERSIGN_MAX_CONCURRENT_STREAMS", Text("256"),

@@ -64,6 +64,11 @@ impl Imports {
         Self { edges }
     }
 
+    /// Whether no file imports from another: nothing was read.
+    pub fn is_empty(&self) -> bool {
+        self.edges.is_empty()
+    }
+
     /// The shortest circle through each file that is on one: `a -> b -> a`.
     pub fn circles(&self) -> BTreeSet<String> {
         let starts = self.edges.keys();
@@ -148,7 +153,7 @@ fn is_folder(source: &Source) -> bool {
     source.path.ends_with("/mod.rs") || source.path.ends_with("/lib.rs")
 }
 
-/// `src/store/mod.rs` is `store`, `src/store/connections/pool.rs` is `store::pool`, `src/lib.rs` is the root.
+/// `src/store/mod.rs` is `store`, `src/store/connections/pool.rs` is `store::connections::pool`, `src/lib.rs` is the root.
 fn module_path(root: &str, file: &str) -> ModulePath {
     let path = file.strip_prefix(root).unwrap_or(file);
     let path = path.trim_start_matches('/').trim_end_matches(".rs");

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use diesel::sql_types::Text;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tokio::time;
 
@@ -105,9 +106,9 @@ impl Store {
         let sent = in_time(async {
             let mut lease = pool.get().await?;
             let conn = lease.begin();
-            let notify = format!("SELECT pg_notify('countersign_changes', '{mark}')");
+            let notify = diesel::sql_query("SELECT pg_notify('countersign_changes', $1)");
             let sent = same(async {
-                diesel::sql_query(notify).execute(conn).await?;
+                notify.bind::<Text, _>(&mark).execute(conn).await?;
                 Ok(())
             });
             let sent = sent.await;

@@ -128,11 +128,13 @@ fn decode(part: &str) -> Result<Vec<u8>, RefusalCause> {
         .map_err(|_| RefusalCause::Malformed)
 }
 
-/// Reads a JSON object in which no member occurs twice: two readers could take different ones (RFC 7515 section 4).
+/// Reads a JSON object in UTF-8 (RFC 8725 section 3.7) in which no member occurs twice: two readers could take different ones
+/// (RFC 7515 section 4).
 fn object<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, RefusalCause> {
     let json = decode(part)?;
-    serde_json::from_slice::<UniqueMembers>(&json)
-        .and_then(|_| serde_json::from_slice(&json))
+    let json = str::from_utf8(&json).map_err(|_| RefusalCause::Malformed)?;
+    serde_json::from_str::<UniqueMembers>(json)
+        .and_then(|_| serde_json::from_str(json))
         .map_err(|_| RefusalCause::Malformed)
 }
 
