@@ -42,6 +42,8 @@ const NOW: u64 = 1_800_000_000;
 struct Subject {
     name: &'static str,
     token: String,
+    /// Tokens of other sessions, with the same key.
+    others: Vec<String>,
     jwks: Value,
     message: String,
     signature: Vec<u8>,
@@ -53,11 +55,11 @@ fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(NOW)
 }
 
-fn message(alg: &str) -> String {
+fn message(alg: &str, number: usize) -> String {
     let header = json!({"alg": alg, "typ": "at+jwt", "kid": "k"}).to_string();
     let claims = json!({
         "iss": ISSUER, "sub": "019b76da-a800-7a11-8c22-5f3e1d9b0a01", "aud": [AUDIENCE], "exp": NOW + 900, "iat": NOW - 5,
-        "jti": "01a3185c-5000-7d14-8f55-8c6b4a6e3d04", "sid": "019b76da-a900-7b12-9d33-6a4f2e8c1b02",
+        "jti": format!("01a3185c-5000-7d14-8f55-{number:012x}"), "sid": format!("019b76da-a900-7b12-9d33-{number:012x}"),
         "roles": ["reader", "writer"], "client_id": "countersign",
     });
     let [header, claims] = [header, claims.to_string()].map(|part| URL_SAFE_NO_PAD.encode(part));
@@ -66,16 +68,26 @@ fn message(alg: &str) -> String {
 
 fn es256() -> Subject {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key is made");
-    let message = message("ES256");
-    let signature = pair.sign(&SystemRandom::new(), message.as_bytes());
+    let sign = |message: &str| {
+        let signature = pair.sign(&SystemRandom::new(), message.as_bytes());
+        signature.expect("it signs").as_ref().to_vec()
+    };
+    let others = (1..TOKENS).map(|number| {
+        let message = message("ES256", number);
+        let signature = sign(&message);
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    });
+    let others = others.collect();
+    let message = message("ES256", 0);
+    let signature = sign(&message);
     let point = pair.public_key().as_ref();
     let [x, y] = [&point[1..33], &point[33..]].map(|half| URL_SAFE_NO_PAD.encode(half));
     let jwk = json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "k", "x": x, "y": y});
     let bare = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
-    let signature = signature.expect("it signs").as_ref().to_vec();
     Subject {
         name: "ES256",
         token: format!("{message}.{}", URL_SAFE_NO_PAD.encode(&signature)),
+        others,
         jwks: json!({"keys": [jwk]}),
         message,
         signature,
@@ -86,7 +98,7 @@ fn es256() -> Subject {
 
 fn eddsa() -> Subject {
     let pair = Ed25519KeyPair::generate().expect("a key is made");
-    let message = message("EdDSA");
+    let message = message("EdDSA", 0);
     let signature = pair.sign(message.as_bytes()).as_ref().to_vec();
     let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
     let jwk = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "k", "x": x});
@@ -94,6 +106,7 @@ fn eddsa() -> Subject {
     Subject {
         name: "EdDSA",
         token: format!("{message}.{}", URL_SAFE_NO_PAD.encode(&signature)),
+        others: Vec::new(),
         jwks: json!({"keys": [jwk]}),
         message,
         signature,
@@ -155,41 +168,58 @@ fn verification(criterion: &mut Criterion) {
 }
 
 /// How many threads read, and for how long.
-const THREADS: u64 = 8;
+const THREADS: usize = 8;
 const LASTS: Duration = Duration::from_secs(3);
 /// Rounds of the comparison of one thread with [`THREADS`].
 const ROUNDS: usize = 5;
+/// How many tokens each thread verifies in turn.
+const TOKENS: usize = 256;
+
+/// What a thread does with its tokens until it is told to end.
+type Work<T> = fn(&LocalVerifier, &[String], &AtomicBool) -> T;
 
 /// Threads that verify while 1,000 revocations a second arrive, beside 100,000 that are there.
 fn readers() {
     let subject = es256();
+    let one = vec![subject.token.clone()];
+    let many: Vec<_> = one.iter().chain(&subject.others).cloned().collect();
     for (title, threads, is_revoking) in [
         ("1 thread, nothing arrives", 1, false),
         ("8 threads, nothing arrives", THREADS, false),
         ("8 threads, 1,000 revocations a second", THREADS, true),
     ] {
-        let all = beside_revocations(&subject, threads, is_revoking, latencies);
+        let all = beside_revocations(&subject, &many, threads, is_revoking, latencies);
         report(title, &Latencies::sum(all));
     }
-    scaling(&subject);
+    scaling(&subject, &one, &many);
 }
 
-/// How many cores' worth [`THREADS`] verify, and how many cores' worth of a loop without shared data they do, in turn.
-fn scaling(subject: &Subject) {
-    let rate = |threads, work: fn(&LocalVerifier, &str, &AtomicBool) -> u64| {
-        let counts = beside_revocations(subject, threads, false, work);
-        let per_second = counts.into_iter().sum::<u64>() / LASTS.as_secs();
-        f64::from(u32::try_from(per_second).unwrap_or(u32::MAX))
+/// How many times as much as one thread [`THREADS`] verify, of many tokens and of one, and how many times as much they do in a
+/// loop without shared data, in turn.
+fn scaling(subject: &Subject, one: &[String], many: &[String]) {
+    let times = |tokens: &[String], work: Work<u64>| {
+        let [all, alone] = [THREADS, 1].map(|threads| {
+            let counts = beside_revocations(subject, tokens, threads, false, work);
+            let per_second = counts.into_iter().sum::<u64>() / LASTS.as_secs();
+            f64::from(u32::try_from(per_second).unwrap_or(u32::MAX))
+        });
+        all / alone
     };
-    let (mut ours, mut reference) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        ours.push(rate(THREADS, verifications) / rate(1, verifications));
-        reference.push(rate(THREADS, hashes) / rate(1, hashes));
-    }
+    let rounds: Vec<_> = (0..ROUNDS)
+        .map(|_| {
+            [
+                times(many, verifications),
+                times(one, verifications),
+                times(one, hashes),
+            ]
+        })
+        .collect();
+    let [of_many, of_one, reference] =
+        [0, 1, 2].map(|at| middle(rounds.iter().map(|round| round[at]).collect()));
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let (ours, reference) = (middle(ours), middle(reference));
     println!(
-        "8 threads verify {ours:.2} times as much as one, and hash {reference:.2} times as much ({cores} cores, {ROUNDS} rounds)"
+        "8 threads verify {of_many:.2} times as much as one, {of_one:.2} times where all have the same token, and hash \
+         {reference:.2} times as much ({cores} cores, {ROUNDS} rounds)"
     );
 }
 
@@ -201,9 +231,10 @@ fn middle(mut values: Vec<f64>) -> f64 {
 /// What each thread returns that works for [`LASTS`].
 fn beside_revocations<T: Send + 'static>(
     subject: &Subject,
-    threads: u64,
+    tokens: &[String],
+    threads: usize,
     is_revoking: bool,
-    work: fn(&LocalVerifier, &str, &AtomicBool) -> T,
+    work: Work<T>,
 ) -> Vec<T> {
     let verifier = Arc::new(subject.verifier());
     let end = now() + Duration::from_secs(1_800);
@@ -212,10 +243,12 @@ fn beside_revocations<T: Send + 'static>(
     }
     let is_over = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..threads)
-        .map(|_| {
-            let (verifier, token) = (Arc::clone(&verifier), subject.token.clone());
-            let is_over = Arc::clone(&is_over);
-            thread::spawn(move || work(&verifier, &token, &is_over))
+        .map(|number| {
+            // Each thread begins with another token.
+            let mut tokens = tokens.to_vec();
+            tokens.rotate_left(number * tokens.len() / threads);
+            let (verifier, is_over) = (Arc::clone(&verifier), Arc::clone(&is_over));
+            thread::spawn(move || work(&verifier, &tokens, &is_over))
         })
         .collect();
     let began = Instant::now();
@@ -273,10 +306,13 @@ impl Latencies {
 }
 
 /// The nanoseconds of each verification.
-fn latencies(verifier: &LocalVerifier, token: &str, is_over: &AtomicBool) -> Latencies {
+fn latencies(verifier: &LocalVerifier, tokens: &[String], is_over: &AtomicBool) -> Latencies {
     let demand = Demand::new().role("reader");
     let mut all = Latencies::new();
-    while !is_over.load(Ordering::Relaxed) {
+    for token in tokens.iter().cycle() {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
         let began = Instant::now();
         let verdict = verifier.verify_at(token, &demand, now());
         let nanos = usize::try_from(began.elapsed().as_nanos()).unwrap_or(usize::MAX);
@@ -287,25 +323,28 @@ fn latencies(verifier: &LocalVerifier, token: &str, is_over: &AtomicBool) -> Lat
 }
 
 /// How many verifications there were.
-fn verifications(verifier: &LocalVerifier, token: &str, is_over: &AtomicBool) -> u64 {
+fn verifications(verifier: &LocalVerifier, tokens: &[String], is_over: &AtomicBool) -> u64 {
     let demand = Demand::new().role("reader");
-    count(is_over, || {
+    count(tokens, is_over, |token| {
         verifier.verify_at(token, &demand, now()).is_ok()
     })
 }
 
 /// How many hashes of a token there were.
-fn hashes(_: &LocalVerifier, token: &str, is_over: &AtomicBool) -> u64 {
-    count(is_over, || {
+fn hashes(_: &LocalVerifier, tokens: &[String], is_over: &AtomicBool) -> u64 {
+    count(tokens, is_over, |token| {
         let digest = black_box(digest(&SHA256, black_box(token.as_bytes())));
         digest.as_ref().len() == 32
     })
 }
 
-fn count(is_over: &AtomicBool, work: impl Fn() -> bool) -> u64 {
+fn count(tokens: &[String], is_over: &AtomicBool, work: impl Fn(&str) -> bool) -> u64 {
     let mut count = 0;
-    while !is_over.load(Ordering::Relaxed) {
-        assert!(work(), "a good token");
+    for token in tokens.iter().cycle() {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        assert!(work(token), "a good token");
         count += 1;
     }
     count

@@ -39,7 +39,7 @@ const GIVE_POSITIONS: &str = "UPDATE audit_events SET position = CAST($1 AS BIGI
 pub struct StoredAuditEvent {
     /// The id, a UUIDv7 of `created_at`.
     pub id: String,
-    /// What happened: a name of [`AuditKind`](super::AuditKind), or one that only another version knows.
+    /// What happened: a name of [`AuditKind`](crate::store::AuditKind), or one that only another version knows.
     pub kind: String,
     /// The user whose access token authorised it.
     pub actor_id: Option<String>,

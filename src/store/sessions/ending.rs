@@ -29,7 +29,7 @@ pub struct EndedSessions {
     pub revocations: Vec<PositionedRevocation>,
     /// How many of them could still have been refreshed; no more than 1,000 are counted.
     pub count: usize,
-    /// Whether there are rows that a sweep has to revoke (see [`Store::claim_sweep`](super::Store::claim_sweep)).
+    /// Whether there are rows that a sweep has to revoke (see [`Store::claim_sweep`](crate::store::Store::claim_sweep)).
     pub is_partial: bool,
 }
 
