@@ -246,7 +246,8 @@ fn beside_revocations<T: Send + 'static>(
         .map(|number| {
             // Each thread begins with another token.
             let mut tokens = tokens.to_vec();
-            tokens.rotate_left(number * tokens.len() / threads);
+            let first = number * tokens.len() / threads;
+            tokens.rotate_left(first);
             let (verifier, is_over) = (Arc::clone(&verifier), Arc::clone(&is_over));
             thread::spawn(move || work(&verifier, &tokens, &is_over))
         })
