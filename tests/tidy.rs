@@ -131,7 +131,7 @@ fn no_imports_between_files_form_a_cycle() {
     for root in ["src", "verifier/src", "benches/load"] {
         let imports = Imports::of(root, &sources(&[root]));
         assert!(!imports.is_empty(), "no import was found in {root}");
-        cycles.extend(imports.circles());
+        cycles.extend(imports.cycles());
     }
     assert_none(&cycles);
 }

@@ -1,4 +1,4 @@
-//! Which file of a crate imports from which, and where these imports form a circle.
+//! Which file of a crate imports from which, and where these imports form a cycle.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -69,13 +69,13 @@ impl Imports {
         self.edges.is_empty()
     }
 
-    /// The shortest circle through each file that is on one: `a -> b -> a`.
-    pub fn circles(&self) -> BTreeSet<String> {
+    /// The shortest cycle through each file that is on one: `a -> b -> a`.
+    pub fn cycles(&self) -> BTreeSet<String> {
         let starts = self.edges.keys();
-        let circles = starts.filter_map(|start| self.circle_through(start));
-        circles
+        let cycles = starts.filter_map(|start| self.cycle_through(start));
+        cycles
             .map(|mut files| {
-                // The same circle from wherever it was entered.
+                // The same cycle from wherever it was entered.
                 let first = (0..files.len()).min_by_key(|&at| &files[at]).unwrap_or(0);
                 files.rotate_left(first);
                 files.push(files[0].clone());
@@ -84,7 +84,7 @@ impl Imports {
             .collect()
     }
 
-    fn circle_through(&self, start: &str) -> Option<Vec<String>> {
+    fn cycle_through(&self, start: &str) -> Option<Vec<String>> {
         let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
         let mut left = VecDeque::from([start]);
         while let Some(file) = left.pop_front() {
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn an_import_cycle_through_re_exports_is_found() {
-        let circles = Imports::of(
+        let cycles = Imports::of(
             "src",
             &[
                 source("src/a/mod.rs", "pub use one::One;\nmod one;\nmod two;"),
@@ -191,16 +191,16 @@ mod tests {
                 source("src/b.rs", "use crate::c::C;"),
             ],
         )
-        .circles();
+        .cycles();
         assert_eq!(
-            circles.into_iter().collect::<Vec<_>>(),
+            cycles.into_iter().collect::<Vec<_>>(),
             ["src/a/one.rs -> src/a/two.rs -> src/a/one.rs"]
         );
     }
 
     #[test]
     fn imports_of_tests_form_no_cycle() {
-        let circles = Imports::of(
+        let cycles = Imports::of(
             "src",
             &[
                 source("src/a/mod.rs", "mod one;\nmod two;"),
@@ -211,7 +211,7 @@ mod tests {
                 ),
             ],
         )
-        .circles();
-        assert!(circles.is_empty(), "{circles:?}");
+        .cycles();
+        assert!(cycles.is_empty(), "{cycles:?}");
     }
 }
