@@ -37,7 +37,7 @@ impl StatementSpans {
     }
 
     fn open(&mut self, query: &dyn DebugQuery) {
-        // What runs on its own, such as the ping, would fill the collector with traces of one span.
+        // A statement outside an operation, such as the ping every second, would be a trace of one span.
         if Span::current().is_disabled() {
             return;
         }
