@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # grpc-web 2.1.1, nice-grpc-web 3.3.11 and @protobuf-ts/grpcweb-transport 2.11.1 (npm): an error of a proxy has another code than in gRPC.
 #
-# gRPC has a table for answers of proxies, which carry no `grpc-status` (doc/http-grpc-status-mapping.md): a 404 is UNIMPLEMENTED, and 429, 502, 503 and
-# 504 are UNAVAILABLE, which tells a client to try again. gRPC-Web changes nothing in that (PROTOCOL-WEB.md). grpc-web, the client of the gRPC project,
-# refuses the content type of such a page before it looks at the status, so all become UNKNOWN. nice-grpc-web has the table, but wraps its result in
-# an error of its own with UNKNOWN; the right code is in the message alone. protobuf-ts has another table, in which a 404 of a proxy is NOT_FOUND, as if
-# the service said that an object does not exist. @connectrpc/connect-node 2.1.2 follows gRPC.
+# gRPC has a table for answers of proxies, which carry no `grpc-status` (doc/http-grpc-status-mapping.md): a 404 is UNIMPLEMENTED, and 429,
+# 502, 503 and 504 are UNAVAILABLE, which tells a client to try again. gRPC-Web changes nothing in that (PROTOCOL-WEB.md). grpc-web, the
+# client of the gRPC project, refuses the content type of such a page before it looks at the status, so all become UNKNOWN. nice-grpc-web
+# has the table, but wraps its result in an error of its own with UNKNOWN; the right code is in the message alone. protobuf-ts has another
+# table, in which a 404 of a proxy is NOT_FOUND, as if the service said that an object does not exist. @connectrpc/connect-node 2.1.2
+# follows gRPC.
 #
 # Output seen, for a page with this HTTP status:
 #         connect-node       grpc-web           nice-grpc-web      protobuf-ts
@@ -48,7 +49,8 @@ const web = new grpcWeb.GrpcWebClientBase({ format: "binary" });
 const webMethod = new grpcWeb.MethodDescriptor(path, grpcWeb.MethodType.UNARY, Object, Object, nothing, Object);
 const webNames = Object.fromEntries(Object.entries(grpcWeb.StatusCode).map(([name, code]) => [code, name]));
 
-const niceMethod = { path, requestStream: false, responseStream: false, requestSerialize: nothing, responseDeserialize: Object, options: {} };
+const stream = { requestStream: false, responseStream: false };
+const niceMethod = { path, ...stream, requestSerialize: nothing, responseDeserialize: Object, options: {} };
 const nice = createClientFactory().create({ say: niceMethod }, createChannel(baseUrl, FetchTransport()));
 
 const empty = new MessageType("example.Empty", []);

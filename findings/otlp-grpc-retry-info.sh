@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# opentelemetry-exporter-otlp-proto-grpc 1.45.2 (PyPI): it looks for RetryInfo where no server puts it, and repeats what is too large.
+# opentelemetry-exporter-otlp-proto-grpc 1.45.2 (PyPI): it looks for RetryInfo in the wrong trailer, and repeats what is too large.
 #
-# The OTLP specification ("OTLP/gRPC Throttling") lets a busy server answer UNAVAILABLE with google.rpc.RetryInfo in the details of the status, as
-# gRPC libraries write them (`grpc-status-details-bin`); the client should wait that long. The exporter reads a trailer of another name,
-# `google.rpc.retryinfo-bin`, finds nothing there and comes back after about one second. The HTTP exporter of the same release honours `Retry-After`.
-# RESOURCE_EXHAUSTED should be final without RetryInfo ("Failures"), and must be for a message above the size limit ("OTLP/gRPC Request").
-# The exporter sends such a message again and again until its time-out, which delays all spans behind it.
+# The OTLP specification ("OTLP/gRPC Throttling") lets a busy server answer UNAVAILABLE with google.rpc.RetryInfo in the details of the
+# status, as gRPC libraries write them (`grpc-status-details-bin`); the client should wait that long. The exporter reads a trailer of
+# another name, `google.rpc.retryinfo-bin`, finds nothing there and comes back after about one second. The HTTP exporter of the same release
+# honours `Retry-After`. RESOURCE_EXHAUSTED should be final without RetryInfo ("Failures"), and must be for a message above the size limit
+# ("OTLP/gRPC Request"). The exporter sends such a message again and again until its time-out, which delays all spans behind it.
 #
 # Output seen, for a delay of 3 s and a time-out of 6 s:
 #   UNAVAILABLE, RetryInfo in the status details      next try after about 1 s

@@ -2,9 +2,9 @@
 # parse-prometheus-text-format 1.1.1 (npm): of a histogram or summary with labels it keeps one series, without its labels, sum and count.
 #
 # In the Prometheus text format ("Histograms and summaries") a metric has as many histograms as it has combinations of labels beside `le`.
-# This package, which "aims to be compatible with" prom2json, keeps the labels of counters and gauges. Of a histogram it keeps the buckets of the last
-# series alone, of a summary the quantiles, and reports no error: who asks for the latency of one method gets that of another. Only without labels does
-# a histogram come out whole. prometheus-client 0.26.0 (PyPI) reads every series.
+# This package, which "aims to be compatible with" prom2json, keeps the labels of counters and gauges. Of a histogram it keeps the buckets
+# of the last series alone, of a summary the quantiles, and reports no error: who asks for the latency of one method gets that of another.
+# Only without labels does a histogram come out whole. prometheus-client 0.26.0 (PyPI) reads every series.
 #
 # Output seen, for the calls of two methods, 2 slow ones of Login and 60 of Refresh, and for the same format without labels:
 #   prometheus-client             Login    up to 1 s: 0, all: 2, sum: 5.0, count: 2

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# scim2-parse-filter 0.2.10, scim-patch 0.8.3, scimmy 1.3.5 (npm), scim2-filter-parser 0.7.0 (PyPI): they do not decode the strings of a SCIM filter.
+# scim2-parse-filter 0.2.10, scim-patch 0.8.3, scimmy 1.3.5 (npm), scim2-filter-parser 0.7.0 (PyPI) do not decode filter strings.
 #
-# Values in a SCIM filter are JSON (RFC 7644, 3.4.2.2: "rules from JSON"), so a client writes the account EXAMPLE\alice of a Windows domain as
-# "EXAMPLE\\alice", and may write é as \u00e9. These four compare what stands between the quotes. A client that looks for the account before it
-# creates it finds nobody, and the removal of the member from a group removes nothing and reports no error. What finds the account is a filter that
-# is no JSON (last line), and services that decode refuse it. scim-query-filter-parser 2.0.4 (npm) decodes.
+# Values in a SCIM filter are JSON (RFC 7644, 3.4.2.2: "rules from JSON"), so a client writes the account EXAMPLE\alice of a Windows domain
+# as "EXAMPLE\\alice", and may write é as \u00e9. These four compare what stands between the quotes. A client that looks for the account
+# before it creates it finds nobody, and the removal of the member from a group removes nothing and reports no error. What finds the account
+# is a filter that is no JSON (last line), which services that decode do not accept. scim-query-filter-parser 2.0.4 (npm) decodes.
 #
 # Output seen, for a user, a group member and a database column with the value EXAMPLE\alice:
 #   scim-query-filter-parser  userName eq "EXAMPLE\\alice"                found

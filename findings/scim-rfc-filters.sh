@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # scimmy 1.3.5, scim2-parse-filter 0.2.10, scim-query-filter-parser 2.0.4 (npm): none takes all the example filters of the SCIM standard.
 #
-# RFC 7644 (3.4.2.2, figure 2) shows filters for users; each filter below has the form of one of these, and the user meets it. All three packages miss
-# an attribute that stands behind the schema of the user. `schemas` is a list of strings, of which one must match: scimmy ends in a TypeError, which
-# its resources report with status 400, and scim2-parse-filter finds nothing. The same happens for `emails`, which stands for `emails.value`.
-# scim-query-filter-parser does not know `not`.
+# RFC 7644 (3.4.2.2, figure 2) shows filters for users; each filter below has the form of one of these, and the user meets it. All three
+# packages miss an attribute that stands behind the schema of the user. `schemas` is a list of strings, of which one must match: scimmy ends
+# in a TypeError, which its resources report with status 400, and scim2-parse-filter finds nothing. The same happens for `emails`, which
+# stands for `emails.value`. scim-query-filter-parser does not know `not`.
 #
 # Output seen (the TypeError is "Cannot read properties of undefined (reading 'toLowerCase')"):
 #   filter                                                       scimmy     scim2-parse-filter  scim-query-filter-parser

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # scim2-parse-filter 0.2.10 (npm): `emails[type eq "work" and value …]` also finds users who meet the two conditions with two addresses.
 #
-# The square brackets of a SCIM filter tie conditions to one value: RFC 7644 (3.4.2.2, table 5) wants the expressions in them "applied to the
-# same value of a parent attribute". The function `filter` of this package tests each condition on all addresses of the user, as if it were
-# `emails.type eq … and emails.value …`. scimmy 1.3.5 and scim-query-filter-parser 2.0.4 (npm) keep to one value. `not` in the brackets comes out
-# as "no address is", where the RFC asks for an address that is not.
+# The square brackets of a SCIM filter tie conditions to one value: RFC 7644 (3.4.2.2, table 5) wants the expressions in them "applied to
+# the same value of a parent attribute". The function `filter` of this package tests each condition on all addresses of the user, as if it
+# were `emails.type eq … and emails.value …`. scimmy 1.3.5 and scim-query-filter-parser 2.0.4 (npm) keep to one value. `not` in the
+# brackets comes out as "no address is", where the RFC asks for an address that is not.
 #
 # Output seen, for alice with alice@example.org (work) and alice@example.com (home), and bob with bob@example.com (work):
 #   emails[type eq "work" and value ew "@example.com"]  scim2-parse-filter        alice, bob

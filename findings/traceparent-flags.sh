@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# @opentelemetry/core 2.12.1 (npm): a `traceparent` with a flag that it does not know goes on with three digits of flags, and ends the trace.
+# @opentelemetry/core 2.12.1 (npm): it sends a `traceparent` with an unknown flag on with three digits of flags, which ends the trace.
 #
-# W3C Trace Context has one byte of flags, two hexadecimal digits, and reserves those it does not define. Of a higher version, a reader should take
-# the "sampled" flag alone, and must write a header of its own version ("Versioning of traceparent") with the other flags set to zero ("Other
-# Flags"). The JavaScript propagator keeps the whole byte and writes it with the prefix "0", so values from 10 up have three digits. The next service,
-# in any language, finds no valid header and starts a new trace: the trace breaks behind the Node.js service, not in it.
-# Release 3.1.1, which wants Node.js 22, does the same. opentelemetry-api 1.45.2 (PyPI) also keeps the byte, but writes two digits.
+# W3C Trace Context has one byte of flags, two hexadecimal digits, and reserves those it does not define. Of a higher version, a reader
+# should take the "sampled" flag alone, and must write a header of its own version ("Versioning of traceparent") with the other flags set to
+# zero ("Other Flags"). The JavaScript propagator keeps the whole byte and writes it with the prefix "0", so values from 10 up have three
+# digits. The next service, in any language, finds no valid header and starts a new trace: the trace breaks behind the Node.js service, not
+# in it. Release 3.1.1, which wants Node.js 22, does the same. opentelemetry-api 1.45.2 (PyPI) also keeps the byte, but writes two digits.
 #
 # Output seen, for traceparents that end in these flags:
 #   01-…-01          Node.js sends 00-…-01  next service: same trace
