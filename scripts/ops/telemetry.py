@@ -21,7 +21,7 @@ from service import Replica, outcome
 
 LOGIN = "countersign.auth.v1.AuthService/Login"
 # The steps of a login, and the step in which each happens.
-STEPS = {"password hash": LOGIN, "database": LOGIN, "pool wait": "database"}
+STEPS = {"password hash": LOGIN, "database": LOGIN, "pool wait": "database", "UPDATE users": "database", "COMMIT": "database"}
 LOGINS, VALIDATIONS = 5, 300
 SLOW_SECONDS = 30
 # Far above what a call takes, far below what it would take if it waited for the receiver.

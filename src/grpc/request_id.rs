@@ -1,6 +1,7 @@
 //! The id of a request: in its response, in log lines and in the details of a status.
 
 use http::{Extensions, HeaderValue};
+use tower_http::request_id::RequestId as HeaderId;
 use uuid::fmt::Hyphenated;
 
 use crate::{clock::Timestamp, domain::uuid_v7};
@@ -9,38 +10,25 @@ const MAX_LENGTH: usize = 128;
 
 /// The id of a request: the caller's, or a new `UUIDv7`. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(Id);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Id {
-    /// Stored inline: nearly every request has one of these, and its copies cost no allocation.
-    Generated([u8; Hyphenated::LENGTH]),
-    /// The caller's.
-    Chosen(HeaderValue),
-    /// The request did not pass the layer.
-    None,
-}
+pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// A new id.
     pub fn generate(now: Timestamp) -> Self {
         let mut text = [0; Hyphenated::LENGTH];
-        uuid_v7(now).as_hyphenated().encode_lower(&mut text);
-        Self(Id::Generated(text))
+        let text = uuid_v7(now).as_hyphenated().encode_lower(&mut text);
+        Self::new(HeaderValue::from_str(text).expect("a UUID is visible ASCII"))
     }
 
     /// The id of the request with these extensions; `-` when it did not pass the layer.
     pub fn of(extensions: &Extensions) -> Self {
-        extensions.get().cloned().unwrap_or(Self(Id::None))
+        let id = extensions.get().map(HeaderId::header_value);
+        Self(id.map_or(HeaderValue::from_static("-"), HeaderValue::clone))
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        match &self.0 {
-            Id::Generated(text) => str::from_utf8(text).unwrap_or_default(),
-            Id::Chosen(value) => value.to_str().unwrap_or_default(),
-            Id::None => "-",
-        }
+        self.0.to_str().unwrap_or_default()
     }
 
     /// The id in a header of this value, by the same rule as for the caller's own.
@@ -53,19 +41,19 @@ impl RequestId {
         let bytes = value.as_bytes();
         let acceptable =
             (1..=MAX_LENGTH).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-        acceptable.then(|| Self(Id::Chosen(value.clone())))
+        acceptable.then(|| Self::new(value.clone()))
     }
 
-    /// The header of the response. A sensitive header is not entered into HPACK's table (RFC 7541 section
-    /// 7.1.3), where a value that never comes again would only evict useful ones.
+    /// Its header.
     pub(super) fn into_header(self) -> HeaderValue {
-        let mut value = match self.0 {
-            Id::Generated(text) => HeaderValue::from_bytes(&text).expect("a UUID is visible ASCII"),
-            Id::Chosen(value) => value,
-            Id::None => HeaderValue::from_static("-"),
-        };
+        self.0
+    }
+
+    /// A sensitive header is not entered into HPACK's table (RFC 7541 section 7.1.3), where a value that
+    /// never comes again would only evict useful ones.
+    fn new(mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
-        value
+        Self(value)
     }
 }
 

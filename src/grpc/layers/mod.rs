@@ -1,6 +1,6 @@
 //! What every request passes before it reaches a service, outermost first:
 //!
-//! 1. [`request_id`](RequestIdLayer): gives the request an id, which every response carries.
+//! 1. `request_id` (tower-http's layers): gives the request an id, which every response carries.
 //! 2. [`client_address`](ClientAddressLayer): finds the address of the caller behind trusted proxies.
 //! 3. [`trace`](TraceLayer): server span, access line and metrics. It also sees the responses of the
 //!    layers below, so refused and late calls are counted, too.
@@ -45,7 +45,7 @@ pub(in crate::grpc) use overload::ConcurrencyLimit;
 pub(in crate::grpc) use protocol::header_size;
 pub use protocol::{ProtocolLayer, ProtocolService};
 pub use rate_limit::{Quota, RateLimits};
-pub use request_id::{RequestIdFuture, RequestIdLayer, RequestIdService};
+pub use request_id::{NewRequestId, RequestIdLayer};
 pub use trace::{TraceBody, TraceFuture, TraceLayer, TraceService};
 
 use std::time::Duration;
@@ -71,22 +71,22 @@ pub struct Settings {
     pub request_timeout: Duration,
 }
 
-/// The layers as one, for `tonic::transport::Server::builder().layer(…)`.
-pub type LayerStack = Stack<
+/// The layers as one, for requests with the body `B`.
+pub type LayerStack<B> = Stack<
     DeadlineLayer,
     Stack<
         ProtocolLayer,
         Stack<
             ConnectionCallsLayer,
-            Stack<TraceLayer, Stack<ClientAddressLayer, Stack<RequestIdLayer, Identity>>>,
+            Stack<TraceLayer, Stack<ClientAddressLayer, Stack<RequestIdLayer<B>, Identity>>>,
         >,
     >,
 >;
 
 /// Stacks the layers in the order above.
-pub fn stack(settings: Settings) -> LayerStack {
+pub fn stack<B>(settings: Settings) -> LayerStack<B> {
     ServiceBuilder::new()
-        .layer(RequestIdLayer::new(settings.clock))
+        .layer(request_id::layer(settings.clock))
         .layer(ClientAddressLayer::new(settings.trusted_proxies))
         .layer(TraceLayer)
         .layer(ConnectionCallsLayer)

@@ -1,103 +1,62 @@
-//! Gives every request an id, and every response the header with it.
-//!
-//! Not tower-http's request id layers: they accept any text from the caller, and copy the id four times
-//! for every request.
+//! Gives every request an id, and every response the header with it: tower-http's layers, and the rule for
+//! ids that callers choose.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
+use http::{HeaderName, Request};
+use tower::{
+    ServiceBuilder,
+    layer::util::{Identity, Stack},
+    util::MapRequestLayer,
 };
-
-use http::{HeaderName, Request, Response};
-use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower_http::request_id::{
+    MakeRequestId, PropagateRequestIdLayer, RequestId as HeaderId, SetRequestIdLayer,
+};
 
 use crate::{clock::Clock, grpc::RequestId};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Puts a [`RequestId`] into each request's extensions and `x-request-id` on each response.
+/// The layers of [`layer`], for requests with the body `B`.
+pub type RequestIdLayer<B> = Stack<
+    PropagateRequestIdLayer,
+    Stack<SetRequestIdLayer<NewRequestId>, Stack<MapRequestLayer<Check<B>>, Identity>>,
+>;
+
+type Check<B> = fn(Request<B>) -> Request<B>;
+
+/// Puts a [`RequestId`] into each request's extensions and `x-request-id` on each response. New ids contain
+/// the time of `clock`.
+pub(super) fn layer<B>(clock: Clock) -> RequestIdLayer<B> {
+    ServiceBuilder::new()
+        .map_request(check as Check<B>)
+        .layer(SetRequestIdLayer::new(HEADER, NewRequestId { clock }))
+        .layer(PropagateRequestIdLayer::new(HEADER))
+        .into_inner()
+}
+
+/// Removes an id that the caller may not choose, and several. tower-http accepts any.
+fn check<B>(mut request: Request<B>) -> Request<B> {
+    let mut values = request.headers().get_all(HEADER).iter();
+    let chosen = match (values.next(), values.next()) {
+        (None, _) => return request,
+        (Some(value), None) => RequestId::chosen(value),
+        (Some(_), Some(_)) => None,
+    };
+    match chosen {
+        Some(id) => request.headers_mut().insert(HEADER, id.into_header()),
+        None => request.headers_mut().remove(HEADER),
+    };
+    request
+}
+
+/// Makes the id of a request that has none.
 #[derive(Clone, Debug)]
-pub struct RequestIdLayer {
+pub struct NewRequestId {
     clock: Clock,
 }
 
-impl RequestIdLayer {
-    /// The layer; new ids contain the time of this clock.
-    pub const fn new(clock: Clock) -> Self {
-        Self { clock }
-    }
-}
-
-impl<S> Layer<S> for RequestIdLayer {
-    type Service = RequestIdService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        RequestIdService {
-            inner,
-            clock: self.clock.clone(),
-        }
-    }
-}
-
-/// The service of [`RequestIdLayer`].
-#[derive(Clone, Debug)]
-pub struct RequestIdService<S> {
-    inner: S,
-    clock: Clock,
-}
-
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RequestIdService<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = RequestIdFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let mut values = request.headers().get_all(HEADER).iter();
-        let request_id = match (values.next(), values.next()) {
-            (Some(value), None) => RequestId::chosen(value),
-            _ => None,
-        };
-        let request_id = request_id.unwrap_or_else(|| RequestId::generate(self.clock.now()));
-        request.extensions_mut().insert(request_id.clone());
-        RequestIdFuture {
-            inner: self.inner.call(request),
-            request_id: Some(request_id),
-        }
-    }
-}
-
-pin_project! {
-    /// The future of [`RequestIdService`].
-    #[derive(Debug)]
-    pub struct RequestIdFuture<F> {
-        #[pin]
-        inner: F,
-        request_id: Option<RequestId>,
-    }
-}
-
-impl<F, E, ResBody> Future for RequestIdFuture<F>
-where
-    F: Future<Output = Result<Response<ResBody>, E>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut response = ready!(this.inner.poll(cx))?;
-        if let Some(request_id) = this.request_id.take() {
-            response
-                .headers_mut()
-                .insert(HEADER, request_id.into_header());
-        }
-        Poll::Ready(Ok(response))
+impl MakeRequestId for NewRequestId {
+    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<HeaderId> {
+        let id = RequestId::generate(self.clock.now());
+        Some(HeaderId::new(id.into_header()))
     }
 }
