@@ -15,7 +15,7 @@ use crate::{clock::Clock, grpc::RequestId};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The layers of [`layer`], for requests with the body `B`.
+/// tower-http's layers behind the check of what callers send, for requests with the body `B`.
 pub type RequestIdLayer<B> = Stack<
     PropagateRequestIdLayer,
     Stack<SetRequestIdLayer<NewRequestId>, Stack<MapRequestLayer<Check<B>>, Identity>>,
