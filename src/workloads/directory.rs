@@ -171,6 +171,7 @@ impl Directory {
         clock: &Clock,
     ) -> Result<(), StoreError> {
         let began = (clock.now(), clock.monotonic());
+        self.write().entries.begin_read();
         let state = store.directory_version().await?;
         if progress.version != Some(state) {
             let known = progress

@@ -55,6 +55,9 @@ pub(super) struct Entries {
     accounts: HashMap<ServiceAccountId, AccountEntry>,
     names: HashMap<ServiceAccountName, ServiceAccountId>,
     keys: HashMap<ServiceKeyId, KeyEntry>,
+    /// The accounts that this replica has deleted since the last read of the database began: that read may still have
+    /// found them. Deleted rows have no version that would tell.
+    deleted: Vec<ServiceAccountId>,
 }
 
 struct AccountEntry {
@@ -141,14 +144,31 @@ impl Entries {
         self.keys.insert(id, entry);
     }
 
-    /// Removes an account and its keys.
+    /// Removes an account that was just deleted, and its keys.
     pub(super) fn forget_account(&mut self, id: ServiceAccountId) {
+        self.deleted.push(id);
+        self.remove_account(id);
+    }
+
+    fn remove_account(&mut self, id: ServiceAccountId) {
         if let Some(entry) = self.accounts.remove(&id)
             && self.names.get(&entry.account.name) == Some(&id)
         {
             self.names.remove(&entry.account.name);
         }
         self.keys.retain(|_, key| key.account_id != id);
+    }
+
+    /// Notes that a read of the database begins. [`learn`](Self::learn) or [`replace`](Self::replace) ends it.
+    pub(super) fn begin_read(&mut self) {
+        self.deleted.clear();
+    }
+
+    /// What was deleted while the database was read is not in it any more.
+    fn remove_deleted(&mut self) {
+        for id in self.deleted.clone() {
+            self.remove_account(id);
+        }
     }
 
     /// Takes over what has changed.
@@ -159,6 +179,7 @@ impl Entries {
         for (id, entry) in changed.keys {
             self.take_key(id, entry);
         }
+        self.remove_deleted();
     }
 
     /// Takes over all that is in the database at version `newest`, and forgets what is not, unless it is newer.
@@ -179,7 +200,9 @@ impl Entries {
                 key.last_use.fetch_max(used, Ordering::Relaxed);
             }
         }
+        all.deleted = old.deleted;
         *self = all;
+        self.remove_deleted();
     }
 
     /// Notes that a key is used now.

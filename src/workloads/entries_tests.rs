@@ -94,6 +94,34 @@ fn a_late_read_does_not_bring_an_older_version_back() {
 }
 
 #[test]
+fn a_read_that_began_before_a_deletion_does_not_bring_the_account_back() {
+    let found = || {
+        let accounts = vec![account(1, "orders", 1), account(2, "billing", 2)];
+        read(accounts, vec![key(1, 1, 3), key(2, 2, 4)])
+    };
+    let id = ServiceAccountId::from_bytes([1; 16]);
+    let after = |finish: fn(&mut Entries, Entries)| {
+        let mut entries = found();
+        entries.begin_read();
+        entries.forget_account(id);
+        finish(&mut entries, found());
+        entries
+    };
+    for mut entries in [
+        after(Entries::learn),
+        after(|entries, all| entries.replace(all, 4, false)),
+        after(|entries, all| entries.replace(all, 4, true)),
+    ] {
+        assert_eq!(is_live(&entries, 1, NOW), None);
+        assert_eq!(is_live(&entries, 2, NOW), Some(true));
+        // A later read counts: the database may have been restored.
+        entries.begin_read();
+        entries.learn(found());
+        assert_eq!(is_live(&entries, 1, NOW), Some(true));
+    }
+}
+
+#[test]
 fn a_complete_read_removes_deleted_entries() {
     let mut entries = Entries::default();
     entries.learn_account(account(1, "orders", 1));
