@@ -46,7 +46,7 @@ postgres_run() (
 )
 
 # Prints the folder for the server's own. Each test creates a database and drops it, some 300 files: in memory, if there is
-# room for it, that takes a third of the time. Not under TMPDIR: the path of a socket may have no more than about 100 bytes.
+# room for it, that takes a quarter of the time. Not under TMPDIR: the path of a socket may have no more than about 100 bytes.
 postgres_parent() {
   local free
   free=$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1) || free=0
