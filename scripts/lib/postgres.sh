@@ -50,7 +50,7 @@ postgres_run() (
 postgres_parent() {
   local free
   free=$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1) || free=0
-  if [ -w /dev/shm ] && [ "$free" -ge $((4 * 1024 * 1024)) ]; then
+  if [ -w /dev/shm ] && [ "$free" -ge $((4 * 1024 * 1024)) ] 2>/dev/null; then
     echo /dev/shm
   else
     echo /tmp

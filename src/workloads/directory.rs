@@ -186,7 +186,7 @@ impl Directory {
             let entries = &mut self.write().entries;
             match known {
                 None => entries.replace(changed, state.newest, is_restored),
-                Some(_) => entries.learn(changed),
+                Some(_) => entries.learn(changed, state.newest),
             }
             progress.version = Some(state);
         }

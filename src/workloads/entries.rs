@@ -55,6 +55,8 @@ pub(super) struct Entries {
     accounts: HashMap<ServiceAccountId, AccountEntry>,
     names: HashMap<ServiceAccountName, ServiceAccountId>,
     keys: HashMap<ServiceKeyId, KeyEntry>,
+    /// The version of the last complete read.
+    newest: Option<i64>,
     /// The accounts that this replica has deleted since the last read of the database began: that read may still have
     /// found them. Deleted rows have no version that would tell.
     deleted: Vec<ServiceAccountId>,
@@ -101,9 +103,13 @@ impl Entries {
         self.account(*self.names.get(name)?)
     }
 
-    /// Adds or replaces an account, unless a newer version is known.
+    /// Adds or replaces an account, unless a newer version is known, or it was deleted since.
     pub(super) fn learn_account(&mut self, learned: Versioned<ServiceAccount>) {
         let Versioned { item, version } = learned;
+        // A read that would have found it did not.
+        if Some(version) <= self.newest && !self.accounts.contains_key(&item.id) {
+            return;
+        }
         let account = Arc::new(item);
         self.take_account(AccountEntry { account, version });
     }
@@ -164,29 +170,32 @@ impl Entries {
         self.deleted.clear();
     }
 
-    /// What was deleted while the database was read is not in it any more.
-    fn remove_deleted(&mut self) {
-        for id in self.deleted.clone() {
-            self.remove_account(id);
+    /// What was deleted while this was read is not in the database any more.
+    fn without(mut self, deleted: &[ServiceAccountId]) -> Self {
+        for id in deleted {
+            self.remove_account(*id);
         }
+        self
     }
 
-    /// Takes over what has changed.
-    pub(super) fn learn(&mut self, changed: Self) {
+    /// Takes over what has changed up to version `newest`.
+    pub(super) fn learn(&mut self, changed: Self, newest: i64) {
+        let changed = changed.without(&self.deleted);
+        self.newest = Some(newest);
         for entry in changed.accounts.into_values() {
             self.take_account(entry);
         }
         for (id, entry) in changed.keys {
             self.take_key(id, entry);
         }
-        self.remove_deleted();
     }
 
     /// Takes over all that is in the database at version `newest`, and forgets what is not, unless it is newer.
-    pub(super) fn replace(&mut self, mut all: Self, newest: i64, is_restored: bool) {
+    pub(super) fn replace(&mut self, all: Self, newest: i64, is_restored: bool) {
         // In a restored database, versions say nothing about what is known here.
         let is_newer = |version: i64| !is_restored && version > newest;
         let old = std::mem::take(self);
+        let mut all = all.without(&old.deleted);
         for entry in old.accounts.into_values() {
             if is_newer(entry.version) {
                 all.take_account(entry);
@@ -200,9 +209,8 @@ impl Entries {
                 key.last_use.fetch_max(used, Ordering::Relaxed);
             }
         }
-        all.deleted = old.deleted;
+        all.newest = Some(newest);
         *self = all;
-        self.remove_deleted();
     }
 
     /// Notes that a key is used now.

@@ -108,7 +108,7 @@ fn a_read_that_began_before_a_deletion_does_not_bring_the_account_back() {
         entries
     };
     for mut entries in [
-        after(Entries::learn),
+        after(|entries, changed| entries.learn(changed, 4)),
         after(|entries, all| entries.replace(all, 4, false)),
         after(|entries, all| entries.replace(all, 4, true)),
     ] {
@@ -116,9 +116,32 @@ fn a_read_that_began_before_a_deletion_does_not_bring_the_account_back() {
         assert_eq!(is_live(&entries, 2, NOW), Some(true));
         // A later read counts: the database may have been restored.
         entries.begin_read();
-        entries.learn(found());
+        entries.learn(found(), 4);
         assert_eq!(is_live(&entries, 1, NOW), Some(true));
     }
+}
+
+#[test]
+fn a_read_that_began_before_a_deletion_leaves_the_name_to_the_new_account() {
+    let mut entries = read(vec![account(1, "orders", 1)], vec![key(1, 1, 2)]);
+    entries.begin_read();
+    entries.forget_account(ServiceAccountId::from_bytes([1; 16]));
+    entries.learn_account(account(2, "orders", 4));
+    entries.learn(read(vec![account(1, "orders", 1)], Vec::new()), 2);
+    let named = entries.account_named(&account(2, "orders", 4).item.name);
+    assert_eq!(named.unwrap().id, ServiceAccountId::from_bytes([2; 16]));
+}
+
+#[test]
+fn a_late_answer_does_not_bring_an_account_back_that_another_replica_has_deleted() {
+    let mut entries = Entries::default();
+    entries.replace(read(vec![account(1, "orders", 1)], Vec::new()), 1, true);
+    // This replica changes it to version 2; another one deletes it as version 3, which is read before the answer comes.
+    entries.replace(Entries::default(), 3, false);
+    entries.learn_account(account(1, "orders", 2));
+    assert_eq!(entries.len(), 0);
+    entries.learn_account(account(2, "orders", 4));
+    assert_eq!(entries.len(), 1, "a new account is newer");
 }
 
 #[test]

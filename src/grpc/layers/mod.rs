@@ -12,8 +12,8 @@
 //! Then `routes` puts around groups of methods: rate limits, access control, and a limit on concurrent
 //! calls. The group of a method is its line in `methods.rs`.
 //!
-//! No layer of the stack boxes a future, and each is at most one pointer to clone: hyper clones the
-//! stack for every request.
+//! No layer of the stack boxes a future, and to clone one needs no allocation: hyper clones the stack for
+//! every request.
 
 mod access;
 mod authorization;

@@ -6,11 +6,14 @@ use std::{
 };
 
 use futures_util::future::{Either, Ready, ready};
-use http::{HeaderMap, Method as HttpMethod, Request, Response, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Response,
+    header::CONTENT_TYPE,
+};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::methods;
+use super::{methods, request_id};
 use crate::grpc::RequestId;
 use crate::grpc::protocol_error::ProtocolError;
 
@@ -76,7 +79,7 @@ fn check<B>(request: &Request<B>, max_header_size: u32) -> Result<(), ProtocolEr
     if !is_grpc(request.headers()) {
         return Err(ProtocolError::ContentType);
     }
-    if header_size(path, request.headers()) > max_header_size as usize {
+    if size_sent(path, request.headers()) > max_header_size as usize {
         return Err(ProtocolError::HeadersTooLarge);
     }
     if methods::find(path).is_none() {
@@ -101,12 +104,23 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         || essence.eq_ignore_ascii_case(b"application/grpc+proto")
 }
 
+/// The size of what the caller sent. Without the request id, which may be the server's.
+fn size_sent(path: &str, headers: &HeaderMap) -> usize {
+    let id = headers.get(request_id::HEADER);
+    let id = id.map_or(0, |value| field_size(&request_id::HEADER, value));
+    header_size(path, headers) - id
+}
+
 /// The size as HTTP/2 counts it (RFC 9113 section 6.5.2), with the path as the only pseudo-header.
 pub(in crate::grpc) fn header_size(path: &str, headers: &HeaderMap) -> usize {
-    const OVERHEAD: usize = 32;
     let fields = headers.iter();
-    let sizes = fields.map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD);
+    let sizes = fields.map(|(name, value)| field_size(name, value));
     path.len() + sizes.sum::<usize>()
+}
+
+fn field_size(name: &HeaderName, value: &HeaderValue) -> usize {
+    const OVERHEAD: usize = 32;
+    name.as_str().len() + value.len() + OVERHEAD
 }
 
 #[cfg(test)]
@@ -184,6 +198,9 @@ mod tests {
         let size = header_size(VALIDATE, request.headers());
         let expected = VALIDATE.len() + (12 + 16 + 32) + (7 + 100 + 32);
         assert_eq!(size, expected);
+        // A request without an id has been given one by now.
+        let id = "x".repeat(36).parse().unwrap();
+        request.headers_mut().insert("x-request-id", id);
         let size = u32::try_from(size).unwrap();
         assert_eq!(check(&request, size), Ok(()));
         assert_eq!(

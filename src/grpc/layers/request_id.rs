@@ -13,7 +13,7 @@ use tower_http::request_id::{
 
 use crate::{clock::Clock, grpc::RequestId};
 
-const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// tower-http's layers behind the check of what callers send, for requests with the body `B`.
 pub type RequestIdLayer<B> = Stack<

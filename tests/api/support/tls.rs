@@ -226,7 +226,7 @@ pub async fn handshake(
     config: Arc<ClientConfig>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
-    // As tonic's own channel. Otherwise Nagle's algorithm holds back each second frame for 40 ms.
+    // As tonic's own channel. Otherwise Nagle's algorithm holds back a second frame until the peer acknowledges the first, up to 40 ms.
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(HOST).unwrap();
     TlsConnector::from(config).connect(name, stream).await
