@@ -107,7 +107,9 @@ fn named(text: &str, secret: Option<Secret>) -> Result<Foreign, Refusal> {
         }
         "md5-hex" | "sha1-hex" | "sha256-hex" | "sha512-hex" => {
             let (digest, _) = name.split_at(name.len() - "-hex".len());
-            Digested::parse_hex(digest, &text[name.len() + 2..]).map(Foreign::Digested)
+            // There may be no second `$`.
+            let hash = text.splitn(3, '$').nth(2).unwrap_or_default();
+            Digested::parse_hex(digest, hash).map(Foreign::Digested)
         }
         "1" | "gy" | "sm3" | "sm3y" | "md5" | "sha1" => Err(Refusal::not_supported(
             "a format of crypt(3) that is left out",

@@ -313,6 +313,45 @@ fn damaged() -> impl Strategy<Value = String> {
         })
 }
 
+#[test]
+fn a_name_without_a_hash_behind_it_is_refused() {
+    for name in [
+        "2a",
+        "2y",
+        "argon2id",
+        "f_scrypt",
+        "spring-pbkdf2",
+        "wp",
+        "bcrypt-sha256",
+        "pbkdf2",
+        "pbkdf2-sha256",
+        "scrypt",
+        "7",
+        "fbscrypt",
+        "5",
+        "6",
+        "y",
+        "P",
+        "H",
+        "S",
+        "md5-hex",
+        "sha1-hex",
+        "sha256-hex",
+        "sha512-hex",
+        "e0801",
+        "1",
+        "",
+    ] {
+        for text in [
+            format!("${name}"),
+            format!("${name}$"),
+            format!("${name}$$"),
+        ] {
+            assert!(accept(&text).is_err(), "{text}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
