@@ -106,8 +106,9 @@ impl Entries {
     /// Adds or replaces an account, unless a newer version is known, or it was deleted since.
     pub(super) fn learn_account(&mut self, learned: Versioned<ServiceAccount>) {
         let Versioned { item, version } = learned;
-        // A read that would have found it did not.
-        if Some(version) <= self.newest && !self.accounts.contains_key(&item.id) {
+        // A read up to that version did not find it.
+        let was_read = self.newest.is_some_and(|newest| version <= newest);
+        if was_read && !self.accounts.contains_key(&item.id) {
             return;
         }
         let account = Arc::new(item);
